@@ -1,0 +1,1 @@
+"""Annotated images from files of every common format, and batches of them."""

@@ -1,0 +1,1 @@
+"""Dense detectors: backbone, pyramid, head, and what turns their outputs into boxes."""

@@ -1,0 +1,1 @@
+"""Average precision by the protocols of COCO and PASCAL VOC."""
