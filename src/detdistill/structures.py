@@ -103,7 +103,7 @@ class Grid:
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """Cuts a flat tensor `(N, P, …)` into its levels `(N, P_l, …)`."""
-        return torch.split(flat, self.level_lengths, dim=1)
+        return torch.split(flat, list(self.level_lengths), dim=1)
 
     def unflatten(self, flat: Tensor) -> tuple[Tensor, ...]:
         """The inverse of `flatten`: `(N, P, D)` to the levels' maps `(N, A*D, H, W)`."""

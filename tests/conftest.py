@@ -1,0 +1,43 @@
+"""Where tests find golden vectors and photographs, and how they run on two cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from numpy.typing import NDArray
+
+GOLDEN = Path(os.environ.get("DETDISTILL_GOLDEN") or Path(__file__).parent / "golden")
+
+# A shared machine stalls at random: the time of one example says nothing.
+settings.register_profile("detdistill", deadline=None, print_blob=True)
+settings.load_profile("detdistill")
+torch.set_num_threads(1)
+
+Golden = Callable[[str], dict[str, NDArray[Any]]]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    """Loads one file of golden vectors by its name without the ending."""
+
+    def load(name: str) -> dict[str, NDArray[Any]]:
+        with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
+            return dict(file)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """The folder of real photographs, named by DETDISTILL_DATA."""
+    folder = os.environ.get("DETDISTILL_DATA")
+    if not folder:
+        pytest.skip("DETDISTILL_DATA does not name a folder of photographs")
+    return Path(folder)
