@@ -8,23 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a data set.
-
-    Attributes:
-        where: the file and the entry in it, for example `train.json: annotation 17` or `labels/a.txt:3`.
-        what: what is wrong there, and what was done about it or what to do.
-        fatal: the data set cannot be used until this is mended; otherwise the entry was repaired or left out.
-    """
-
-    where: str
-    what: str
-    fatal: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+from detdistill.errors import Problem
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from detdistill.annotations import Problem
+from dataclasses import dataclass
 
 LISTED_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a data set.
+
+    Attributes:
+        where: the file and the entry in it, for example `train.json: annotation 17` or `labels/a.txt:3`.
+        what: what is wrong there, and what was done about it or what to do.
+        fatal: the data set cannot be used until this is mended; otherwise the entry was repaired or left out.
+    """
+
+    where: str
+    what: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
 
 
 class DetdistillError(Exception):
