@@ -1,0 +1,51 @@
+"""The command line: every verb is one dataclass in one of this package's files and calls one public function.
+
+Nothing here may import torch or numpy outside a verb's `run`: help must answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from detdistill.cli.evaluate import Evaluate
+from detdistill.cli.parser import Group, parse
+from detdistill.errors import DetdistillError
+
+COMMANDS = Group(
+    "Make a small, fast object detector learn from a strong one.",
+    {
+        "evaluate": Evaluate,
+    },
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: the words after the program's name; None for those of this process.
+
+    Returns:
+        The exit status: 0, 1 after an error that the user can mend, 130 after Ctrl-C, 141 when the reader of our
+        output went away.
+
+    Raises:
+        SystemExit: after `--help` and `--version` (status 0) and after a mistake in usage (status 2).
+    """
+    try:
+        try:
+            parse(COMMANDS, arguments).run()
+        finally:
+            sys.stdout.flush()
+    except DetdistillError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more when it exits, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0

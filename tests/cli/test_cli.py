@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+
+import detdistill.cli
+from detdistill.cli.parser import Argument, Group
+from detdistill.errors import DetdistillError
+
+SHOW_HELP = """
+import sys
+from detdistill.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    assert stop.code == 0
+print("imported", *sorted({"torch", "numpy", "PIL", "rich", "faster_coco_eval"} & set(sys.modules)))
+"""
+
+TALK = """
+import dataclasses, sys
+from detdistill import cli
+from detdistill.cli.parser import Group
+
+@dataclasses.dataclass
+class Talk:
+    "Say something."
+    def run(self):
+        print("something")
+
+cli.COMMANDS = Group("Talks.", {"talk": Talk})
+sys.exit(cli.main(["talk"]))
+"""
+
+
+def verbs(group: Group, *words: str) -> Iterator[tuple[str, ...]]:
+    yield words
+    for name, verb in group.verbs.items():
+        if isinstance(verb, Group):
+            yield from verbs(verb, *words, name)
+        else:
+            yield (*words, name)
+
+
+@pytest.mark.parametrize("words", [*verbs(detdistill.cli.COMMANDS)], ids=" ".join)
+def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
+    shown = subprocess.run([sys.executable, "-c", SHOW_HELP, *words, "--help"], capture_output=True, text=True)
+    assert shown.stderr == ""
+    assert shown.stdout.startswith(" ".join(("usage: detdistill", *words)))
+    assert shown.stdout.splitlines()[-1].strip() == "imported"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        detdistill.cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("detdistill 0.")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "{evaluate"),
+        (["evalute"], "did you mean evaluate?"),
+        (["evaluate", "--detection", "a.json"], "did you mean --detections?"),
+        (["evaluate", "--data", "b"], "required: evaluate.detections"),
+        (["evaluate", "--detections", "a", "--data", "b", "--protocol", "voc7"], "'coco', 'voc07', 'voc10'"),
+    ],
+)
+def test_mistakes_in_usage_exit_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        detdistill.cli.main(words)
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Fail in the way that is asked for."""
+
+    how: Annotated[str, Argument("the way")]
+
+    def run(self) -> None:
+        raise {"mendable": DetdistillError("no such folder"), "stopped": KeyboardInterrupt(), "bug": ValueError("x")}[
+            self.how
+        ]
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detdistill.cli, "COMMANDS", Group("Fails.", {"fail": Fail}))
+
+
+@pytest.mark.usefixtures("failing")
+def test_a_mendable_error_is_one_message_and_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert detdistill.cli.main(["fail", "mendable"]) == 1
+    assert capsys.readouterr().err == "error: no such folder\n"
+
+
+@pytest.mark.usefixtures("failing")
+def test_ctrl_c_exits_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert detdistill.cli.main(["fail", "stopped"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("failing")
+def test_our_own_bugs_keep_their_traceback() -> None:
+    with pytest.raises(ValueError, match="x"):
+        detdistill.cli.main(["fail", "bug"])
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed_pipe:
+        done = subprocess.run([sys.executable, "-c", TALK], stdout=closed_pipe, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 141
+    assert done.stderr == ""
