@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Protocol, Self
 
 import torch
@@ -89,8 +90,20 @@ class Grid:
     @cached_property
     def prior_strides(self) -> Tensor:
         """`(P,)` the horizontal stride of each prior's level: the unit in which distances are regressed."""
-        strides = torch.tensor([step_x for _, step_x in self.strides], dtype=self.base_anchors.dtype)
-        return strides.repeat_interleave(torch.tensor(self.level_lengths)).to(self.base_anchors.device)
+        levels = zip(self.level_lengths, self.strides, strict=True)
+        return torch.cat([self.base_anchors.new_full((length,), step_x) for length, (_, step_x) in levels])
+
+    def prior_index(self, level: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Index into P of the first anchor of a cell; its other anchors follow.
+
+        Args:
+            level: level of each cell; broadcasts with `row` and `column`.
+            row: row of each cell in its level.
+            column: column of each cell in its level.
+        """
+        starts = torch.tensor([0, *accumulate(self.level_lengths)], device=level.device)
+        widths = torch.tensor([width for _, width in self.sizes], device=level.device)
+        return starts[level] + (row * widths[level] + column) * self.anchors_per_cell
 
     def flatten(self, maps: Sequence[Tensor]) -> Tensor:
         """Joins the levels' maps `(N, A*D, H, W)`, channel = anchor * D + d, into one flat tensor `(N, P, D)`."""
