@@ -1,0 +1,166 @@
+"""From an image of the data set to the detector's size, with or without random variation.
+
+Training and evaluation share one rule of size; a resized image keeps its upper left corner, so a detection goes back
+to the original image by a scale alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from detdistill.errors import DetdistillError
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image and its objects, on the way into a batch.
+
+    Attributes:
+        image: `(3, H, W)` uint8 RGB.
+        boxes: `(n, 4)` float32, x1 y1 x2 y2 in pixels of `image`.
+        labels: `(n,)` int64.
+        crowd: `(n,)` bool.
+        difficult: `(n,)` bool.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+    difficult: Tensor
+
+    @property
+    def size(self) -> Size:
+        """Height and width in pixels."""
+        return int(self.image.shape[-2]), int(self.image.shape[-1])
+
+    def keep(self, chosen: Tensor) -> Self:
+        """The sample with some of its objects only: `chosen` is a bool mask `(n,)`."""
+        kept = {name: getattr(self, name)[chosen] for name in ("boxes", "labels", "crowd", "difficult")}
+        return replace(self, **kept)
+
+
+Transform = Callable[[Sample], Sample]
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """The detector's image size, and how training varies the images.
+
+    Attributes:
+        short_side: Pixels of the shorter side after resizing, as far as `long_side` allows.
+        long_side: Upper limit of the longer side, in pixels.
+        letterbox: Side of a square in pixels: images are fitted into it, and every batch has exactly this size;
+            `short_side` and `long_side` then do not count.
+        flip: Probability of a horizontal flip in training.
+        scale_jitter: Smallest and largest factor on the size in training; what exceeds the usual size is cropped at
+            random. (1, 1) is no jitter.
+        photometric: Probability of random brightness, contrast and saturation in training, in the ranges of SSD (Liu
+            et al. 2016, as torchvision and mmdetection have them).
+        hue: Largest shift of the hue with it, 0 to 0.5 of the colour circle. Slow: takes longer than all else.
+    """
+
+    short_side: int = 800
+    long_side: int = 1333
+    letterbox: int | None = None
+    flip: float = 0.5
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    photometric: float = 0.0
+    hue: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a value out of range."""
+        rules = {
+            "short_side must be at least 1": self.short_side >= 1,
+            "long_side must be at least short_side": self.long_side >= self.short_side,
+            "letterbox must be at least 1": self.letterbox is None or self.letterbox >= 1,
+            "flip must be a probability, 0 to 1": 0 <= self.flip <= 1,
+            "scale_jitter must be (smallest, largest), above 0": 0 < self.scale_jitter[0] <= self.scale_jitter[1],
+            "photometric must be a probability, 0 to 1": 0 <= self.photometric <= 1,
+            "hue must lie between 0 and 0.5": 0 <= self.hue <= 0.5,
+        }
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise DetdistillError(f"image options: {'; '.join(broken)} (given: {self})")
+
+    def fitted(self, size: Size) -> Size:
+        """Height and width that an image of `size` is resized to: the ratio is kept to the nearest pixel."""
+        short, long = (self.letterbox,) * 2 if self.letterbox else (self.short_side, self.long_side)
+        return _scaled(size, min(short / min(size), long / max(size)))
+
+
+def _scaled(size: Size, factor: float) -> Size:
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def boxes_to_original(boxes: Tensor, size: Size, original: Size) -> Tensor:
+    """Brings boxes found in a resized image back to the original one.
+
+    Args:
+        boxes: `(K, 4)` in pixels of the resized image.
+        size: true height and width of the resized image (without batch padding).
+        original: height and width of the original image.
+
+    Returns:
+        `(K, 4)` in pixels of the original image, clipped to it.
+    """
+    scale = boxes.new_tensor((original[1] / size[1], original[0] / size[0])).repeat(2)
+    limit = boxes.new_tensor((original[1], original[0])).repeat(2)
+    return torch.minimum((boxes * scale).clamp(min=0), limit)
+
+
+@dataclass(frozen=True)
+class EvaluationTransform:
+    """Resizes and does nothing at random."""
+
+    options: ImageOptions
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample at the detector's size."""
+        return _sanitized(sample, *v2.Resize(self.options.fitted(sample.size))(*_typed(sample)))
+
+
+@dataclass(frozen=True)
+class TrainingTransform:
+    """Resizes with scale jitter, crops, flips, distorts colours. Draws from torch's global generator only."""
+
+    options: ImageOptions
+
+    def __call__(self, sample: Sample) -> Sample:
+        """A random variation of the sample; objects that the crop leaves no pixel of are dropped."""
+        options = self.options
+        fitted = options.fitted(sample.size)
+        smallest, largest = options.scale_jitter
+        size = _scaled(fitted, smallest + (largest - smallest) * float(torch.rand(())))
+        window = min(size[0], fitted[0]), min(size[1], fitted[1])
+        steps = v2.Compose(
+            [
+                v2.Resize(size),
+                v2.RandomCrop(window),
+                v2.RandomHorizontalFlip(options.flip),
+                v2.RandomApply([v2.ColorJitter(0.125, 0.5, 0.5, options.hue or None)], p=options.photometric),
+            ]
+        )
+        return _sanitized(sample, *steps(*_typed(sample)))
+
+
+def _typed(sample: Sample) -> tuple[tv_tensors.Image, tv_tensors.BoundingBoxes]:
+    boxes = tv_tensors.BoundingBoxes(sample.boxes, format="XYXY", canvas_size=sample.size)
+    return tv_tensors.Image(sample.image), boxes
+
+
+def _sanitized(sample: Sample, image: tv_tensors.Image, boxes: tv_tensors.BoundingBoxes) -> Sample:
+    """Clips the boxes; drops those with less than a pixel left, and their labels and flags with them."""
+    clipped = v2.functional.clamp_bounding_boxes(boxes)
+    _, valid = v2.functional.sanitize_bounding_boxes(clipped)
+    moved = replace(sample, image=image.as_subclass(Tensor), boxes=clipped.as_subclass(Tensor))
+    return moved.keep(valid)
