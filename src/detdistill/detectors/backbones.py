@@ -1,0 +1,96 @@
+"""Backbones from timm, picked by the strides of the levels they give."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from timm.models import FeatureInfo, is_model
+from torch import Tensor, nn
+
+from detdistill.errors import DetdistillError
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+RESNET_CHANNELS = (64, 128, 256, 512)
+MOBILENET_V2_WIDTHS = {0.5: "mobilenetv2_050", 1.0: "mobilenetv2_100", 1.4: "mobilenetv2_140"}
+
+
+class Backbone(nn.Module):
+    """A timm network that returns the feature maps of the asked strides.
+
+    Attributes:
+        channels: channels of each returned map.
+        strides: stride of each returned map, ascending.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.channels: tuple[int, ...] = tuple(feature_info(network).channels())
+        self.strides: tuple[int, ...] = tuple(feature_info(network).reduction())
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images `(N, 3, H, W)` to one map `(N, channels, H / stride, W / stride)` per stride."""
+        features: list[Tensor] = self.network(images)
+        return features
+
+
+def build_backbone(
+    name: str,
+    strides: Sequence[int] = (8, 16, 32),
+    *,
+    width: float = 1.0,
+    channels: Sequence[int] | None = None,
+    pretrained: bool = False,
+) -> Backbone:
+    """Builds a backbone by name.
+
+    Args:
+        name: `resnet18` to `resnet152`, `mobilenetv2`, or any timm model that offers feature maps.
+        strides: which levels to return, for example (4, 8, 16, 32) for small objects.
+        width: factor on the channels of a ResNet (stem included); MobileNetV2 has 0.5, 1.0 and 1.4.
+        channels: channels of a ResNet's four stages (before a bottleneck's expansion), instead of `width`.
+        pretrained: timm's ImageNet weights, where the network allows the download.
+
+    Raises:
+        DetdistillError: unknown name, a stride that the network does not have, a width it cannot take.
+    """
+    options: dict[str, Any] = {}
+    model = name
+    if name == "mobilenetv2":
+        if width not in MOBILENET_V2_WIDTHS:
+            widths = ", ".join(map(str, MOBILENET_V2_WIDTHS))
+            raise DetdistillError(f"backbone mobilenetv2 has the widths {widths}, not {width}")
+        model = MOBILENET_V2_WIDTHS[width]
+    elif name in RESNETS:
+        stages = tuple(channels) if channels else tuple(round(stage * width) for stage in RESNET_CHANNELS)
+        if stages != RESNET_CHANNELS:
+            options = {"channels": stages, "stem_width": stages[0]}
+    elif width != 1.0:
+        raise DetdistillError(f"width {width} works for ResNets and mobilenetv2; choose a narrower model than {name}")
+    if channels and name not in RESNETS:
+        raise DetdistillError(f"channels work for the plain ResNets ({', '.join(RESNETS)}), not for {name}")
+    if not is_model(model):
+        similar = difflib.get_close_matches(name, [*RESNETS, "mobilenetv2", *timm.list_models()], n=5)
+        raise DetdistillError(f"no backbone is called {name!r}; close to it: {', '.join(similar) or 'none'}")
+    try:
+        with torch.device("meta"):
+            available = feature_info(timm.create_model(model, features_only=True, **options)).reduction()
+    except (RuntimeError, AttributeError) as error:
+        raise DetdistillError(f"timm's {model} offers no feature maps: {error}") from error
+    missing = sorted(set(strides) - set(available))
+    if missing or not strides:
+        raise DetdistillError(f"backbone {name} has levels of the strides {available}, not {missing or 'none'}")
+    indices = tuple(available.index(stride) for stride in sorted(set(strides)))
+    network = timm.create_model(model, features_only=True, pretrained=pretrained, out_indices=indices, **options)
+    return Backbone(network)
+
+
+def feature_info(network: nn.Module) -> FeatureInfo:
+    """What timm knows of the maps that a feature network returns."""
+    info = network.feature_info
+    assert isinstance(info, FeatureInfo)
+    return info

@@ -1,0 +1,85 @@
+"""ATSS: Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection, CVPR 2020."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detdistill.detectors.assigners import AtssAssigner
+from detdistill.detectors.coders import DeltaCoder
+from detdistill.detectors.heads.base import DenseHead, counted_positives
+from detdistill.detectors.heads.centerness import centerness
+from detdistill.detectors.heads.towers import Towers, class_predictor, level_scales, normal_conv
+from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.priors import PriorLayout, anchor_boxes
+from detdistill.losses.box import giou_loss
+from detdistill.losses.focal import focal_loss
+from detdistill.precision import at_least_float32
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets
+
+ANCHOR_SCALES = (8.0,)
+ANCHOR_RATIOS = (1.0,)
+BOX_WEIGHT = 2.0
+
+
+class AtssHead(DenseHead):
+    """One anchor per cell, positives by the statistics of their overlaps; ranks by class x centerness.
+
+    Args:
+        in_channels: of the pyramid's maps.
+        num_classes: C.
+        strides: of the pyramid's levels.
+        towers: shape of the two stacks of convolutions.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        strides: Sequence[int],
+        towers: Towers = Towers(),
+    ) -> None:
+        super().__init__(
+            in_channels,
+            towers,
+            layout=PriorLayout(strides, anchor_boxes(strides, ANCHOR_SCALES, ANCHOR_RATIOS)),
+            assigner=AtssAssigner(),
+            postprocessing=PostProcessing(),
+        )
+        self.coder = DeltaCoder(stds=(0.1, 0.1, 0.2, 0.2))
+        self.class_predictor = class_predictor(self.channels, num_classes)
+        self.box_predictor = normal_conv(self.channels, 4)
+        self.centerness_predictor = normal_conv(self.channels, 1)
+        self.scales = level_scales(len(strides))
+
+    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
+        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to class logits, deltas and centerness logits."""
+        grid = self.grid(features)
+        classes, deltas, centers = [], [], []
+        for level, scale in zip(features, self.scales, strict=True):
+            box_features = self.box_tower(level)
+            classes.append(self.class_predictor(self.class_tower(level)))
+            deltas.append(scale(self.box_predictor(box_features)))
+            centers.append(self.centerness_predictor(box_features))
+        quality = grid.flatten(centers).squeeze(-1)
+        return DenseOutput(grid, features, grid.flatten(classes), grid.flatten(deltas), self.coder, quality)
+
+    def loss(
+        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+    ) -> dict[str, Tensor]:
+        """`classification`: focal and `centerness`: BCE, over the positives; `box`: GIoU weighted by centerness."""
+        assert output.quality_logits is not None
+        positive = assignment.positive
+        boxes = targets.boxes[assignment.positive_targets]
+        central = centerness(output.grid.centers[positive[1]], boxes)
+        count, weight = reduce_sum(torch.stack((counted_positives(assignment), central.sum())))
+        quality_logits = at_least_float32(output.quality_logits[positive])
+        box = (giou_loss(output.boxes(positive), boxes) * central).sum()
+        return {
+            "classification": focal_loss(output.class_logits, assignment.labels(targets)).sum() / count,
+            "box": BOX_WEIGHT * box / weight.clamp(min=1),
+            "centerness": F.binary_cross_entropy_with_logits(quality_logits, central, reduction="sum") / count,
+        }

@@ -1,0 +1,74 @@
+"""What every head can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from detdistill.detectors.heads.towers import Towers, conv_tower
+from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.priors import PriorLayout
+from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets
+
+Assigner = Callable[[Grid, Targets], Assignment]
+
+
+class DenseHead(nn.Module, ABC):
+    """Turns pyramid maps into a `DenseOutput`, says what each candidate should learn, and how wrong it is.
+
+    Every head of this package runs two towers of convolutions, one for classes and one for boxes, over each level.
+
+    Args:
+        in_channels: of the pyramid's maps.
+        towers: the stacks' shape.
+        layout: lays the priors out over the levels.
+        assigner: matches candidates to ground truth.
+        postprocessing: how detections are read off an output.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        towers: Towers,
+        *,
+        layout: PriorLayout,
+        assigner: Assigner,
+        postprocessing: PostProcessing,
+    ) -> None:
+        super().__init__()
+        self.channels = (towers.channels or in_channels) if towers.depth else in_channels
+        self.class_tower = conv_tower(in_channels, towers)
+        self.box_tower = conv_tower(in_channels, towers)
+        self.layout = layout
+        self.assigner = assigner
+        self.postprocessing = postprocessing
+
+    def grid(self, features: Sequence[Tensor]) -> Grid:
+        """The grid of these pyramid maps."""
+        sizes = tuple((int(level.shape[-2]), int(level.shape[-1])) for level in features)
+        return self.layout.grid(sizes, features[0].device)
+
+    @abstractmethod
+    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
+        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to the head's output."""
+
+    def assign(self, grid: Grid, targets: Targets) -> Assignment:
+        """Which ground truth each candidate of the grid is positive for."""
+        return self.assigner(grid, targets)
+
+    @abstractmethod
+    def loss(
+        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+    ) -> dict[str, Tensor]:
+        """The named, weighted terms of the detection loss, each a scalar.
+
+        Each term is this process's sum over the global normaliser: the terms of all processes add up to the loss of
+        the joined batch.
+        """
+
+
+def counted_positives(assignment: Assignment) -> Tensor:
+    """Scalar: positives of the batch, where an image without any counts as one (mmdetection's `avg_factor`)."""
+    return (assignment.matched >= 0).sum(dim=1).clamp(min=1).sum().float()

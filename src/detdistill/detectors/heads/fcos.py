@@ -1,0 +1,104 @@
+"""FCOS: Tian et al., Fully Convolutional One-Stage Object Detection, ICCV 2019, and its later improvements."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detdistill.detectors.assigners import FcosAssigner
+from detdistill.detectors.coders import DistanceCoder
+from detdistill.detectors.heads.base import DenseHead
+from detdistill.detectors.heads.centerness import centerness
+from detdistill.detectors.heads.towers import Towers, class_predictor, level_scales, normal_conv
+from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.priors import PriorLayout, cell_boxes
+from detdistill.losses.box import giou_loss, iou_loss
+from detdistill.losses.focal import focal_loss
+from detdistill.precision import at_least_float32
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets
+
+CENTER_RADIUS = 1.5
+
+
+def regression_ranges(strides: Sequence[int]) -> tuple[tuple[float, float], ...]:
+    """Which object sizes each level learns, in pixels: up to 8 strides, from where the level below ends."""
+    bounds = [-1.0, *(8.0 * stride for stride in strides[:-1]), math.inf]
+    return tuple(itertools.pairwise(bounds))
+
+
+class FcosHead(DenseHead):
+    """One point per cell, focal loss, distances to the four sides; ranks its candidates by class x centerness.
+
+    Args:
+        in_channels: of the pyramid's maps.
+        num_classes: C.
+        strides: of the pyramid's levels.
+        towers: shape of the two stacks of convolutions.
+        center_sampling: only points within 1.5 strides of an object's centre are positive for it.
+        normalize_boxes: regress distances in strides, through a ReLU, instead of pixels, through an exponential.
+        centerness_on_box_tower: predict centerness from the box tower instead of the class tower.
+        giou: GIoU loss instead of -log IoU.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        strides: Sequence[int],
+        towers: Towers = Towers(),
+        *,
+        center_sampling: bool = False,
+        normalize_boxes: bool = False,
+        centerness_on_box_tower: bool = False,
+        giou: bool = False,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            towers,
+            layout=PriorLayout(strides, cell_boxes(strides)),
+            assigner=FcosAssigner(regression_ranges(strides), CENTER_RADIUS if center_sampling else None),
+            postprocessing=PostProcessing(iou_threshold=0.6 if center_sampling else 0.5),
+        )
+        self.normalize_boxes = normalize_boxes
+        self.centerness_on_box_tower = centerness_on_box_tower
+        self.box_loss = giou_loss if giou else iou_loss
+        self.coder = DistanceCoder("stride" if normalize_boxes else "pixel")
+        self.class_predictor = class_predictor(self.channels, num_classes)
+        self.box_predictor = normal_conv(self.channels, 4)
+        self.centerness_predictor = normal_conv(self.channels, 1)
+        self.scales = level_scales(len(strides))
+
+    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
+        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to class logits, distances and centerness logits."""
+        grid = self.grid(features)
+        classes, distances, centers = [], [], []
+        for level, scale in zip(features, self.scales, strict=True):
+            class_features, box_features = self.class_tower(level), self.box_tower(level)
+            classes.append(self.class_predictor(class_features))
+            centers.append(self.centerness_predictor(box_features if self.centerness_on_box_tower else class_features))
+            raw = at_least_float32(scale(self.box_predictor(box_features)))
+            distances.append(F.relu(raw) if self.normalize_boxes else raw.exp())
+        quality = grid.flatten(centers).squeeze(-1)
+        return DenseOutput(grid, features, grid.flatten(classes), grid.flatten(distances), self.coder, quality)
+
+    def loss(
+        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+    ) -> dict[str, Tensor]:
+        """`classification`: focal and `centerness`: BCE, over the positives; `box`: weighted by centerness."""
+        assert output.quality_logits is not None
+        positive = assignment.positive
+        boxes = targets.boxes[assignment.positive_targets]
+        central = centerness(output.grid.centers[positive[1]], boxes)
+        count, weight = reduce_sum(torch.stack((central.new_tensor(len(boxes)), central.sum())))
+        count, weight = count.clamp(min=1), weight.clamp(min=1e-6)
+        quality_logits = at_least_float32(output.quality_logits[positive])
+        return {
+            "classification": focal_loss(output.class_logits, assignment.labels(targets)).sum() / count,
+            "box": (self.box_loss(output.boxes(positive), boxes) * central).sum() / weight,
+            "centerness": F.binary_cross_entropy_with_logits(quality_logits, central, reduction="sum") / count,
+        }

@@ -1,0 +1,98 @@
+"""GFL: Li et al., Generalized Focal Loss, NeurIPS 2020."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from detdistill.boxes import aligned_iou
+from detdistill.detectors.assigners import AtssAssigner
+from detdistill.detectors.coders import DistributionCoder
+from detdistill.detectors.heads.base import DenseHead, counted_positives
+from detdistill.detectors.heads.towers import Towers, class_predictor, level_scales, normal_conv
+from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.priors import PriorLayout, anchor_boxes
+from detdistill.losses.box import giou_loss
+from detdistill.losses.distribution import distribution_focal_loss
+from detdistill.losses.focal import quality_focal_loss
+from detdistill.precision import at_least_float32
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets
+
+ANCHOR_SCALES = (8.0,)
+ANCHOR_RATIOS = (1.0,)
+BOX_WEIGHT = 2.0
+DISTRIBUTION_WEIGHT = 0.25
+
+
+class GflHead(DenseHead):
+    """A joint class-IoU score, and each side of a box as a distribution over bins; ranks by the joint score.
+
+    Args:
+        in_channels: of the pyramid's maps.
+        num_classes: C.
+        strides: of the pyramid's levels.
+        towers: shape of the two stacks of convolutions.
+        reg_max: the largest distance, in strides; a side has `reg_max + 1` bins.
+    """
+
+    least_weight = 1.0
+    """Least sum of the box terms' weights to divide by."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        strides: Sequence[int],
+        towers: Towers = Towers(),
+        *,
+        reg_max: int = 16,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            towers,
+            layout=PriorLayout(strides, anchor_boxes(strides, ANCHOR_SCALES, ANCHOR_RATIOS)),
+            assigner=AtssAssigner(),
+            postprocessing=PostProcessing(),
+        )
+        self.coder = DistributionCoder(bins=reg_max + 1)
+        self.class_predictor = class_predictor(self.channels, num_classes)
+        self.box_predictor = normal_conv(self.channels, 4 * (reg_max + 1))
+        self.scales = level_scales(len(strides))
+
+    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
+        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to class logits and box distributions."""
+        grid = self.grid(features)
+        classes, distributions = self.branches(features)
+        return DenseOutput(grid, features, grid.flatten(classes), grid.flatten(distributions), self.coder)
+
+    def branches(self, features: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+        """The maps of the class and of the box branch, level by level."""
+        classes = [self.class_predictor(self.class_tower(level)) for level in features]
+        distributions = [
+            scale(self.box_predictor(self.box_tower(level))) for level, scale in zip(features, self.scales, strict=True)
+        ]
+        return classes, distributions
+
+    def loss(
+        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+    ) -> dict[str, Tensor]:
+        """`classification`: QFL over the positives; `box`: GIoU and `distribution`: DFL, weighted by class score."""
+        positive = assignment.positive
+        priors, strides = output.grid.priors[positive[1]], output.grid.prior_strides[positive[1]]
+        goals = targets.boxes[assignment.positive_targets]
+        boxes = output.boxes(positive)
+        quality = boxes.new_zeros(assignment.matched.shape)
+        quality[positive] = aligned_iou(boxes.detach(), goals)
+        weights = at_least_float32(output.class_logits[positive]).detach().amax(dim=-1).sigmoid()
+        count, weight = reduce_sum(torch.stack((counted_positives(assignment), weights.sum())))
+        weight = weight.clamp(min=self.least_weight)
+        distributions = output.regression[positive].reshape(-1, 4, self.coder.bins)
+        spread = distribution_focal_loss(distributions, self.coder.encode(priors, strides, goals)).mean(dim=-1)
+        labels = assignment.labels(targets)
+        return {
+            "classification": quality_focal_loss(output.class_logits, labels, quality).sum() / count,
+            "box": BOX_WEIGHT * (giou_loss(boxes, goals) * weights).sum() / weight,
+            "distribution": DISTRIBUTION_WEIGHT * (spread * weights).sum() / weight,
+        }

@@ -1,0 +1,82 @@
+"""GFLv2: Li et al., Learning Reliable Localization Quality Estimation for Dense Object Detection, CVPR 2021."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detdistill.detectors.heads.gfl import GflHead
+from detdistill.detectors.heads.towers import Towers, normal_conv
+from detdistill.precision import at_least_float32
+from detdistill.structures import DenseOutput, joint_logit
+
+TOP_BINS = 4
+QUALITY_CHANNELS = 64
+
+
+class DistributionQuality(nn.Module):
+    """Guesses from the shape of a box's four distributions how well it fits (the paper's DGQP, section 3.3).
+
+    Args:
+        reg_max: a side has `reg_max + 1` bins.
+    """
+
+    def __init__(self, reg_max: int) -> None:
+        super().__init__()
+        self.bins = reg_max + 1
+        self.layers = nn.Sequential(
+            normal_conv(4 * (TOP_BINS + 1), QUALITY_CHANNELS, kernel_size=1),
+            nn.ReLU(inplace=True),
+            normal_conv(QUALITY_CHANNELS, 1, kernel_size=1),
+        )
+
+    def forward(self, distributions: Tensor) -> Tensor:
+        """Distribution logits `(N, 4 * bins, H, W)`, side by side, to a quality logit `(N, 1, H, W)`."""
+        batch, _, height, width = distributions.shape
+        sides = at_least_float32(distributions).reshape(batch, 4, self.bins, height, width).softmax(dim=2)
+        top = sides.topk(TOP_BINS, dim=2).values
+        statistics = torch.cat((top, top.mean(dim=2, keepdim=True)), dim=2)
+        quality: Tensor = self.layers(statistics.flatten(1, 2))
+        return quality
+
+
+class Gflv2Head(GflHead):
+    """GFL whose class probability is multiplied by a quality read off the box distributions; ranks by the product.
+
+    The output's `class_logits` are the logits of that product, so that its sigmoid is the joint score and the quality
+    focal loss on logits is the paper's on probabilities.
+
+    Args:
+        in_channels: of the pyramid's maps.
+        num_classes: C.
+        strides: of the pyramid's levels.
+        towers: shape of the two stacks of convolutions.
+        reg_max: the largest distance, in strides; a side has `reg_max + 1` bins.
+    """
+
+    # The official code divides by the sum of weights as it is; this only keeps 0 / 0 away.
+    least_weight = 1e-6
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        strides: Sequence[int],
+        towers: Towers = Towers(),
+        *,
+        reg_max: int = 16,
+    ) -> None:
+        super().__init__(in_channels, num_classes, strides, towers, reg_max=reg_max)
+        self.quality = DistributionQuality(reg_max)
+
+    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
+        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to joint class-quality logits and box distributions."""
+        grid = self.grid(features)
+        classes, distributions = self.branches(features)
+        joint = [
+            joint_logit(at_least_float32(class_map), at_least_float32(self.quality(distribution)))
+            for class_map, distribution in zip(classes, distributions, strict=True)
+        ]
+        return DenseOutput(grid, features, grid.flatten(joint), grid.flatten(distributions), self.coder)

@@ -1,0 +1,85 @@
+"""What the heads are built from: towers of convolutions, learned scales, predictors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+PRIOR_PROBABILITY = 0.01
+"""Class probability of every candidate before training (Lin et al. 2017, RetinaNet, section 4.1)."""
+
+NORM_GROUPS = 32
+TowerNorm = Literal["group", "batch", "none"]
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A head's two stacks of convolutions, one for classes and one for boxes, shared by all levels.
+
+    Attributes:
+        channels: of every convolution; None keeps the pyramid's.
+        depth: convolutions per stack; 0 for none.
+        norm: normalisation after each convolution.
+    """
+
+    channels: int | None = None
+    depth: int = 4
+    norm: TowerNorm = "group"
+
+
+def normal_conv(in_channels: int, out_channels: int, *, bias: bool = True, kernel_size: int = 3) -> nn.Conv2d:
+    """A size-keeping convolution, initialised with a normal distribution of standard deviation 0.01."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+    nn.init.normal_(conv.weight, std=0.01)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def class_predictor(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A predictor whose initial probabilities are `PRIOR_PROBABILITY`."""
+    conv = normal_conv(in_channels, out_channels)
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
+    return conv
+
+
+def conv_block(in_channels: int, out_channels: int, norm: TowerNorm) -> nn.Sequential:
+    """3x3 convolution, normalisation, ReLU."""
+    block = nn.Sequential()
+    block.add_module("conv", normal_conv(in_channels, out_channels, bias=norm == "none"))
+    if norm == "group":
+        block.add_module("norm", nn.GroupNorm(math.gcd(NORM_GROUPS, out_channels), out_channels))
+    elif norm == "batch":
+        block.add_module("norm", nn.BatchNorm2d(out_channels))
+    block.add_module("relu", nn.ReLU(inplace=True))
+    return block
+
+
+def conv_tower(in_channels: int, towers: Towers) -> nn.Sequential:
+    """One stack of `conv_block`."""
+    channels = towers.channels or in_channels
+    widths = [in_channels, *(channels for _ in range(towers.depth))]
+    return nn.Sequential(*(conv_block(*pair, towers.norm) for pair in itertools.pairwise(widths)))
+
+
+class Scale(nn.Module):
+    """A learned factor, one per pyramid level, that starts at 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` times the factor."""
+        return x * self.scale
+
+
+def level_scales(num_levels: int) -> nn.ModuleList:
+    """One `Scale` per pyramid level."""
+    return nn.ModuleList(Scale() for _ in range(num_levels))
