@@ -43,7 +43,7 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def distribution_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² · KL(teacher ‖ student) of tempered distributions, averaged over bins (Zheng et al., LD, CVPR 2022, eq. 4).
+    """T² · KL(teacher ‖ student) of tempered distributions, averaged over bins (Zheng et al., LD, CVPR 2022).
 
     The mean over bins, not the sum that defines the divergence, is the form for which the published weights were set.
 

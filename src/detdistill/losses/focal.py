@@ -1,0 +1,115 @@
+"""The focal family: losses of sigmoid class logits, elementwise or per candidate; the caller weights and normalises.
+
+Nearly all entries of a dense detector are background, so each loss runs one fused formula over all entries and
+replaces the few positives' values: no one-hot tensor, and one saved tensor for the backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from detdistill.precision import at_least_float32
+
+
+class _BackgroundLoss(torch.autograd.Function):
+    """scale · σ(x)^γ · softplus(x): how wrong a logit is whose target is 0, by its own confidence.
+
+    The derivative, scale · σ(x)^γ · (γ (1 − σ(x)) softplus(x) + σ(x)), is cheapest while the parts are at hand.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, gamma: float, scale: float) -> Tensor:
+        probability = logits.sigmoid()
+        cross_entropy = F.softplus(logits)
+        slope = torch.addcmul(cross_entropy, probability, cross_entropy, value=-1).mul_(gamma).add_(probability)
+        modulation = probability.pow_(gamma).mul_(scale)
+        ctx.save_for_backward(slope.mul_(modulation))
+        return cross_entropy.mul_(modulation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (derivative,) = ctx.saved_tensors
+        return grad * derivative, None, None
+
+
+def _background_loss(logits: Tensor, gamma: float, scale: float) -> Tensor:
+    loss: Tensor = _BackgroundLoss.apply(logits, gamma, scale)
+    return loss
+
+
+def _positives(labels: Tensor) -> tuple[Tensor, ...]:
+    """The index, leading dimensions and class, of the entries `(…, C)` that labels `(…,)` name."""
+    candidates = (labels >= 0).nonzero(as_tuple=True)
+    return (*candidates, labels[candidates])
+
+
+def focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss (Lin et al., ICCV 2017, eq. 5).
+
+    Args:
+        logits: `(…, C)` before the sigmoid.
+        labels: `(…,)` int64, 0 to C - 1; anything negative is background.
+        alpha: weight of positive entries; 1 - alpha is that of all others.
+        gamma: power of the modulation, at least 0.
+
+    Returns:
+        `(…, C)`, at least 0.
+    """
+    logits = at_least_float32(logits)
+    positives = _positives(labels)
+    loss = _background_loss(logits, gamma, 1 - alpha)
+    loss[positives] = _background_loss(-logits[positives], gamma, alpha)
+    return loss
+
+
+def quality_focal_loss(logits: Tensor, labels: Tensor, quality: Tensor, beta: float = 2.0) -> Tensor:
+    """Quality focal loss (Li et al., Generalized Focal Loss, NeurIPS 2020, eq. 2).
+
+    GFLv2's classifier is a product of two probabilities: give the logit of that product.
+
+    Args:
+        logits: `(…, C)` before the sigmoid.
+        labels: `(…,)` int64, 0 to C - 1; anything negative is background.
+        quality: `(…,)` IoU of the decoded box, 0 to 1, the target of a positive's entry; not read at the background.
+        beta: power of the modulation |quality - probability|, at least 1.
+
+    Returns:
+        `(…,)` sum over classes, at least 0.
+    """
+    logits = at_least_float32(logits)
+    positives = _positives(labels)
+    loss = _background_loss(logits, beta, 1.0)
+    positive, target = logits[positives], at_least_float32(quality)[positives[:-1]]
+    modulation = (target - positive.sigmoid()).abs().pow(beta)
+    loss[positives] = modulation * F.binary_cross_entropy_with_logits(positive, target, reduction="none")
+    return loss.sum(dim=-1)
+
+
+def varifocal_loss(
+    logits: Tensor, target: Tensor, alpha: float = 0.75, gamma: float = 2.0, *, iou_weighted: bool = True
+) -> Tensor:
+    """Varifocal loss (Zhang et al., VarifocalNet, CVPR 2021, eq. 2).
+
+    Args:
+        logits: `(…, C)` before the sigmoid.
+        target: `(…, C)` IoU of the decoded box at a positive's class, 0 elsewhere.
+        alpha: weight of the entries whose target is 0.
+        gamma: power of their modulation, at least 0.
+        iou_weighted: weight a positive's entry by its target, else by 1.
+
+    Returns:
+        `(…, C)`, at least 0.
+    """
+    logits, target = at_least_float32(logits), at_least_float32(target)
+    positives = target.nonzero(as_tuple=True)
+    loss = _background_loss(logits, gamma, alpha)
+    iou = target[positives]
+    cross_entropy = F.binary_cross_entropy_with_logits(logits[positives], iou, reduction="none")
+    loss[positives] = iou * cross_entropy if iou_weighted else cross_entropy
+    return loss
