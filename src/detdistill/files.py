@@ -1,0 +1,30 @@
+"""Files that are either whole or as they were before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from detdistill.errors import DetdistillError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file so that no reader and no crash ever sees half of it.
+
+    Raises:
+        DetdistillError: the file cannot be written; one that was there before is untouched.
+    """
+    # A rename would put a file in the place of a device such as /dev/stdout.
+    in_place = path.exists() and not path.is_file()
+    target = path if in_place else path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with target.open("w", encoding="utf-8") as file:
+            file.write(text)
+            if not in_place:
+                file.flush()
+                os.fsync(file.fileno())
+                target.replace(path)
+    except OSError as error:
+        if not in_place:
+            target.unlink(missing_ok=True)
+        raise DetdistillError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from detdistill.evaluation.coco import coco_metrics
+from detdistill.evaluation.results import Results, read_results
+from evaluation.datasets import dataset_from_coco, no_objects
+
+TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def pycocotools_scores(truth: dict[str, Any], detections: list[dict[str, Any]]) -> list[float | None]:
+    """The reference; it changes what it is given, and cannot be asked about no detections at all."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground_truth = COCO()
+        ground_truth.dataset = copy.deepcopy(truth)
+        ground_truth.createIndex()
+        found = ground_truth.loadRes(copy.deepcopy(detections)) if detections else COCO()
+        evaluator = COCOeval(ground_truth, found, "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return [None if value == -1 else value for value in evaluator.stats.tolist()]
+
+
+def assert_equal_scores(ours: dict[str, Any], reference: list[float | None]) -> None:
+    for name, expected in zip(TWELVE, reference, strict=True):
+        assert (ours[name] is None) == (expected is None), name
+        if expected is not None:
+            assert ours[name] == pytest.approx(expected, abs=1e-9, rel=0), name
+
+
+# Quarters of pixels are exact in binary: that x + w - x is w again must not depend on rounding here.
+lengths = st.integers(1, 500).map(lambda quarters: quarters / 4)
+boxes = st.tuples(lengths, lengths, lengths, lengths).map(list)
+# Several steps of size, so that small, medium and large all occur, and few places, so that boxes overlap.
+objects = st.tuples(
+    st.sampled_from([[8, 8, 16, 16], [8, 8, 40, 64], [8, 12, 40, 60], [0, 0, 120, 120], [4, 0, 112, 120]]) | boxes,
+    st.sampled_from([7, 3, 90]),
+)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    image_ids = draw(st.lists(st.integers(0, 1000), min_size=1, max_size=4, unique=True))
+    truth: dict[str, Any] = {
+        "images": [{"id": image_id, "width": 400, "height": 400} for image_id in image_ids],
+        "categories": [{"id": identity, "name": f"class {identity}"} for identity in (7, 3, 90)],
+        "annotations": [],
+    }
+    detections = []
+    for image_id in image_ids:
+        for box, category in draw(st.lists(objects, max_size=6)):
+            area = box[2] * box[3] * draw(st.sampled_from([1, 0.5, 0.1]))
+            truth["annotations"].append(
+                {
+                    "id": len(truth["annotations"]) + 1,
+                    "image_id": image_id,
+                    "category_id": category,
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": int(draw(st.integers(0, 3)) == 0),
+                }
+            )
+        for box, category in draw(st.lists(objects, max_size=8)):
+            copies = draw(st.sampled_from([1] * 9 + [120]))
+            score = draw(st.sampled_from([0.0, 0.25, 0.5, 0.5, 1.0]) | st.floats(0, 1))
+            detections += [{"image_id": image_id, "category_id": category, "bbox": box, "score": score}] * copies
+    return truth, detections
+
+
+@given(cases())
+def test_equals_pycocotools(case: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+    truth, detections = case
+    dataset = dataset_from_coco(truth)
+    metrics = coco_metrics(dataset, results_of(detections, truth))
+    assert_equal_scores(asdict(metrics), pycocotools_scores(truth, detections))
+    for category in truth["categories"]:
+        one = {**truth, "categories": [category]}
+        expected = pycocotools_scores(
+            {**one, "annotations": [a for a in truth["annotations"] if a["category_id"] == category["id"]]},
+            [d for d in detections if d["category_id"] == category["id"]],
+        )
+        assert_equal_scores(asdict(metrics.per_class[category["name"]]), expected)
+
+
+def results_of(detections: list[dict[str, Any]], truth: dict[str, Any]) -> Results:
+    image_of = {image["id"]: index for index, image in enumerate(truth["images"])}
+    label_of = {category["id"]: label for label, category in enumerate(truth["categories"])}
+    found = np.array([entry["bbox"] for entry in detections], dtype=float).reshape(-1, 4)
+    found[:, 2:] += found[:, :2]
+    return Results(
+        np.array([image_of[entry["image_id"]] for entry in detections], dtype=np.int64),
+        found,
+        np.array([entry["score"] for entry in detections], dtype=float),
+        np.array([label_of[entry["category_id"]] for entry in detections], dtype=np.int64),
+    )
+
+
+def test_the_coco_authors_example(photographs: Path) -> None:
+    folder = photographs / "coco_eval"
+    truth = json.loads((folder / "instances_val2014_100.json").read_text())
+    detections = folder / "instances_val2014_fakebbox100_results.json"
+    dataset = dataset_from_coco(truth)
+    metrics = asdict(coco_metrics(dataset, read_results(detections, dataset)))
+    published = [0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564]
+    assert [round(metrics[name], 3) for name in TWELVE] == published
+    assert_equal_scores(metrics, pycocotools_scores(truth, json.loads(detections.read_text())))
+
+
+def test_nothing_found_is_zero_and_nothing_to_find_is_none() -> None:
+    truth = {
+        "images": [{"id": 1, "width": 9, "height": 9}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 8, 8], "area": 64, "iscrowd": 0}],
+    }
+    metrics = coco_metrics(dataset_from_coco(truth), Results.empty())
+    assert (metrics.AP, metrics.APs, metrics.APl, metrics.AR1) == (0, 0, None, 0)
+    assert (metrics.per_class["cat"].AP, metrics.per_class["dog"].AP) == (0, None)
+
+
+@pytest.mark.parametrize(("images", "classes"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_a_data_set_without_objects_has_no_score(images: int, classes: int) -> None:
+    metrics = asdict(coco_metrics(no_objects(images, classes), Results.empty()))
+    assert [metrics[name] for name in TWELVE] == [None] * 12
+    assert len(metrics["per_class"]) == classes
