@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-ExtraSource = Literal["input", "output"]
+from detdistill.detectors.architecture import ExtraSource
 
 
 class ExtraLevels(ExtraFPNBlock):  # type: ignore[misc]  # torchvision ships no types

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detdistill.detectors.architecture import Towers
 from detdistill.detectors.heads.atss import AtssHead
 from detdistill.detectors.heads.base import DenseHead
 from detdistill.detectors.heads.fcos import FcosHead
 from detdistill.detectors.heads.gfl import GflHead
 from detdistill.detectors.heads.gflv2 import Gflv2Head
 from detdistill.detectors.heads.retinanet import RetinaNetHead
-from detdistill.detectors.heads.towers import Towers
 from detdistill.detectors.heads.vfnet import VfnetHead, VfnetOutput
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.precision import at_least_float32
@@ -171,9 +171,9 @@ def test_gradients(case: tuple[Case, Arrays]) -> None:
     torch.autograd.backward(torch.stack(tuple(terms.values())).sum())
     compared = {f"grad_{branch}_l{level}": map.grad for branch in maps for level, map in enumerate(maps[branch])}
     if isinstance(head, Gflv2Head):
-        first, _, second = head.quality.layers
-        compared |= {"grad_conf_w1": first.weight.grad, "grad_conf_b1": first.bias.grad}
-        compared |= {"grad_conf_w2": second.weight.grad, "grad_conf_b2": second.bias.grad}
+        names = ("conf_w1", "conf_b1", "conf_w2", "conf_b2")
+        weights = zip(names, head.quality.layers.parameters(), strict=True)
+        compared |= {f"grad_{name}": weight.grad for name, weight in weights}
     for name, gradient in compared.items():
         assert gradient is not None, name
         expected = data[name]
@@ -228,7 +228,9 @@ def test_vfnet_level(golden: Callable[[str], Arrays]) -> None:
         "class_predictor.bias": "vfnet_cls_bias",
     }
     head.load_state_dict({ours: torch.from_numpy(data[f"w_{theirs}"]) for ours, theirs in names.items()})
-    head.initial_block.norm.num_groups = 4
+    norm = head.initial_block.get_submodule("norm")
+    assert isinstance(norm, torch.nn.GroupNorm)
+    norm.num_groups = 4
     x = torch.from_numpy(data["x"]).requires_grad_()
     outputs = dict(zip(("cls_score", "bbox_pred", "bbox_pred_refine"), head.level(x, 0), strict=True))
     loss = x.new_zeros(())

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detdistill.detectors.architecture import Towers
 from detdistill.detectors.assigners import AtssAssigner
 from detdistill.detectors.coders import DeltaCoder
 from detdistill.detectors.heads.base import DenseHead, counted_positives
 from detdistill.detectors.heads.centerness import centerness
-from detdistill.detectors.heads.towers import Towers, class_predictor, level_scales, normal_conv
+from detdistill.detectors.heads.towers import class_predictor, level_scales, normal_conv
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.priors import PriorLayout, anchor_boxes
 from detdistill.losses.box import giou_loss

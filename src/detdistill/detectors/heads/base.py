@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from detdistill.detectors.heads.towers import Towers, conv_tower
+from detdistill.detectors.architecture import Towers
+from detdistill.detectors.heads.towers import conv_tower
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.priors import PriorLayout
-from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets
+from detdistill.structures import Assignment, BoxCoder, DenseOutput, Grid, ReduceSum, Targets
 
 Assigner = Callable[[Grid, Targets], Assignment]
 
@@ -26,7 +27,12 @@ class DenseHead(nn.Module, ABC):
         layout: lays the priors out over the levels.
         assigner: matches candidates to ground truth.
         postprocessing: how detections are read off an output.
+
+    Attributes:
+        coder: how the head writes boxes as numbers.
     """
+
+    coder: BoxCoder
 
     def __init__(
         self,

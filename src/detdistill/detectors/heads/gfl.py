@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from detdistill.boxes import aligned_iou
+from detdistill.detectors.architecture import Towers
 from detdistill.detectors.assigners import AtssAssigner
 from detdistill.detectors.coders import DistributionCoder
 from detdistill.detectors.heads.base import DenseHead, counted_positives
-from detdistill.detectors.heads.towers import Towers, class_predictor, level_scales, normal_conv
+from detdistill.detectors.heads.towers import class_predictor, level_scales, normal_conv
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.priors import PriorLayout, anchor_boxes
 from detdistill.losses.box import giou_loss

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from detdistill.detectors.architecture import Towers
 from detdistill.detectors.heads.gfl import GflHead
-from detdistill.detectors.heads.towers import Towers, normal_conv
+from detdistill.detectors.heads.towers import normal_conv
 from detdistill.precision import at_least_float32
 from detdistill.structures import DenseOutput, joint_logit
 

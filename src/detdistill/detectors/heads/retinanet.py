@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from detdistill.detectors.architecture import Towers
 from detdistill.detectors.assigners import MaxIouAssigner
 from detdistill.detectors.coders import DeltaCoder
 from detdistill.detectors.heads.base import DenseHead, counted_positives
-from detdistill.detectors.heads.towers import Towers, class_predictor, normal_conv
+from detdistill.detectors.heads.towers import class_predictor, normal_conv
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.priors import PriorLayout, anchor_boxes
 from detdistill.losses.focal import focal_loss

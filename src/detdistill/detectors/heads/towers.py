@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from detdistill.detectors.architecture import TowerNorm, Towers
 
 PRIOR_PROBABILITY = 0.01
 """Class probability of every candidate before training (Lin et al. 2017, RetinaNet, section 4.1)."""
 
 NORM_GROUPS = 32
-TowerNorm = Literal["group", "batch", "none"]
-
-
-@dataclass(frozen=True)
-class Towers:
-    """A head's two stacks of convolutions, one for classes and one for boxes, shared by all levels.
-
-    Attributes:
-        channels: of every convolution; None keeps the pyramid's.
-        depth: convolutions per stack; 0 for none.
-        norm: normalisation after each convolution.
-    """
-
-    channels: int | None = None
-    depth: int = 4
-    norm: TowerNorm = "group"
 
 
 def normal_conv(in_channels: int, out_channels: int, *, bias: bool = True, kernel_size: int = 3) -> nn.Conv2d:

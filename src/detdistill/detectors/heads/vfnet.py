@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
 from detdistill.boxes import aligned_iou, distances_to_boxes
+from detdistill.detectors.architecture import Towers
 from detdistill.detectors.assigners import AtssAssigner
 from detdistill.detectors.coders import DistanceCoder
 from detdistill.detectors.heads.base import DenseHead
-from detdistill.detectors.heads.towers import Towers, class_predictor, conv_block, level_scales, normal_conv
+from detdistill.detectors.heads.towers import class_predictor, conv_block, level_scales, normal_conv
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.priors import PriorLayout, anchor_boxes
 from detdistill.losses.box import giou_loss

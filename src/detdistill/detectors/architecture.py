@@ -1,0 +1,57 @@
+"""Everything that decides a detector's layers, but its classes. Readable without torch: recipes are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ExtraSource = Literal["input", "output"]
+TowerNorm = Literal["group", "batch", "none"]
+HeadName = Literal["retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet"]
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A head's two stacks of convolutions, one for classes and one for boxes, shared by all levels.
+
+    Attributes:
+        channels: of every convolution; None keeps the pyramid's.
+        depth: convolutions per stack; 0 for none.
+        norm: normalisation after each convolution.
+    """
+
+    channels: int | None = None
+    depth: int = 4
+    norm: TowerNorm = "group"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The layers of a `DenseDetector`.
+
+    Attributes:
+        head: which detection head.
+        backbone: `resnet18` to `resnet152`, `mobilenetv2`, or any timm model that offers feature maps.
+        backbone_width: factor on the backbone's channels (ResNets and MobileNetV2).
+        backbone_channels: channels of a ResNet's four stages, before a bottleneck's expansion, instead of the factor.
+        strides: backbone levels that the pyramid uses; (4, 8, 16, 32) for small objects.
+        channels: of the pyramid, and of the head unless `towers` says otherwise.
+        extra_levels: coarser levels beyond the backbone's.
+        extra_source: `input` makes them from the backbone's last map, `output` from the pyramid's.
+        extra_relu: a ReLU before the second and later extra levels.
+        towers: the head's stacks of convolutions; None for the head's own default.
+        options: further keywords of the head, for example `{"center_sampling": True}` for FCOS.
+    """
+
+    head: HeadName = "gfl"
+    backbone: str = "resnet18"
+    backbone_width: float = 1.0
+    backbone_channels: tuple[int, int, int, int] | None = None
+    strides: tuple[int, ...] = (8, 16, 32)
+    channels: int = 256
+    extra_levels: int = 2
+    extra_source: ExtraSource = "output"
+    extra_relu: bool = False
+    towers: Towers | None = None
+    options: Mapping[str, bool | int | float] = field(default_factory=dict)
