@@ -1,0 +1,33 @@
+"""How far a long job is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+PLAIN_STEPS = 10
+
+
+def track(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Yields `items` and shows on standard error how many are done: a bar, or ten plain lines if it is no terminal.
+
+    Args:
+        items: what is worked through.
+        what: the job, for example `decoding images`.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        for done, item in enumerate(items, start=1):
+            yield item
+            if done * PLAIN_STEPS // len(items) > (done - 1) * PLAIN_STEPS // len(items):
+                print(f"{what}: {done} of {len(items)}", file=sys.stderr, flush=True)
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield from progress.track(items, description=what)
