@@ -15,9 +15,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from detdistill.data.images import Size
 from detdistill.errors import DetdistillError
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.data.loading import Batch, Collate, DetectionImages, evaluation_loader, training_loader
+from detdistill.data.sampling import TrainingSampler
+from detdistill.data.transforms import EvaluationTransform, ImageOptions, TrainingTransform
+from detdistill.errors import DataError
+
+VARIED = ImageOptions(short_side=40, long_side=60, scale_jitter=(0.5, 2.0), photometric=0.5)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DetectionDataset:
+    """Eleven noise images of different sizes; image i has i % 4 objects, the second is crowd, the third difficult."""
+    rng = np.random.default_rng(0)
+    records = []
+    for i in range(11):
+        height, width, count = 40 + 3 * i, 70 - 2 * i, i % 4
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+        corners = rng.uniform(0, 20, (count, 2))
+        boxes = np.concatenate((corners, corners + rng.uniform(10, 20, (count, 2))), axis=1)
+        records.append(
+            ImageRecord(
+                image_id=i,
+                path=path,
+                file_name=path.name,
+                width=width,
+                height=height,
+                boxes=boxes,
+                labels=np.arange(count),
+                areas=np.ones(count),
+                crowd=np.arange(count) == 1,
+                difficult=np.arange(count) == 2,
+            )
+        )
+    return DetectionDataset("test", ("a", "b", "c"), (1, 2, 3), tuple(records))
+
+
+def epochs(dataset: DetectionDataset, workers: int, numbers: tuple[int, ...], *, cache: bool = False) -> list[Batch]:
+    loader = training_loader(dataset, VARIED, batch_size=3, multiple=16, seed=5, workers=workers, cache=cache)
+    assert isinstance(loader.sampler, TrainingSampler)
+    batches = []
+    for epoch in numbers:
+        loader.sampler.set_epoch(epoch)
+        batches += list(loader)
+    return batches
+
+
+def assert_same(first: list[Batch], second: list[Batch]) -> None:
+    assert [batch.indices for batch in first] == [batch.indices for batch in second]
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.targets.boxes, other.targets.boxes)
+        assert torch.equal(one.targets.labels, other.targets.labels)
+        assert torch.equal(one.targets.image, other.targets.image)
+        assert torch.equal(one.targets.sizes, other.targets.sizes)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_no_bit(dataset: DetectionDataset, workers: int) -> None:
+    assert_same(epochs(dataset, 0, (0, 1)), epochs(dataset, workers, (0, 1)))
+
+
+def test_an_epoch_does_not_depend_on_those_before_nor_on_what_else_was_drawn(dataset: DetectionDataset) -> None:
+    both = epochs(dataset, 0, (0, 1))
+    torch.rand(17)
+    assert_same(both[3:], epochs(dataset, 0, (1,)))
+
+
+def test_the_cache_changes_no_bit(dataset: DetectionDataset) -> None:
+    assert_same(epochs(dataset, 0, (0, 1), cache=True), epochs(dataset, 0, (0, 1)))
+
+
+def test_the_cache_reads_each_file_once(dataset: DetectionDataset) -> None:
+    images = DetectionImages(dataset, EvaluationTransform(VARIED), cache=True)
+    before = images[0, 3]
+    dataset.images[3].path.unlink()
+    assert torch.equal(images[1, 3][1].image, before[1].image)
+
+
+def test_epochs_show_images_differently(dataset: DetectionDataset) -> None:
+    images = DetectionImages(dataset, TrainingTransform(VARIED), seed=5)
+    first, second = images[0, 4][1].image, images[1, 4][1].image
+    assert first.shape != second.shape or not torch.equal(first, second)
+
+
+def test_loading_leaves_the_global_generator_alone(dataset: DetectionDataset) -> None:
+    torch.manual_seed(0)
+    state = torch.random.get_rng_state()
+    epochs(dataset, 0, (0,))
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_batches_are_padded_with_zeros_to_a_multiple_and_keep_true_sizes(dataset: DetectionDataset) -> None:
+    for batch in evaluation_loader(dataset, ImageOptions(50, 90), batch_size=4, multiple=32):
+        assert batch.images.dtype == torch.uint8
+        height, width = batch.images.shape[-2:]
+        assert height % 32 == 0
+        assert width % 32 == 0
+        assert height - 32 < int(batch.targets.sizes[:, 0].max()) <= height
+        assert width - 32 < int(batch.targets.sizes[:, 1].max()) <= width
+        for image, (true_height, true_width) in zip(batch.images, batch.targets.sizes.tolist(), strict=True):
+            assert not image[:, true_height:].any()
+            assert not image[:, :, true_width:].any()
+            assert image[:, true_height - 1].any()
+            assert image[:, :, true_width - 1].any()
+
+
+def test_a_letterbox_batch_is_the_square_rounded_up(dataset: DetectionDataset) -> None:
+    shapes = {
+        tuple(batch.images.shape[-2:])
+        for batch in evaluation_loader(dataset, ImageOptions(letterbox=80), batch_size=2, multiple=32)
+    }
+    assert shapes == {(96, 96)}
+
+
+def test_evaluation_shows_every_image_once_in_order_with_its_original_size(dataset: DetectionDataset) -> None:
+    batches = list(evaluation_loader(dataset, VARIED, batch_size=4, multiple=16))
+    assert [index for batch in batches for index in batch.indices] == list(range(11))
+    sizes = torch.cat([batch.original_sizes for batch in batches])
+    assert sizes.tolist() == [[record.height, record.width] for record in dataset.images]
+
+
+@pytest.mark.parametrize(("difficult", "expected"), [(False, [0]), (True, [0, 2])])
+def test_crowd_is_never_trained_on_and_difficult_only_if_asked(
+    dataset: DetectionDataset, difficult: bool, expected: list[int]
+) -> None:
+    images = DetectionImages(dataset, EvaluationTransform(VARIED))
+    batch = Collate(dataset, multiple=16, difficult=difficult)([images[0, 0], images[0, 3]])
+    assert batch.targets.labels.tolist() == expected
+    assert set(batch.targets.image.tolist()) == {1}
+    assert batch.targets.num_images == 2
+
+
+def test_a_batch_without_objects(dataset: DetectionDataset) -> None:
+    images = DetectionImages(dataset, EvaluationTransform(VARIED))
+    batch = Collate(dataset, multiple=16)([images[0, 0], images[0, 4]])
+    assert batch.targets.boxes.shape == (0, 4)
+    assert batch.to("cpu").targets.labels.shape == (0,)
+
+
+def test_two_processes_see_different_images(dataset: DetectionDataset) -> None:
+    seen = [
+        [
+            index
+            for batch in evaluation_loader(dataset, VARIED, batch_size=2, multiple=1, rank=rank, world=2)
+            for index in batch.indices
+        ]
+        for rank in (0, 1)
+    ]
+    assert seen == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
+
+
+def test_a_batch_larger_than_the_data_is_an_error_that_says_both(dataset: DetectionDataset) -> None:
+    with pytest.raises(DataError, match="11 images give each of 2 processes 5, less than a batch of 6"):
+        training_loader(dataset, VARIED, batch_size=6, multiple=1, seed=0, world=2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named(dataset: DetectionDataset, workers: int) -> None:
+    dataset.images[2].path.write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"2\.png"):
+        list(evaluation_loader(dataset, VARIED, batch_size=4, multiple=16, workers=workers))
