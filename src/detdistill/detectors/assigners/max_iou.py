@@ -1,0 +1,88 @@
+"""Anchors overlap the objects they learn: RetinaNet's assigner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detdistill.boxes import aligned_iou, box_area, box_centers, box_sides
+from detdistill.detectors.assigners.lattice import Lattice, all_background, batch_index, best_claims
+from detdistill.errors import DetdistillError
+from detdistill.structures import IGNORED, Assignment, Grid, Targets
+
+SLACK = 1e-9
+"""Windows are this much larger than they need be, relatively: rounding may add a cell to them but take none."""
+
+
+@dataclass(frozen=True)
+class MaxIouAssigner:
+    """An anchor learns the object it overlaps most, if it does so enough (arXiv 1708.02002, section 4).
+
+    An anchor of IoU >= `positive` is positive, below `negative` background, ignored between. With `match_low_quality`
+    every object also takes the anchors that overlap it most, all of them if they tie, from the IoU `minimum` on and
+    whatever other object they overlap more; a later object takes them from an earlier one (as mmdetection has it). An
+    object that overlaps no anchor at all gets none (mmdetection would give it every anchor).
+
+    Raises:
+        DetdistillError: the thresholds are not 0 < `negative` <= `positive` <= 1.
+    """
+
+    positive: float = 0.5
+    negative: float = 0.4
+    minimum: float = 0.0
+    match_low_quality: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.negative <= self.positive <= 1:
+            raise DetdistillError(
+                f"IoU thresholds negative {self.negative} and positive {self.positive}: "
+                "they must be 0 < negative <= positive <= 1"
+            )
+
+    @torch.no_grad()
+    def __call__(self, grid: Grid, targets: Targets) -> Assignment:
+        """Assigns a batch; time and memory grow with the anchors near objects, plus N x P for the result."""
+        lattice, boxes = Lattice.of(grid), targets.boxes.double()
+        item, base, cell = self._near(lattice, boxes)
+        iou = aligned_iou(lattice.priors(base, cell), boxes[item])
+        place = batch_index(targets, grid, item, lattice.prior_index(base, cell))
+        matched = all_background(targets, grid)
+
+        enough = iou >= self.negative
+        stands = enough.clone()
+        stands[enough] = best_claims(place[enough], iou[enough], item[enough])
+        matched[place[stands]] = torch.where(iou[stands] >= self.positive, item[stands], IGNORED)
+
+        if self.match_low_quality:
+            best = iou.new_zeros(len(boxes)).scatter_reduce(0, item, iou, "amax")[item]
+            tied = (iou == best) & (iou >= self.minimum) & (iou > 0)
+            matched.scatter_reduce_(0, place[tied], item[tied], "amax", include_self=False)
+        return Assignment(matched.view(targets.num_images, grid.num_priors))
+
+    def _near(self, lattice: Lattice, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Object, base anchor and cell of a superset of the pairs that can matter.
+
+        Over a lattice the overlap of one base anchor with an object is a product of one factor per axis, and each
+        factor falls with the distance of the centres. So the nearest cell has the highest IoU, and an IoU of at least
+        t, that is an intersection of at least t / (1 + t) times the sum of both areas, bounds each factor from below:
+        the cells that reach it lie in a window around the object's centre.
+        """
+        sides = box_sides(lattice.boxes)
+        offsets = lattice.offsets(box_centers(boxes))
+        nearest = offsets.round().clamp(min=0).minimum(lattice.cells - 1)
+        touching = (sides + box_sides(boxes)[:, None]) / 2
+        covering = sides.minimum(box_sides(boxes)[:, None])
+        overlap = (touching - (offsets - nearest).abs() * lattice.steps).minimum(covering).clamp(min=0)
+        intersection = overlap.prod(-1)
+        areas = box_area(lattice.boxes) + box_area(boxes)[:, None]
+
+        threshold = torch.full_like(areas[:, :1], self.negative)
+        if self.match_low_quality:
+            best = (intersection / (areas - intersection)).amax(dim=1, keepdim=True)
+            threshold = torch.where((best >= self.minimum) & (best > 0), best.minimum(threshold), threshold)
+        needed = threshold / (1 + threshold) * areas * (1 - SLACK)
+        reach = (touching - needed[..., None] / overlap.flip(-1)) / lattice.steps * (1 + SLACK)
+        reach = torch.where((intersection >= needed)[..., None], reach, -1)
+        return lattice.cells_between(offsets - reach, offsets + reach)
