@@ -251,4 +251,4 @@ def test_a_second_derivative_is_refused() -> None:
     weighted = focal_loss(logits, torch.tensor([-1])) * logits
     (gradient,) = torch.autograd.grad(weighted.sum(), logits, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.autograd.grad(gradient.sum(), logits)
+        torch.autograd.backward(gradient.sum())
