@@ -57,7 +57,7 @@ class GflHead(DenseHead):
             assigner=AtssAssigner(),
             postprocessing=PostProcessing(),
         )
-        self.coder = DistributionCoder(bins=reg_max + 1)
+        self.coder: DistributionCoder = DistributionCoder(bins=reg_max + 1)
         self.class_predictor = class_predictor(self.channels, num_classes)
         self.box_predictor = normal_conv(self.channels, 4 * (reg_max + 1))
         self.scales = level_scales(len(strides))

@@ -48,7 +48,7 @@ class RetinaNetHead(DenseHead):
             postprocessing=PostProcessing(iou_threshold=0.5),
         )
         anchors = len(ANCHOR_SCALES) * len(ANCHOR_RATIOS)
-        self.coder = DeltaCoder()
+        self.coder: DeltaCoder = DeltaCoder()
         self.class_predictor = class_predictor(self.channels, anchors * num_classes)
         self.box_predictor = normal_conv(self.channels, anchors * 4)
 
