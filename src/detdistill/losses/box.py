@@ -1,7 +1,7 @@
 """Losses between predicted and target boxes, elementwise: the caller weights and normalises.
 
 Boxes are x1 y1 x2 y2, `(…, 4)`, both arguments of one shape, in pixels or in strides; the result is `(…,)`. L1 and
-smooth L1 on deltas are torch's own.
+smooth L1 on deltas are torch's own. Half precision is widened to float32 by what is called here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor
 from torchvision.ops import distance_box_iou_loss, generalized_box_iou_loss
 
 from detdistill.boxes import SMALLEST_SIDE, aligned_iou, box_sides
-from detdistill.precision import at_least_float32
 
 EPSILON = 1e-6
 """Smallest IoU in the logarithm, and what is added to areas and squared lengths that are divided by."""
@@ -38,7 +37,7 @@ def giou_loss(pred: Tensor, target: Tensor) -> Tensor:
     Returns:
         `(…,)`, 0 to 2.
     """
-    loss: Tensor = generalized_box_iou_loss(at_least_float32(pred), at_least_float32(target), eps=EPSILON)
+    loss: Tensor = generalized_box_iou_loss(pred, target, eps=EPSILON)
     return loss
 
 
@@ -48,7 +47,7 @@ def diou_loss(pred: Tensor, target: Tensor) -> Tensor:
     Returns:
         `(…,)`, 0 to 2.
     """
-    loss: Tensor = distance_box_iou_loss(at_least_float32(pred), at_least_float32(target), eps=EPSILON)
+    loss: Tensor = distance_box_iou_loss(pred, target, eps=EPSILON)
     return loss
 
 
