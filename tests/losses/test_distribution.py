@@ -49,7 +49,7 @@ class TestGolden:
     def test_expected_distance(self, golden: Golden) -> None:
         arrays = golden("losses_box")
         logits, expected = torch.from_numpy(arrays["dfl_logits"]), torch.from_numpy(arrays["integral"])
-        distances = expected_distance(logits.reshape(*expected.shape, -1))
+        distances = expected_distance(logits[: expected.numel()].reshape(*expected.shape, -1))
         torch.testing.assert_close(distances, expected, rtol=1e-5, atol=1e-6)
 
 
