@@ -19,11 +19,13 @@ class Towers:
         channels: of every convolution; None keeps the pyramid's.
         depth: convolutions per stack; 0 for none.
         norm: normalisation after each convolution.
+        groups: of a group normalisation; None makes groups of 8 channels, as 32 groups of 256 channels have.
     """
 
     channels: int | None = None
     depth: int = 4
     norm: TowerNorm = "group"
+    groups: int | None = None
 
 
 @dataclass(frozen=True)

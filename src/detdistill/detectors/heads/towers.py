@@ -8,12 +8,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from detdistill.detectors.architecture import TowerNorm, Towers
+from detdistill.detectors.architecture import Towers
+from detdistill.errors import DetdistillError
 
 PRIOR_PROBABILITY = 0.01
 """Class probability of every candidate before training (Lin et al. 2017, RetinaNet, section 4.1)."""
 
-NORM_GROUPS = 32
+GROUP_CHANNELS = 8
 
 
 def normal_conv(in_channels: int, out_channels: int, *, bias: bool = True, kernel_size: int = 3) -> nn.Conv2d:
@@ -33,13 +34,16 @@ def class_predictor(in_channels: int, out_channels: int) -> nn.Conv2d:
     return conv
 
 
-def conv_block(in_channels: int, out_channels: int, norm: TowerNorm) -> nn.Sequential:
+def conv_block(in_channels: int, out_channels: int, towers: Towers) -> nn.Sequential:
     """3x3 convolution, normalisation, ReLU."""
     block = nn.Sequential()
-    block.add_module("conv", normal_conv(in_channels, out_channels, bias=norm == "none"))
-    if norm == "group":
-        block.add_module("norm", nn.GroupNorm(math.gcd(NORM_GROUPS, out_channels), out_channels))
-    elif norm == "batch":
+    block.add_module("conv", normal_conv(in_channels, out_channels, bias=towers.norm == "none"))
+    if towers.norm == "group":
+        groups = towers.groups or math.ceil(out_channels / GROUP_CHANNELS)
+        if out_channels % groups:
+            raise DetdistillError(f"{out_channels} tower channels do not divide into {groups} groups")
+        block.add_module("norm", nn.GroupNorm(groups, out_channels))
+    elif towers.norm == "batch":
         block.add_module("norm", nn.BatchNorm2d(out_channels))
     block.add_module("relu", nn.ReLU(inplace=True))
     return block
@@ -49,7 +53,7 @@ def conv_tower(in_channels: int, towers: Towers) -> nn.Sequential:
     """One stack of `conv_block`."""
     channels = towers.channels or in_channels
     widths = [in_channels, *(channels for _ in range(towers.depth))]
-    return nn.Sequential(*(conv_block(*pair, towers.norm) for pair in itertools.pairwise(widths)))
+    return nn.Sequential(*(conv_block(*pair, towers) for pair in itertools.pairwise(widths)))
 
 
 class Scale(nn.Module):

@@ -92,7 +92,7 @@ class VfnetHead(DenseHead):
         )
         self.strides = tuple(strides)
         self.coder = DistanceCoder("pixel")
-        self.initial_block = conv_block(self.channels, self.channels, towers.norm)
+        self.initial_block = conv_block(self.channels, self.channels, towers)
         self.initial_predictor = normal_conv(self.channels, 4)
         self.initial_scales = level_scales(len(strides))
         self.refined_conv = self._star_conv()
@@ -120,12 +120,18 @@ class VfnetHead(DenseHead):
         raw = self.initial_scales[index](self.initial_predictor(self.initial_block(box_features)))
         initial = at_least_float32(raw).exp() * (DISTANCE_UNIT * stride)
         damped = (1 - OFFSET_GRADIENT) * initial.detach() + OFFSET_GRADIENT * initial
-        offsets = star_offsets(damped, stride).to(box_features.dtype)
-        box_features = F.relu(self.refined_conv(box_features, offsets))
+        offsets = star_offsets(damped, stride)
+        box_features = self._sample(self.refined_conv, box_features, offsets)
         factor = self.refined_scales[index](self.refined_predictor(box_features))
         refined = at_least_float32(factor).exp() * initial.detach()
-        class_features = F.relu(self.class_conv(class_features, offsets))
+        class_features = self._sample(self.class_conv, class_features, offsets)
         return self.class_predictor(class_features), initial, refined
+
+    @staticmethod
+    def _sample(conv: DeformConv2d, features: Tensor, offsets: Tensor) -> Tensor:
+        # torchvision has no deformable convolution in bfloat16 on CPU, and offsets want float32 anyway.
+        with torch.autocast(features.device.type, enabled=False):
+            return F.relu(conv(at_least_float32(features), offsets))
 
     def loss(
         self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum

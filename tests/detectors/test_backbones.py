@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from detdistill.detectors.backbones import build_backbone
+from detdistill.errors import DetdistillError
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("resnet18", (128, 256, 512)),
+        ("resnet34", (128, 256, 512)),
+        ("resnet50", (512, 1024, 2048)),
+        ("resnet101", (512, 1024, 2048)),
+        ("resnet152", (512, 1024, 2048)),
+        ("mobilenetv2", (32, 96, 320)),
+        ("efficientnet_b0", (40, 112, 320)),
+    ],
+)
+def test_channels_of_the_usual_levels(name: str, channels: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(name)
+    assert backbone.channels == channels
+    assert backbone.strides == (8, 16, 32)
+
+
+def test_maps_have_the_promised_shapes() -> None:
+    backbone = build_backbone("resnet18", (4, 8, 16, 32), width=0.25)
+    assert backbone.channels == (16, 32, 64, 128)
+    maps = backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(level.shape) for level in maps] == [(1, 16, 16, 24), (1, 32, 8, 12), (1, 64, 4, 6), (1, 128, 2, 3)]
+
+
+def test_channels_override_the_width() -> None:
+    backbone = build_backbone("resnet50", channels=(8, 8, 16, 24))
+    assert backbone.channels == (32, 64, 96)
+
+
+def test_mobilenet_comes_in_its_own_widths() -> None:
+    assert build_backbone("mobilenetv2", width=0.5).channels == (16, 48, 160)
+    with pytest.raises(DetdistillError, match=r"widths 0.5, 1.0, 1.4, not 0.3"):
+        build_backbone("mobilenetv2", width=0.3)
+
+
+def test_levels_are_read_in_ascending_order() -> None:
+    assert build_backbone("resnet18", (32, 8), width=0.125).strides == (8, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "message"),
+    [
+        (("resnet19",), {}, "no backbone is called 'resnet19'; close to it: .*resnet18"),
+        (("resnet18", (8, 64)), {}, r"has levels of the strides .*, not \[64\]"),
+        (("resnet18", ()), {}, "not none"),
+        (("efficientnet_b0",), {"width": 0.5}, "choose a narrower model than efficientnet_b0"),
+        (("mobilenetv2",), {"channels": (8, 8, 8, 8)}, "channels work for the plain ResNets"),
+    ],
+)
+def test_wrong_requests_say_what_there_is(
+    arguments: tuple[object, ...], keywords: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DetdistillError, match=message):
+        build_backbone(*arguments, **keywords)  # type: ignore[arg-type]

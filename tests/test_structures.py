@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from detdistill.structures import (
+    BACKGROUND,
+    IGNORED,
+    Assignment,
+    DenseOutput,
+    Grid,
+    Targets,
+    joint_logit,
+    single_process,
+)
+
+SIZES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4)
+
+
+def make_grid(sizes: list[tuple[int, int]], anchors: int) -> Grid:
+    strides = [8 * 2**level for level in range(len(sizes))]
+    base = torch.tensor([[[0.0, 0.0, stride, stride + anchor] for anchor in range(anchors)] for stride in strides])
+    return Grid(tuple(sizes), tuple((stride, stride) for stride in strides), base)
+
+
+@given(SIZES, st.integers(1, 3), st.integers(1, 3))
+def test_flat_and_maps_are_inverse(sizes: list[tuple[int, int]], anchors: int, depth: int) -> None:
+    grid = make_grid(sizes, anchors)
+    flat = torch.randn(2, grid.num_priors, depth)
+    maps = grid.unflatten(flat)
+    assert [tuple(level.shape) for level in maps] == [(2, anchors * depth, height, width) for height, width in sizes]
+    assert torch.equal(grid.flatten(maps), flat)
+
+
+@given(SIZES, st.integers(1, 3))
+def test_order_is_level_row_column_anchor(sizes: list[tuple[int, int]], anchors: int) -> None:
+    grid = make_grid(sizes, anchors)
+    expected = [
+        (level, row, column, anchor)
+        for level, (height, width) in enumerate(sizes)
+        for row in range(height)
+        for column in range(width)
+        for anchor in range(anchors)
+    ]
+    assert grid.num_priors == len(expected)
+    level, row, column, anchor = torch.tensor(expected).unbind(dim=1)
+    stride = 8 * 2**level
+    corners = torch.stack((column * stride, row * stride, (column + 1) * stride, (row + 1) * stride + anchor), dim=1)
+    assert torch.equal(grid.priors, corners.float())
+    assert torch.equal(grid.prior_strides, stride.float())
+    assert torch.equal(grid.prior_index(level, row, column) + anchor, torch.arange(len(expected)))
+    maps = grid.unflatten(torch.arange(len(expected))[None, :, None])
+    for number, (of_level, of_row, of_column, of_anchor) in enumerate(expected):
+        assert maps[of_level][0, of_anchor, of_row, of_column] == number
+
+
+def test_valid_cells_have_their_centre_inside_the_image() -> None:
+    grid = make_grid([(4, 4), (2, 2)], 1)
+    fine, coarse = grid.valid_cells(torch.tensor([[32, 32], [20, 13]]))
+    assert fine[0].all()
+    assert coarse[0].all()
+    # Rows 0 and 1 have their centres at 4 and 12, row 2 at 20, which is outside of a height of 20.
+    assert fine[1].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert coarse[1].nonzero().tolist() == [[0, 0]]
+
+
+@given(st.floats(-12, 12), st.floats(-12, 12))
+def test_joint_logit_is_the_logit_of_the_product(first: float, second: float) -> None:
+    a, b = torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)
+    torch.testing.assert_close(joint_logit(a, b).sigmoid(), a.sigmoid() * b.sigmoid(), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("value", [-1e4, -100.0, 100.0, 1e4])
+def test_joint_logit_stays_finite(value: float) -> None:
+    a = torch.tensor(value, requires_grad=True)
+    joint = joint_logit(a, a)
+    torch.autograd.backward(joint)
+    assert joint.isfinite()
+    assert a.grad is not None
+    assert a.grad.isfinite()
+
+
+class UnitCoder:
+    """Boxes are the priors moved by the regression."""
+
+    def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:
+        return priors + regression * strides[..., None]
+
+
+@pytest.mark.parametrize("with_quality", [False, True])
+def test_chosen_candidates_equal_all(with_quality: bool) -> None:
+    grid = make_grid([(2, 3), (1, 2)], 2)
+    shape = (2, grid.num_priors)
+    quality = torch.randn(shape) if with_quality else None
+    output = DenseOutput(grid, (), torch.randn(*shape, 3), torch.randn(*shape, 4), UnitCoder(), quality)
+    image, prior, label = torch.tensor([0, 1, 1]), torch.tensor([0, 7, 15]), torch.tensor([2, 0, 1])
+    torch.testing.assert_close(output.scores((image, prior, label)), output.scores()[image, prior, label])
+    torch.testing.assert_close(output.boxes((image, prior)), output.boxes()[image, prior])
+    torch.testing.assert_close(output.score_logits().sigmoid(), output.scores())
+
+
+def test_half_precision_outputs_score_in_float32() -> None:
+    grid = make_grid([(1, 1)], 1)
+    logits = torch.zeros(1, 1, 2, dtype=torch.bfloat16)
+    output = DenseOutput(grid, (), logits, torch.zeros(1, 1, 4, dtype=torch.bfloat16), UnitCoder())
+    assert output.scores().dtype == output.score_logits().dtype == output.boxes().dtype == torch.float32
+
+
+def test_targets_join_images_in_order() -> None:
+    boxes = [torch.rand(2, 4), torch.zeros(0, 4), torch.rand(1, 4)]
+    labels = [torch.tensor([3, 1]), torch.zeros(0, dtype=torch.int64), torch.tensor([2])]
+    targets = Targets.from_images(boxes, labels, torch.tensor([[10, 10]] * 3))
+    assert targets.num_images == 3
+    assert targets.image.tolist() == [0, 0, 2]
+    assert targets.labels.tolist() == [3, 1, 2]
+    moved = targets.to("meta")
+    assert {moved.boxes.device.type, moved.image.device.type, moved.sizes.device.type} == {"meta"}
+
+
+def test_assignment_names_positives_and_labels() -> None:
+    targets = Targets(torch.rand(2, 4), torch.tensor([5, 0]), torch.tensor([0, 1]), torch.tensor([[8, 8], [8, 8]]))
+    assignment = Assignment(torch.tensor([[BACKGROUND, 0, IGNORED], [1, BACKGROUND, 1]]))
+    image, prior = assignment.positive
+    assert image.tolist() == [0, 1, 1]
+    assert prior.tolist() == [1, 0, 2]
+    assert assignment.positive_targets.tolist() == [0, 1, 1]
+    assert assignment.labels(targets).tolist() == [[BACKGROUND, 5, IGNORED], [0, BACKGROUND, 0]]
+
+
+def test_assignment_without_objects_has_no_labels() -> None:
+    nothing = Targets.from_images([torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.int64)], torch.tensor([[8, 8]]))
+    assignment = Assignment(torch.full((1, 3), BACKGROUND))
+    assert assignment.labels(nothing).tolist() == [[BACKGROUND] * 3]
+    assert len(assignment.positive_targets) == 0
+
+
+def test_single_process_sums_nothing() -> None:
+    value = torch.tensor([1.0, 2.0])
+    assert single_process(value) is value
