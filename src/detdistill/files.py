@@ -8,8 +8,8 @@ from pathlib import Path
 from detdistill.errors import DetdistillError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file so that no reader and no crash ever sees half of it.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file, text as UTF-8, so that no reader and no crash ever sees half of it.
 
     Raises:
         DetdistillError: the file cannot be written; one that was there before is untouched.
@@ -18,8 +18,8 @@ def write_atomically(path: Path, text: str) -> None:
     in_place = path.exists() and not path.is_file()
     target = path if in_place else path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with target.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with target.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             if not in_place:
                 file.flush()
                 os.fsync(file.fileno())

@@ -1,0 +1,128 @@
+"""A detector on disk: `model.safetensors` has its weights and `model.json` all else. No code is ever run from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.description import Description, ImageSize, read_description, write_description
+from detdistill.errors import LISTED_PROBLEMS, DetdistillError
+from detdistill.files import write_atomically
+
+WEIGHTS = "model.safetensors"
+LIBRARIES = ("detdistill", "torch", "torchvision", "timm")
+
+
+def save_detector(
+    detector: DenseDetector,
+    folder: Path,
+    *,
+    image_size: ImageSize | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a detector into a folder, from which `load_detector` reads it.
+
+    The weights come first and `model.json`, which holds their hash, last: half a detector is never taken for a whole.
+
+    Args:
+        detector: in float32.
+        folder: created if it does not exist; a detector that is there already is replaced.
+        image_size: what the detector was trained for, so that it is evaluated the same way.
+        thresholds: by class name, the score from which on a detection is shown.
+        provenance: anything to remember about where the weights come from, of JSON types; the versions of the
+            libraries are added.
+
+    Raises:
+        DetdistillError: the detector is not in float32, or the folder cannot be written.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    narrow = [name for name, tensor in state.items() if tensor.is_floating_point() and tensor.dtype != torch.float32]
+    if narrow:
+        raise DetdistillError(
+            f"detectors are saved in float32, but {narrow[0]} and {len(narrow) - 1} more tensors are "
+            f"{state[narrow[0]].dtype}: convert the detector with `.float()` first"
+        )
+    weights = save(state)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DetdistillError(f"{folder} cannot be created: {error.strerror}") from error
+    write_atomically(folder / WEIGHTS, weights)
+    description = Description(
+        kind="dense",
+        classes=detector.classes,
+        architecture=detector.architecture,
+        normalization=detector.normalization,
+        postprocessing=detector.head.postprocessing,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        image_size=image_size,
+        score_thresholds=thresholds,
+        provenance={**(provenance or {}), "versions": {library: version(library) for library in LIBRARIES}},
+    )
+    write_description(folder, description)
+
+
+def load_detector(folder: Path) -> DenseDetector:
+    """Reads a detector that `save_detector` wrote; it comes back in evaluation mode, on the CPU.
+
+    Raises:
+        DetdistillError: a file is missing, damaged, not ours, of a newer format, or the two do not belong together.
+    """
+    description = read_description(folder)
+    tensors = _read_weights(folder / WEIGHTS, description.weights_sha256)
+    # On the meta device nothing is allocated: a broken description cannot ask for more memory than its weights.
+    with torch.device("meta"):
+        _check_state(folder / WEIGHTS, _build(description), tensors)
+    with torch.random.fork_rng(devices=[]):
+        detector = _build(description)
+    detector.load_state_dict(tensors)
+    return detector.eval()
+
+
+def _build(description: Description) -> DenseDetector:
+    detector = DenseDetector(description.architecture, description.classes, normalization=description.normalization)
+    detector.head.postprocessing = description.postprocessing
+    return detector
+
+
+def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise DetdistillError(
+                f"{path} is not the file that model.json beside it was written for (SHA-256 {found[:12]}…, not "
+                f"{sha256[:12]}…): it is damaged, or saving was interrupted; copy the run folder again, or save again"
+            )
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
+    except OSError as error:
+        raise DetdistillError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise DetdistillError(f"{path} is no safetensors file: {error}") from error
+
+
+def _check_state(path: Path, detector: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    expected = detector.state_dict()
+    problems = [f"{name}: missing" for name in expected if name not in tensors]
+    problems += [f"{name}: not part of the detector" for name in tensors if name not in expected]
+    problems += [
+        f"{name}: {tuple(tensors[name].shape)} {tensors[name].dtype}; the architecture asks for "
+        f"{tuple(tensor.shape)} {tensor.dtype}"
+        for name, tensor in expected.items()
+        if name in tensors and (tensors[name].shape != tensor.shape or tensors[name].dtype != tensor.dtype)
+    ]
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems[:LISTED_PROBLEMS])
+        more = f"\n  … and {len(problems) - LISTED_PROBLEMS} more" if len(problems) > LISTED_PROBLEMS else ""
+        raise DetdistillError(f"{path} does not fit the architecture in model.json:{listed}{more}")

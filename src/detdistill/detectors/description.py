@@ -1,0 +1,129 @@
+"""`model.json`: everything about a saved detector but its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.typed_json import MismatchError, from_json
+from detdistill.errors import DetdistillError
+from detdistill.files import write_atomically
+from detdistill.normalization import Normalization
+
+FORMAT = 1
+FILE_NAME = "model.json"
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """The size of the images that a detector was trained for; the fields of `ImageOptions`.
+
+    Attributes:
+        short_side: pixels of the shorter side, as far as `long_side` allows.
+        long_side: upper limit of the longer side, in pixels.
+        letterbox: side of a square that images are fitted into instead, in pixels.
+    """
+
+    short_side: int = 800
+    long_side: int = 1333
+    letterbox: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """The contents of `model.json`.
+
+    Attributes:
+        format: of the file; a reader refuses what is newer than itself.
+        kind: how the detector is built again.
+        classes: class names; label c is `classes[c]`.
+        architecture: the layers.
+        normalization: of the input.
+        postprocessing: how detections are read off an output.
+        weights_sha256: of `model.safetensors`, in hexadecimal.
+        image_size: what the detector was trained for; None if that is not known.
+        score_thresholds: by class name, the score from which on a detection is shown; None if none were chosen.
+        provenance: where the weights come from: versions of the libraries, hashes, anything else.
+    """
+
+    format: int = FORMAT
+    kind: Literal["dense"]
+    classes: tuple[str, ...]
+    architecture: Architecture
+    normalization: Normalization
+    postprocessing: PostProcessing
+    weights_sha256: str
+    image_size: ImageSize | None = None
+    score_thresholds: Mapping[str, float] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_description(folder: Path) -> Description:
+    """Reads a run folder's `model.json`.
+
+    Raises:
+        DetdistillError: it is missing, damaged, not ours, or of a newer format.
+    """
+    path = folder / FILE_NAME
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DetdistillError(
+            f"{folder} holds no {FILE_NAME}, so no whole detector: give the folder of a finished run, or bring a "
+            "checkpoint of another library in with `detdistill import`"
+        ) from error
+    except OSError as error:
+        raise DetdistillError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DetdistillError(f"{path} is damaged, it is not JSON ({error}): copy the run folder again") from error
+    written = content.get("format") if isinstance(content, dict) else None
+    if type(written) is not int:
+        raise DetdistillError(f"{path} is not a detdistill model: it does not say its format")
+    if written > FORMAT:
+        raise DetdistillError(
+            f"{path} has format {written} and this detdistill reads up to {FORMAT}: it was written by a newer version; "
+            "upgrade with `pip install --upgrade detdistill`"
+        )
+    try:
+        description: Description = from_json(Description, content)
+    except MismatchError as error:
+        raise DetdistillError(f"{path} does not describe a detector: {error}") from error
+    _check_names(path, description)
+    return description
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Writes `model.json`, whole or not at all.
+
+    Raises:
+        DetdistillError: a threshold is for no class, the provenance is not JSON, or the file cannot be written.
+    """
+    path = folder / FILE_NAME
+    _check_names(path, description)
+    try:
+        text = json.dumps(dataclasses.asdict(description), indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DetdistillError(f"{path} cannot be written, a value is not JSON: {error}") from error
+    write_atomically(path, text + "\n")
+
+
+def store_thresholds(folder: Path, thresholds: Mapping[str, float]) -> None:
+    """Notes in `model.json` the score per class name from which on a detection is shown."""
+    write_description(folder, dataclasses.replace(read_description(folder), score_thresholds=thresholds))
+
+
+def _check_names(path: Path, description: Description) -> None:
+    classes = description.classes
+    if not classes or len(set(classes)) < len(classes):
+        raise DetdistillError(f"{path}: classes must be names that differ, at least one; found {list(classes)}")
+    unknown = sorted(set(description.score_thresholds or ()) - set(classes))
+    if unknown:
+        raise DetdistillError(
+            f"{path}: score thresholds for {', '.join(unknown)}, which are not among the classes {', '.join(classes)}"
+        )
