@@ -1,0 +1,182 @@
+"""From what stands in annotation files to a `DetectionDataset`: boxes checked, objects grouped by image."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.errors import DataError, Problem
+
+_ROUNDING = 0.02  # pixels that a box may reach out of its image because its numbers were rounded to two decimals
+_SMALLEST_SIDE = 0.01  # pixels; float32 still tells such a box's corners apart at 10,000 px
+_LARGEST_NUMBER = 1e9  # keeps areas and sums far from overflow
+
+_shortener = reprlib.Repr()
+_shortener.maxstring = _shortener.maxother = 120
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """One image of an annotation file; the attributes are those of `ImageRecord`."""
+
+    image_id: int | str
+    path: Path
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass(eq=False)
+class Objects:
+    """The objects of all images as they stand in the files: one element per object in each list.
+
+    Attributes:
+        images: index of the object's image.
+        labels: index of its class.
+        boxes: x1 y1 x2 y2 in pixels, finite, otherwise unchecked.
+        areas: square pixels; NaN where the box's own counts.
+        crowd: COCO's flag.
+        difficult: VOC's flag.
+        places: the file and the entry, for messages.
+    """
+
+    images: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
+    difficult: list[bool] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+
+    def add(
+        self,
+        image: int,
+        label: int,
+        box: Box,
+        place: str,
+        *,
+        area: float = math.nan,
+        crowd: bool = False,
+        difficult: bool = False,
+    ) -> None:
+        """Appends one object."""
+        self.images.append(image)
+        self.labels.append(label)
+        self.boxes.append(box)
+        self.areas.append(area)
+        self.crowd.append(crowd)
+        self.difficult.append(difficult)
+        self.places.append(place)
+
+
+def assemble(
+    source: str,
+    classes: Sequence[str],
+    category_ids: Sequence[int],
+    images: Sequence[ImageEntry],
+    objects: Objects,
+    problems: list[Problem],
+) -> DetectionDataset:
+    """Clips boxes to their images, leaves out those of which nothing remains, and groups the objects by image.
+
+    Args:
+        source: the annotation file, for messages.
+        classes: class names.
+        category_ids: the id that result files use for each class.
+        images: all images, in order.
+        objects: all objects.
+        problems: what the reader found; what is found here is added.
+
+    Raises:
+        DataError: one of the problems is fatal; it lists all of them.
+    """
+    if not images:
+        problems.append(Problem(source, "holds no image", fatal=True))
+    boxes, kept = _inside(objects, images, problems)
+    raise_fatal(source, problems)
+    image = np.array(objects.images, dtype=np.int64)
+    rows = np.flatnonzero(kept)
+    rows = rows[np.argsort(image[rows], kind="stable")]
+    areas = np.array(objects.areas, dtype=np.float64)
+    areas = np.where(np.isnan(areas), (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), areas)
+    starts = np.searchsorted(image[rows], np.arange(1, len(images)))
+    per_image = zip(
+        np.split(boxes[rows], starts),
+        np.split(np.array(objects.labels, dtype=np.int64)[rows], starts),
+        np.split(areas[rows], starts),
+        np.split(np.array(objects.crowd, dtype=np.bool_)[rows], starts),
+        np.split(np.array(objects.difficult, dtype=np.bool_)[rows], starts),
+        strict=True,
+    )
+    records = tuple(
+        ImageRecord(entry.image_id, entry.path, entry.file_name, entry.width, entry.height, *columns)
+        for entry, columns in zip(images, per_image, strict=True)
+    )
+    return DetectionDataset(source, tuple(classes), tuple(category_ids), records, tuple(problems))
+
+
+def _inside(
+    objects: Objects, images: Sequence[ImageEntry], problems: list[Problem]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Boxes clipped to their images `(n, 4)`, and which of them are left `(n,)`."""
+    boxes = np.array(objects.boxes, dtype=np.float64).reshape(-1, 4)
+    sizes = np.array([(entry.width, entry.height) for entry in images], dtype=np.float64).reshape(-1, 2)
+    limits = np.tile(sizes[np.array(objects.images, dtype=np.int64)], 2)
+    clipped = np.minimum(np.maximum(boxes, 0), limits)
+    empty = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=math.inf) < _SMALLEST_SIDE
+    kept = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=math.inf) >= _SMALLEST_SIDE
+    reaching_out = np.abs(boxes - clipped).max(axis=1, initial=0) > _ROUNDING
+    for row in np.flatnonzero(~kept | reaching_out):
+        corners = "({:g}, {:g}) to ({:g}, {:g})".format(*boxes[row])
+        size = "{:.0f}x{:.0f}".format(*limits[row, :2])
+        if empty[row]:
+            what = f"the box {corners} has no area; left out"
+        elif not kept[row]:
+            what = f"the box {corners} lies outside its image of {size} pixels; left out"
+        else:
+            what = f"the box {corners} reaches out of its image of {size} pixels; clipped"
+        problems.append(Problem(objects.places[row], what))
+    return clipped, kept
+
+
+def raise_fatal(source: str, problems: Sequence[Problem]) -> None:
+    """Raises a `DataError` that lists all problems, the fatal ones first, if there is a fatal one."""
+    fatal = sum(problem.fatal for problem in problems)
+    if fatal:
+        noun = "problem makes" if fatal == 1 else "problems make"
+        listed = sorted(problems, key=lambda problem: not problem.fatal)
+        raise DataError(f"{source}: {fatal} {noun} the data set unusable", listed)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value from a file is a number of a size that a box in pixels can have: finite, below 10^9."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether a value from a file is a text that can be printed and written again (JSON can hold half characters)."""
+    return isinstance(value, str) and value != "" and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def to_number(text: str | None) -> float | None:
+    """The number that a text holds; None if it holds none or one that `is_number` refuses."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if is_number(value) else None
+
+
+def shown(value: object) -> str:
+    """A value from a file, for messages: shortened, with everything unprintable escaped."""
+    return _shortener.repr(value)

@@ -1,0 +1,45 @@
+"""One class list for several data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+
+from detdistill.annotations import DetectionDataset
+from detdistill.errors import DataError
+
+
+def with_classes(dataset: DetectionDataset, classes: Sequence[str]) -> DetectionDataset:
+    """The same images and objects, with labels that are indices into another class list, matched by name.
+
+    Args:
+        dataset: a validation set, for example.
+        classes: the classes of the training set or of a model.
+
+    Returns:
+        The data set with these classes in this order. Each keeps the id that it has in the data set's own files; a
+        class that those do not have gets an unused id.
+
+    Raises:
+        DataError: the data set has a class that `classes` lacks.
+    """
+    if dataset.classes == tuple(classes):
+        return dataset
+    unknown = [name for name in dataset.classes if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{dataset.source}: the classes {', '.join(map(repr, unknown))} are not among the expected ones "
+            f"({', '.join(map(repr, classes))}); rename them in the annotations or remove them"
+        )
+    new_label = np.array([classes.index(name) for name in dataset.classes], dtype=np.int64)
+    own_ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    unused = count(max(dataset.category_ids, default=0) + 1)
+    return replace(
+        dataset,
+        classes=tuple(classes),
+        category_ids=tuple(own_ids[name] if name in own_ids else next(unused) for name in classes),
+        images=tuple(replace(image, labels=new_label[image.labels]) for image in dataset.images),
+    )

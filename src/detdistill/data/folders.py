@@ -1,0 +1,72 @@
+"""Which files a folder holds, and that a name in an annotation file stays inside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+
+class Folder:
+    """The files under one folder, known from one listing of each subfolder instead of a look at every file.
+
+    Args:
+        root: the folder; it may itself be a symbolic link.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._real_root = os.path.realpath(root)
+        self._listings: dict[PurePath, dict[str, bool]] = {}
+
+    def names(self) -> list[str]:
+        """Names of the files directly in the folder, sorted."""
+        return sorted(self._listing(PurePath()))
+
+    def walk(self) -> Iterator[PurePath]:
+        """All files below the folder, relative to it, sorted by subfolder and name; linked subfolders are left out."""
+        for place, subfolders, _ in os.walk(self.root):
+            subfolders.sort()
+            subfolder = PurePath(place).relative_to(self.root)
+            yield from (subfolder / name for name in sorted(self._listing(subfolder)))
+
+    def fault(self, name: str, *, check_file: bool = True) -> str | None:
+        """Why a file name from an annotation file cannot be used.
+
+        Args:
+            name: relative to the folder.
+            check_file: look at the disk too, not only at the name.
+
+        Returns:
+            What is wrong, or None for a file that is there and inside the folder.
+        """
+        path = PurePath(name)
+        if path.is_absolute() or ".." in path.parts:
+            return f"leaves the folder {self.root}; only files inside it are read"
+        if not check_file:
+            return None
+        linked = self._listing(path.parent).get(path.name)
+        if linked is None:
+            return f"there is no such file in {self.root}"
+        if linked and not self._holds(self.root / path):
+            return f"is a link that leaves the folder {self.root}; copy the file there"
+        return None
+
+    def _listing(self, subfolder: PurePath) -> dict[str, bool]:
+        """Every file's name, and whether a symbolic link is on the way to it."""
+        if subfolder not in self._listings:
+            try:
+                place = self.root / subfolder
+                linked = os.path.realpath(place) != str(PurePath(self._real_root, *subfolder.parts))
+                with os.scandir(place) as entries:
+                    self._listings[subfolder] = {
+                        entry.name: linked or entry.is_symlink()
+                        for entry in entries
+                        if entry.is_symlink() or entry.is_file()
+                    }
+            except (OSError, ValueError):  # no such folder, or no possible name of one
+                self._listings[subfolder] = {}
+        return self._listings[subfolder]
+
+    def _holds(self, path: Path) -> bool:
+        return PurePath(os.path.realpath(path)).is_relative_to(self._real_root)

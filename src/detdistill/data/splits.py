@@ -1,0 +1,80 @@
+"""The annotated sets that a folder holds, and the one that a name means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detdistill.annotations import DetectionDataset
+from detdistill.errors import DataError
+
+_SYNONYMS = (("train", "training", "trainval"), ("val", "valid", "validation", "minival"), ("test", "testing"))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One annotated set that was recognised.
+
+    Attributes:
+        name: as the files have it, for example `train2017`.
+        layout: the format, for messages.
+        annotations: the file that defines the split.
+        read: opens it, given the image folder (None: as recognised) and whether every image file must be there.
+    """
+
+    name: str
+    layout: str
+    annotations: Path
+    read: Callable[[Path | None, bool], DetectionDataset]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.layout}, {self.annotations})"
+
+    @property
+    def words(self) -> frozenset[str]:
+        """The words of its name, in lower case, without the years."""
+        return frozenset(re.sub(r"\d+$", "", word) for word in re.split(r"[^a-z0-9]+", self.name.lower()))
+
+
+def names_a_split(name: str) -> bool:
+    """Whether one of the usual names of a split is in a file's name."""
+    usual = {word for group in _SYNONYMS for word in group}
+    return not usual.isdisjoint(re.split(r"[^a-z]+", name.lower()))
+
+
+def choose(splits: Sequence[Split], wanted: str | None, path: Path) -> Split:
+    """The split that is meant.
+
+    A name as the files have it comes first, then the usual synonyms: `val` means also `valid`, `validation` and
+    `val2017`; `train` means `trainval` only where there is no other.
+
+    Args:
+        splits: at least one.
+        wanted: its name; None where there is only one.
+        path: what they were found in, for messages.
+
+    Raises:
+        DataError: none or several fit; the message lists them.
+    """
+    fitting = list(splits) if wanted is None else _fitting(splits, wanted)
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = "\n".join(f"  {split}" for split in fitting or splits)
+    if not fitting:
+        raise DataError(f"{path}: there is no split {wanted!r}; found:\n{listed}")
+    asked = "several splits" if wanted is None else f"several splits that {wanted!r} could mean"
+    raise DataError(f"{path}: there are {asked}; name one of them, or its annotation file:\n{listed}")
+
+
+def _fitting(splits: Sequence[Split], wanted: str) -> list[Split]:
+    exact = [split for split in splits if split.name == wanted]
+    if exact:
+        return exact
+    group = next((group for group in _SYNONYMS if wanted.lower() in group), (wanted.lower(),))
+    for word in (wanted.lower(), *group):
+        fitting = [split for split in splits if word in split.words]
+        if fitting:
+            return fitting
+    return []
