@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -12,36 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from detdistill.evaluation.coco import coco_metrics
 from detdistill.evaluation.results import Results, read_results
 from evaluation.datasets import dataset_from_coco, no_objects
-
-TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-
-
-def pycocotools_scores(truth: dict[str, Any], detections: list[dict[str, Any]]) -> list[float | None]:
-    """The reference; it changes what it is given, and cannot be asked about no detections at all."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        ground_truth = COCO()
-        ground_truth.dataset = copy.deepcopy(truth)
-        ground_truth.createIndex()
-        found = ground_truth.loadRes(copy.deepcopy(detections)) if detections else COCO()
-        evaluator = COCOeval(ground_truth, found, "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return [None if value == -1 else value for value in evaluator.stats.tolist()]
-
-
-def assert_equal_scores(ours: dict[str, Any], reference: list[float | None]) -> None:
-    for name, expected in zip(TWELVE, reference, strict=True):
-        assert (ours[name] is None) == (expected is None), name
-        if expected is not None:
-            assert ours[name] == pytest.approx(expected, abs=1e-9, rel=0), name
-
+from evaluation.reference import TWELVE, assert_equal_scores, pycocotools_scores
 
 # Quarters of pixels are exact in binary: that x + w - x is w again must not depend on rounding here.
 lengths = st.integers(1, 500).map(lambda quarters: quarters / 4)

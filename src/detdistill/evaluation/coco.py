@@ -13,9 +13,9 @@ from detdistill.annotations import DetectionDataset
 from detdistill.evaluation.results import Results
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CocoScores:
-    """Each 0 to 1, or None where there is no object to find.
+    """Each 0 to 1, or None where there is no object to find or the protocol does not ask.
 
     Attributes:
         AP: average precision, mean over IoU thresholds .50 to .95 and over classes; at most 100 detections an image.
@@ -32,21 +32,21 @@ class CocoScores:
         ARl: the same with a hundred, for large objects.
     """
 
-    AP: float | None
-    AP50: float | None
-    AP75: float | None
-    APs: float | None
-    APm: float | None
-    APl: float | None
-    AR1: float | None
-    AR10: float | None
-    AR100: float | None
-    ARs: float | None
-    ARm: float | None
-    ARl: float | None
+    AP: float | None = None
+    AP50: float | None = None
+    AP75: float | None = None
+    APs: float | None = None
+    APm: float | None = None
+    APl: float | None = None
+    AR1: float | None = None
+    AR10: float | None = None
+    AR100: float | None = None
+    ARs: float | None = None
+    ARm: float | None = None
+    ARl: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CocoMetrics(CocoScores):
     """The scores of a data set.
 
@@ -68,7 +68,8 @@ def coco_metrics(dataset: DetectionDataset, results: Results) -> CocoMetrics:
         results: the detections; only the 100 best of an image and class count.
     """
     # pycocotools takes images in the order of their ids, which decides between tied scores.
-    by_id = sorted(range(len(dataset.images)), key=lambda index: dataset.images[index].image_id)
+    ids = [record.image_id for record in dataset.images]
+    by_id = sorted(range(len(ids)), key=lambda index: (isinstance(ids[index], str), ids[index]))
     image_ids = np.empty(len(by_id), dtype=np.int64)
     image_ids[by_id] = np.arange(1, len(by_id) + 1)
     ground_truth = COCO(_coco_dictionary(dataset, image_ids.tolist()))

@@ -20,6 +20,8 @@ from detdistill.files import write_atomically
 if TYPE_CHECKING:
     from detdistill.structures import Detections
 
+LARGEST_NUMBER = 1e9  # pixels; areas and sums stay far from overflow
+
 
 @dataclass(frozen=True, eq=False)
 class Results:
@@ -109,13 +111,18 @@ def read_results(path: Path, dataset: DetectionDataset) -> Results:
         for number, entry in enumerate(entries)
         if (what := _malformed(entry)) is not None
     ]
-    if not problems:
-        problems = [
-            *_unknown([entry["image_id"] for entry in entries], image_of, "image_id", dataset.source),
-            *_unknown([entry["category_id"] for entry in entries], label_of, "category_id", dataset.source),
-        ]
     if problems:
         raise DataError(f"{path} cannot be scored, entries counted from 0:", problems)
+    problems = [
+        *_unknown([entry["image_id"] for entry in entries], image_of, "image_id"),
+        *_unknown([entry["category_id"] for entry in entries], label_of, "category_id"),
+    ]
+    if problems:
+        raise DataError(
+            f"{path} names images or classes that {dataset.source} does not have: score it with the annotations that "
+            "the detections were made for. Entries counted from 0:",
+            problems,
+        )
     boxes = np.array([entry["bbox"] for entry in entries], dtype=float).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return Results(
@@ -158,7 +165,7 @@ def _malformed(entry: object) -> str | None:
         if not isinstance(entry[key], int | str) or isinstance(entry[key], bool):
             return f"{key} {entry[key]!r} is neither a whole number nor a string"
     box, score = entry["bbox"], entry["score"]
-    if not (isinstance(box, list) and len(box) == 4 and all(_is_finite(number) for number in box)):
+    if not (isinstance(box, list) and len(box) == 4 and all(_is_finite(n) and abs(n) < LARGEST_NUMBER for n in box)):
         return f"bbox {box!r} is not four finite numbers x, y, width, height"
     if box[2] < 0 or box[3] < 0:
         return f"bbox {box!r} has a negative width or height (expected is x, y, width, height)"
@@ -174,7 +181,7 @@ def _is_finite(value: object) -> bool:
         return False
 
 
-def _unknown(ids: Sequence[int | str], known: dict[Any, int], key: str, source: str) -> list[Problem]:
+def _unknown(ids: Sequence[int | str], known: dict[Any, int], key: str) -> list[Problem]:
     """One problem for each id that `known` lacks."""
     entries = defaultdict(list)
     for number, identity in enumerate(ids):
@@ -184,7 +191,7 @@ def _unknown(ids: Sequence[int | str], known: dict[Any, int], key: str, source: 
     return [
         Problem(
             f"entry {numbers[0]}" + (f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""),
-            f"{key} {identity!r} is not among the {len(known)} of {source} ({example})",
+            f"{key} {identity!r} is not among the {len(known)} known ({example})",
             fatal=True,
         )
         for identity, numbers in entries.items()

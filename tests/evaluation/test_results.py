@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detdistill.annotations import DetectionDataset
+from detdistill.errors import DataError
+from detdistill.evaluation.results import Results, read_results, write_results
+from detdistill.structures import Detections
+from evaluation.datasets import dataset, record
+
+TRUTH = DetectionDataset(
+    "val.json", ("cat", "dog"), (18, 90), (record(42, [[0, 0, 4, 4]], [0]), record(7, [[0, 0, 4, 4]], [1]))
+)
+GOOD = {"image_id": 42, "category_id": 90, "bbox": [1, 2, 3, 4], "score": 0.5}
+
+
+def write(folder: Path, content: object) -> Path:
+    path = folder / "results.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def refusal(folder: Path, content: object) -> str:
+    with pytest.raises(DataError) as refused:
+        read_results(write(folder, content), TRUTH)
+    return str(refused.value)
+
+
+def test_ids_become_indices_and_sizes_corners(tmp_path: Path) -> None:
+    results = read_results(write(tmp_path, [GOOD, {**GOOD, "image_id": 7, "category_id": 18, "more": 1}]), TRUTH)
+    assert results.image.tolist() == [0, 1]
+    assert results.labels.tolist() == [1, 0]
+    assert results.boxes.tolist() == [[1, 2, 4, 6]] * 2
+    assert results.scores.tolist() == [0.5, 0.5]
+
+
+def test_an_empty_list_is_no_detection(tmp_path: Path) -> None:
+    assert len(read_results(write(tmp_path, []), TRUTH)) == 0
+
+
+def test_all_unknown_ids_are_listed_once_each(tmp_path: Path) -> None:
+    strangers = [{**GOOD, "image_id": image_id} for image_id in (8, "42", 8, 8)]
+    said = refusal(tmp_path, [GOOD, *strangers, {**GOOD, "category_id": 1}])
+    assert said.splitlines() == [
+        f"{tmp_path / 'results.json'} names images or classes that val.json does not have: score it with the "
+        "annotations that the detections were made for. Entries counted from 0:",
+        "  entry 1 and 2 more: image_id 8 is not among the 2 known (such as 42)",
+        "  entry 2: image_id '42' is not among the 2 known (such as 42)",
+        "  entry 5: category_id 1 is not among the 2 known (such as 18)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"score": float("nan")}, "score nan is not a finite number of at least 0"),
+        ({"score": -0.1}, "score -0.1 is not"),
+        ({"score": "high"}, "score 'high' is not"),
+        ({"score": True}, "score True is not"),
+        ({"score": 10**400}, "is not a finite number"),
+        ({"bbox": [0, 0, float("inf"), 1]}, "bbox [0, 0, inf, 1] is not four finite numbers"),
+        ({"bbox": [1e308, 0, 1e308, 1]}, "bbox [1e+308, 0, 1e+308, 1] is not four finite numbers"),
+        ({"bbox": [0, 0, 1]}, "bbox [0, 0, 1] is not four"),
+        ({"bbox": {"x": 1}}, "bbox {'x': 1} is not four"),
+        ({"bbox": [5, 5, -1, 3]}, "bbox [5, 5, -1, 3] has a negative width or height"),
+        ({"image_id": [42]}, "image_id [42] is neither a whole number nor a string"),
+        ({"category_id": 90.0}, "category_id 90.0 is neither"),
+        ({"category_id": True}, "category_id True is neither"),
+    ],
+)
+def test_entries_that_cannot_be_scored_are_named(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    message = refusal(tmp_path, [GOOD, GOOD | change])
+    assert said in message
+    assert "entry 1: " in message
+    assert "entry 0" not in message
+
+
+def test_all_malformed_entries_are_listed(tmp_path: Path) -> None:
+    said = refusal(tmp_path, [5, {}, GOOD, {**GOOD, "score": -1}])
+    assert "entry 0: a detection is an object, this is a number" in said
+    assert "entry 1: has no image_id, category_id, bbox, score" in said
+    assert "entry 3: score -1" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is not JSON"),
+        (b'[{"image_id": 42,', "is not JSON"),
+        (b"\xff\xfe\xfd", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"images": [], "annotations": []}', "this is an object, as in an annotation file"),
+        (b"null", "this is null"),
+    ],
+)
+def test_other_files_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as refused:
+        read_results(path, TRUTH)
+    assert said in str(refused.value)
+    assert str(path) in str(refused.value)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.json cannot be read: No such file or directory"):
+        read_results(tmp_path / "absent.json", TRUTH)
+    with pytest.raises(DataError, match=r"cannot be read: Is a directory"):
+        read_results(tmp_path, TRUTH)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*GOOD]), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from([*GOOD]), json_values, max_size=2).map(lambda change: GOOD | change), max_size=4
+    )
+)
+def test_damaged_entries_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[dict[str, Any]]
+) -> None:
+    path = write(tmp_path_factory.mktemp("damaged"), entries)
+    try:
+        results = read_results(path, TRUTH)
+    except DataError:
+        return
+    assert len(results) == len(entries)
+    assert np.isfinite(results.boxes).all()
+    assert np.isfinite(results.scores).all()
+
+
+sides = st.floats(0, 1000, width=32)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), sides, sides, sides, sides, st.floats(0, 1), st.integers(0, 1))))
+def test_what_was_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, found: list[tuple[float, ...]]
+) -> None:
+    table = np.array(found, dtype=float).reshape(-1, 7)
+    corners = np.concatenate((table[:, 1:3], table[:, 1:3] + table[:, 3:5]), axis=1)
+    results = Results(table[:, 0].astype(np.int64), corners, table[:, 5], table[:, 6].astype(np.int64))
+    path = tmp_path_factory.mktemp("written") / "results.json"
+    write_results(path, results, TRUTH)
+    again = read_results(path, TRUTH)
+    assert again.image.tolist() == results.image.tolist()
+    assert again.labels.tolist() == results.labels.tolist()
+    assert again.scores.tolist() == results.scores.tolist()
+    np.testing.assert_allclose(again.boxes, results.boxes, rtol=0, atol=1e-12)
+
+
+def test_images_without_ids_go_by_stem_and_name_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    one = Results(np.array([0]), np.array([[1.0, 2, 4, 6]]), np.array([0.5]), np.array([1]))
+    write_results(path, one, dataset(["cat", "dog"], [record("000012", [], [])]))
+    assert json.loads(path.read_text()) == [
+        {"image_id": "000012", "file_name": "000012.jpg", "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}
+    ]
+    write_results(path, one, TRUTH)
+    assert "file_name" not in json.loads(path.read_text())[0]
+
+
+def test_detections_of_a_detector_are_joined_in_order() -> None:
+    first = Detections(torch.tensor([[0.0, 0, 1, 1], [2, 2, 3, 3]]), torch.tensor([0.9, 0.1]), torch.tensor([1, 0]))
+    results = Results.from_detections([(4, first), (2, Detections()), (3, first)])
+    assert results.image.tolist() == [4, 4, 3, 3]
+    assert results.labels.tolist() == [1, 0, 1, 0]
+    assert results.boxes.dtype == np.float64
+    assert len(Results.from_detections([])) == 0
+
+
+def test_a_detector_that_gives_nan_is_named() -> None:
+    broken = Detections(torch.zeros(2, 4), torch.tensor([0.9, float("nan")]), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(DataError, match=r"1 of 2 detections hold numbers that are not finite, the first in image 4"):
+        Results.from_detections([(4, broken)])
