@@ -1,0 +1,112 @@
+"""Forward, loss and backward of RetinaNet-ResNet-18 beside torchvision's RetinaNet of the same size, in one run.
+
+Both have torchvision's ResNet-18 trunk, a pyramid of 256 channels on strides 8 to 128, four tower convolutions, nine
+anchors per cell, and see the same images and boxes; torchvision's own resizing is switched off by the image size.
+
+    python benchmarks/retinanet_step.py [--batch 4] [--size 320] [--rounds 7] [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+import torchvision
+from torch import Tensor
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.dense import DenseDetector
+from detdistill.structures import Targets
+
+CLASSES = 80
+OBJECTS = 10
+
+
+def torchvision_step(images: Tensor, boxes: list[Tensor], labels: list[Tensor]) -> Callable[[], None]:
+    """One training step of torchvision's detector, as a call."""
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet18",
+        weights=None,
+        trainable_layers=5,
+        returned_layers=[2, 3, 4],
+        extra_blocks=LastLevelP6P7(512, 256),
+        norm_layer=torch.nn.BatchNorm2d,
+    )
+    sizes = tuple((x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))) for x in (32, 64, 128, 256, 512))
+    size = images.shape[-1]
+    model = RetinaNet(
+        backbone,
+        CLASSES,
+        min_size=size,
+        max_size=size,
+        anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5),
+    ).train()
+    targets = [{"boxes": box, "labels": label} for box, label in zip(boxes, labels, strict=True)]
+
+    def step() -> None:
+        model.zero_grad()
+        torch.autograd.backward(torch.stack(tuple(model(list(images), targets).values())).sum())
+
+    return step
+
+
+def detdistill_step(images: Tensor, boxes: list[Tensor], labels: list[Tensor]) -> Callable[[], None]:
+    """One training step of our detector, as a call."""
+    names = [str(label) for label in range(CLASSES)]
+    model = DenseDetector(Architecture("retinanet", "resnet18", extra_source="input", extra_relu=True), names).train()
+    targets = Targets.from_images(boxes, labels, torch.tensor([images.shape[-2:]] * len(images)))
+
+    def step() -> None:
+        model.zero_grad()
+        output = model(images)
+        terms = model.detection_loss(output, targets, model.assign(output.grid, targets))
+        torch.autograd.backward(torch.stack(tuple(terms.values())).sum())
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    images = torch.rand(arguments.batch, 3, arguments.size, arguments.size)
+    corners = torch.rand(arguments.batch, OBJECTS, 2) * arguments.size * 0.6
+    sides = 8 + torch.rand(arguments.batch, OBJECTS, 2) * arguments.size * 0.35
+    boxes = list(torch.cat((corners, corners + sides), dim=-1))
+    labels = list(torch.randint(0, CLASSES, (arguments.batch, OBJECTS)))
+    steps = {
+        "torchvision": torchvision_step(images, boxes, labels),
+        "detdistill": detdistill_step(images, boxes, labels),
+        "detdistill, channels last": detdistill_step(
+            images.contiguous(memory_format=torch.channels_last), boxes, labels
+        ),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for round_number in range(arguments.rounds + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if round_number:  # the first round warms up
+                seconds[name].append(time.perf_counter() - start)
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {platform.machine()}, ", end="")
+    print(f"{arguments.threads} threads, batch {arguments.batch} of {arguments.size} px")
+    baseline = median(seconds["torchvision"])
+    for name, times in seconds.items():
+        print(f"{name:28} {1000 * median(times):8.1f} ms   ratio {median(times) / baseline:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Bring your own detector: anything that meets the contract can be trained, distilled, evaluated and exported.
+
+This one is as small as it gets: five convolutions, one level of stride 16, one point per cell, a positive wherever the
+point lies in the middle of an object. `check_detector` says what is missing while you write yours.
+
+    python examples/own_detector.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detdistill.detectors.assigners import FcosAssigner
+from detdistill.detectors.coders import DistanceCoder
+from detdistill.detectors.conformance import check_detector
+from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.priors import PriorLayout, cell_boxes
+from detdistill.losses.box import giou_loss
+from detdistill.losses.focal import focal_loss
+from detdistill.normalization import IMAGENET
+from detdistill.structures import (
+    Assignment,
+    DenseOutput,
+    Detections,
+    Grid,
+    ReduceSum,
+    Targets,
+    single_process,
+)
+
+STRIDE = 16
+
+
+class TinyDetector(nn.Module):
+    """A detector that knows nothing of the toolkit's own heads, pyramid and backbones."""
+
+    def __init__(self, classes: Sequence[str], width: int = 32) -> None:
+        super().__init__()
+        self.classes = tuple(classes)
+        self.normalization = IMAGENET
+        convs = [nn.Conv2d(3 if level == 0 else width, width, 3, stride=2, padding=1) for level in range(4)]
+        self.features = nn.Sequential(*(layer for conv in convs for layer in (conv, nn.ReLU())))
+        self.predictor = nn.Conv2d(width, len(classes) + 4, 3, padding=1)
+        self.layout = PriorLayout([STRIDE], cell_boxes([STRIDE]))
+        self.assigner = FcosAssigner(((-1.0, float("inf")),), center_radius=1.5)
+        self.postprocessing = PostProcessing()
+
+    def forward(self, images: Tensor) -> DenseOutput:
+        """Normalised images `(N, 3, H, W)` to what every part of the toolkit reads."""
+        features = self.features(images)
+        grid = self.layout.grid([tuple(features.shape[-2:])], features.device)
+        predicted = grid.flatten([self.predictor(features)])
+        class_logits, distances = predicted[..., :-4], F.softplus(predicted[..., -4:])
+        return DenseOutput(grid, (features,), class_logits, distances, DistanceCoder("stride"))
+
+    def assign(self, grid: Grid, targets: Targets) -> Assignment:
+        """Who is responsible for which object; distillation asks for the same."""
+        return self.assigner(grid, targets)
+
+    def detection_loss(
+        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum = single_process
+    ) -> dict[str, Tensor]:
+        """Named terms; divide by `reduce_sum(count)`, never by a count of this process alone."""
+        positive = assignment.positive
+        goals = targets.boxes[assignment.positive_targets]
+        count = reduce_sum(torch.tensor(float(len(goals)), device=goals.device)).clamp(min=1)
+        return {
+            "classification": focal_loss(output.class_logits, assignment.labels(targets)).sum() / count,
+            "box": giou_loss(output.boxes(positive), goals).sum() / count,
+        }
+
+    def detect(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
+        """Best first, inside the images."""
+        return self.postprocessing(output, sizes)
+
+
+def main() -> None:
+    detector = TinyDetector(("cat", "dog"))
+    check_detector(detector)
+    print(f"TinyDetector meets the contract ({sum(p.numel() for p in detector.parameters()):,} parameters)")
+
+
+if __name__ == "__main__":
+    main()
