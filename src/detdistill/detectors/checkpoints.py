@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from detdistill.detectors.dense import DenseDetector
-from detdistill.detectors.description import Description, ImageSize, read_description, write_description
+from detdistill.detectors.description import FILE_NAME, Description, ImageSize, read_description, write_description
 from detdistill.errors import LISTED_PROBLEMS, DetdistillError
 from detdistill.files import write_atomically
 
@@ -80,9 +80,7 @@ def load_detector(folder: Path) -> DenseDetector:
     """
     description = read_description(folder)
     tensors = _read_weights(folder / WEIGHTS, description.weights_sha256)
-    # On the meta device nothing is allocated: a broken description cannot ask for more memory than its weights.
-    with torch.device("meta"):
-        _check_state(folder / WEIGHTS, _build(description), tensors)
+    _check_state(folder / WEIGHTS, _meta_state(folder, description, len(tensors)), tensors)
     with torch.random.fork_rng(devices=[]):
         detector = _build(description)
     detector.load_state_dict(tensors)
@@ -93,6 +91,21 @@ def _build(description: Description) -> DenseDetector:
     detector = DenseDetector(description.architecture, description.classes, normalization=description.normalization)
     detector.head.postprocessing = description.postprocessing
     return detector
+
+
+def _meta_state(folder: Path, description: Description, num_tensors: int) -> dict[str, Tensor]:
+    """The state of the described detector, on the meta device.
+
+    Nothing is allocated there: a broken description cannot ask for more memory than its weights need.
+    """
+    architecture = description.architecture
+    try:
+        if max(architecture.extra_levels, architecture.towers.depth if architecture.towers else 0) > num_tensors:
+            raise DetdistillError(f"it has more layers than {WEIGHTS} has tensors")
+        with torch.device("meta"):
+            return _build(description).state_dict()
+    except Exception as error:  # values of the right type can still make no sense: torch and timm then raise anything
+        raise DetdistillError(f"{folder / FILE_NAME} describes no detector that can be built: {error}") from error
 
 
 def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
@@ -112,8 +125,7 @@ def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         raise DetdistillError(f"{path} is no safetensors file: {error}") from error
 
 
-def _check_state(path: Path, detector: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    expected = detector.state_dict()
+def _check_state(path: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     problems = [f"{name}: missing" for name in expected if name not in tensors]
     problems += [f"{name}: not part of the detector" for name in tensors if name not in expected]
     problems += [
