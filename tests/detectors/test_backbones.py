@@ -63,3 +63,15 @@ def test_wrong_requests_say_what_there_is(
 ) -> None:
     with pytest.raises(DetdistillError, match=message):
         build_backbone(*arguments, **keywords)  # type: ignore[arg-type]
+
+
+def test_caffe_style_halves_the_map_in_the_first_convolution() -> None:
+    backbone = build_backbone("resnet50", width=0.125, style="caffe")
+    strides = {name: module.stride for name, module in backbone.named_modules() if name.endswith(("conv1", "conv2"))}
+    assert strides["network.layer2.0.conv1"] == (2, 2)
+    assert strides["network.layer2.0.conv2"] == (1, 1)
+    assert strides["network.layer2.1.conv1"] == strides["network.layer1.0.conv1"] == (1, 1)
+    maps = backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(level.shape[2:]) for level in maps] == [(8, 12), (4, 6), (2, 3)]
+    with pytest.raises(DetdistillError, match="resnet18 has no bottlenecks"):
+        build_backbone("resnet18", style="caffe")

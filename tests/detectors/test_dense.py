@@ -140,7 +140,7 @@ def test_groups_must_divide_the_channels() -> None:
 def test_unknown_head_and_option_name_what_there_is() -> None:
     with pytest.raises(DetdistillError, match=r"no head is called 'yolo'.*retinanet"):
         small("yolo")
-    with pytest.raises(DetdistillError, match=r"atss has no option reg_max; it has: none"):
+    with pytest.raises(DetdistillError, match=r"atss has no option reg_max; it has: anchor_scale"):
         small("atss", options={"reg_max": 8})
     with pytest.raises(DetdistillError, match=r"gfl has no option max.*reg_max"):
         small("gfl", options={"max": 8})

@@ -8,6 +8,7 @@ from typing import Literal
 
 ExtraSource = Literal["input", "output"]
 TowerNorm = Literal["group", "batch", "none"]
+BackboneStyle = Literal["pytorch", "caffe"]
 HeadName = Literal["retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet"]
 
 
@@ -20,12 +21,16 @@ class Towers:
         depth: convolutions per stack; 0 for none.
         norm: normalisation after each convolution.
         groups: of a group normalisation; None makes groups of 8 channels, as 32 groups of 256 channels have.
+        bias: convolutions have a bias although a normalisation follows; without one they always have.
+        deformable: the last convolution of each stack is a deformable one (DCNv2, arXiv 1811.11168).
     """
 
     channels: int | None = None
     depth: int = 4
     norm: TowerNorm = "group"
     groups: int | None = None
+    bias: bool = False
+    deformable: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Architecture:
         backbone: `resnet18` to `resnet152`, `mobilenetv2`, or any timm model that offers feature maps.
         backbone_width: factor on the backbone's channels (ResNets and MobileNetV2).
         backbone_channels: channels of a ResNet's four stages, before a bottleneck's expansion, instead of the factor.
+        backbone_style: where a ResNet's bottlenecks halve the map: `pytorch` in the 3x3 convolution, `caffe` in the
+            first 1x1, as weights from Caffe and Detectron expect.
         strides: backbone levels that the pyramid uses; (4, 8, 16, 32) for small objects.
         channels: of the pyramid, and of the head unless `towers` says otherwise.
         extra_levels: coarser levels beyond the backbone's.
@@ -50,10 +57,11 @@ class Architecture:
     backbone: str = "resnet18"
     backbone_width: float = 1.0
     backbone_channels: tuple[int, int, int, int] | None = None
+    backbone_style: BackboneStyle = "pytorch"
     strides: tuple[int, ...] = (8, 16, 32)
     channels: int = 256
     extra_levels: int = 2
     extra_source: ExtraSource = "output"
     extra_relu: bool = False
     towers: Towers | None = None
-    options: Mapping[str, bool | int | float] = field(default_factory=dict)
+    options: Mapping[str, bool | int | float | tuple[float, ...]] = field(default_factory=dict)

@@ -9,8 +9,10 @@ from typing import Any
 import timm
 import torch
 from timm.models import FeatureInfo, is_model
+from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
+from detdistill.detectors.architecture import BackboneStyle
 from detdistill.errors import DetdistillError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -44,6 +46,7 @@ def build_backbone(
     *,
     width: float = 1.0,
     channels: Sequence[int] | None = None,
+    style: BackboneStyle = "pytorch",
     pretrained: bool = False,
 ) -> Backbone:
     """Builds a backbone by name.
@@ -53,6 +56,7 @@ def build_backbone(
         strides: which levels to return, for example (4, 8, 16, 32) for small objects.
         width: factor on the channels of a ResNet (stem included); MobileNetV2 has 0.5, 1.0 and 1.4.
         channels: channels of a ResNet's four stages (before a bottleneck's expansion), instead of `width`.
+        style: `caffe` moves the stride of a ResNet's bottlenecks from the 3x3 to the first 1x1 convolution.
         pretrained: timm's ImageNet weights, where the network allows the download.
 
     Raises:
@@ -86,7 +90,17 @@ def build_backbone(
         raise DetdistillError(f"backbone {name} has levels of the strides {available}, not {missing or 'none'}")
     indices = tuple(available.index(stride) for stride in sorted(set(strides)))
     network = timm.create_model(model, features_only=True, pretrained=pretrained, out_indices=indices, **options)
+    if style == "caffe":
+        _stride_in_first_convolution(network, name)
     return Backbone(network)
+
+
+def _stride_in_first_convolution(network: nn.Module, name: str) -> None:
+    blocks = [block for block in network.modules() if isinstance(block, Bottleneck)]
+    if not blocks:
+        raise DetdistillError(f"backbone {name} has no bottlenecks, so it cannot be of the style caffe")
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 def feature_info(network: nn.Module) -> FeatureInfo:

@@ -96,6 +96,7 @@ class DenseDetector(nn.Module):
             architecture.strides,
             width=architecture.backbone_width,
             channels=architecture.backbone_channels,
+            style=architecture.backbone_style,
             pretrained=pretrained_backbone,
         )
         self.pyramid = Pyramid(

@@ -21,8 +21,8 @@ from detdistill.losses.focal import focal_loss
 from detdistill.precision import at_least_float32
 from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets
 
-ANCHOR_SCALES = (8.0,)
-ANCHOR_RATIOS = (1.0,)
+ANCHOR_SCALE = 8.0
+ANCHOR_RATIO = 1.0
 BOX_WEIGHT = 2.0
 
 
@@ -34,6 +34,7 @@ class AtssHead(DenseHead):
         num_classes: C.
         strides: of the pyramid's levels.
         towers: shape of the two stacks of convolutions.
+        anchor_scale: side of a cell's anchor, in strides.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class AtssHead(DenseHead):
         num_classes: int,
         strides: Sequence[int],
         towers: Towers = Towers(),
+        *,
+        anchor_scale: float = ANCHOR_SCALE,
     ) -> None:
         super().__init__(
             in_channels,
             towers,
-            layout=PriorLayout(strides, anchor_boxes(strides, ANCHOR_SCALES, ANCHOR_RATIOS)),
+            layout=PriorLayout(strides, anchor_boxes(strides, (anchor_scale,), (ANCHOR_RATIO,))),
             assigner=AtssAssigner(),
             postprocessing=PostProcessing(),
         )

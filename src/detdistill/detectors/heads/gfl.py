@@ -21,8 +21,8 @@ from detdistill.losses.focal import quality_focal_loss
 from detdistill.precision import at_least_float32
 from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets
 
-ANCHOR_SCALES = (8.0,)
-ANCHOR_RATIOS = (1.0,)
+ANCHOR_SCALE = 8.0
+ANCHOR_RATIO = 1.0
 BOX_WEIGHT = 2.0
 DISTRIBUTION_WEIGHT = 0.25
 
@@ -36,6 +36,7 @@ class GflHead(DenseHead):
         strides: of the pyramid's levels.
         towers: shape of the two stacks of convolutions.
         reg_max: the largest distance, in strides; a side has `reg_max + 1` bins.
+        anchor_scale: side of a cell's anchor, in strides.
     """
 
     least_weight = 1.0
@@ -49,11 +50,12 @@ class GflHead(DenseHead):
         towers: Towers = Towers(),
         *,
         reg_max: int = 16,
+        anchor_scale: float = ANCHOR_SCALE,
     ) -> None:
         super().__init__(
             in_channels,
             towers,
-            layout=PriorLayout(strides, anchor_boxes(strides, ANCHOR_SCALES, ANCHOR_RATIOS)),
+            layout=PriorLayout(strides, anchor_boxes(strides, (anchor_scale,), (ANCHOR_RATIO,))),
             assigner=AtssAssigner(),
             postprocessing=PostProcessing(),
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.detectors.architecture import Towers
-from detdistill.detectors.heads.gfl import GflHead
+from detdistill.detectors.heads.gfl import ANCHOR_SCALE, GflHead
 from detdistill.detectors.heads.towers import normal_conv
 from detdistill.precision import at_least_float32
 from detdistill.structures import DenseOutput, joint_logit
@@ -55,6 +55,7 @@ class Gflv2Head(GflHead):
         strides: of the pyramid's levels.
         towers: shape of the two stacks of convolutions.
         reg_max: the largest distance, in strides; a side has `reg_max + 1` bins.
+        anchor_scale: side of a cell's anchor, in strides.
     """
 
     # The official code divides by the sum of weights as it is; this only keeps 0 / 0 away.
@@ -68,8 +69,9 @@ class Gflv2Head(GflHead):
         towers: Towers = Towers(),
         *,
         reg_max: int = 16,
+        anchor_scale: float = ANCHOR_SCALE,
     ) -> None:
-        super().__init__(in_channels, num_classes, strides, towers, reg_max=reg_max)
+        super().__init__(in_channels, num_classes, strides, towers, reg_max=reg_max, anchor_scale=anchor_scale)
         self.quality = DistributionQuality(reg_max)
 
     def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:

@@ -30,6 +30,8 @@ class RetinaNetHead(DenseHead):
         num_classes: C.
         strides: of the pyramid's levels.
         towers: shape of the two stacks of convolutions.
+        anchor_scales: sides of the square anchors of a cell, in strides.
+        anchor_ratios: height over width; every scale comes in every ratio.
     """
 
     def __init__(
@@ -38,8 +40,11 @@ class RetinaNetHead(DenseHead):
         num_classes: int,
         strides: Sequence[int],
         towers: Towers = Towers(norm="none"),
+        *,
+        anchor_scales: tuple[float, ...] = ANCHOR_SCALES,
+        anchor_ratios: tuple[float, ...] = ANCHOR_RATIOS,
     ) -> None:
-        layout = PriorLayout(strides, anchor_boxes(strides, ANCHOR_SCALES, ANCHOR_RATIOS))
+        layout = PriorLayout(strides, anchor_boxes(strides, anchor_scales, anchor_ratios))
         super().__init__(
             in_channels,
             towers,
@@ -47,7 +52,7 @@ class RetinaNetHead(DenseHead):
             assigner=MaxIouAssigner(positive=0.5, negative=0.4),
             postprocessing=PostProcessing(iou_threshold=0.5),
         )
-        anchors = len(ANCHOR_SCALES) * len(ANCHOR_RATIOS)
+        anchors = len(anchor_scales) * len(anchor_ratios)
         self.coder: DeltaCoder = DeltaCoder()
         self.class_predictor = class_predictor(self.channels, anchors * num_classes)
         self.box_predictor = normal_conv(self.channels, anchors * 4)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.detectors.architecture import Towers
+from detdistill.detectors.deformable import DeformableConv
 from detdistill.errors import DetdistillError
 
 PRIOR_PROBABILITY = 0.01
@@ -34,10 +35,12 @@ def class_predictor(in_channels: int, out_channels: int) -> nn.Conv2d:
     return conv
 
 
-def conv_block(in_channels: int, out_channels: int, towers: Towers) -> nn.Sequential:
+def conv_block(in_channels: int, out_channels: int, towers: Towers, *, deformable: bool = False) -> nn.Sequential:
     """3x3 convolution, normalisation, ReLU."""
+    bias = towers.bias or towers.norm == "none"
     block = nn.Sequential()
-    block.add_module("conv", normal_conv(in_channels, out_channels, bias=towers.norm == "none"))
+    conv = DeformableConv if deformable else normal_conv
+    block.add_module("conv", conv(in_channels, out_channels, bias=bias))
     if towers.norm == "group":
         groups = towers.groups or math.ceil(out_channels / GROUP_CHANNELS)
         if out_channels % groups:
@@ -50,10 +53,14 @@ def conv_block(in_channels: int, out_channels: int, towers: Towers) -> nn.Sequen
 
 
 def conv_tower(in_channels: int, towers: Towers) -> nn.Sequential:
-    """One stack of `conv_block`."""
+    """One stack of `conv_block`, the last one deformable if `towers` says so."""
     channels = towers.channels or in_channels
     widths = [in_channels, *(channels for _ in range(towers.depth))]
-    return nn.Sequential(*(conv_block(*pair, towers) for pair in itertools.pairwise(widths)))
+    blocks = [
+        conv_block(*pair, towers, deformable=towers.deformable and number == towers.depth)
+        for number, pair in enumerate(itertools.pairwise(widths), start=1)
+    ]
+    return nn.Sequential(*blocks)
 
 
 class Scale(nn.Module):

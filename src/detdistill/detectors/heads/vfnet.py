@@ -14,6 +14,7 @@ from detdistill.boxes import aligned_iou, distances_to_boxes
 from detdistill.detectors.architecture import Towers
 from detdistill.detectors.assigners import AtssAssigner
 from detdistill.detectors.coders import DistanceCoder
+from detdistill.detectors.deformable import deform
 from detdistill.detectors.heads.base import DenseHead
 from detdistill.detectors.heads.towers import class_predictor, conv_block, level_scales, normal_conv
 from detdistill.detectors.postprocess import PostProcessing
@@ -23,8 +24,8 @@ from detdistill.losses.focal import varifocal_loss
 from detdistill.precision import at_least_float32
 from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets
 
-ANCHOR_SCALES = (8.0,)
-ANCHOR_RATIOS = (1.0,)
+ANCHOR_SCALE = 8.0
+ANCHOR_RATIO = 1.0
 DISTANCE_UNIT = 8
 """The initial distances are regressed in units of this many strides (64 px on the finest level)."""
 OFFSET_GRADIENT = 0.1
@@ -74,6 +75,7 @@ class VfnetHead(DenseHead):
         num_classes: C.
         strides: of the pyramid's levels.
         towers: shape of the two stacks of convolutions.
+        anchor_scale: side of a cell's anchor, in strides.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class VfnetHead(DenseHead):
         num_classes: int,
         strides: Sequence[int],
         towers: Towers = Towers(depth=3),
+        *,
+        anchor_scale: float = ANCHOR_SCALE,
     ) -> None:
         super().__init__(
             in_channels,
             towers,
-            layout=PriorLayout(strides, anchor_boxes(strides, ANCHOR_SCALES, ANCHOR_RATIOS)),
+            layout=PriorLayout(strides, anchor_boxes(strides, (anchor_scale,), (ANCHOR_RATIO,))),
             assigner=AtssAssigner(),
             postprocessing=PostProcessing(),
         )
@@ -121,17 +125,11 @@ class VfnetHead(DenseHead):
         initial = at_least_float32(raw).exp() * (DISTANCE_UNIT * stride)
         damped = (1 - OFFSET_GRADIENT) * initial.detach() + OFFSET_GRADIENT * initial
         offsets = star_offsets(damped, stride)
-        box_features = self._sample(self.refined_conv, box_features, offsets)
+        box_features = F.relu(deform(self.refined_conv, box_features, offsets))
         factor = self.refined_scales[index](self.refined_predictor(box_features))
         refined = at_least_float32(factor).exp() * initial.detach()
-        class_features = self._sample(self.class_conv, class_features, offsets)
+        class_features = F.relu(deform(self.class_conv, class_features, offsets))
         return self.class_predictor(class_features), initial, refined
-
-    @staticmethod
-    def _sample(conv: DeformConv2d, features: Tensor, offsets: Tensor) -> Tensor:
-        # torchvision has no deformable convolution in bfloat16 on CPU, and offsets want float32 anyway.
-        with torch.autocast(features.device.type, enabled=False):
-            return F.relu(conv(at_least_float32(features), offsets))
 
     def loss(
         self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
