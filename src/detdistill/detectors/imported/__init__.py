@@ -1,0 +1,1 @@
+"""Detectors and weights that other libraries made."""
