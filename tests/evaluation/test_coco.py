@@ -93,6 +93,37 @@ def test_the_coco_authors_example(photographs: Path) -> None:
     assert_equal_scores(metrics, pycocotools_scores(truth, json.loads(detections.read_text())))
 
 
+def one_object_each(*image_ids: int) -> dict[str, Any]:
+    return {
+        "images": [{"id": image_id, "width": 99, "height": 99} for image_id in image_ids],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"id": number, "image_id": image_id, "category_id": 1, "bbox": [0, 0, 8, 8], "area": 64, "iscrowd": 0}
+            for number, image_id in enumerate(image_ids, start=1)
+        ],
+    }
+
+
+def found_in(image_id: int, start: int) -> dict[str, Any]:
+    return {"image_id": image_id, "category_id": 1, "bbox": [start, 0, 8, 8], "score": 0.5}
+
+
+def test_tied_scores_rank_by_image_id_and_not_by_place() -> None:
+    """The right detection is in image 2, the wrong one in image 9, which comes first in the file."""
+    truth, detections = one_object_each(9, 2), [found_in(9, 50), found_in(2, 0)]
+    metrics = coco_metrics(dataset_from_coco(truth), results_of(detections, truth))
+    # Right, then wrong: precision 1 up to recall 1/2, which holds 51 of the 101 points.
+    assert pytest.approx(51 / 101, abs=1e-12) == metrics.AP50
+    assert_equal_scores(asdict(metrics), pycocotools_scores(truth, detections))
+
+
+@pytest.mark.parametrize(("wrong", "recalls"), [(0, (1, 1, 1)), (9, (0, 1, 1)), (99, (0, 0, 1)), (100, (0, 0, 0))])
+def test_recall_counts_the_best_1_10_and_100(wrong: int, recalls: tuple[int, int, int]) -> None:
+    truth, detections = one_object_each(1), [found_in(1, 50)] * wrong + [found_in(1, 0)]
+    metrics = coco_metrics(dataset_from_coco(truth), results_of(detections, truth))
+    assert recalls == (metrics.AR1, metrics.AR10, metrics.AR100)
+
+
 def test_nothing_found_is_zero_and_nothing_to_find_is_none() -> None:
     truth = {
         "images": [{"id": 1, "width": 9, "height": 9}],

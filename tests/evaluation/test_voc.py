@@ -107,6 +107,15 @@ def test_crowd_regions_are_neither_rewarded_nor_punished() -> None:
     assert score(truth, results((0, FAR, 0.9, 0), (0, BOX, 0.5, 0))) == (1, 1)
 
 
+def test_tied_scores_rank_by_image_and_then_by_place() -> None:
+    """Forty wrong detections in each of two images, one right one, first among those of the first image."""
+    truth = dataset(["cat"], [record("a", [BOX], [0]), record("b", [], [])])
+    wrong = [(image, FAR, 0.5, 0) for image in (1, 0) for _ in range(40)]
+    assert score(truth, results((0, BOX, 0.5, 0), *wrong)) == (1, 1)
+    assert score(truth, results(*wrong[:40], (0, BOX, 0.5, 0), *wrong[40:])) == (1, 1)
+    assert score(truth, results(*wrong, (0, BOX, 0.5, 0))) == pytest.approx((1 / 41, 1 / 41), abs=1e-12)
+
+
 def test_boxes_of_another_image_or_class_do_not_count() -> None:
     truth = dataset(["cat", "dog"], [record("a", [BOX], [0]), record("b", [BOX], [1])])
     assert score(truth, results((1, BOX, 0.9, 0), (0, BOX, 0.9, 1))) == (0, 0)
