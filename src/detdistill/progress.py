@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Item = TypeVar("Item")
+ItemOut = TypeVar("ItemOut", covariant=True)
 
 PLAIN_STEPS = 10
 
 
-def track(items: Sequence[Item], what: str) -> Iterator[Item]:
+class SizedIterable(Protocol[ItemOut]):
+    """A list, or a loader of batches."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[ItemOut]: ...
+
+
+def track(items: SizedIterable[Item], what: str) -> Iterator[Item]:
     """Yields `items` and shows on standard error how many are done: a bar, or ten plain lines if it is no terminal.
 
     Args:
@@ -30,4 +39,4 @@ def track(items: Sequence[Item], what: str) -> Iterator[Item]:
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
-        yield from progress.track(items, description=what)
+        yield from progress.track(items, total=len(items), description=what)

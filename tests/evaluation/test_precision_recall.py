@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.evaluation.precision_recall import OperatingPoint, best_f1, precision_recall
+from detdistill.evaluation.precision_recall import best_f1, precision_recall
 from detdistill.evaluation.results import Results
 from detdistill.evaluation.voc import Ranking, rank_detections
 from evaluation.datasets import dataset, record
@@ -32,7 +34,7 @@ def test_a_curve_worked_by_hand() -> None:
     assert curve.recall.tolist() == [1 / 4, 2 / 4, 2 / 4]
     best = best_f1(curve)
     assert best is not None
-    assert best == OperatingPoint(0.5, 2 / 3, 0.5, pytest.approx(4 / 7, abs=1e-12))
+    assert astuple(best) == pytest.approx((0.5, 2 / 3, 0.5, 4 / 7), abs=1e-12)
 
 
 @given(rankings())

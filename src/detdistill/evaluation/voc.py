@@ -35,10 +35,23 @@ class VocMetrics:
     per_class: dict[str, float | None]
 
 
-def voc_metrics(
-    dataset: DetectionDataset, results: Results, *, interpolation: Interpolation, iou_threshold: float = 0.5
-) -> VocMetrics:
-    """Scores detections as VOC's development kit does.
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The K detections of one class that count, best score first.
+
+    Attributes:
+        scores: `(K,)`.
+        right: `(K,)` whether each found an object.
+        total: number of objects to find.
+    """
+
+    scores: FloatArray
+    right: NDArray[np.bool_]
+    total: int
+
+
+def rank_detections(dataset: DetectionDataset, results: Results, iou_threshold: float = 0.5) -> dict[str, Ranking]:
+    """Tells right detections from wrong ones as VOC's development kit does.
 
     In order of their scores, each detection takes the object of its image and class that it overlaps most. It is right
     if the overlap reaches the threshold and the object was not taken before, else wrong; it counts neither way if that
@@ -47,11 +60,11 @@ def voc_metrics(
     Args:
         dataset: the ground truth.
         results: the detections.
-        interpolation: the mean of the precision at eleven recalls (VOC2007 to 2009), or the area under the curve of
-            precision over recall (since VOC2010); both with the precision made to fall with the recall.
         iou_threshold: the least intersection over union of a right detection.
+
+    Returns:
+        A ranking for each class, by name, in the data set's order.
     """
-    average_precision = eleven_point if interpolation == "11-point" else all_point
     ignored = np.concatenate([np.zeros(0, dtype=bool), *(image.difficult | image.crowd for image in dataset.images)])
     labels = np.concatenate([np.zeros(0, dtype=np.int64), *(image.labels for image in dataset.images)])
     order = np.lexsort((results.image, -results.scores))
@@ -61,11 +74,32 @@ def voc_metrics(
     right = np.zeros(len(order), dtype=bool)
     right[np.unique(objects, return_index=True)[1]] = True
     right &= objects >= 0
-    per_class: dict[str, float | None] = {}
+    rankings = {}
     for label, name in enumerate(dataset.classes):
+        chosen = counts & (results.labels[order] == label)
         total = int(np.count_nonzero(~ignored[labels == label]))
-        of_class = right[counts & (results.labels[order] == label)]
-        per_class[name] = average_precision(of_class, total) if total else None
+        rankings[name] = Ranking(results.scores[order][chosen], right[chosen], total)
+    return rankings
+
+
+def voc_metrics(
+    dataset: DetectionDataset, results: Results, *, interpolation: Interpolation, iou_threshold: float = 0.5
+) -> VocMetrics:
+    """Average precision as VOC's development kit computes it, from `rank_detections`.
+
+    Args:
+        dataset: the ground truth.
+        results: the detections.
+        interpolation: the mean of the precision at eleven recalls (VOC2007 to 2009), or the area under the curve of
+            precision over recall (since VOC2010); both with the precision made to fall with the recall.
+        iou_threshold: the least intersection over union of a right detection.
+    """
+    average_precision = eleven_point if interpolation == "11-point" else all_point
+    rankings = rank_detections(dataset, results, iou_threshold)
+    per_class = {
+        name: average_precision(ranking.right, ranking.total) if ranking.total else None
+        for name, ranking in rankings.items()
+    }
     defined = [value for value in per_class.values() if value is not None]
     return VocMetrics(float(np.mean(defined)) if defined else None, per_class)
 

@@ -1,0 +1,1 @@
+"""Detectors at work on whole data sets."""

@@ -1,0 +1,133 @@
+"""The detections of a detector in every image of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from detdistill.annotations import DetectionDataset
+from detdistill.data.loading import Batch, evaluation_loader
+from detdistill.data.transforms import ImageOptions, boxes_to_original
+from detdistill.detectors.dense import Detector
+from detdistill.errors import DetdistillError
+from detdistill.evaluation.results import Results
+from detdistill.progress import track
+from detdistill.structures import Detections
+
+PADDING = 32
+"""Canvas sides are multiples of this, in pixels, as mmdetection and torchvision measured their published scores."""
+
+
+class DetectorModule(Detector, Protocol):
+    """A `Detector` that is an `nn.Module`."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As `nn.Module`'s."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As `nn.Module`'s."""
+
+    def eval(self) -> nn.Module:
+        """As `nn.Module`'s."""
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """How fast a data set is worked through. None of it changes what is found, but for the rounding of `bf16`.
+
+    Attributes:
+        batch_size: images at a time.
+        workers: processes that load images.
+        bf16: run the network in bfloat16 where that is safe (autocast).
+        channels_last: store images with the channels innermost; faster for most convolutions on CPUs.
+    """
+
+    batch_size: int = 8
+    workers: int = 0
+    bf16: bool = False
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a value out of range."""
+        if self.batch_size < 1 or self.workers < 0:
+            raise DetdistillError(
+                f"batch_size must be at least 1 and workers at least 0, not {self.batch_size} and {self.workers}"
+            )
+
+
+def predict(
+    detector: DetectorModule,
+    dataset: DetectionDataset,
+    images: ImageOptions,
+    options: InferenceOptions = InferenceOptions(),
+) -> Results:
+    """Finds the objects in every image, without a gradient and in evaluation mode; the detector is left as it was.
+
+    Of several processes (`torch.distributed`) each takes its share; `score_together` joins them.
+
+    Args:
+        detector: on the device where it is to run.
+        dataset: its images; its classes are those of the detector, see `with_classes`.
+        images: the size to resize to; the variations for training do not count.
+        options: batches, precision, loading processes.
+
+    Returns:
+        The detections, in pixels of the image files.
+
+    Raises:
+        DetdistillError: other classes than the detector's.
+        DataError: an image cannot be read.
+    """
+    if dataset.classes != detector.classes:
+        raise DetdistillError(
+            f"{dataset.source} has the classes {', '.join(dataset.classes)} and the detector "
+            f"{', '.join(detector.classes)}; bring the data set to the detector's with `with_classes`"
+        )
+    is_shared = dist.is_available() and dist.is_initialized()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if is_shared else (0, 1)
+    loader = evaluation_loader(
+        dataset,
+        images,
+        batch_size=options.batch_size,
+        multiple=PADDING,
+        workers=options.workers,
+        rank=rank,
+        world=world,
+    )
+    # One process speaks for all: their shares differ by an image at most.
+    batches = track(loader, f"batches of {options.batch_size} images") if rank == 0 else iter(loader)
+    with torch.no_grad(), _evaluating(detector):
+        return Results.from_detections(found for batch in batches for found in _detect(detector, batch, options))
+
+
+def _detect(detector: DetectorModule, batch: Batch, options: InferenceOptions) -> Iterator[tuple[int, Detections]]:
+    """The index of each image of a batch and what is found there, in pixels of the image file."""
+    device = next(detector.parameters()).device
+    sizes = batch.targets.sizes.to(device)
+    pixels = detector.normalization(batch.images.to(device, non_blocking=True), sizes)
+    if options.channels_last:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+        output = detector(pixels)
+    found = detector.detect(output, sizes)
+    resized, original = batch.targets.sizes.tolist(), batch.original_sizes.tolist()
+    for index, one, size, original_size in zip(batch.indices, found, resized, original, strict=True):
+        yield index, Detections(boxes_to_original(one.boxes, size, original_size), one.scores, one.labels)
+
+
+@contextmanager
+def _evaluating(detector: DetectorModule) -> Iterator[None]:
+    """Evaluation mode; afterwards every module is in its own mode again, frozen ones too."""
+    modes = {module: module.training for module in detector.modules()}
+    detector.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,41 @@
+"""How good a detector is on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from detdistill.annotations import DetectionDataset
+from detdistill.data.classes import with_classes
+from detdistill.data.transforms import ImageOptions
+from detdistill.evaluation.gather import score_together
+from detdistill.evaluation.results import Results
+from detdistill.inference.predict import DetectorModule, InferenceOptions, predict
+
+Score = TypeVar("Score")
+
+
+def score(
+    detector: DetectorModule,
+    dataset: DetectionDataset,
+    images: ImageOptions,
+    metric: Callable[[DetectionDataset, Results], Score],
+    options: InferenceOptions = InferenceOptions(),
+) -> Score:
+    """Runs a detector over a data set and scores what it found, once over all processes.
+
+    Args:
+        detector: on the device where it is to run; it is left as it was.
+        dataset: the ground truth; its classes are among the detector's, by name.
+        images: the size to resize to.
+        metric: `coco_metrics`, for example.
+        options: batches, precision, loading processes.
+
+    Returns:
+        What `metric` returned, in every process.
+
+    Raises:
+        DataError: the data set has a class that the detector does not know, or an image that cannot be read.
+    """
+    known = with_classes(dataset, detector.classes)
+    return score_together(predict(detector, known, images, options), lambda results: metric(known, results))
