@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from detdistill.detectors.dense import DenseDetector
+    from detdistill.detectors.imported.torchvision import TorchvisionDetector
 
 __all__ = ["load"]
 
 
-def load(folder: str | PathLike[str]) -> DenseDetector:
+def load(folder: str | PathLike[str]) -> DenseDetector | TorchvisionDetector:
     """Loads the detector of a run folder, in evaluation mode, on the CPU.
 
     Args:

@@ -24,8 +24,9 @@ from torch import Tensor
 import detdistill
 from detdistill.detectors.architecture import HeadName
 from detdistill.detectors.checkpoints import load_detector, save_detector
-from detdistill.detectors.dense import HEADS
+from detdistill.detectors.dense import HEADS, DenseDetector
 from detdistill.detectors.description import ImageSize, read_description, store_thresholds
+from detdistill.detectors.imported.torchvision import TorchvisionArchitecture, build_torchvision
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.errors import DetdistillError
 from detdistill.normalization import Normalization
@@ -75,6 +76,7 @@ def test_a_round_trip_changes_no_bit(head: HeadName, tmp_path: Path) -> None:
     detector.head.postprocessing = PostProcessing(0.01, 0.4, 50, 7)
     save_detector(detector, tmp_path / "a" / "run")
     loaded = detdistill.load(tmp_path / "a" / "run")
+    assert isinstance(loaded, DenseDetector)
     images = torch.randn(2, 3, 96, 128)
     with torch.no_grad():
         expected, output = detector(images), loaded(images)
@@ -102,8 +104,28 @@ def test_options_and_layouts_come_back(tmp_path: Path) -> None:
     detector = tiny_detector("fcos", **changes).to(memory_format=torch.channels_last)
     save_detector(detector, tmp_path)
     loaded = load_detector(tmp_path)
+    assert isinstance(loaded, DenseDetector)
     assert loaded.architecture == detector.architecture
     assert loaded.head.box_loss is detector.head.box_loss
+
+
+def test_torchvision_detectors_come_back(tmp_path: Path) -> None:
+    detector = build_torchvision(TorchvisionArchitecture("fcos_resnet50_fpn", frozen_norm_eps=0.0), CLASSES).eval()
+    detector.postprocessing = dataclasses.replace(detector.postprocessing, max_detections=7)
+    save_detector(detector, tmp_path)
+    loaded = load_detector(tmp_path)
+    assert isinstance(loaded, type(detector))
+    assert (loaded.architecture, loaded.classes) == (detector.architecture, CLASSES)
+    assert loaded.postprocessing == detector.postprocessing
+    assert not loaded.training
+    state = loaded.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in detector.state_dict().items())
+    describe(tmp_path, architecture={"network": "retinanet_resnet50_fpn_v2", "frozen_norm_eps": 0.0})
+    with pytest.raises(DetdistillError, match=r"model\.json does not describe a detector: .* no frozen batch norms"):
+        load_detector(tmp_path)
+    describe(tmp_path, architecture={"network": "retinanet_resnet50_fpn"})
+    with pytest.raises(DetdistillError, match=r"model\.safetensors does not fit the architecture"):
+        load_detector(tmp_path)
 
 
 def test_what_is_known_of_the_detector_stands_beside_it(tmp_path: Path) -> None:
@@ -175,7 +197,9 @@ def test_thresholds_of_unknown_classes_are_refused(tmp_path: Path) -> None:
     [
         ({"format": 2}, r"format 2 .* reads up to 1: .*newer version.*pip install --upgrade"),
         ({"format": None}, "does not say its format"),
-        ({"kind": "transformer"}, "kind: 'transformer' is none of 'dense'"),
+        ({"kind": "transformer"}, "kind: 'transformer' is none of dense, torchvision"),
+        ({"kind": ["dense"]}, "is none of dense, torchvision"),
+        ({"kind": "torchvision"}, "architecture: unknown field"),
         ({"classes": []}, "classes must be names"),
         ({"classes": ["a", "a", "b"]}, "classes must be names that differ"),
         ({"classes": ["a"]}, r"thresholds for cell"),
@@ -206,7 +230,7 @@ def test_a_description_that_does_not_hold_is_named(run: Path, changes: dict[str,
         ("9" * 5000, "is not JSON"),
         ("[1, 2]", "not a detdistill model"),
         ('{"images": []}', "not a detdistill model"),
-        ('{"format": 1}', "missing field architecture, classes"),
+        ('{"format": 1, "kind": "dense"}', "missing field architecture, classes"),
     ],
 )
 def test_a_foreign_description_is_refused(run: Path, content: str, said: str) -> None:

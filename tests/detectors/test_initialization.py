@@ -11,6 +11,7 @@ from torch import Tensor
 from detdistill.detectors.architecture import HeadName
 from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.dense import HEADS
+from detdistill.detectors.imported.torchvision import TorchvisionArchitecture, build_torchvision
 from detdistill.detectors.initialization import initialize_from
 from detdistill.errors import DetdistillError
 from detdistill.normalization import IMAGENET, Normalization
@@ -65,8 +66,7 @@ def test_the_report_is_in_plain_words() -> None:
     source = tiny_detector("gfl", ("cell", "dog"), seed=1)
     detector = tiny_detector("gfl", ("cat", "cell"), options={"reg_max": 8})
     assert str(initialize_from(detector, source)).splitlines() == [
-        f"{len(detector.state_dict()) - 2} of {len(detector.state_dict())} tensors taken over from a detector with "
-        "resnet18",
+        f"{len(detector.state_dict()) - 2} of {len(detector.state_dict())} tensors taken over from the given detector",
         "classes taken over: cell",
         "classes that start anew: cat",
         "left as they were:",
@@ -74,6 +74,16 @@ def test_the_report_is_in_plain_words() -> None:
         "  head.box_predictor.bias: (68,) in the source, (36,) here",
         "options: {} in the source, {'reg_max': 8} here",
     ]
+
+
+def test_torchvision_detectors_keep_rows_of_equal_names_too() -> None:
+    architecture = TorchvisionArchitecture("retinanet_resnet50_fpn")
+    source, detector = build_torchvision(architecture, ("cell", "dog")), build_torchvision(architecture, ("dog",))
+    report = initialize_from(detector, source)
+    assert report.kept_classes == ("dog",)
+    assert not report.left
+    key = "network.head.classification_head.cls_logits.weight"
+    assert torch.equal(detector.state_dict()[key], source.state_dict()[key][1::2])
 
 
 def test_no_class_in_common_leaves_the_class_layer() -> None:
@@ -105,7 +115,7 @@ def test_nothing_that_fits_is_refused() -> None:
     source = tiny_detector(backbone="mobilenetv2", backbone_width=0.5, channels=8, seed=1)
     detector = tiny_detector(head="fcos")
     before = {key: value.clone() for key, value in detector.state_dict().items()}
-    with pytest.raises(DetdistillError, match=r"nothing of a detector with mobilenetv2 fits: .*channels=8.*channels=16"):
+    with pytest.raises(DetdistillError, match=r"nothing of the given detector fits: .*channels=8.*channels=16"):
         initialize_from(detector, source)
     assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
 

@@ -14,7 +14,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from detdistill.detectors.dense import DenseDetector
-from detdistill.detectors.description import FILE_NAME, Description, ImageSize, read_description, write_description
+from detdistill.detectors.description import (
+    FILE_NAME,
+    DenseDescription,
+    ImageSize,
+    TorchvisionDescription,
+    read_description,
+    write_description,
+)
+from detdistill.detectors.imported.torchvision import TorchvisionDetector, build_torchvision
 from detdistill.errors import LISTED_PROBLEMS, DetdistillError
 from detdistill.files import write_atomically
 
@@ -23,7 +31,7 @@ LIBRARIES = ("detdistill", "torch", "torchvision", "timm")
 
 
 def save_detector(
-    detector: DenseDetector,
+    detector: DenseDetector | TorchvisionDetector,
     folder: Path,
     *,
     image_size: ImageSize | None = None,
@@ -58,21 +66,26 @@ def save_detector(
     except OSError as error:
         raise DetdistillError(f"{folder} cannot be created: {error.strerror}") from error
     write_atomically(folder / WEIGHTS, weights)
-    description = Description(
-        kind="dense",
-        classes=detector.classes,
-        architecture=detector.architecture,
-        normalization=detector.normalization,
-        postprocessing=detector.head.postprocessing,
-        weights_sha256=hashlib.sha256(weights).hexdigest(),
-        image_size=image_size,
-        score_thresholds=thresholds,
-        provenance={**(provenance or {}), "versions": {library: version(library) for library in LIBRARIES}},
-    )
-    write_description(folder, description)
+    common: dict[str, Any] = {
+        "classes": detector.classes,
+        "normalization": detector.normalization,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "image_size": image_size,
+        "score_thresholds": thresholds,
+        "provenance": {**(provenance or {}), "versions": {library: version(library) for library in LIBRARIES}},
+    }
+    if isinstance(detector, DenseDetector):
+        described: DenseDescription | TorchvisionDescription = DenseDescription(
+            architecture=detector.architecture, postprocessing=detector.head.postprocessing, **common
+        )
+    else:
+        described = TorchvisionDescription(
+            architecture=detector.architecture, postprocessing=detector.postprocessing, **common
+        )
+    write_description(folder, described)
 
 
-def load_detector(folder: Path) -> DenseDetector:
+def load_detector(folder: Path) -> DenseDetector | TorchvisionDetector:
     """Reads a detector that `save_detector` wrote; it comes back in evaluation mode, on the CPU.
 
     Raises:
@@ -80,30 +93,33 @@ def load_detector(folder: Path) -> DenseDetector:
     """
     description = read_description(folder)
     tensors = _read_weights(folder / WEIGHTS, description.weights_sha256)
-    _check_state(folder / WEIGHTS, _meta_state(folder, description, len(tensors)), tensors)
+    if isinstance(description, DenseDescription):
+        # Nothing is allocated on the meta device: a broken description cannot ask for more memory than its weights
+        # need. torchvision's anchors cannot be made there, but its networks have one size.
+        with torch.device("meta"):
+            _check_state(folder, _build(folder, description, len(tensors)).state_dict(), tensors)
     with torch.random.fork_rng(devices=[]):
-        detector = _build(description)
+        detector = _build(folder, description, len(tensors))
+    _check_state(folder, detector.state_dict(), tensors)
     detector.load_state_dict(tensors)
     return detector.eval()
 
 
-def _build(description: Description) -> DenseDetector:
-    detector = DenseDetector(description.architecture, description.classes, normalization=description.normalization)
-    detector.head.postprocessing = description.postprocessing
-    return detector
-
-
-def _meta_state(folder: Path, description: Description, num_tensors: int) -> dict[str, Tensor]:
-    """The state of the described detector, on the meta device.
-
-    Nothing is allocated there: a broken description cannot ask for more memory than its weights need.
-    """
-    architecture = description.architecture
+def _build(
+    folder: Path, description: DenseDescription | TorchvisionDescription, num_tensors: int
+) -> DenseDetector | TorchvisionDetector:
     try:
+        if isinstance(description, TorchvisionDescription):
+            imported = build_torchvision(description.architecture, description.classes)
+            imported.normalization = description.normalization
+            imported.postprocessing = description.postprocessing
+            return imported
+        architecture = description.architecture
         if max(architecture.extra_levels, architecture.towers.depth if architecture.towers else 0) > num_tensors:
             raise DetdistillError(f"it has more layers than {WEIGHTS} has tensors")
-        with torch.device("meta"):
-            return _build(description).state_dict()
+        detector = DenseDetector(architecture, description.classes, normalization=description.normalization)
+        detector.head.postprocessing = description.postprocessing
+        return detector
     except Exception as error:  # values of the right type can still make no sense: torch and timm then raise anything
         raise DetdistillError(f"{folder / FILE_NAME} describes no detector that can be built: {error}") from error
 
@@ -114,7 +130,7 @@ def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             raise DetdistillError(
-                f"{path} is not the file that model.json beside it was written for (SHA-256 {found[:12]}…, not "
+                f"{path} is not the file that {FILE_NAME} beside it was written for (SHA-256 {found[:12]}…, not "
                 f"{sha256[:12]}…): it is damaged, or saving was interrupted; copy the run folder again, or save again"
             )
         tensors: dict[str, Tensor] = load_file(path)
@@ -125,7 +141,7 @@ def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         raise DetdistillError(f"{path} is no safetensors file: {error}") from error
 
 
-def _check_state(path: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+def _check_state(folder: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     problems = [f"{name}: missing" for name in expected if name not in tensors]
     problems += [f"{name}: not part of the detector" for name in tensors if name not in expected]
     problems += [
@@ -137,4 +153,4 @@ def _check_state(path: Path, expected: Mapping[str, Tensor], tensors: Mapping[st
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems[:LISTED_PROBLEMS])
         more = f"\n  … and {len(problems) - LISTED_PROBLEMS} more" if len(problems) > LISTED_PROBLEMS else ""
-        raise DetdistillError(f"{path} does not fit the architecture in model.json:{listed}{more}")
+        raise DetdistillError(f"{folder / WEIGHTS} does not fit the architecture in {FILE_NAME}:{listed}{more}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.imported.torchvision import TorchvisionArchitecture
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.typed_json import MismatchError, from_json
 from detdistill.errors import DetdistillError
@@ -37,13 +38,11 @@ class ImageSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The contents of `model.json`.
+    """The contents of `model.json` that every kind of detector has.
 
     Attributes:
         format: of the file; a reader refuses what is newer than itself.
-        kind: how the detector is built again.
         classes: class names; label c is `classes[c]`.
-        architecture: the layers.
         normalization: of the input.
         postprocessing: how detections are read off an output.
         weights_sha256: of `model.safetensors`, in hexadecimal.
@@ -53,9 +52,7 @@ class Description:
     """
 
     format: int = FORMAT
-    kind: Literal["dense"]
     classes: tuple[str, ...]
-    architecture: Architecture
     normalization: Normalization
     postprocessing: PostProcessing
     weights_sha256: str
@@ -64,7 +61,36 @@ class Description:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_description(folder: Path) -> Description:
+@dataclass(frozen=True, kw_only=True)
+class DenseDescription(Description):
+    """A `DenseDetector`.
+
+    Attributes:
+        kind: tells the kinds apart in the file.
+        architecture: the layers.
+    """
+
+    kind: Literal["dense"] = "dense"
+    architecture: Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionDescription(Description):
+    """A `TorchvisionDetector`.
+
+    Attributes:
+        kind: tells the kinds apart in the file.
+        architecture: the layers.
+    """
+
+    kind: Literal["torchvision"] = "torchvision"
+    architecture: TorchvisionArchitecture
+
+
+KINDS = {"dense": DenseDescription, "torchvision": TorchvisionDescription}
+
+
+def read_description(folder: Path) -> DenseDescription | TorchvisionDescription:
     """Reads a run folder's `model.json`.
 
     Raises:
@@ -90,15 +116,18 @@ def read_description(folder: Path) -> Description:
             f"{path} has format {written} and this detdistill reads up to {FORMAT}: it was written by a newer version; "
             "upgrade with `pip install --upgrade detdistill`"
         )
+    kind = content.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise DetdistillError(f"{path} does not describe a detector: kind: {kind!r} is none of {', '.join(KINDS)}")
     try:
-        description: Description = from_json(Description, content)
-    except MismatchError as error:
+        description: DenseDescription | TorchvisionDescription = from_json(KINDS[kind], content)
+    except (MismatchError, DetdistillError) as error:
         raise DetdistillError(f"{path} does not describe a detector: {error}") from error
     _check_names(path, description)
     return description
 
 
-def write_description(folder: Path, description: Description) -> None:
+def write_description(folder: Path, description: DenseDescription | TorchvisionDescription) -> None:
     """Writes `model.json`, whole or not at all.
 
     Raises:

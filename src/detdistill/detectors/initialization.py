@@ -11,9 +11,12 @@ from torch import Tensor
 
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.imported.torchvision import TorchvisionDetector
 from detdistill.errors import LISTED_PROBLEMS, DetdistillError
 
-CLASS_LAYER = "head.class_predictor."
+SavedDetector = DenseDetector | TorchvisionDetector
+CLASS_LAYERS = ("head.class_predictor.", "network.head.classification_head.cls_logits.")
+"""Where `DenseDetector` and `TorchvisionDetector` keep one row of weights per anchor and class."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Initialization:
         return "\n".join([*lines, *self.notes])
 
 
-def initialize_from(detector: DenseDetector, source: DenseDetector | Path) -> Initialization:
+def initialize_from(detector: SavedDetector, source: SavedDetector | Path) -> Initialization:
     """Loads everything that fits into a detector; the rest of it stays as it is.
 
     A tensor fits if it has the same name and shape. Of the class layer, the rows of classes with equal names are taken
@@ -63,7 +66,7 @@ def initialize_from(detector: DenseDetector, source: DenseDetector | Path) -> In
         DetdistillError: not one convolution fits (the detector is then as it was), or the folder cannot be loaded.
     """
     origin = load_detector(source) if isinstance(source, Path) else source
-    name = str(source) if isinstance(source, Path) else f"a detector with {origin.architecture.backbone}"
+    name = str(source) if isinstance(source, Path) else "the given detector"
     state, offered = detector.state_dict(), origin.state_dict()
     shared = [label for label in detector.classes if label in origin.classes]
     fitting: dict[str, Tensor] = {}
@@ -73,7 +76,7 @@ def initialize_from(detector: DenseDetector, source: DenseDetector | Path) -> In
             left.append(f"{key}: not in the source")
             continue
         value = offered[key].to(own)
-        if key.startswith(CLASS_LAYER) and detector.classes != origin.classes:
+        if key.startswith(CLASS_LAYERS) and detector.classes != origin.classes:
             if not shared:
                 left.append(f"{key}: no class in common")
                 continue
@@ -90,7 +93,7 @@ def initialize_from(detector: DenseDetector, source: DenseDetector | Path) -> In
     detector.load_state_dict(fitting, strict=False)
     notes = _differences(detector, origin)
     detector.normalization = origin.normalization
-    kept = shared if any(key.startswith(CLASS_LAYER) for key in fitting) else []
+    kept = shared if any(key.startswith(CLASS_LAYERS) for key in fitting) else []
     return Initialization(
         source=name,
         loaded=len(fitting),
@@ -122,10 +125,12 @@ def _with_class_rows(
     return rows.flatten(0, 1)
 
 
-def _differences(detector: DenseDetector, origin: DenseDetector) -> tuple[str, ...]:
+def _differences(detector: SavedDetector, origin: SavedDetector) -> tuple[str, ...]:
     """What equal shapes hide: the same weights may mean other things in another architecture."""
     own, other = (dataclasses.asdict(each.architecture) for each in (detector, origin))
-    notes = [f"{key}: {other[key]} in the source, {own[key]} here" for key in own if own[key] != other[key]]
+    notes = [
+        f"{key}: {other[key]} in the source, {own[key]} here" for key in own if key in other and other[key] != own[key]
+    ]
     if detector.normalization != origin.normalization:
         notes.append(f"the input is normalised as in the source from now on: {origin.normalization}")
     return tuple(notes)
