@@ -47,3 +47,6 @@ class Normalization:
 
 IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 """torchvision's, timm's and mmdetection's normalisation for backbones trained on ImageNet."""
+
+EFFICIENTNET_LITE = Normalization(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+"""That of EfficientNet-Lite's authors, for the weights that `efficientnet_lite0_file` names."""
