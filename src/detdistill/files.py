@@ -1,8 +1,11 @@
-"""Files that are either whole or as they were before."""
+"""Files and folders that are either whole or as they were before."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from detdistill.errors import DetdistillError
@@ -28,3 +31,28 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         if not in_place:
             target.unlink(missing_ok=True)
         raise DetdistillError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def check_new(folder: Path) -> None:
+    """Raises `DetdistillError` if there is something at `folder` already."""
+    if folder.exists():
+        raise DetdistillError(f"{folder} exists already; name another folder, or remove this one first")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder to fill, which gets its name at the end: `folder` appears whole or not at all.
+
+    Raises:
+        DetdistillError: there is something at `folder` already, or it cannot be written.
+    """
+    check_new(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(folder)
+    except OSError as error:
+        raise DetdistillError(f"{folder} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -66,7 +66,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "{evaluate"),
+        ([], "one of {data,"),
         (["evalute"], "did you mean evaluate?"),
         (["evaluate", "--detection", "a.json"], "did you mean --detections?"),
         (["evaluate", "--data", "b"], "required: evaluate.detections"),

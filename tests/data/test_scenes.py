@@ -12,7 +12,7 @@ from PIL import Image
 
 from detdistill.data import scenes
 from detdistill.data.scenes import CLASSES, LEAST_CONTRAST, draw_scene, split_material, write_scenes
-from detdistill.errors import DataError, DetdistillError
+from detdistill.errors import DetdistillError
 
 SPLITS = ("train", "val", "test")
 
@@ -118,7 +118,7 @@ def test_a_lone_digit_is_boxed_tightly_and_stands_out(monkeypatch: pytest.Monkey
 
 def test_an_existing_folder_is_left_alone(folder: Path) -> None:
     before = files(folder)
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DetdistillError, match="exists already"):
         write_scenes(folder, train=1, val=1, test=1)
     assert files(folder) == before
 
@@ -135,13 +135,13 @@ def test_a_half_written_folder_is_never_left(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("arguments", [{"size": 32}, {"val": 0}])
 def test_numbers_too_small_are_refused(tmp_path: Path, arguments: dict[str, int]) -> None:
-    with pytest.raises(DataError, match="at least"):
+    with pytest.raises(DetdistillError, match="at least"):
         write_scenes(tmp_path / "out", **arguments)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DetdistillError, match="cannot be written"):
         write_scenes(tmp_path / "file" / "out", train=1, val=1, test=1)
 
 

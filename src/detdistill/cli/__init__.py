@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from detdistill.cli import data
 from detdistill.cli.evaluate import Evaluate
 from detdistill.cli.parser import Group, parse
 from detdistill.errors import DetdistillError
@@ -16,6 +17,10 @@ from detdistill.errors import DetdistillError
 COMMANDS = Group(
     "Make a small, fast object detector learn from a strong one.",
     {
+        "data": Group(
+            "Look at a data set, split one, make one.",
+            {"inspect": data.Inspect, "split": data.Split, "scenes": data.Scenes},
+        ),
         "evaluate": Evaluate,
     },
 )

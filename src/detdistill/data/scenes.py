@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from detdistill.data.sampling import derived_seed
-from detdistill.errors import DataError, DetdistillError
+from detdistill.errors import DetdistillError
+from detdistill.files import new_folder
 from detdistill.progress import track
 
 CLASSES = tuple("0123456789")
@@ -209,27 +208,18 @@ def write_scenes(
         size: side of a picture in pixels, at least 64.
 
     Raises:
-        DataError: `out` exists, or a number is too small.
-        DetdistillError: scikit-learn is not installed.
+        DetdistillError: a number is too small, `out` exists or cannot be written, or scikit-learn is not installed.
     """
     if size < 64 or min(train, val, test) < 1:
-        raise DataError(
+        raise DetdistillError(
             f"scenes: size must be at least 64 pixels and each split at least 1 picture "
             f"(given: size {size}, train {train}, val {val}, test {test})"
         )
-    if out.exists():
-        raise DataError(f"{out}: exists already; name another folder, or remove this one first")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        (partial / "images").mkdir(parents=True)
+    with new_folder(out) as folder:
+        (folder / "images").mkdir()
         for split, count in (("train", train), ("val", val), ("test", test)):
-            annotations = _write_split(partial, split, count, size, seed)
-            (partial / f"{split}.json").write_text(json.dumps(annotations), encoding="utf-8")
-        partial.rename(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            annotations = _write_split(folder, split, count, size, seed)
+            (folder / f"{split}.json").write_text(json.dumps(annotations), encoding="utf-8")
 
 
 def _write_split(folder: Path, split: str, count: int, size: int, seed: int) -> dict[str, Any]:

@@ -1,0 +1,194 @@
+"""`detdistill data …`: look at a data set, split one, make one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from detdistill.cli.parser import Argument, Option
+
+if TYPE_CHECKING:
+    from detdistill.annotations import DetectionDataset
+    from detdistill.data.inspection import Inspection
+    from detdistill.errors import Problem
+
+BAR = 40
+LISTED_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Count, check and draw a data set: classes, box sizes, every problem, and a contact sheet.
+
+    Exits with 1 if a problem must be mended before the data can be used.
+    """
+
+    path: Annotated[Path, Argument("the data set: a folder or an annotation file, COCO, PASCAL VOC or YOLO")]
+    split: Annotated[str | None, Option("which part of it, such as val; all parts if left out")] = None
+    annotations: Annotated[Path | None, Option("annotation file, instead of what is recognised")] = None
+    images: Annotated[Path | None, Option("image folder, instead of what is recognised")] = None
+    sheet: Annotated[
+        Path, Option("contact sheet to write; with several parts, the part's name is added to the file's")
+    ] = Path("contact_sheet.png")
+
+    def run(self) -> None:
+        """Prints what was found and draws the sheets."""
+        from detdistill.data.opening import find_splits, open_dataset
+        from detdistill.errors import DataError
+
+        if self.split is None and self.annotations is None:
+            names: list[str | None] = [split.name for split in find_splits(self.path)]
+        else:
+            names = [self.split]
+        fatal = 0
+        for name in names:
+            sheet = self.sheet
+            if len(names) > 1:
+                sheet = sheet.with_stem(f"{sheet.stem}_{str(name).replace('/', '_')}")
+            try:
+                # Missing image files are found with those that cannot be decoded, after the counts.
+                dataset = open_dataset(
+                    self.path, name, annotations=self.annotations, images=self.images, check_images=False
+                )
+            except DataError as error:
+                print(str(error).partition("\n")[0] if error.problems else error)
+                fatal += _print_problems(error.problems) or 1
+            else:
+                fatal += _inspect(dataset, f"{self.path.resolve().name} {name or ''}".strip(), sheet)
+            print()
+        if fatal:
+            raise DataError(f"{self.path}: {fatal} of the problems above must be mended before the data can be used")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Set images aside for validation: always the same ones, with near-duplicates on one side.
+
+    Writes a COCO folder with train.json, val.json and a link to the images, whatever format the data set has.
+    """
+
+    path: Annotated[Path, Argument("the data set: a folder or an annotation file, COCO, PASCAL VOC or YOLO")]
+    val: Annotated[float, Option("share of the images to validate on, between 0 and 1")] = 0.2
+    seed: Annotated[int, Option("another seed, another split")] = 0
+    split: Annotated[str | None, Option("which part of the data set to split, if it has several")] = None
+    annotations: Annotated[Path | None, Option("annotation file, instead of what is recognised")] = None
+    images: Annotated[Path | None, Option("image folder, instead of what is recognised")] = None
+    out: Annotated[Path | None, Option("folder to make; PATH with _split added to its name if left out")] = None
+
+    def run(self) -> None:
+        """Splits, writes and says what was done."""
+        from detdistill.data.opening import open_dataset
+        from detdistill.data.splitting import split_dataset, write_split
+        from detdistill.files import check_new
+
+        path = self.path.resolve()
+        out = self.out or path.with_name(f"{path.stem if path.is_file() else path.name}_split")
+        check_new(out)
+        dataset = open_dataset(self.path, self.split, annotations=self.annotations, images=self.images)
+        halves = split_dataset(dataset, val=self.val, seed=self.seed)
+        write_split(halves, out)
+        if dataset.problems:
+            print(f"{len(dataset.problems)} entries of {dataset.source} were repaired or left out:")
+            _print_problems(dataset.problems)
+        for group in halves.duplicates[:LISTED_GROUPS]:
+            print(f"near-duplicates, kept together: {', '.join(group)}")
+        if len(halves.duplicates) > LISTED_GROUPS:
+            print(f"… and {len(halves.duplicates) - LISTED_GROUPS} more groups of near-duplicates")
+        for name in halves.one_sided_classes:
+            print(f"warning: all objects of class {name!r} are on one side")
+        total = len(dataset.images)
+        for name, part in (("train", halves.train), ("val", halves.val)):
+            objects = sum(len(record.labels) for record in part.images)
+            share = 100 * len(part.images) / total
+            images = _count(len(part.images), "image")
+            print(f"{out / name}.json: {images} ({share:.1f} %), {_count(objects, 'object')}")
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Make the data set that comes with the toolkit: handwritten digits on photographs, as a COCO folder."""
+
+    out: Annotated[Path, Argument("folder to make")]
+    seed: Annotated[int, Option("another seed, other pictures")] = 0
+    train: Annotated[int, Option("number of training pictures")] = 2000
+    val: Annotated[int, Option("number of validation pictures")] = 500
+    test: Annotated[int, Option("number of test pictures")] = 500
+    size: Annotated[int, Option("side of a picture in pixels")] = 128
+
+    def run(self) -> None:
+        """Writes the folder."""
+        from detdistill.data.scenes import write_scenes
+
+        write_scenes(self.out, seed=self.seed, train=self.train, val=self.val, test=self.test, size=self.size)
+        print(f"{self.out}: {self.train} training, {self.val} validation and {self.test} test pictures")
+
+
+def _inspect(dataset: DetectionDataset, title: str, sheet: Path) -> int:
+    """Reports on one split; returns how many of its problems are fatal."""
+    from detdistill.data.contact_sheet import contact_sheet
+    from detdistill.data.inspection import inspect_dataset, undecodable_images
+    from detdistill.errors import DetdistillError
+
+    print(f"{title} ({dataset.source})")
+    numbers = inspect_dataset(dataset)
+    _print_numbers(numbers)
+    problems = (*dataset.problems, *undecodable_images(dataset))
+    print(f"\n{_count(len(problems), 'problem')}:" if problems else "\nno problems")
+    fatal = _print_problems(problems)
+    try:
+        contact_sheet(dataset, f"{title}: {_summary(numbers)}").save(sheet, format="png")
+    except OSError as error:
+        raise DetdistillError(f"{sheet} cannot be written: {error.strerror}") from error
+    print(f"contact sheet: {sheet}")
+    return fatal
+
+
+def _print_problems(problems: Sequence[Problem]) -> int:
+    """Lists all of them; returns how many are fatal."""
+    for problem in problems:
+        print(f"  {'must be mended: ' * problem.fatal}{problem}")
+    return sum(problem.fatal for problem in problems)
+
+
+def _count(number: int, noun: str, nouns: str | None = None) -> str:
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def _summary(numbers: Inspection) -> str:
+    objects = sum(row.objects for row in numbers.classes)
+    classes = _count(len(numbers.classes), "class", "classes")
+    return f"{_count(numbers.images, 'image')}, {_count(objects, 'object')} of {classes}"
+
+
+def _print_numbers(numbers: Inspection) -> None:
+    from detdistill.cli.table import print_table
+    from detdistill.data.inspection import SIDE_EDGES
+
+    objects = sum(row.objects for row in numbers.classes)
+    smallest, median, largest = (f"{width}x{height}" for width, height in numbers.image_sizes)
+    print(_summary(numbers))
+    print(f"{objects / numbers.images:.1f} objects an image, {numbers.most_objects} at most", end="")
+    print(f"; {_count(numbers.without_objects, 'image')} without" if numbers.without_objects else "")
+    same = smallest == largest
+    print(f"all images are {smallest}\n" if same else f"image sizes {smallest} to {largest}, median {median}\n")
+    flags = [flag for flag in ("difficult", "crowd") if any(getattr(row, flag) for row in numbers.classes)]
+    columns = ("objects", "images", "small", "medium", "large", *flags)
+    print_table(
+        ("class", "id", *columns),
+        [
+            (row.name, str(row.category_id), *(str(getattr(row, column)) for column in columns))
+            for row in numbers.classes
+        ],
+    )
+    print("\nsmall, medium and large as COCO counts: annotated area below 32², below 96², from 96² pixels on")
+    print("\n√(width·height) of box, in pixels")
+    # Bins beyond the largest object say nothing.
+    used = max((number for number, count in enumerate(numbers.box_sides) if count), default=-1) + 1
+    bounds = [*(f"{low} to {high}" for low, high in pairwise(SIDE_EDGES)), f"from {SIDE_EDGES[-1]}"]
+    most = max(numbers.box_sides)
+    for bound, count in zip(bounds[:used], numbers.box_sides[:used], strict=True):
+        print(f"{bound:>10} {count:>{len(str(most))}} {'█' * math.ceil(BAR * count / most)}".rstrip())
