@@ -23,6 +23,9 @@ class AtssAssigner:
     smaller level; the first in order where distances tie). Positive are those of IoU at least the mean plus the
     unbiased standard deviation of all candidates, with their centre inside the object; a prior that several objects
     want learns the one it overlaps most.
+
+    Attributes:
+        topk: candidates per object and level.
     """
 
     topk: int = 9

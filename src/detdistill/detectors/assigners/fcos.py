@@ -11,9 +11,6 @@ from detdistill.detectors.assigners.lattice import Lattice, all_background, batc
 from detdistill.errors import DetdistillError
 from detdistill.structures import Assignment, Grid, Targets
 
-SLACK = 1e-6
-"""Cells; windows are this much larger than they need be: rounding may add a cell to them but take none."""
-
 
 @dataclass(frozen=True)
 class FcosAssigner:
@@ -48,9 +45,7 @@ class FcosAssigner:
         low = start.maximum(end - largest[:, None]).maximum(centers - radius)
         high = end.minimum(start + largest[:, None]).minimum(centers + radius)
         origin = box_centers(lattice.boxes)
-        item, level, cell = lattice.cells_between(
-            (low - origin) / lattice.steps - SLACK, (high - origin) / lattice.steps + SLACK
-        )
+        item, level, cell = lattice.cells_between((low - origin) / lattice.steps, (high - origin) / lattice.steps)
 
         points = box_centers(lattice.priors(level, cell))
         distances = boxes_to_distances(points, boxes[item])

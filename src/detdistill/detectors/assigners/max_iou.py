@@ -13,17 +13,22 @@ from detdistill.errors import DetdistillError
 from detdistill.structures import IGNORED, Assignment, Grid, Targets
 
 SLACK = 1e-9
-"""Windows are this much larger than they need be, relatively: rounding may add a cell to them but take none."""
+"""Windows ask for this much less overlap than is needed, relatively: rounding may add a cell but take none."""
 
 
 @dataclass(frozen=True)
 class MaxIouAssigner:
     """An anchor learns the object it overlaps most, if it does so enough (arXiv 1708.02002, section 4).
 
-    An anchor of IoU >= `positive` is positive, below `negative` background, ignored between. With `match_low_quality`
-    every object also takes the anchors that overlap it most, all of them if they tie, from the IoU `minimum` on and
-    whatever other object they overlap more; a later object takes them from an earlier one (as mmdetection has it). An
-    object that overlaps no anchor at all gets none (mmdetection would give it every anchor).
+    Every object also takes the anchors that overlap it most, all of them if they tie, whatever other object they
+    overlap more; a later object takes them from an earlier one (as mmdetection has it). An object that overlaps no
+    anchor at all gets none (mmdetection would give it every anchor).
+
+    Attributes:
+        positive: lowest IoU of a positive anchor.
+        negative: below this IoU an anchor is background; from here to `positive` it is ignored.
+        minimum: lowest IoU at which an object takes its best anchors.
+        match_low_quality: whether objects take their best anchors.
 
     Raises:
         DetdistillError: the thresholds are not 0 < `negative` <= `positive` <= 1.
@@ -57,12 +62,12 @@ class MaxIouAssigner:
 
         if self.match_low_quality:
             best = iou.new_zeros(len(boxes)).scatter_reduce(0, item, iou, "amax")[item]
-            tied = (iou == best) & (iou >= self.minimum) & (iou > 0)
+            tied = (iou == best) & (iou >= self.minimum)
             matched.scatter_reduce_(0, place[tied], item[tied], "amax", include_self=False)
         return Assignment(matched.view(targets.num_images, grid.num_priors))
 
     def _near(self, lattice: Lattice, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Object, base anchor and cell of a superset of the pairs that can matter.
+        """Object, base anchor and cell of all pairs that can matter, and of few more.
 
         Over a lattice the overlap of one base anchor with an object is a product of one factor per axis, and each
         factor falls with the distance of the centres. So the nearest cell has the highest IoU, and an IoU of at least
@@ -81,8 +86,8 @@ class MaxIouAssigner:
         threshold = torch.full_like(areas[:, :1], self.negative)
         if self.match_low_quality:
             best = (intersection / (areas - intersection)).amax(dim=1, keepdim=True)
-            threshold = torch.where((best >= self.minimum) & (best > 0), best.minimum(threshold), threshold)
+            threshold = torch.where(best > 0, best.minimum(threshold), threshold)
         needed = threshold / (1 + threshold) * areas * (1 - SLACK)
-        reach = (touching - needed[..., None] / overlap.flip(-1)) / lattice.steps * (1 + SLACK)
+        reach = (touching - needed[..., None] / overlap.flip(-1)) / lattice.steps
         reach = torch.where((intersection >= needed)[..., None], reach, -1)
         return lattice.cells_between(offsets - reach, offsets + reach)
