@@ -69,7 +69,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "one of {data,"),
         (["evalute"], "did you mean evaluate?"),
         (["evaluate", "--detection", "a.json"], "did you mean --detections?"),
-        (["evaluate", "--data", "b"], "required: evaluate.detections"),
+        (["evaluate", "--detections", "a"], "required: evaluate.data"),
         (["evaluate", "--detections", "a", "--data", "b", "--protocol", "voc7"], "'coco', 'voc07', 'voc10'"),
     ],
 )

@@ -4,10 +4,10 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from detdistill.evaluation.precision_recall import best_f1, precision_recall
+from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
 from detdistill.evaluation.results import Results
 from detdistill.evaluation.voc import Ranking, rank_detections
 from evaluation.datasets import dataset, record
@@ -57,6 +57,20 @@ def test_no_threshold_is_better_than_the_best(found: Ranking) -> None:
     else:
         assert best.f1 == pytest.approx(max(f1), abs=1e-12)
         assert best.f1 == pytest.approx(f1[int(np.searchsorted(np.unique(found.scores), best.threshold))], abs=1e-12)
+
+
+@given(rankings(), st.integers(2, 12))
+@example(ranking([0.9 - 0.1 * place for place in range(9)], [True] * 9, 10), 11)
+def test_a_drawn_curve_keeps_the_first_point_of_each_recall(found: Ranking, points: int) -> None:
+    curve = precision_recall(found)
+    drawn = at_recalls(curve, points)
+    whole = [*zip(curve.thresholds, curve.precision, curve.recall, strict=True)]
+    expected = []
+    for level in range(points):
+        reached = [point for point in whole if point[2] >= level / (points - 1)]
+        if reached and reached[0] not in expected:
+            expected.append(reached[0])
+    assert [*zip(drawn.thresholds, drawn.precision, drawn.recall, strict=True)] == expected
 
 
 @pytest.mark.parametrize("found", [ranking([], [], 0), ranking([], [], 3), ranking([0.5], [False], 3)])

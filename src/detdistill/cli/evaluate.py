@@ -1,16 +1,21 @@
-"""`detdistill evaluate`: the score of detections that are already there."""
+"""`detdistill evaluate`: the score of a detector, or of detections that are already there."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from detdistill.cli.parser import Option
+from detdistill.cli.parser import Argument, Option
 
 if TYPE_CHECKING:
+    from detdistill.annotations import DetectionDataset
+    from detdistill.data.transforms import ImageOptions
+    from detdistill.detectors.description import ImageSize
     from detdistill.evaluation.coco import CocoMetrics
+    from detdistill.evaluation.precision_recall import OperatingPoint
+    from detdistill.evaluation.results import Results
     from detdistill.evaluation.voc import Interpolation, VocMetrics
 
 CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -19,36 +24,113 @@ RECALL_COLUMNS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score the detections in a COCO-results file; no model and no image is needed."""
+    """Score a detector on a data set, or the detections in a COCO-results file without any model.
 
-    detections: Annotated[Path, Option("COCO-results JSON: a list of image_id, category_id, bbox, score")]
+    Of a detector it also tells, for each class, the score threshold of the best F1 at IoU .5.
+    """
+
     data: Annotated[Path, Option("the annotated data set: COCO, PASCAL VOC or YOLO, a folder or a file")]
+    run_folder: Annotated[Path | None, Argument("folder of a trained, distilled or imported detector")] = None
+    detections: Annotated[
+        Path | None, Option("instead of a detector: COCO-results JSON, a list of image_id, category_id, bbox, score")
+    ] = None
     split: Annotated[str | None, Option("which part of the data set, such as val")] = None
     protocol: Annotated[
         Literal["coco", "voc07", "voc10"],
         Option("COCO's twelve numbers, or PASCAL VOC's AP50 with 11 points (2007) or all points (2010)"),
     ] = "coco"
     json: Annotated[Path | None, Option("file to write the numbers to, 0 to 1, null where undefined")] = None
+    out: Annotated[Path | None, Option("file to write the detector's detections to, COCO-results JSON")] = None
+    store_thresholds: Annotated[bool, Option("keep the thresholds of the best F1 in the folder's model.json")] = False
+    short_side: Annotated[int | None, Option("pixels of the shorter side, instead of what the run was made for")] = None
+    long_side: Annotated[int | None, Option("limit of the longer side, instead of what the run was made for")] = None
+    batch_size: Annotated[int, Option("images at a time")] = 8
+    workers: Annotated[int, Option("processes that load images")] = 0
+    bf16: Annotated[bool, Option("run the network in bfloat16")] = False
+    channels_last: Annotated[bool, Option("store images with the channels innermost, often faster")] = False
+    device: Annotated[str | None, Option("where to run, such as cpu or cuda:1; a GPU if there is one")] = None
 
     def run(self) -> None:
-        """Prints the table and writes the JSON."""
-        import json
-        from dataclasses import asdict
+        """Prints the tables and writes the files."""
+        from detdistill.errors import DetdistillError
 
-        from detdistill.data.opening import open_dataset
-        from detdistill.evaluation.coco import coco_metrics
+        if (self.run_folder is None) == (self.detections is None):
+            raise DetdistillError("what is to be evaluated? Give either the folder of a run, or --detections FILE")
+        if self.run_folder is not None:
+            self._evaluate_run(self.run_folder)
+        elif self.detections is not None:
+            self._evaluate_file(self.detections)
+
+    def _evaluate_file(self, detections: Path) -> None:
         from detdistill.evaluation.results import read_results
-        from detdistill.evaluation.voc import voc_metrics
-        from detdistill.files import write_atomically
 
-        dataset = open_dataset(self.data, self.split, check_images=False)
+        dataset = self._dataset(check_images=False)
+        self._write(self._print_scores(dataset, read_results(detections, dataset)))
+
+    def _evaluate_run(self, folder: Path) -> None:
+        from detdistill.data.classes import with_classes
+        from detdistill.detectors.checkpoints import load_detector
+        from detdistill.detectors.description import read_description, store_thresholds
+        from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
+        from detdistill.evaluation.results import write_results
+        from detdistill.evaluation.voc import rank_detections
+        from detdistill.inference.predict import InferenceOptions, chosen_device, predict
+
+        images = self._image_options(folder, read_description(folder).image_size)
+        options = InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last)
+        detector = load_detector(folder).to(chosen_device(self.device))
+        dataset = with_classes(self._dataset(check_images=True), detector.classes)
+        results = predict(detector, dataset, images, options)
+        if self.out is not None:
+            write_results(self.out, results, dataset)
+        numbers = self._print_scores(dataset, results)
+        curves = {name: precision_recall(ranking) for name, ranking in rank_detections(dataset, results).items()}
+        best = {name: best_f1(curve) for name, curve in curves.items()}
+        _print_best(best)
+        numbers["best_f1"] = {name: None if point is None else asdict(point) for name, point in best.items()}
+        numbers["precision_recall"] = {
+            name: {key: values.tolist() for key, values in vars(at_recalls(curve)).items()}
+            for name, curve in curves.items()
+        }
+        self._write(numbers)
+        if self.store_thresholds:
+            chosen = {name: point.threshold for name, point in best.items() if point is not None}
+            store_thresholds(folder, chosen)
+            print(f"the thresholds of {len(chosen)} classes are kept in {folder / 'model.json'}")
+
+    def _dataset(self, *, check_images: bool) -> DetectionDataset:
+        from detdistill.data.opening import open_dataset
+
+        dataset = open_dataset(self.data, self.split, check_images=check_images)
         if dataset.problems:
             print(
                 f"note: {dataset.source}: {len(dataset.problems)} entries were repaired or left out before scoring; "
                 f"`detdistill data inspect {self.data}` lists them",
                 file=sys.stderr,
             )
-        results = read_results(self.detections, dataset)
+        return dataset
+
+    def _image_options(self, folder: Path, made_for: ImageSize | None) -> ImageOptions:
+        from detdistill.data.transforms import ImageOptions
+        from detdistill.errors import DetdistillError
+
+        if self.short_side is None and self.long_side is None:
+            if made_for is None:
+                raise DetdistillError(
+                    f"{folder / 'model.json'} does not tell the size of images that the detector was made for: give it "
+                    "with --short-side and --long-side (800 and 1333 in most published COCO models)"
+                )
+            return ImageOptions(**asdict(made_for))
+        usual = made_for or ImageOptions()
+        return ImageOptions(
+            short_side=usual.short_side if self.short_side is None else self.short_side,
+            long_side=usual.long_side if self.long_side is None else self.long_side,
+        )
+
+    def _print_scores(self, dataset: DetectionDataset, results: Results) -> dict[str, Any]:
+        from detdistill.evaluation.coco import coco_metrics
+        from detdistill.evaluation.voc import voc_metrics
+
         print(f"{len(results)} detections in {len(dataset.images)} images of {dataset.source}; scores 0 to 100")
         if self.protocol == "coco":
             metrics = coco_metrics(dataset, results)
@@ -57,8 +139,15 @@ class Evaluate:
             interpolation: Interpolation = "11-point" if self.protocol == "voc07" else "all-point"
             metrics = _as_coco(voc_metrics(dataset, results, interpolation=interpolation))
             _print_voc(metrics)
+        return asdict(metrics)
+
+    def _write(self, numbers: dict[str, Any]) -> None:
+        import json
+
+        from detdistill.files import write_atomically
+
         if self.json is not None:
-            text = json.dumps(asdict(metrics), ensure_ascii=False, allow_nan=False, indent=2)
+            text = json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=2)
             write_atomically(self.json, f"{text}\n")
 
 
@@ -82,6 +171,19 @@ def _print_voc(metrics: CocoMetrics) -> None:
 
     rows = [*metrics.per_class.items(), ("mean", metrics)]
     print_table(("class", "AP50"), [(name, points(scores.AP50)) for name, scores in rows], last_apart=True)
+
+
+def _print_best(best: dict[str, OperatingPoint | None]) -> None:
+    from detdistill.cli.table import points, print_table
+
+    print()
+    rows = [
+        (name, *(f"{point.threshold:.3f}", points(point.precision), points(point.recall), points(point.f1)))
+        if point is not None
+        else (name, *"––––")
+        for name, point in best.items()
+    ]
+    print_table(("best F1 at IoU .5", "score from", "precision", "recall", "F1"), rows)
 
 
 def _as_coco(metrics: VocMetrics) -> CocoMetrics:

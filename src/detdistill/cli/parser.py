@@ -15,13 +15,19 @@ from jsonargparse import ArgumentParser
 
 
 class Argument(str):
-    """Help of a field that the command line takes by position: `path: Annotated[Path, Argument("…")]`."""
+    """Help of a field that the command line takes by position: `path: Annotated[Path, Argument("…")]`.
+
+    With a default it may be left out.
+    """
 
     __slots__ = ()
 
 
 class Option(str):
-    """Help of a field that the command line takes by name: `split: Annotated[str | None, Option("…")] = None`."""
+    """Help of a field that the command line takes by name: `split: Annotated[str | None, Option("…")] = None`.
+
+    A bool is a flag that takes no value and is False unless given.
+    """
 
     __slots__ = ()
 
@@ -108,7 +114,10 @@ def _add_fields(parser: Parser, verb: type[Verb]) -> None:
         kind, (text,) = hints[field.name].__origin__, hints[field.name].__metadata__
         option = f"--{field.name.replace('_', '-')}"
         if isinstance(text, Argument):
-            parser.add_argument(field.name, type=kind, help=text, metavar=field.name.upper())
+            count = None if field.default is dataclasses.MISSING else "?"
+            parser.add_argument(field.name, type=kind, help=text, metavar=field.name.upper(), nargs=count)
+        elif kind is bool:
+            parser.add_argument(option, action="store_true", help=text)
         elif field.default is dataclasses.MISSING:
             parser.add_argument(option, type=kind, help=f"{text} (required)", required=True)
         elif field.default is None:

@@ -53,6 +53,14 @@ def precision_recall(ranking: Ranking) -> Curve:
     return Curve(ranking.scores[last_of_score], hits / (last_of_score + 1), hits / ranking.total)
 
 
+def at_recalls(curve: Curve, points: int = 101) -> Curve:
+    """The points where the curve first reaches the recalls 0, 0.01, … 1, as far as it goes: enough to draw it."""
+    levels = np.arange(points) / (points - 1)
+    first = np.unique(np.searchsorted(curve.recall, levels))
+    first = first[first < len(curve.recall)]
+    return Curve(curve.thresholds[first], curve.precision[first], curve.recall[first])
+
+
 def best_f1(curve: Curve) -> OperatingPoint | None:
     """The point of the highest F1, of several the one with the highest threshold; None if no detection is right."""
     if not curve.recall.any():

@@ -61,6 +61,20 @@ class InferenceOptions:
             )
 
 
+def chosen_device(name: str | None) -> torch.device:
+    """The device of that name; without one the GPU, where there is one.
+
+    Raises:
+        DetdistillError: no such device here.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+        raise DetdistillError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
 def predict(
     detector: DetectorModule,
     dataset: DetectionDataset,
