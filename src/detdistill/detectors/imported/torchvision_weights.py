@@ -1,0 +1,144 @@
+"""torchvision's RetinaNet and FCOS from a weights file: which network, which classes, which batch norms."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
+
+from detdistill.detectors.imported.torchvision import (
+    NetworkName,
+    TorchvisionArchitecture,
+    TorchvisionDetector,
+    build_torchvision,
+)
+from detdistill.detectors.weights import COUNTER, read_state_dict
+from detdistill.errors import LISTED_PROBLEMS, DetdistillError
+
+BACKGROUND = "__background__"
+EMPTY = (BACKGROUND, "N/A")
+"""Class columns that stand for nothing: torchvision's label 0, and the gaps in COCO's category ids."""
+
+COCO_CATEGORIES: tuple[str, ...] = tuple(RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
+PUBLISHED_RETINANET: str = RetinaNet_ResNet50_FPN_Weights.COCO_V1.url.rpartition("-")[2].removesuffix(".pth")
+"""What the SHA-256 of torchvision's published file starts with."""
+
+FROZEN_EPS = 1e-5
+"""Of torchvision's `FrozenBatchNorm2d`, unless a model overwrites it."""
+
+LOGITS = "head.classification_head.cls_logits"
+
+
+def import_torchvision(
+    source: Path | Mapping[str, Tensor],
+    classes: Sequence[str] | None = None,
+    *,
+    frozen_norm_eps: float | None = None,
+) -> TorchvisionDetector:
+    """Makes a detector of the weights of a torchvision model.
+
+    The network, the number of its class columns and the kind of its batch norms are read off the weights. In
+    torchvision label 0 is the background, a column that no object is ever labelled with; the columns of empty classes
+    are dropped, so that label c is `classes[c]`.
+
+    Args:
+        source: a file (`.pth` or `.safetensors`), or a state dict.
+        classes: class names in the order of the labels: one for each column, or one less if column 0 is the
+            background. Columns named `__background__` or `N/A` are dropped. None for COCO's 91 columns.
+        frozen_norm_eps: what frozen batch norms add to variances. Weights do not tell, and torchvision runs its
+            published RetinaNet with 0.0 but a RetinaNet that was trained from an ImageNet backbone with 1e-5. None is
+            enough for the published file, for FCOS, and wherever batch norms are not frozen.
+
+    Raises:
+        DetdistillError: the file cannot be read; the weights are not those of one of these networks; the class names
+            do not fit; or `frozen_norm_eps` is needed, or given for batch norms that are not frozen.
+    """
+    where = str(source) if isinstance(source, Path) else "the state dict"
+    state = read_state_dict(source) if isinstance(source, Path) else dict(source)
+    network = _network(state, where)
+    anchors = 1 if network == "fcos_resnet50_fpn" else 9
+    weight, bias = state[f"{LOGITS}.weight"], state[f"{LOGITS}.bias"]
+    if weight.ndim != 4 or bias.shape != weight.shape[:1] or len(bias) % anchors:
+        raise DetdistillError(
+            f"{where}: {LOGITS} has a weight {tuple(weight.shape)} and a bias {tuple(bias.shape)}; a {network} with "
+            f"torchvision's own {anchors} anchors per cell has a multiple of {anchors} channels in both"
+        )
+    columns = len(bias) // anchors
+    names = _column_names(columns, classes, where)
+    kept = [column for column, name in enumerate(names) if name not in EMPTY]
+    channels = [anchor * columns + column for anchor in range(anchors) for column in kept]
+    state |= {f"{LOGITS}.weight": weight[channels], f"{LOGITS}.bias": bias[channels]}
+    eps = _frozen_eps(network, state, source, frozen_norm_eps)
+    detector = build_torchvision(TorchvisionArchitecture(network, eps), [names[column] for column in kept])
+    _load(detector, state, where)
+    return detector.eval()
+
+
+def _network(state: Mapping[str, Tensor], where: str) -> NetworkName:
+    if not {f"{LOGITS}.weight", f"{LOGITS}.bias", "head.regression_head.bbox_reg.weight"} <= state.keys():
+        raise DetdistillError(
+            f"{where} holds none of torchvision's retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2 and "
+            f"fcos_resnet50_fpn: their {LOGITS} is not in it; found {', '.join(list(state)[:3]) or 'nothing'} …"
+        )
+    if "head.regression_head.bbox_ctrness.weight" in state:
+        return "fcos_resnet50_fpn"
+    grouped = "head.classification_head.conv.0.1.weight" in state
+    return "retinanet_resnet50_fpn_v2" if grouped else "retinanet_resnet50_fpn"
+
+
+def _column_names(columns: int, classes: Sequence[str] | None, where: str) -> tuple[str, ...]:
+    names = tuple(COCO_CATEGORIES if classes is None else classes)
+    if classes is not None and len(names) == columns - 1:
+        names = (BACKGROUND, *names)
+    if len(names) != columns:
+        given = "none are given" if classes is None else f"{len(names)} are given"
+        raise DetdistillError(
+            f"{where} has {columns} class columns, but of class names {given}: give {columns}, or {columns - 1} if "
+            "column 0 is the background"
+        )
+    if set(names) <= set(EMPTY):
+        raise DetdistillError(f"{where}: none of the {columns} class columns stands for a class")
+    return names
+
+
+def _frozen_eps(
+    network: NetworkName, state: Mapping[str, Tensor], source: Path | Mapping[str, Tensor], given: float | None
+) -> float | None:
+    # Only batch norms that learn count their batches.
+    if network == "retinanet_resnet50_fpn_v2" or f"backbone.body.bn1.{COUNTER}" in state:
+        if given is not None:
+            raise DetdistillError(f"these weights of {network} have no frozen batch norms: leave frozen_norm_eps out")
+        return None
+    if given is not None:
+        return given
+    if network == "fcos_resnet50_fpn":
+        return FROZEN_EPS
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest().startswith(PUBLISHED_RETINANET):
+                return 0.0
+    raise DetdistillError(
+        f"these weights of {network} have frozen batch norms and are not torchvision's published file: say "
+        "frozen_norm_eps=0.0 if they were made from its published COCO weights, 1e-5 if from an ImageNet backbone"
+    )
+
+
+def _load(detector: TorchvisionDetector, state: Mapping[str, Tensor], where: str) -> None:
+    problems = [
+        f"{name}: {tensor.dtype} instead of floating point"
+        for name, tensor in state.items()
+        if not tensor.is_floating_point() and not name.endswith(COUNTER)
+    ]
+    try:
+        incompatible = detector.network.load_state_dict(state, strict=False)
+        problems += [f"{name}: missing" for name in incompatible.missing_keys]
+        problems += [f"{name}: not part of the network" for name in incompatible.unexpected_keys]
+    except RuntimeError as error:
+        problems += [line.strip() for line in str(error).splitlines()[1:]]
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems[:LISTED_PROBLEMS])
+        more = f"\n  … and {len(problems) - LISTED_PROBLEMS} more" if len(problems) > LISTED_PROBLEMS else ""
+        raise DetdistillError(f"{where} does not fit torchvision's {detector.architecture.network}:{listed}{more}")
