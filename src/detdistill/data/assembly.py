@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from detdistill.annotations import DetectionDataset, ImageRecord
 from detdistill.errors import DataError, Problem
 
+UNKNOWN_SIZE = (10**9, 10**9)
+"""Height and width of an image that will be refused anyway: keeps its boxes from being reported as outside."""
+
 _ROUNDING = 0.02  # pixels that a box may reach out of its image because its numbers were rounded to two decimals
 _SMALLEST_SIDE = 0.01  # pixels; float32 still tells such a box's corners apart at 10,000 px
 _LARGEST_NUMBER = 1e9  # keeps areas and sums far from overflow

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, is_number, is_text, shown
+from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, is_number, is_text, shown
 from detdistill.data.folders import Folder
-from detdistill.data.images import image_size
+from detdistill.data.images import Size, image_size
 from detdistill.data.splits import Split, names_a_split
 from detdistill.errors import DataError, Problem
 
@@ -55,14 +58,28 @@ def read_coco(file: Path, split: str, images: Path | None, check_images: bool) -
     Raises:
         DataError: the file cannot be used; all reasons are listed.
     """
-    content = _load(file)
-    problems: list[Problem] = []
-    used = {entry.get("category_id") for entry in content["annotations"] if _is_object_with_id(entry, "category_id")}
-    classes, category_ids, label_of = _categories(content["categories"], used, str(file), problems)
-    folder = Folder(images or _image_folder(file, split, content["images"]))
-    entries, index_of = _images(content["images"], folder, check_images, str(file), problems)
-    objects = _objects(content["annotations"], index_of, label_of, str(file), problems)
-    return assemble(str(file), classes, category_ids, entries, objects, problems)
+    with _collector_paused():
+        content = _load(file)
+        source = str(file)
+        problems: list[Problem] = []
+        used = {entry.get("category_id") for entry in content["annotations"] if _has_id(entry, "category_id")}
+        classes, category_ids, label_of = _categories(content["categories"], used, source, problems)
+        folder = Folder(images or _image_folder(file, split, content["images"]))
+        entries, index_of = _images(content["images"], folder, check_images, source, problems)
+        objects = _objects(content["annotations"], index_of, label_of, source, problems)
+        return assemble(source, classes, category_ids, entries, objects, problems)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Python looks for garbage cycles after every so many new lists; in a large JSON that takes most of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _looks_like_coco(file: Path) -> bool:
@@ -93,7 +110,7 @@ def _load(file: Path) -> dict[str, list[Any]]:
     return content
 
 
-def _is_object_with_id(entry: object, key: str) -> bool:
+def _has_id(entry: object, key: str) -> bool:
     return isinstance(entry, dict) and type(entry.get(key)) in (int, str)
 
 
@@ -146,7 +163,7 @@ def _images(
     entries: list[ImageEntry] = []
     index_of: dict[int | str, int] = {}
     for number, entry in enumerate(images):
-        if not _is_object_with_id(entry, "id") or not is_text(entry.get("file_name")):
+        if not _has_id(entry, "id") or not is_text(entry.get("file_name")):
             what = f"needs an 'id' and a 'file_name', has {shown(entry)}"
             problems.append(Problem(f"{source}: image number {number}", what, fatal=True))
             continue
@@ -156,21 +173,24 @@ def _images(
             what = f"the id is used twice, for {shown(entries[index_of[image_id]].file_name)} and {shown(name)}"
             problems.append(Problem(place, f"{what}; give each image its own", fatal=True))
             continue
-        fault = folder.fault(name, check_file=check_images)
+        fault = folder.fault(name, must_exist=check_images)
         if fault:
             problems.append(Problem(place, f"file_name {shown(name)} {fault}", fatal=True))
-        size = _size(entry, folder.root / name, place, problems) if fault is None else (1, 1)
+        path = folder.root / name
+        height, width = _size(entry, path, place, problems, readable=fault is None)
         index_of[image_id] = len(entries)
-        entries.append(ImageEntry(image_id, folder.root / name, name, size[1], size[0]))
+        entries.append(ImageEntry(image_id, path, name, width, height))
     return entries, index_of
 
 
-def _size(entry: dict[str, Any], path: Path, place: str, problems: list[Problem]) -> tuple[int, int]:
+def _size(entry: dict[str, Any], path: Path, place: str, problems: list[Problem], *, readable: bool) -> Size:
     """Height and width as annotated; where they are not, the image's own."""
     given = entry.get("height"), entry.get("width")
     height, width = given
     if is_number(height) and is_number(width) and height >= 1 and width >= 1 and height % 1 == width % 1 == 0:
         return int(height), int(width)
+    if not readable:
+        return UNKNOWN_SIZE
     if given != (None, None):
         what = f"width {shown(width)} and height {shown(height)} are no size in pixels; the image's own is used"
         problems.append(Problem(place, what))
@@ -178,7 +198,7 @@ def _size(entry: dict[str, Any], path: Path, place: str, problems: list[Problem]
         return image_size(path)
     except DataError as error:
         problems.append(Problem(place, f"width and height are missing, and {error}", fatal=True))
-        return 1, 1
+        return UNKNOWN_SIZE
 
 
 def _objects(

@@ -20,34 +20,32 @@ class Folder:
         self._listings: dict[PurePath, dict[str, bool]] = {}
 
     def names(self) -> list[str]:
-        """Names of the files directly in the folder, sorted."""
+        """Names of the files and links directly in the folder, sorted."""
         return sorted(self._listing(PurePath()))
 
     def walk(self) -> Iterator[PurePath]:
-        """All files below the folder, relative to it, sorted by subfolder and name; linked subfolders are left out."""
+        """All files and links below the folder, relative to it, by subfolder and name; links are not followed."""
         for place, subfolders, _ in os.walk(self.root):
             subfolders.sort()
             subfolder = PurePath(place).relative_to(self.root)
             yield from (subfolder / name for name in sorted(self._listing(subfolder)))
 
-    def fault(self, name: str, *, check_file: bool = True) -> str | None:
+    def fault(self, name: str, *, must_exist: bool = True) -> str | None:
         """Why a file name from an annotation file cannot be used.
 
         Args:
             name: relative to the folder.
-            check_file: look at the disk too, not only at the name.
+            must_exist: a missing file is a fault too.
 
         Returns:
-            What is wrong, or None for a file that is there and inside the folder.
+            What is wrong, or None for a file inside the folder.
         """
         path = PurePath(name)
         if path.is_absolute() or ".." in path.parts:
             return f"leaves the folder {self.root}; only files inside it are read"
-        if not check_file:
-            return None
         linked = self._listing(path.parent).get(path.name)
         if linked is None:
-            return f"there is no such file in {self.root}"
+            return f"is not there (looked in {self.root})" if must_exist else None
         if linked and not self._holds(self.root / path):
             return f"is a link that leaves the folder {self.root}; copy the file there"
         return None

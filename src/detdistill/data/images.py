@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from detdistill.errors import DataError
 
@@ -93,6 +93,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             f"{path}: refused as a possible decompression bomb ({error}); if it is none, cut the image into tiles or "
             "raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: is no image in one of the formats {', '.join(_FORMATS)}, or damaged") from error
     # A damaged file makes Pillow's decoders raise anything: OSError, SyntaxError, struct.error, zlib.error, KeyError …
     except Exception as error:
         raise DataError(f"{path}: the image cannot be read ({error}); replace the file") from error
@@ -118,10 +120,10 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
         return image
     if image.mode.startswith("I"):
         # Pillow's own conversion clips at 255 instead of scaling.
-        levels = np.asarray(image).astype(np.int64)
+        levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
             raise DataError(f"{path}: the grey levels lie outside 16 bits; save the image with 8 or 16 bits")
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("F", "LAB"):
         raise DataError(f"{path}: images of mode {image.mode} have no agreed colours; save it as 8-bit RGB")
     if image.mode in ("P", "PA", "La", "RGBa"):

@@ -11,9 +11,9 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, shown, to_number
+from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_number
 from detdistill.data.folders import Folder
-from detdistill.data.images import ENDINGS, image_size
+from detdistill.data.images import ENDINGS, Size, image_size
 from detdistill.data.splits import Split
 from detdistill.errors import DataError, Problem
 
@@ -92,7 +92,7 @@ def read_voc(files: VocFiles, images: Path | None, check_images: bool) -> Detect
     for stem in _stems(files, xml_folder, problems):
         place = f"{source}: {shown(stem)}"
         file_name = file_names.get(stem, f"{stem}.jpg")
-        image_fault = image_folder.fault(file_name, check_file=check_images)
+        image_fault = image_folder.fault(file_name, must_exist=check_images)
         if image_fault:
             listed = files.listing is not None
             way_out = "" if listed else "; its annotations are left out"
@@ -166,7 +166,7 @@ def _parsed(xml: Path, problems: list[Problem]) -> Element | None:
     return None
 
 
-def _size(root: Element, xml: Path, image: Path, problems: list[Problem]) -> tuple[int, int]:
+def _size(root: Element, xml: Path, image: Path, problems: list[Problem]) -> Size:
     """Height and width as annotated; where they are not, the image's own."""
     given = [root.findtext(f"size/{side}") for side in ("height", "width")]
     height, width = map(to_number, given)
@@ -179,7 +179,7 @@ def _size(root: Element, xml: Path, image: Path, problems: list[Problem]) -> tup
         return image_size(image)
     except DataError as error:
         problems.append(Problem(str(xml), f"width and height are missing, and {error}", fatal=True))
-        return 1, 1
+        return UNKNOWN_SIZE
 
 
 def _object(element: Element, place: str, problems: list[Problem]) -> tuple[str, Box, bool] | None:

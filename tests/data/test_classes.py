@@ -1,0 +1,49 @@
+"""Labels follow class names from one list to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detdistill.annotations import DetectionDataset
+from detdistill.data import with_classes
+from detdistill.data.assembly import ImageEntry, Objects, assemble
+from detdistill.errors import DataError
+
+
+def dataset_of(classes: list[str], category_ids: list[int]) -> DetectionDataset:
+    """One object of each class."""
+    objects = Objects()
+    for label in range(len(classes)):
+        objects.add(0, label, (0, 0, label + 1, 1), f"file: {label}")
+    return assemble("val.json", classes, category_ids, [ImageEntry(1, Path("1.jpg"), "1.jpg", 99, 99)], objects, [])
+
+
+def test_labels_follow_the_names() -> None:
+    mapped = with_classes(dataset_of(["dog", "cat"], [5, 8]), ["cat", "cow", "dog"])
+    assert mapped.classes == ("cat", "cow", "dog")
+    assert mapped.images[0].labels.tolist() == [2, 0]
+    assert mapped.category_ids == (8, 9, 5)
+
+
+def test_a_class_that_the_list_lacks_is_an_error_with_both_sides() -> None:
+    with pytest.raises(DataError, match=r"val\.json.*'dog'.*'cat', 'cow'"):
+        with_classes(dataset_of(["cat", "dog"], [1, 2]), ["cat", "cow"])
+
+
+def test_an_image_without_objects_stays_without() -> None:
+    empty = assemble("val.json", ["cat"], [1], [ImageEntry(1, Path("1.jpg"), "1.jpg", 9, 9)], Objects(), [])
+    assert with_classes(empty, ["dog", "cat"]).images[0].labels.tolist() == []
+
+
+@given(st.permutations("abcdef"), st.integers(0, 6))
+def test_every_object_keeps_its_name_and_id(order: list[str], known: int) -> None:
+    own = dataset_of(list("abcdef")[:known], [3 * number for number in range(known)])
+    mapped = with_classes(own, order)
+    labels = mapped.images[0].labels
+    assert [mapped.classes[label] for label in labels] == list(own.classes)
+    assert [mapped.category_ids[label] for label in labels] == list(own.category_ids)
+    assert len(set(mapped.category_ids)) == 6

@@ -1,0 +1,87 @@
+"""Recognising data sets, and saying which one is meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detdistill.data import find_splits, open_dataset
+from detdistill.errors import DataError
+from small_datasets import SIZES, coco_content, write_coco, write_images, write_voc, write_yolo
+
+
+def test_nothing_there_is_an_error_that_says_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"(?s)COCO.*VOC.*YOLO.*found: notes\.txt, photos/.*'annotations'"):
+        open_dataset(tmp_path)
+
+
+def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: there is no such"):
+        open_dataset(tmp_path / "nowhere")
+
+
+def test_a_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").touch()
+    with pytest.raises(DataError, match=r"labels\.csv.*\.json"):
+        open_dataset(tmp_path / "labels.csv")
+
+
+def test_several_formats_in_one_folder_are_listed(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    write_yolo(tmp_path)
+    with pytest.raises(DataError, match=r"(?s)several splits.*COCO.*train\.json.*YOLO.*data\.yaml"):
+        open_dataset(tmp_path, "train")
+    assert open_dataset(tmp_path, "train", annotations="data.yaml").images[0].image_id == "one"
+    assert open_dataset(tmp_path, annotations=tmp_path / "train.json").images[0].image_id == 0
+
+
+def test_every_split_can_be_named_by_its_annotation_file(tmp_path: Path) -> None:
+    for writer in (write_coco, write_voc, write_yolo):
+        (tmp_path / writer.__name__).mkdir()
+        (split,) = find_splits(writer(tmp_path / writer.__name__))
+        for dataset in (open_dataset(split.annotations), open_dataset(tmp_path, annotations=split.annotations)):
+            assert len(dataset.images) == len(SIZES)
+
+
+def test_an_explicit_annotation_file_is_one_split_whatever_its_name(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    (tmp_path / "odd.json").write_text(json.dumps({**coco_content(), "annotations": []}))
+    dataset = open_dataset(tmp_path, "val", annotations="odd.json")
+    assert sum(len(image.labels) for image in dataset.images) == 0
+
+
+def test_an_explicit_image_folder_wins(tmp_path: Path) -> None:
+    for writer in (write_coco, write_voc, write_yolo):
+        root = tmp_path / writer.__name__
+        root.mkdir()
+        writer(root)
+        write_images(root / "other" / "images", ".png" if writer is write_coco else ".jpg")
+        dataset = open_dataset(root, images="other/images")
+        assert {image.path.parent for image in dataset.images} == {root / "other" / "images"}
+
+
+def test_an_explicit_annotation_folder_is_voc(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    (tmp_path / "xml").mkdir()
+    write_voc(tmp_path / "xml")
+    dataset = open_dataset(tmp_path, annotations="xml/Annotations")
+    assert dataset.images[0].image_id == "one"
+
+
+def test_an_explicit_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    with pytest.raises(DataError, match=r"neither val\.json nor .*val\.json"):
+        open_dataset(tmp_path, annotations="val.json")
+    with pytest.raises(DataError, match=r"neither photos nor .*photos"):
+        open_dataset(tmp_path, images="photos")
+
+
+def test_paths_may_be_texts_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coco(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert len(open_dataset(".").images) == len(SIZES)
+    assert len(open_dataset("train.json", images="images").images) == len(SIZES)
