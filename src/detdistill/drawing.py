@@ -36,7 +36,7 @@ class Mark:
 
     Attributes:
         box: x1 y1 x2 y2 in pixels of the image.
-        text: stands beside the box, where there is room; may be empty.
+        text: one line that stands beside the box, where there is room; may be empty.
         color: of the box and behind the text.
         dashed: broken lines, for a box that is no ordinary object.
     """
@@ -55,7 +55,7 @@ def class_color(label: int) -> Color:
 def text_color(background: Color) -> Color:
     """Black or white, whichever is easier to read on `background` (brightness by ITU-R BT.601)."""
     red, green, blue = background
-    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else WHITE
+    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 100 else WHITE
 
 
 def draw_boxes(
@@ -85,15 +85,16 @@ def draw_boxes(
         _draw_outline(pen, box, mark)
     taken: list[Box] = []
     for mark, box in reversed(placed):
-        if mark.text:
-            _, _, text_width, text_height = pen.textbbox((0, 0), mark.text, font, anchor="lt")
+        text = " ".join(mark.text.split())
+        if text:
+            _, _, text_width, text_height = pen.textbbox((0, 0), text, font, anchor="lt")
             size = text_width + 2 * PADDING, text_height + 2 * PADDING
             place = next((p for p in _places(box, size, canvas.size) if not any(_overlap(p, t) for t in taken)), None)
             if place is not None:
                 taken.append(place)
                 pen.rectangle(place, fill=mark.color)
                 corner = place[0] + PADDING, place[1] + PADDING
-                pen.text(corner, mark.text, fill=text_color(mark.color), font=font, anchor="lt")
+                pen.text(corner, text, fill=text_color(mark.color), font=font, anchor="lt")
         taken.append(box)
     return canvas
 

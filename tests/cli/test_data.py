@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detdistill.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A COCO folder with a train part of six images and a val part of one; one box of train has no area."""
+    root = tmp_path / "set"
+    (root / "images").mkdir(parents=True)
+    for split, count in (("train", 6), ("val", 1)):
+        images = []
+        for number in range(count):
+            name = f"{split}{number}.png"
+            picture = Image.effect_noise((40, 30), 60).convert("RGB")
+            picture.save(root / "images" / name)
+            images.append({"id": number, "file_name": name, "width": 40, "height": 30})
+        annotations = [
+            {"id": 1, "image_id": 0, "category_id": 4, "bbox": [2, 3, 10, 12], "area": 120, "iscrowd": 0},
+            {"id": 2, "image_id": 0, "category_id": 4, "bbox": [2, 3, 0, 12], "area": 0, "iscrowd": 0},
+        ]
+        content = {
+            "images": images,
+            "annotations": annotations[: 2 if split == "train" else 1],
+            "categories": [{"id": 4, "name": "[bold]cat"}, {"id": 6, "name": "dog"}],
+        }
+        (root / f"{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def lines(output: str) -> list[list[str]]:
+    return [line.split() for line in output.splitlines()]
+
+
+def test_inspect_reports_on_all_parts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = folder / "sheet.png"
+    assert main(["data", "inspect", str(folder), "--sheet", str(sheet)]) == 0
+    captured = capsys.readouterr()
+    assert f"set train ({folder / 'train.json'})" in captured.out
+    assert "6 images, 1 object of 2 classes" in captured.out
+    assert "5 images without" in captured.out
+    assert "1 image, 1 object of 2 classes" in captured.out
+    # A class may be called like rich's markup.
+    assert ["[bold]cat", "4", "1", "1", "1", "0", "0"] in lines(captured.out)
+    assert ["dog", "6", "0", "0", "0", "0", "0"] in lines(captured.out)
+    assert ["8", "to", "16", "1", "█" * 40] in lines(captured.out)
+    assert "1 problem:" in captured.out
+    assert "train.json: annotation 2" in captured.out
+    assert "no problems" in captured.out
+    assert "decoding images: 6 of 6" in captured.err
+    for part in ("train", "val"):
+        with Image.open(folder / f"sheet_{part}.png") as picture:
+            assert picture.width > 300
+    assert not sheet.exists()
+
+
+def test_inspect_one_part_writes_the_sheet_under_its_own_name(folder: Path) -> None:
+    sheet = folder / "sheet.png"
+    assert main(["data", "inspect", str(folder), "--split", "val", "--sheet", str(sheet)]) == 0
+    assert sheet.exists()
+
+
+def test_inspect_exits_1_with_what_must_be_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "images" / "train2.png").unlink()
+    (folder / "images" / "train3.png").write_bytes(b"nothing")
+    content = json.loads((folder / "val.json").read_text())
+    content["annotations"][0]["category_id"] = 5
+    (folder / "val.json").write_text(json.dumps(content))
+    assert main(["data", "inspect", str(folder), "--sheet", str(folder / "sheet.png")]) == 1
+    captured = capsys.readouterr()
+    mended = [line for line in captured.out.splitlines() if "must be mended" in line]
+    assert len(mended) == 3
+    for name in ("train2.png", "train3.png", "val.json: annotation 1"):
+        assert any(name in line for line in mended)
+    assert "3 of the problems above" in captured.err
+    # The part that can be read is counted and drawn all the same.
+    assert "6 images, 1 object of 2 classes" in captured.out
+    assert (folder / "sheet_train.png").exists()
+
+
+def test_inspect_takes_explicit_paths(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "images").rename(folder / "pictures")
+    (folder / "train.json").rename(folder / "odd.json")
+    arguments = ["--annotations", str(folder / "odd.json"), "--images", str(folder / "pictures")]
+    assert main(["data", "inspect", str(folder), *arguments, "--sheet", str(folder / "sheet.png")]) == 0
+    assert "6 images" in capsys.readouterr().out
+
+
+def test_inspect_names_a_sheet_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = folder / "missing" / "sheet.png"
+    assert main(["data", "inspect", str(folder), "--split", "val", "--sheet", str(sheet)]) == 1
+    assert f"{sheet} cannot be written" in capsys.readouterr().err
+
+
+def test_split_writes_beside_the_data_and_says_what_it_did(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "split", str(folder), "--split", "train", "--val", "0.34"]) == 0
+    out = capsys.readouterr().out
+    written = folder.with_name("set_split")
+    assert f"{written / 'train.json'}: 4 images (66.7 %)" in out
+    assert f"{written / 'val.json'}: 2 images (33.3 %)" in out
+    assert "warning: all objects of class '[bold]cat' are on one side" in out
+    assert "annotation 2" in out
+    assert main(["data", "inspect", str(written), "--sheet", str(folder / "sheet.png")]) == 0
+
+
+def test_split_overwrites_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "val.json").read_bytes()
+    assert main(["data", "split", str(folder), "--split", "train", "--out", str(folder)]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert (folder / "val.json").read_bytes() == before
+
+
+def test_split_names_near_duplicates(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "images" / "train4.png").write_bytes((folder / "images" / "train1.png").read_bytes())
+    assert main(["data", "split", str(folder), "--split", "train", "--val", "0.5"]) == 0
+    assert "near-duplicates, kept together: train1.png, train4.png" in capsys.readouterr().out
+
+
+def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "scenes"
+    arguments = ["--train", "3", "--val", "2", "--test", "1", "--size", "96"]
+    assert main(["data", "scenes", str(out), *arguments]) == 0
+    assert "3 training, 2 validation and 1 test pictures" in capsys.readouterr().out
+    assert len(list((out / "images").iterdir())) == 6
+    assert main(["data", "inspect", str(out), "--sheet", str(tmp_path / "sheet.png")]) == 0
+
+
+def test_every_set_of_photographs_is_inspected(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("bccd", "bccd_voc", "coco256", "facemask", "voc_sample"):
+        assert main(["data", "inspect", str(photographs / name), "--sheet", str(tmp_path / f"{name}.png")]) == 0
+        assert "contact sheet" in capsys.readouterr().out
