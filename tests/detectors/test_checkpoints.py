@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import detdistill
-from detdistill.detectors.architecture import HeadName
+from detdistill.detectors.architecture import HeadName, Towers
 from detdistill.detectors.checkpoints import load_detector, save_detector
 from detdistill.detectors.dense import HEADS, DenseDetector
 from detdistill.detectors.description import ImageSize, read_description, store_thresholds
@@ -92,19 +92,24 @@ def test_a_round_trip_changes_no_bit(head: HeadName, tmp_path: Path) -> None:
     assert loaded.head.postprocessing == detector.head.postprocessing
 
 
-def test_options_and_layouts_come_back(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {
-        "strides": (4, 8),
-        "options": {"giou": True},
-        "extra_levels": 1,
-        "backbone_channels": (8, 8, 16, 24),
-    }
-    detector = tiny_detector("fcos", **changes).to(memory_format=torch.channels_last)
+VARIANTS: list[tuple[HeadName, dict[str, Any]]] = [
+    ("fcos", {"strides": (4, 8), "options": {"giou": True}, "backbone_channels": (8, 8, 16, 24)}),
+    ("gfl", {"options": {"reg_max": 8, "anchor_scale": 6.0}}),
+    ("retinanet", {"options": {"anchor_scales": (6.0, 8.5)}}),
+    ("vfnet", {"backbone": "resnet50", "backbone_style": "caffe", "towers": Towers(depth=1, deformable=True)}),
+]
+
+
+@pytest.mark.parametrize(("head", "changes"), VARIANTS)
+def test_options_and_layouts_come_back(head: HeadName, changes: dict[str, Any], tmp_path: Path) -> None:
+    detector = tiny_detector(head, **changes).to(memory_format=torch.channels_last)
     save_detector(detector, tmp_path)
     loaded = load_detector(tmp_path)
-    assert isinstance(loaded, DenseDetector)
     assert loaded.architecture == detector.architecture
-    assert loaded.head.box_loss is detector.head.box_loss
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = detector.to(memory_format=torch.contiguous_format)(images)
+        assert torch.equal(loaded(images).boxes(), expected.boxes())
 
 
 def test_torchvision_detectors_come_back(tmp_path: Path) -> None:
