@@ -38,6 +38,14 @@ def test_channels_override_the_width() -> None:
     assert backbone.channels == (32, 64, 96)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_the_stem_is_as_narrow_as_the_first_stage(name: str) -> None:
+    backbone = build_backbone(name, (2, 4, 8), channels=(16, 24, 32, 40))
+    maps = backbone(torch.zeros(1, 3, 64, 64))
+    assert backbone.channels == tuple(level.shape[1] for level in maps)
+    assert maps[0].shape[1] == 16
+
+
 def test_mobilenet_comes_in_its_own_widths() -> None:
     assert build_backbone("mobilenetv2", width=0.5).channels == (16, 48, 160)
     with pytest.raises(DetdistillError, match=r"widths 0.5, 1.0, 1.4, not 0.3"):

@@ -9,7 +9,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import FeatureInfo, is_model
-from timm.models.resnet import Bottleneck
+from timm.models.resnet import Bottleneck, downsample_conv
 from torch import Tensor, nn
 
 from detdistill.detectors.architecture import BackboneStyle
@@ -72,7 +72,7 @@ def build_backbone(
     elif name in RESNETS:
         stages = tuple(channels) if channels else tuple(round(stage * width) for stage in RESNET_CHANNELS)
         if stages != RESNET_CHANNELS:
-            options = {"channels": stages, "stem_width": stages[0]}
+            options = {"channels": stages}
     elif width != 1.0:
         raise DetdistillError(f"width {width} works for ResNets and mobilenetv2; choose a narrower model than {name}")
     if channels and name not in RESNETS:
@@ -90,9 +90,25 @@ def build_backbone(
         raise DetdistillError(f"backbone {name} has levels of the strides {available}, not {missing or 'none'}")
     indices = tuple(available.index(stride) for stride in sorted(set(strides)))
     network = timm.create_model(model, features_only=True, pretrained=pretrained, out_indices=indices, **options)
+    if "channels" in options:
+        _set_stem_width(network, options["channels"][0])
     if style == "caffe":
         _stride_in_first_convolution(network, name)
     return Backbone(network)
+
+
+def _set_stem_width(network: Any, width: int) -> None:
+    """A ResNet's stem gets as many channels as its first stage; timm's has 64 whatever the stages have."""
+    first = network.layer1[0]
+    out_channels = first.conv1.out_channels * first.expansion
+    shortcut = downsample_conv(width, out_channels, kernel_size=1) if width != out_channels else None
+    network.conv1 = nn.Conv2d(network.conv1.in_channels, width, 7, stride=2, padding=3, bias=False)
+    network.bn1 = nn.BatchNorm2d(width)
+    network.layer1[0] = type(first)(width, first.conv1.out_channels, downsample=shortcut)
+    for conv in (network.conv1, *(module for module in network.layer1[0].modules() if isinstance(module, nn.Conv2d))):
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    network.layer1[0].zero_init_last()
+    feature_info(network).info[0]["num_chs"] = width
 
 
 def _stride_in_first_convolution(network: nn.Module, name: str) -> None:
