@@ -1,0 +1,304 @@
+"""Detectors that mmdetection 2.x and 3.x trained, from their checkpoints and without mmdetection."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor
+
+from detdistill.detectors.architecture import Architecture, HeadName
+from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.description import ImageSize
+from detdistill.detectors.imported.config_text import read_config
+from detdistill.detectors.imported.mmdet_config import ConfigReading, read_mmdet_config
+from detdistill.detectors.imported.mmdet_findings import Finding, Source, layer_findings, setting_finding
+from detdistill.detectors.imported.mmdet_keys import BIN_VALUES, likely_head, mmdet_name, other_detector, plain_names
+from detdistill.detectors.imported.mmdet_layers import MmdetLayers, read_layers
+from detdistill.detectors.imported.mmdet_settings import MmdetSettings
+from detdistill.detectors.imported.opening import FLOATS, find_state_dict, open_checkpoint
+from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.typed_json import MismatchError
+from detdistill.errors import LISTED_PROBLEMS, DetdistillError
+from detdistill.normalization import Normalization
+
+NOTHING_GIVEN = MmdetSettings()
+
+
+@dataclass(frozen=True, eq=False)
+class MmdetImport:
+    """An imported detector, and how it was understood.
+
+    Attributes:
+        detector: in evaluation mode, on the CPU, in float32.
+        findings: everything that was decided, with its source.
+        notes: what differs from mmdetection in training, or was left out.
+        image_size: of the configuration's test images, or None.
+        provenance: what to remember of the file, of JSON types.
+    """
+
+    detector: DenseDetector
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    image_size: ImageSize | None
+    provenance: dict[str, str | int]
+
+
+def import_mmdet(
+    path: Path,
+    *,
+    settings: MmdetSettings = NOTHING_GIVEN,
+    classes: Sequence[str] | None = None,
+    number_classes: bool = False,
+) -> MmdetImport:
+    """Imports RetinaNet, FCOS, ATSS, GFL, GFLv2 or VFNet on a ResNet or ResNeXt.
+
+    Layers are read off the weights. What weights cannot tell is read from the configuration that mmdetection keeps in
+    the checkpoint; where there is none it must be given. Nothing is guessed.
+
+    Args:
+        path: a published checkpoint, one of a training run, or a bare state dict.
+        settings: what the configuration does not tell; it is also taken instead of what the configuration tells.
+        classes: class names, instead of those in the checkpoint.
+        number_classes: call the classes `class_0`, `class_1`, … if the checkpoint does not name them.
+
+    Raises:
+        DetdistillError: the file cannot be opened safely; the detector is not supported; something is not known; keys
+            are missing or unexpected, or shapes do not fit. All that is wrong is listed.
+    """
+    content = open_checkpoint(path)
+    state = plain_names(find_state_dict(content, path))
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    meta = meta if isinstance(meta, Mapping) else {}
+    try:
+        reading = _read_config(meta)
+        likely = _recognised(state, meta, reading)
+        known = _merged(settings, reading.settings())
+        layers = read_layers(state, known.head or likely)
+        needed = _needed(known.head or likely, layers)
+        _refuse_unknown(needed, known, likely)
+        _check_values(known, layers, reading)
+        names, names_source = _class_names(meta, layers.num_classes, classes, number_classes)
+        detector = _load(_architecture(known, layers), names, known, state)
+    except (DetdistillError, MismatchError) as error:
+        raise DetdistillError(f"{path} cannot be imported: {error}") from error
+    bins = state.get(BIN_VALUES)
+    if bins is not None and not torch.equal(bins.flatten().float(), torch.arange(float(bins.numel()))):
+        reading.notes.append(f"{BIN_VALUES} is not 0, 1, 2, …: boxes are decoded with 0, 1, 2, … all the same")
+    return MmdetImport(
+        detector=detector,
+        findings=(
+            *layer_findings(layers),
+            Finding("classes", ", ".join(names), names_source),
+            *(setting_finding(name, known, settings, reading) for name in needed),
+        ),
+        notes=tuple(reading.notes),
+        image_size=ImageSize(*reading.image_size) if reading.image_size else None,
+        provenance=_provenance(path, meta),
+    )
+
+
+def _read_config(meta: Mapping[Any, Any]) -> ConfigReading:
+    text = meta.get("cfg", meta.get("config"))
+    return read_mmdet_config(read_config(text)) if isinstance(text, str) else ConfigReading()
+
+
+def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: ConfigReading) -> HeadName:
+    """The kind of detector that the weights suggest, unless something shows that it is another one."""
+    version = str(meta.get("mmdet_version", ""))
+    if version.startswith(("0.", "1.")):
+        raise DetdistillError(
+            f"it is of mmdetection {version}, which laid boxes and classes out differently: convert it with "
+            "mmdetection's tools/model_converters/upgrade_model_version.py first"
+        )
+    other = other_detector(state)
+    unsupported = [*reading.unsupported, *([f"weights of {other}"] if other else [])]
+    if unsupported:
+        raise DetdistillError(f"detdistill's detectors do not have{_listed(unsupported)}")
+    likely = likely_head(state)
+    if likely is None:
+        raise DetdistillError(
+            "its weights are of none of RetinaNet, FCOS, ATSS, GFL, GFLv2 and VFNet; they start with "
+            + ", ".join(list(dict.fromkeys(".".join(key.split(".")[:2]) for key in state))[:LISTED_PROBLEMS])
+        )
+    return likely
+
+
+def _merged(given: MmdetSettings, read: MmdetSettings) -> MmdetSettings:
+    return replace(read, **{name: value for name, value in vars(given).items() if value is not None})
+
+
+def _needed(head: HeadName, layers: MmdetLayers) -> list[str]:
+    """The settings that decide something for such a detector."""
+    needed = ["head", "mean", "std", "bgr"]
+    if layers.bottleneck:
+        needed.append("backbone_style")
+    if layers.extra_levels and layers.extra_source is None:
+        needed.append("extra_source")
+    if layers.extra_levels > 1:
+        needed.append("extra_relu")
+    if layers.towers.norm == "group":
+        needed.append("groups")
+    if head == "fcos":
+        needed += ["normalize_boxes", "centerness_on_box_tower", "center_sampling", "giou"]
+    else:
+        needed += ["anchor_scales", "anchor_ratios"]
+    return [*needed, "score_threshold", "iou_threshold", "candidates_per_level", "max_detections"]
+
+
+def _refuse_unknown(needed: Sequence[str], known: MmdetSettings, likely: HeadName) -> None:
+    unknown = [name for name in needed if getattr(known, name) is None]
+    if not unknown:
+        return
+    hints = get_type_hints(MmdetSettings, include_extras=True)
+    listed = [f"{name}: {hints[name].__metadata__[0]}" for name in unknown]
+    looks = f"; by its layers it may be {likely}, but others have the same layers" if "head" in unknown else ""
+    raise DetdistillError(
+        f"neither its weights nor a configuration in it tell these{looks}; give them, by the same names "
+        f"(command line: --{unknown[0].replace('_', '-')} …):{_listed(listed)}"
+    )
+
+
+def _check_values(known: MmdetSettings, layers: MmdetLayers, reading: ConfigReading) -> None:
+    """Values that were read or given and cannot be."""
+    problems = []
+    strides = [*layers.strides, *(layers.strides[-1] * 2 ** (level + 1) for level in range(layers.extra_levels))]
+    if reading.strides is not None and list(reading.strides) != strides:
+        problems.append(f"the head has the strides {list(reading.strides)}, but the weights' pyramid {strides}")
+    scales, ratios = known.anchor_scales, known.anchor_ratios
+    if known.head != "fcos" and scales is not None and ratios is not None:
+        if len(scales) * len(ratios) != layers.anchors or min(*scales, *ratios) <= 0:
+            problems.append(
+                f"the anchors' scales {scales} and ratios {ratios} do not make the weights' {layers.anchors} per cell"
+            )
+        elif known.head != "retinanet" and ratios != (1.0,):
+            problems.append(f"anchors of the ratio {ratios[0]}; {known.head} has square ones")
+    positive = {name: getattr(known, name) for name in ("groups", "candidates_per_level", "max_detections")}
+    problems += [f"{name} is {value}" for name, value in positive.items() if value is not None and value < 1]
+    shares = {name: getattr(known, name) for name in ("score_threshold", "iou_threshold")}
+    problems += [f"{name} is {value}, not 0 to 1" for name, value in shares.items() if not 0 <= value <= 1]
+    if known.std is not None and min(known.std) <= 0:
+        problems.append(f"std is {known.std}")
+    if problems:
+        raise DetdistillError(f"these values cannot be:{_listed(problems)}")
+
+
+def _class_names(
+    meta: Mapping[Any, Any], count: int, given: Sequence[str] | None, numbered: bool
+) -> tuple[tuple[str, ...], Source]:
+    dataset = meta.get("dataset_meta")
+    held = dataset if isinstance(dataset, Mapping) else meta
+    names = given or held.get("classes") or held.get("CLASSES") or meta.get("CLASSES")
+    if isinstance(names, str):
+        names = [names]
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) and names:
+        if len(names) != count:
+            raise DetdistillError(f"its weights have {count} classes, but there are {len(names)} names: {list(names)}")
+        if len(set(names)) < len(names):
+            raise DetdistillError(f"its classes must have names that differ: {list(names)}")
+        return tuple(names), "given" if given else "meta"
+    if numbered:
+        return tuple(f"class_{index}" for index in range(count)), "given"
+    raise DetdistillError(f"it does not name its {count} classes: give their names, or have them numbered")
+
+
+def _architecture(known: MmdetSettings, layers: MmdetLayers) -> Architecture:
+    assert known.head is not None
+    options: dict[str, Any] = {}
+    if known.head == "fcos":
+        names = ("normalize_boxes", "centerness_on_box_tower", "center_sampling", "giou")
+        options = {name: getattr(known, name) for name in names}
+    elif known.head == "retinanet":
+        options = {"anchor_scales": known.anchor_scales, "anchor_ratios": known.anchor_ratios}
+    elif known.anchor_scales is not None:
+        options = {"anchor_scale": known.anchor_scales[0]}
+    if layers.reg_max is not None:
+        options["reg_max"] = layers.reg_max
+    return Architecture(
+        head=known.head,
+        backbone=layers.backbone,
+        backbone_channels=layers.backbone_channels,
+        backbone_style=known.backbone_style if layers.bottleneck and known.backbone_style else "pytorch",
+        strides=layers.strides,
+        channels=layers.channels,
+        extra_levels=layers.extra_levels,
+        extra_source=layers.extra_source or known.extra_source or "output",
+        extra_relu=bool(known.extra_relu),
+        towers=replace(layers.towers, groups=known.groups if layers.towers.norm == "group" else None),
+        options=options,
+    )
+
+
+def _normalization(known: MmdetSettings) -> Normalization:
+    assert known.mean is not None
+    assert known.std is not None
+    if not known.bgr:
+        return Normalization(known.mean, known.std)
+    blue, green, red = zip(known.mean, known.std, strict=True)
+    mean, std = zip(red, green, blue, strict=True)
+    return Normalization(mean, std, bgr=True)
+
+
+def _load(
+    architecture: Architecture, classes: tuple[str, ...], known: MmdetSettings, state: Mapping[str, Tensor]
+) -> DenseDetector:
+    normalization = _normalization(known)
+    # On the meta device nothing is allocated: shapes that do not fit cannot ask for more memory than the file has.
+    with torch.device("meta"):
+        wanted = DenseDetector(architecture, classes, normalization=normalization).state_dict()
+    norm = "bn" if architecture.towers is not None and architecture.towers.norm == "batch" else "gn"
+    names = {
+        name: mmdet_name(name, architecture.head, norm, len(architecture.strides))
+        for name in wanted
+        if not name.endswith("num_batches_tracked")
+    }
+    _refuse_misfits(names, wanted, state)
+    with torch.random.fork_rng(devices=[]):
+        detector = DenseDetector(architecture, classes, normalization=normalization)
+    # Counters of batches say nothing about the weights, and old files lack them.
+    detector.load_state_dict({name: state[theirs].float() for name, theirs in names.items()}, strict=False)
+    values = {field.name: getattr(known, field.name) for field in dataclasses.fields(PostProcessing)}
+    detector.head.postprocessing = PostProcessing(**values)
+    return detector.eval()
+
+
+def _refuse_misfits(names: Mapping[str, str], wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    problems = []
+    for name, theirs in names.items():
+        found = state.get(theirs)
+        if found is None:
+            problems.append(f"{theirs} is missing")
+        elif found.shape != wanted[name].shape:
+            problems.append(f"{theirs} has the shape {tuple(found.shape)}; expected {tuple(wanted[name].shape)}")
+        elif found.dtype not in FLOATS:
+            problems.append(f"{theirs} is of the type {found.dtype}; expected floating-point numbers")
+    known = {*names.values(), BIN_VALUES}
+    problems += [
+        f"{key} is not part of such a detector"
+        for key in state
+        if key not in known and not key.endswith("num_batches_tracked")
+    ]
+    if problems:
+        raise DetdistillError(f"its weights do not fit the detector that they seem to be of:{_listed(problems)}")
+
+
+def _provenance(path: Path, meta: Mapping[Any, Any]) -> dict[str, str | int]:
+    with path.open("rb") as file:
+        found: dict[str, str | int] = {
+            "imported_from": path.name,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
+    for key in ("mmdet_version", "epoch", "iter"):
+        if isinstance(meta.get(key), str | int):
+            found[key] = meta[key]
+    return found
+
+
+def _listed(lines: Sequence[str]) -> str:
+    more = [f"… and {len(lines) - LISTED_PROBLEMS} more"] if len(lines) > LISTED_PROBLEMS else []
+    return "".join(f"\n  {line}" for line in [*lines[:LISTED_PROBLEMS], *more])
