@@ -1,6 +1,6 @@
 """Can a detector learn at all? Overfits a few images of a data set; AP50 must come close to 1.
 
-python examples/overfit.py DATA [--head gfl] [--split train] [--images 16] [--steps 400]
+python examples/overfit.py DATA [--head gfl] [--split train] [--images 16] [--steps 800]
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import torch
 
 from detdistill.data import open_dataset
 from detdistill.data.loading import evaluation_loader
-from detdistill.data.transforms import ImageOptions, boxes_to_original
+from detdistill.data.transforms import ImageOptions
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.dense import HEADS, DenseDetector
 from detdistill.evaluation.coco import coco_metrics
-from detdistill.evaluation.results import Results
-from detdistill.structures import Detections
+from detdistill.inference.score import score
 
 FCOS_IMPROVED = {"center_sampling": True, "normalize_boxes": True, "centerness_on_box_tower": True, "giou": True}
 
@@ -33,7 +32,7 @@ def overfit(data: Path, split: str, head: str, num_images: int, steps: int) -> f
     architecture = Architecture(head.rstrip("+"), backbone_width=0.5, channels=64, options=options)  # type: ignore[arg-type]
     detector = DenseDetector(architecture, dataset.classes).to(memory_format=torch.channels_last)
     image_options = ImageOptions(short_side=240, long_side=320)
-    batches = list(evaluation_loader(dataset, image_options, batch_size=8, multiple=128))
+    batches = list(evaluation_loader(dataset, image_options, batch_size=4, multiple=128))
     inputs = [detector.normalization(batch.images, batch.targets.sizes) for batch in batches]
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
@@ -48,16 +47,8 @@ def overfit(data: Path, split: str, head: str, num_images: int, steps: int) -> f
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 35.0)
         optimizer.step()
         schedule.step()
-    detector.eval()
-    found: list[tuple[int, Detections]] = []
-    for batch, images in zip(batches, inputs, strict=True):
-        with torch.no_grad():
-            detections = detector.detect(detector(images), batch.targets.sizes)
-        sizes = zip(batch.targets.sizes.tolist(), batch.original_sizes.tolist(), strict=True)
-        for index, (size, original), detection in zip(batch.indices, sizes, detections, strict=True):
-            found.append((index, replace(detection, boxes=boxes_to_original(detection.boxes, size, original))))
-    score = coco_metrics(dataset, Results.from_detections(found)).AP50
-    return 0.0 if score is None else score
+    metrics = score(detector, dataset, image_options, coco_metrics)
+    return metrics.AP50 or 0.0
 
 
 def main() -> None:
@@ -66,11 +57,11 @@ def main() -> None:
     parser.add_argument("--head", choices=[*HEADS, "fcos+"], default="gfl")
     parser.add_argument("--split", default="train")
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=800)
     arguments = parser.parse_args()
     start = time.perf_counter()
-    score = overfit(arguments.data, arguments.split, arguments.head, arguments.images, arguments.steps)
-    print(f"{arguments.head}: AP50 {score:.3f} after {arguments.steps} steps, {time.perf_counter() - start:.0f} s")
+    ap50 = overfit(arguments.data, arguments.split, arguments.head, arguments.images, arguments.steps)
+    print(f"{arguments.head}: AP50 {ap50:.3f} after {arguments.steps} steps, {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":
