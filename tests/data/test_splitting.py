@@ -30,7 +30,7 @@ def record(path: Path, image_id: int | str, labels: list[int], width: int = 64, 
         labels=np.array(labels, np.int64),
         areas=np.full(count, 321.5),
         crowd=np.arange(count) == 1,
-        difficult=np.zeros(count, bool),
+        difficult=np.arange(count) == 0,
     )
 
 

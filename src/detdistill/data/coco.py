@@ -241,7 +241,9 @@ def _objects(
             problems.append(Problem(place, f"iscrowd must be 0 or 1, is {shown(crowd)}; left out"))
         else:
             area = _area(entry.get("area"), place, problems)
-            objects.add(image, label, box, place, area=area, crowd=bool(crowd))
+            # Not COCO's, but what `detdistill data split` writes, so that VOC's flag outlives the change of format.
+            difficult = entry.get("difficult") == 1
+            objects.add(image, label, box, place, area=area, crowd=bool(crowd), difficult=difficult)
     return objects
 
 
