@@ -333,6 +333,6 @@ def test_damaged_files_are_our_errors(saved: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_damaged_files_are_our_errors(saved: Path, tmp_path: Path) -> None:
-    for seed in range(200, 10_000):
+    for seed in range(200, 5_000):
         load_damaged(saved, tmp_path / "run", seed)
         shutil.rmtree(tmp_path / "run")
