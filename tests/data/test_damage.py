@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -22,10 +23,10 @@ from small_datasets import BOMB, SIZES, WRITERS, write_coco
 
 JUNK: list[Any] = [
     None, True, -1, 0, 1, 2**63, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "a", "\ud800", "\0",
-    "../one.png", "/etc/passwd", "x" * 5000, [], [[]], {}, [None] * 4, [1, 2, 3], [1e9] * 4, {"id": 1}, [0, 0, 1e300, 1e300],
+    "../one.png", "/etc/passwd", "x" * 5000, [], [[]], {}, [None] * 4, [1, 2, 3], {"id": 1}, [0, 0, 1e300, 1e300],
 ]  # fmt: skip
 WORDS = [
-    "", "nan", "inf", "-1", "1e400", "9" * 6000, "0x10", "a b", "é\u2028", "../../etc/passwd", "/etc/passwd", "~", "[", "{",
+    "", "nan", "inf", "-1", "1e400", "9" * 6000, "0x10", "a b", "é\u2028", "../../etc/passwd", "/etc/passwd", "[", "{",
     "&a;", "*x", "&x [*x]", "!!python/object:os.system", "<a>", "]]>", "train", "- " * 300, "[" * 3000, "\ufeff", "'",
 ]  # fmt: skip
 
@@ -53,11 +54,8 @@ def damage_json(text: str, random: Random) -> bytes:
         elif isinstance(container, dict) and random.random() < 0.2:
             container["\udfff" if random.random() < 0.5 else "id"] = container.pop(key)
         else:
-            container[key] = random.choice([*JUNK, random.choice(found)[0]])
-    try:
-        return json.dumps(content).encode()
-    except ValueError:  # a value was put into itself
-        return b"[" * 100_000
+            container[key] = copy.deepcopy(random.choice([*JUNK, random.choice(found)[0]]))
+    return json.dumps(content).encode()
 
 
 def damage_text(text: str, random: Random) -> bytes:

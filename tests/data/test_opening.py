@@ -19,15 +19,23 @@ def test_nothing_there_is_an_error_that_says_what_was_looked_for(tmp_path: Path)
         open_dataset(tmp_path)
 
 
-def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere: there is no such"):
-        open_dataset(tmp_path / "nowhere")
+@pytest.mark.parametrize("name", ["nowhere", "x" * 6000, "\0"])
+def test_a_path_that_is_not_there_is_an_error(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such"):
+        open_dataset(tmp_path / name)
 
 
 def test_a_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").touch()
     with pytest.raises(DataError, match=r"labels\.csv.*\.json"):
         open_dataset(tmp_path / "labels.csv")
+
+
+def test_a_text_file_that_lists_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.txt").write_text("images/one.png\n")
+    with pytest.raises(DataError, match=r"train\.txt"):
+        open_dataset("train.txt")
 
 
 def test_several_formats_in_one_folder_are_listed(tmp_path: Path) -> None:

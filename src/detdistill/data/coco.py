@@ -90,7 +90,7 @@ def _looks_like_coco(file: Path) -> bool:
         return False
     if start.lstrip().startswith(b"["):  # results, not annotations
         return False
-    return names_a_split(file.stem) or any(f'"{part}"'.encode() in start for part in _PARTS)
+    return file.name == _ROBOFLOW or names_a_split(file.stem) or any(f'"{part}"'.encode() in start for part in _PARTS)
 
 
 def _load(file: Path) -> dict[str, list[Any]]:

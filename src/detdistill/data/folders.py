@@ -68,3 +68,11 @@ class Folder:
 
     def _holds(self, path: Path) -> bool:
         return PurePath(os.path.realpath(path)).is_relative_to(self._real_root)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; False, too, for a path that the system cannot have or may not see."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data import coco, voc, yolo
+from detdistill.data.folders import exists
 from detdistill.data.splits import Split, choose
 from detdistill.errors import DataError
 
@@ -52,7 +53,7 @@ def find_splits(path: str | Path, *, annotations: str | Path | None = None) -> l
     """
     path = Path(path)
     named = _explicit(path, annotations) if annotations is not None else path
-    if not named.exists():
+    if not exists(named):
         raise DataError(f"{named}: there is no such file or folder")
     if named.is_file():
         return _file_splits(named)
@@ -60,7 +61,10 @@ def find_splits(path: str | Path, *, annotations: str | Path | None = None) -> l
         return voc.annotation_splits(named)
     splits = [*coco.coco_splits(path), *voc.voc_splits(path), *yolo.yolo_splits(path)]
     if not splits:
-        there = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in path.iterdir())
+        try:
+            there = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in path.iterdir())
+        except OSError as error:
+            raise DataError(f"{path}: cannot be listed ({error.strerror})") from error
         some = ", ".join(there[:20]) + (", …" if len(there) > 20 else "") or "nothing"
         looked_for = "\n".join(f"  {text}" for text in (coco.LOOKED_FOR, voc.LOOKED_FOR, yolo.LOOKED_FOR))
         raise DataError(
@@ -77,7 +81,7 @@ def _file_splits(file: Path) -> list[Split]:
         case ".yaml" | ".yml":
             return yolo.config_splits(file)
         case ".txt":
-            return [voc.listing_split(file.parents[2] / "Annotations", file)]
+            return [voc.listing_split(file.absolute().parent.parent.parent / "Annotations", file)]
     raise DataError(
         f"{file}: an annotation file is a COCO .json, a list (.txt) in VOC's ImageSets/Main or a YOLO .yaml"
     )
@@ -86,7 +90,7 @@ def _file_splits(file: Path) -> list[Split]:
 def _explicit(path: Path, given: str | Path) -> Path:
     """A path that the user gave, from the working directory or else from the data set's folder."""
     tried = Path(given), path / given
-    found = next((candidate for candidate in tried if candidate.exists()), None)
+    found = next((candidate for candidate in tried if exists(candidate)), None)
     if found is None:
         raise DataError(f"there is neither {tried[0]} nor {tried[1]}")
     return found

@@ -14,7 +14,7 @@ import yaml
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, shown, to_number
-from detdistill.data.folders import Folder
+from detdistill.data.folders import Folder, exists
 from detdistill.data.images import ENDINGS, Size, image_size
 from detdistill.data.splits import Split
 from detdistill.errors import DataError, Problem
@@ -96,7 +96,7 @@ def read_yolo(
         entries.append(ImageEntry(image_id, path, name, width, height))
     if unlabelled:
         some = ", ".join(map(shown, unlabelled[:5])) + (", …" if len(unlabelled) > 5 else "")
-        what = f"{len(unlabelled)} images have no label file and count as images without objects: {some}"
+        what = f"images without a label file, taken as images without objects: {len(unlabelled)} ({some})"
         problems.append(Problem(f"{file}: {split}", what))
     problems += _labels_without_image(paths)
     return assemble(f"{file}: {split}", classes, range(1, len(classes) + 1), entries, objects, problems)
@@ -151,8 +151,8 @@ def _classes(config: Config, source: str, problems: list[Problem]) -> list[str]:
 def _root(file: Path, config: Config) -> Path:
     """The folder that `path` names; where it is not there (it was made for another machine), the file's own."""
     path = config.get("path")
-    named = file.parent / path if isinstance(path, str) and "\0" not in path else file.parent
-    return named if named.is_dir() else file.parent
+    named = file.parent / path if isinstance(path, str) else file.parent
+    return named if exists(named / ".") else file.parent
 
 
 def _places(file: Path, config: Config, split: str, root: Path, problems: list[Problem]) -> list[Path]:
@@ -161,8 +161,8 @@ def _places(file: Path, config: Config, split: str, root: Path, problems: list[P
     places = []
     for name in named:
         # Roboflow's exports say ../train/images for a folder beside the file.
-        tried = [name, name.removeprefix("../")] if isinstance(name, str) and "\0" not in name else []
-        found = next((root / path for path in tried if (root / path).exists()), None)
+        tried = [name, name.removeprefix("../")] if isinstance(name, str) else []
+        found = next((root / path for path in tried if exists(root / path)), None)
         if found is None:
             what = f"{split!r} names {shown(name)}, and there is no such folder or file in {root}"
             problems.append(Problem(str(file), what, fatal=True))
