@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import timm
 import torch
+from torch import nn
 
 from detdistill.detectors.backbones import build_backbone
 from detdistill.errors import DetdistillError
@@ -64,6 +68,7 @@ def test_levels_are_read_in_ascending_order() -> None:
         (("resnet18", ()), {}, "not none"),
         (("efficientnet_b0",), {"width": 0.5}, "choose a narrower model than efficientnet_b0"),
         (("mobilenetv2",), {"channels": (8, 8, 8, 8)}, "channels work for the plain ResNets"),
+        (("resnet18",), {"width": 0.5, "pretrained": True}, "resnet18 exist in its full width only"),
     ],
 )
 def test_wrong_requests_say_what_there_is(
@@ -71,6 +76,19 @@ def test_wrong_requests_say_what_there_is(
 ) -> None:
     with pytest.raises(DetdistillError, match=message):
         build_backbone(*arguments, **keywords)  # type: ignore[arg-type]
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def offline(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
+        if pretrained:
+            raise FileNotFoundError("no connection")
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(DetdistillError, match=r"resnet18 pretrained weights \(no connection\): load a local file"):
+        build_backbone("resnet18", pretrained=True)
 
 
 def test_caffe_style_halves_the_map_in_the_first_convolution() -> None:

