@@ -24,6 +24,7 @@ _LARGEST_NUMBER = 1e9  # keeps areas and sums far from overflow
 
 _shortener = reprlib.Repr()
 _shortener.maxstring = _shortener.maxother = 120
+_shortener.maxlevel = 2
 
 Box = tuple[float, float, float, float]
 
