@@ -198,7 +198,7 @@ def assigning(request: pytest.FixtureRequest) -> tuple[TorchvisionDetector, Any,
 def test_assignment_is_torchvisions(assigning: tuple[TorchvisionDetector, Any, Grid], data: st.DataObject) -> None:
     """On whole pixels: sides on a range's bound and ties are common there."""
     detector, model, grid = assigning
-    corner = st.tuples(st.integers(0, 100), st.integers(0, 90), st.integers(1, 60), st.integers(1, 38))
+    corner = st.tuples(st.integers(0, 100), st.integers(0, 90), st.integers(1, 160), st.integers(1, 128))
     listed = data.draw(st.lists(st.lists(corner, max_size=5, unique=True), min_size=1, max_size=2))
     boxes = [torch.tensor(each, dtype=torch.float64).reshape(-1, 4) for each in listed]
     boxes = [torch.cat((each[:, :2], each[:, :2] + each[:, 2:]), dim=1) for each in boxes]
@@ -216,6 +216,19 @@ def test_assignment_is_torchvisions(assigning: tuple[TorchvisionDetector, Any, G
         area = (pair[:, 2:] - pair[:, :2]).prod(dim=1)
         value = overlap[:, 0] if hasattr(model, "proposal_matcher") else area
         torch.testing.assert_close(value[0], value[1], rtol=1e-12, atol=0)
+
+
+def test_a_side_on_a_bound_belongs_to_neither_level() -> None:
+    """Here the farthest side of the middle point is 64 pixels away, where level 0 ends and level 1 begins."""
+    detector = build_torchvision(TorchvisionArchitecture("fcos_resnet50_fpn"), CLASSES)
+    grid = detector.grid((128, 160), ((16, 20), (8, 10), (4, 5), (2, 3), (1, 2)), torch.device("cpu"))
+    box = torch.tensor([[16.0, 16.0, 144.0, 112.0]])
+    targets = Targets.from_images([box], [torch.zeros(1, dtype=torch.int64)], torch.tensor([[128, 160]]))
+    middle = ((grid.centers == torch.tensor([80.0, 64.0])).all(dim=1)).nonzero().flatten()
+    assert len(middle) > 1
+    matched = detector.assign(grid, targets).matched
+    assert (matched[0, middle] == -1).all()
+    assert torch.equal(matched, matched_by_torchvision(detector.network, grid, targets))
 
 
 @given(st.floats(-60, 60), st.floats(-60, 60))
