@@ -39,8 +39,11 @@ def conv_block(in_channels: int, out_channels: int, towers: Towers, *, deformabl
     """3x3 convolution, normalisation, ReLU."""
     bias = towers.bias or towers.norm == "none"
     block = nn.Sequential()
-    conv = DeformableConv if deformable else normal_conv
-    block.add_module("conv", conv(in_channels, out_channels, bias=bias))
+    conv = (DeformableConv if deformable else normal_conv)(in_channels, out_channels, bias=bias)
+    if towers.norm == "none":
+        # A deviation of 0.01 is meant for 256 channels: nothing would be left of the signal behind four narrow layers.
+        nn.init.kaiming_normal_(conv.get_parameter("weight"), nonlinearity="relu")
+    block.add_module("conv", conv)
     if towers.norm == "group":
         groups = towers.groups or math.ceil(out_channels / GROUP_CHANNELS)
         if out_channels % groups:
