@@ -18,7 +18,7 @@ setup: $(STAMP) ## create .venv with everything; the second call does nothing
 # torch and torchvision are tied by their binary interface: they are chosen in one resolution.
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[scenes,lite0,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[scenes,lite0,train,dev]'
 	touch $@
 
 test: setup ## the test suite, under 15 minutes on 2 cores

@@ -14,10 +14,10 @@ import torch
 
 from detdistill.data import open_dataset
 from detdistill.data.loading import evaluation_loader
-from detdistill.data.transforms import ImageOptions
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.dense import HEADS, DenseDetector
 from detdistill.evaluation.coco import coco_metrics
+from detdistill.image_options import ImageOptions
 from detdistill.inference.score import score
 
 FCOS_IMPROVED = {"center_sampling": True, "normalize_boxes": True, "centerness_on_box_tower": True, "giou": True}

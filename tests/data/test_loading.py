@@ -10,8 +10,9 @@ from PIL import Image
 from detdistill.annotations import DetectionDataset, ImageRecord
 from detdistill.data.loading import Batch, Collate, DetectionImages, evaluation_loader, training_loader
 from detdistill.data.sampling import TrainingSampler
-from detdistill.data.transforms import EvaluationTransform, ImageOptions, TrainingTransform
+from detdistill.data.transforms import EvaluationTransform, TrainingTransform
 from detdistill.errors import DataError
+from detdistill.image_options import ImageOptions
 
 VARIED = ImageOptions(short_side=40, long_side=60, scale_jitter=(0.5, 2.0), photometric=0.5)
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from detdistill.data.transforms import (
     EvaluationTransform,
-    ImageOptions,
     Sample,
     TrainingTransform,
     boxes_to_original,
 )
 from detdistill.errors import DetdistillError
+from detdistill.image_options import ImageOptions
 
 
 def sample(height: int, width: int, boxes: list[list[float]], image: Tensor | None = None) -> Sample:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from detdistill.annotations import DetectionDataset, ImageRecord
 from detdistill.data.opening import open_dataset
-from detdistill.data.transforms import ImageOptions
 from detdistill.detectors.coders import DistanceCoder
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import coco_metrics
 from detdistill.evaluation.results import Results
+from detdistill.image_options import ImageOptions
 from detdistill.inference.predict import InferenceOptions, predict
 from detdistill.inference.score import score
 from detdistill.normalization import Normalization

@@ -11,12 +11,12 @@ from detdistill.cli.parser import Argument, Option
 
 if TYPE_CHECKING:
     from detdistill.annotations import DetectionDataset
-    from detdistill.data.transforms import ImageOptions
     from detdistill.detectors.description import ImageSize
     from detdistill.evaluation.coco import CocoMetrics
     from detdistill.evaluation.precision_recall import OperatingPoint
     from detdistill.evaluation.results import Results
     from detdistill.evaluation.voc import Interpolation, VocMetrics
+    from detdistill.image_options import ImageOptions
 
 CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 RECALL_COLUMNS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -111,8 +111,8 @@ class Evaluate:
         return dataset
 
     def _image_options(self, folder: Path, made_for: ImageSize | None) -> ImageOptions:
-        from detdistill.data.transforms import ImageOptions
         from detdistill.errors import DetdistillError
+        from detdistill.image_options import ImageOptions
 
         if self.short_side is None and self.long_side is None:
             if made_for is None:

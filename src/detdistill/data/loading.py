@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from detdistill.annotations import DetectionDataset
 from detdistill.data.images import read_image
 from detdistill.data.sampling import EpochAndIndex, EvaluationSampler, TrainingSampler, derived_seed
-from detdistill.data.transforms import EvaluationTransform, ImageOptions, Sample, TrainingTransform, Transform
+from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
 from detdistill.errors import DataError
+from detdistill.image_options import ImageOptions
 from detdistill.structures import Targets
 
 

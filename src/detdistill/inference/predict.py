@@ -13,10 +13,11 @@ from torch import nn
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.loading import Batch, evaluation_loader
-from detdistill.data.transforms import ImageOptions, boxes_to_original
+from detdistill.data.transforms import boxes_to_original
 from detdistill.detectors.dense import Detector
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.results import Results
+from detdistill.image_options import ImageOptions
 from detdistill.progress import track
 from detdistill.structures import Detections
 

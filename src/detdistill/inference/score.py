@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.classes import with_classes
-from detdistill.data.transforms import ImageOptions
 from detdistill.evaluation.gather import score_together
 from detdistill.evaluation.results import Results
+from detdistill.image_options import ImageOptions
 from detdistill.inference.predict import DetectorModule, InferenceOptions, predict
 
 Score = TypeVar("Score")
