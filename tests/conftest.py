@@ -24,6 +24,12 @@ Golden = Callable[[str], dict[str, NDArray[Any]]]
 
 
 @pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """Where the golden files are."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
 def golden() -> Golden:
     """Loads one file of golden vectors by its name without the ending."""
 

@@ -48,6 +48,7 @@ BIN_VALUES = "bbox_head.integral.project"
 """A constant of GFL's heads that is saved like a weight: the distances 0, 1, 2, … that its bins stand for."""
 CLASSIFIER = ("backbone.fc.weight", "backbone.fc.bias")
 OTHER_DETECTORS = {
+    "head.classification_head.": "torchvision's RetinaNet or FCOS, not mmdetection's",
     "roi_head.": "a two-stage detector (Faster, Mask or Cascade R-CNN)",
     "rpn_head.": "a two-stage detector's proposal network",
     "student.": "a semi-supervised pair of detectors",

@@ -15,22 +15,30 @@ class MmdetSettings:
     Each field's note says what it is and where mmdetection's configuration has it.
     """
 
-    head: Annotated[HeadName | None, "the kind of detector (config: model.bbox_head.type)"] = None
+    head: Annotated[
+        HeadName | None,
+        "the kind of detector: retinanet, fcos, atss, gfl, gflv2 or vfnet (config: model.bbox_head.type)",
+    ] = None
     backbone_style: Annotated[
-        BackboneStyle | None, "where a ResNet's bottlenecks halve the map (config: model.backbone.style)"
+        BackboneStyle | None,
+        "pytorch or caffe: where a ResNet's bottlenecks halve the map (config: model.backbone.style)",
     ] = None
     mean: Annotated[
         tuple[float, float, float] | None,
-        "subtracted from pixels of 0 to 255, in the network's order of channels (config: mean)",
+        "subtracted from pixels of 0 to 255, in the network's order of channels (config: mean; "
+        "[123.675,116.28,103.53] with torchvision's backbones)",
     ] = None
     std: Annotated[
-        tuple[float, float, float] | None, "pixels are divided by it, in the network's order of channels (config: std)"
+        tuple[float, float, float] | None,
+        "pixels are divided by it, in the network's order of channels (config: std; [58.395,57.12,57.375] with "
+        "torchvision's backbones)",
     ] = None
     bgr: Annotated[
         bool | None, "the network takes blue, green, red (config: bgr_to_rgb or to_rgb, which say the opposite)"
     ] = None
     extra_source: Annotated[
-        ExtraSource | None, "what the extra coarse levels are made from (config: model.neck.add_extra_convs)"
+        ExtraSource | None,
+        "input or output: the map that the extra coarse levels are made from (config: model.neck.add_extra_convs)",
     ] = None
     extra_relu: Annotated[
         bool | None, "a ReLU before the second extra level (config: model.neck.relu_before_extra_convs)"
