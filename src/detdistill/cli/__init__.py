@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from detdistill.cli import data
 from detdistill.cli.evaluate import Evaluate
+from detdistill.cli.importing import Import
 from detdistill.cli.parser import Group, parse
 from detdistill.errors import DetdistillError
 
@@ -22,6 +23,7 @@ COMMANDS = Group(
             {"inspect": data.Inspect, "split": data.Split, "scenes": data.Scenes},
         ),
         "evaluate": Evaluate,
+        "import": Import,
     },
 )
 

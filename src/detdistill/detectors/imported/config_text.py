@@ -58,7 +58,7 @@ def read_config(text: str) -> dict[str, Any]:
 
 def _files(text: str) -> Iterator[str]:
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if FILE_LINE.match(line):
             yield "\n".join(lines)
             lines = []
