@@ -56,6 +56,21 @@ def test_mobilenet_comes_in_its_own_widths() -> None:
         build_backbone("mobilenetv2", width=0.3)
 
 
+def test_deformable_bottlenecks_start_as_half_of_the_plain_ones() -> None:
+    torch.manual_seed(0)
+    plain = build_backbone("resnet50", width=0.125, style="caffe")
+    torch.manual_seed(0)
+    deformable = build_backbone("resnet50", width=0.125, style="caffe", deformable=(3,))
+    images = torch.randn(1, 3, 64, 64)
+    inside: list[torch.Tensor] = []
+    for backbone in (plain, deformable):
+        block = backbone.network.get_submodule("layer3.0.conv2")
+        block.register_forward_hook(lambda _module, _inputs, output: inside.append(output))
+        shapes = [tuple(level.shape) for level in backbone.eval()(images)]
+        assert shapes == [(1, 64, 8, 8), (1, 128, 4, 4), (1, 256, 2, 2)]
+    torch.testing.assert_close(inside[1], 0.5 * inside[0], rtol=1e-4, atol=1e-6)
+
+
 def test_levels_are_read_in_ascending_order() -> None:
     assert build_backbone("resnet18", (32, 8), width=0.125).strides == (8, 32)
 
@@ -67,6 +82,8 @@ def test_levels_are_read_in_ascending_order() -> None:
         (("resnet18", (8, 64)), {}, r"has levels of the strides .*, not \[64\]"),
         (("resnet18", ()), {}, "not none"),
         (("efficientnet_b0",), {"width": 0.5}, "choose a narrower model than efficientnet_b0"),
+        (("resnet18",), {"deformable": (4,)}, "resnet18 has no bottlenecks in a stage 4"),
+        (("resnet50",), {"deformable": (5,)}, "resnet50 has no bottlenecks in a stage 5"),
         (("mobilenetv2",), {"channels": (8, 8, 8, 8)}, "channels work for the plain ResNets"),
         (("resnet18",), {"width": 0.5, "pretrained": True}, "resnet18 exist in its full width only"),
     ],

@@ -44,6 +44,8 @@ class Architecture:
         backbone_channels: channels of a ResNet's four stages, before a bottleneck's expansion, instead of the factor.
         backbone_style: where a ResNet's bottlenecks halve the map: `pytorch` in the 3x3 convolution, `caffe` in the
             first 1x1, as weights from Caffe and Detectron expect.
+        backbone_deformable: stages, 1 to 4, in which the 3x3 convolutions of a ResNet's bottlenecks are deformable (Zhu
+            et al., Deformable ConvNets v2, CVPR 2019).
         strides: backbone levels that the pyramid uses; (4, 8, 16, 32) for small objects.
         channels: of the pyramid, and of the head unless `towers` says otherwise.
         extra_levels: coarser levels beyond the backbone's.
@@ -58,6 +60,7 @@ class Architecture:
     backbone_width: float = 1.0
     backbone_channels: tuple[int, int, int, int] | None = None
     backbone_style: BackboneStyle = "pytorch"
+    backbone_deformable: tuple[int, ...] = ()
     strides: tuple[int, ...] = (8, 16, 32)
     channels: int = 256
     extra_levels: int = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from timm.models.resnet import Bottleneck, downsample_conv
 from torch import Tensor, nn
 
 from detdistill.detectors.architecture import BackboneStyle
+from detdistill.detectors.deformable import DeformableConv
 from detdistill.errors import DetdistillError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -47,6 +49,7 @@ def build_backbone(
     width: float = 1.0,
     channels: Sequence[int] | None = None,
     style: BackboneStyle = "pytorch",
+    deformable: Sequence[int] = (),
     pretrained: bool = False,
 ) -> Backbone:
     """Builds a backbone by name.
@@ -57,6 +60,7 @@ def build_backbone(
         width: factor on the channels of a ResNet (stem included); MobileNetV2 has 0.5, 1.0 and 1.4.
         channels: channels of a ResNet's four stages (before a bottleneck's expansion), instead of `width`.
         style: `caffe` moves the stride of a ResNet's bottlenecks from the 3x3 to the first 1x1 convolution.
+        deformable: stages, 1 to 4, in which a ResNet's bottlenecks have deformable 3x3 convolutions.
         pretrained: timm's ImageNet weights, where the network allows the download.
 
     Raises:
@@ -108,6 +112,8 @@ def build_backbone(
         _set_stem_width(network, options["channels"][0])
     if style == "caffe":
         _stride_in_first_convolution(network, name)
+    for stage in deformable:
+        _deform(network, stage, name)
     return Backbone(network)
 
 
@@ -131,6 +137,21 @@ def _stride_in_first_convolution(network: nn.Module, name: str) -> None:
         raise DetdistillError(f"backbone {name} has no bottlenecks, so it cannot be of the style caffe")
     for block in blocks:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+
+
+def _deform(network: nn.Module, stage: int, name: str) -> None:
+    """Makes the 3x3 convolutions of a stage's bottlenecks deformable; their weights stay."""
+    blocks = [part for key, part in network.named_modules() if re.fullmatch(rf"layer{stage}\.\d+", key)]
+    if not blocks or not all(isinstance(block, Bottleneck) for block in blocks):
+        raise DetdistillError(f"backbone {name} has no bottlenecks in a stage {stage} that could be deformable")
+    for block in blocks:
+        plain = block.get_submodule("conv2")
+        assert isinstance(plain, nn.Conv2d)
+        conv = DeformableConv(
+            plain.in_channels, plain.out_channels, bias=False, stride=plain.stride[0], groups=plain.groups
+        )
+        conv.conv.weight = plain.weight
+        block.add_module("conv2", conv)
 
 
 def feature_info(network: nn.Module) -> FeatureInfo:

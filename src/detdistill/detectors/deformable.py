@@ -16,14 +16,16 @@ class DeformableConv(nn.Module):
 
     Args:
         in_channels: of the input map.
-        out_channels: of the output map, which has the input's size.
+        out_channels: of the output map.
         bias: adds a learned constant per output channel.
+        stride: of the output map, in cells of the input's.
+        groups: of channels that are convolved apart.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.sampling = nn.Conv2d(in_channels, 3 * TAPS, 3, padding=1)
-        self.conv = DeformConv2d(in_channels, out_channels, 3, padding=1, bias=bias)
+        self.sampling = nn.Conv2d(in_channels, 3 * TAPS, 3, stride=stride, padding=1)
+        self.conv = DeformConv2d(in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, bias=bias)
         nn.init.zeros_(self.sampling.weight)
         assert self.sampling.bias is not None
         nn.init.zeros_(self.sampling.bias)
@@ -32,7 +34,7 @@ class DeformableConv(nn.Module):
             nn.init.zeros_(self.conv.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps `(N, in_channels, H, W)` to `(N, out_channels, H, W)`."""
+        """Maps `(N, in_channels, H, W)` to `(N, out_channels, H / stride, W / stride)`."""
         sampling = at_least_float32(self.sampling(features))
         return deform(self.conv, features, sampling[:, : 2 * TAPS], sampling[:, 2 * TAPS :].sigmoid())
 

@@ -97,6 +97,7 @@ class DenseDetector(nn.Module):
             width=architecture.backbone_width,
             channels=architecture.backbone_channels,
             style=architecture.backbone_style,
+            deformable=architecture.backbone_deformable,
             pretrained=pretrained_backbone,
         )
         self.pyramid = Pyramid(

@@ -92,6 +92,7 @@ def test_layers_are_read_off_the_weights_and_the_rest_from_the_config(head: Head
     "changes",
     [
         {"backbone": "resnet50", "backbone_style": "caffe"},
+        {"backbone": "resnet50", "backbone_deformable": (2, 3, 4)},
         {"backbone": "resnet34", "strides": (4, 8, 16, 32), "extra_levels": 1},
         {"channels": 8, "extra_source": "input", "extra_levels": 3},
         {"towers": Towers(depth=3, channels=24, groups=2, bias=True)},
@@ -115,7 +116,8 @@ def test_other_layers(changes: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_names_of_the_layers_that_no_golden_file_has() -> None:
-    names = mmdet_state(small("gflv2", towers=Towers(depth=2, norm="batch", deformable=True)))
+    towers = Towers(depth=2, norm="batch", deformable=True)
+    names = mmdet_state(small("gflv2", backbone="resnet50", backbone_deformable=(4,), towers=towers))
     for name in (
         "bbox_head.reg_conf.0.weight",
         "bbox_head.reg_conf.2.bias",
@@ -123,6 +125,8 @@ def test_names_of_the_layers_that_no_golden_file_has() -> None:
         "bbox_head.cls_convs.0.conv.weight",
         "bbox_head.reg_convs.1.conv.weight",
         "bbox_head.reg_convs.1.conv.conv_offset.weight",
+        "backbone.layer4.2.conv2.weight",
+        "backbone.layer4.2.conv2.conv_offset.bias",
         "bbox_head.reg_convs.1.conv.conv_offset.bias",
     ):
         assert name in names
@@ -234,7 +238,7 @@ def test_absurd_shapes_allocate_nothing(tmp_path: Path) -> None:
     [
         ("type='GFLHead'", "type='PAAHead'", "the detector Any with the head PAAHead"),
         ("type='ResNet'", "type='SwinTransformer'", "the backbone SwinTransformer; ResNet and ResNeXt are supported"),
-        ("style=", "dcn=dict(type='DCNv2'), style=", "deformable convolutions in the backbone"),
+        ("style=", "dcn=dict(type='DCN', deform_groups=1), style=", "model.backbone.dcn.type='DCN'; only 'DCNv2' is"),
         ("neck=dict(", "neck=dict(norm_cfg=dict(type='BN'), ", r"model.neck.norm_cfg=a dict; only None"),
         ("'on_output'", "'on_lateral'", "add_extra_convs='on_lateral'"),
         ("type='FPN'", "type='NASFPN'", "the neck NASFPN; FPN is supported"),
@@ -258,7 +262,6 @@ def test_configs_that_ask_for_what_we_do_not_have(old: str, new: str, message: s
     [
         ("roi_head.bbox_head.fc_cls.weight", "two-stage detector"),
         ("bbox_head.multi_level_conv_cls.0.weight", "YOLOX"),
-        ("backbone.layer2.0.conv2.conv_offset.weight", "deformable convolutions"),
         ("backbone.stem.0.weight", "deep stem"),
     ],
 )

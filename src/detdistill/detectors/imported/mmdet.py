@@ -224,6 +224,7 @@ def _architecture(known: MmdetSettings, layers: MmdetLayers) -> Architecture:
         backbone=layers.backbone,
         backbone_channels=layers.backbone_channels,
         backbone_style=known.backbone_style if layers.bottleneck and known.backbone_style else "pytorch",
+        backbone_deformable=layers.deformable,
         strides=layers.strides,
         channels=layers.channels,
         extra_levels=layers.extra_levels,

@@ -143,7 +143,7 @@ def _read_backbone(backbone: Mapping[str, Any], reading: ConfigReading) -> None:
         return
     where = "model.backbone"
     if backbone.get("dcn"):
-        reading.unsupported.append("deformable convolutions in the backbone (model.backbone.dcn)")
+        _require(reading, backbone["dcn"], f"{where}.dcn", type="DCNv2", deform_groups=1, fallback_on_stride=False)
     if backbone.get("plugins"):
         reading.unsupported.append("plugins in the backbone (model.backbone.plugins)")
     _require(reading, backbone, where, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), conv_cfg=None)

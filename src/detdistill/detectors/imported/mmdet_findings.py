@@ -34,10 +34,12 @@ def layer_findings(layers: MmdetLayers) -> list[Finding]:
     source = ", from the backbone's last map" if layers.extra_source == "input" else ""
     kinds = [f"{towers.norm} normalisation" if towers.norm != "none" else "no normalisation"]
     kinds += ["with bias"] * towers.bias + ["the last one deformable"] * towers.deformable
-    widths = f", channels {layers.backbone_channels}" if layers.backbone_channels else ""
+    backbone = [layers.backbone]
+    backbone += [f"channels {layers.backbone_channels}"] if layers.backbone_channels else []
+    backbone += [f"deformable in stages {layers.deformable}"] if layers.deformable else []
     bins = [] if layers.reg_max is None else [Finding("bins per side", str(layers.reg_max + 1), "weights")]
     return [
-        Finding("backbone", layers.backbone + widths, "weights"),
+        Finding("backbone", ", ".join(backbone), "weights"),
         Finding("pyramid", f"{layers.channels} channels, strides {layers.strides}{extra}{source}", "weights"),
         Finding("towers", f"{towers.depth} convolutions, {', '.join(kinds)}", "weights"),
         *bins,

@@ -110,6 +110,7 @@ def mmdet_name(name: str, head: HeadName, norm: str, laterals: int) -> str:
     """
     part, _, rest = name.partition(".")
     if part == "backbone":
+        rest = rest.replace(".conv2.sampling.", ".conv2.conv_offset.").replace(".conv2.conv.", ".conv2.")
         return "backbone." + rest.removeprefix("network.")
     if part == "pyramid":
         rest = re.sub(r"^fpn\.inner_blocks\.(\d+)\.0\.", r"lateral_convs.\1.conv.", rest)

@@ -17,6 +17,7 @@ BASIC_DEPTHS: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "18", (3, 4, 6, 3): "3
 BOTTLENECK_DEPTHS: dict[tuple[int, ...], str] = {(3, 4, 6, 3): "50", (3, 4, 23, 3): "101", (3, 8, 36, 3): "152"}
 RESNEXTS = ("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d")
 BACKBONE_STRIDES = (4, 8, 16, 32)
+OFFSETS = "conv2.conv_offset"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class MmdetLayers:
         backbone: name of the backbone.
         backbone_channels: of its four stages, or None if they are the usual ones.
         bottleneck: the backbone has bottlenecks, so it is of the style pytorch or caffe.
+        deformable: stages of the backbone with deformable convolutions.
         strides: backbone levels that the pyramid uses.
         channels: of the pyramid.
         extra_levels: beyond the backbone's.
@@ -40,6 +42,7 @@ class MmdetLayers:
     backbone: str
     backbone_channels: tuple[int, int, int, int] | None
     bottleneck: bool
+    deformable: tuple[int, ...]
     strides: tuple[int, ...]
     channels: int
     extra_levels: int
@@ -82,6 +85,7 @@ def read_layers(state: Mapping[str, Tensor], head: HeadName) -> MmdetLayers:
         backbone=name,
         backbone_channels=channels,
         bottleneck=bottleneck,
+        deformable=tuple(stage for stage in range(1, 5) if f"backbone.layer{stage}.0.{OFFSETS}.weight" in state),
         strides=BACKBONE_STRIDES[-laterals:],
         channels=width,
         extra_levels=extra_levels,
@@ -113,8 +117,6 @@ def _backbone(state: Mapping[str, Tensor]) -> tuple[str, tuple[int, int, int, in
     bottleneck = "backbone.layer1.0.conv3.weight" in state
     if any(key.startswith("backbone.stem.") for key in state):
         raise DetdistillError("its backbone has a deep stem (ResNet-C, -D or -S); plain ResNets are supported")
-    if any(".conv_offset" in key for key in state if key.startswith("backbone.")):
-        raise DetdistillError("its backbone has deformable convolutions; plain ones are supported")
     depth = (BOTTLENECK_DEPTHS if bottleneck else BASIC_DEPTHS).get(blocks)
     if depth is None:
         raise DetdistillError(
