@@ -87,7 +87,7 @@ def test_focal_loss_is_cross_entropy_with_the_two_bins_around(logits: Tensor, ta
 
 @given(st.floats(0, BINS - 1.001))
 def test_focal_loss_is_least_where_the_expected_distance_is_the_target(target: float) -> None:
-    hat = (1 - (torch.arange(BINS) - target).abs()).clamp(min=1e-12).double()
+    hat = (1 - (torch.arange(BINS, dtype=torch.float64) - target).abs()).clamp(min=1e-12)
     logits = hat.log()
     assert expected_distance(logits).item() == pytest.approx(target, abs=1e-6)
     goal = torch.tensor(target, dtype=torch.float64)
