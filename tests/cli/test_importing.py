@@ -9,6 +9,7 @@ import detdistill
 from detdistill.cli import main
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.imported.torchvision import TorchvisionArchitecture, build_torchvision
 from mmdet_files import checkpoint, mmdet_state, saved, small
 
 
@@ -44,3 +45,36 @@ def test_what_is_open_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "candidates_per_level" in capsys.readouterr().err
     assert main([*words, "--candidates-per-level", "1000", "--max-detections", "100"]) == 0
     assert detdistill.load(tmp_path / "run").classes == ("cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """torchvision's FCOS of a background column and two classes, with frozen batch norms."""
+    path = tmp_path_factory.mktemp("torchvision") / "fcos.pth"
+    detector = build_torchvision(TorchvisionArchitecture("fcos_resnet50_fpn", 1e-5), ("background", "cat", "dog"))
+    torch.save(detector.network.state_dict(), path)
+    return path
+
+
+def test_torchvision_goes_through_the_same_verb(
+    torchvision_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["import", str(torchvision_file), "--out", str(run), "--classes", "[cat,dog]"]) == 0
+    assert "network: fcos_resnet50_fpn (weights)" in capsys.readouterr().out
+    assert detdistill.load(run).classes == ("cat", "dog")
+    description = read_description(run)
+    assert description.image_size == ImageSize(800, 1333)
+    assert description.provenance["imported_from"] == "fcos.pth"
+
+
+def test_options_of_the_other_library_are_refused(
+    torchvision_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--out", str(tmp_path / "run"), "--classes", "[cat,dog]"]
+    assert main(["import", str(torchvision_file), *words, "--head", "fcos"]) == 1
+    assert "is of torchvision, which fixes all settings" in capsys.readouterr().err
+    mmdet = saved(tmp_path, checkpoint(small("atss")))
+    assert main(["import", str(mmdet), *words, "--frozen-norm-eps", "0"]) == 1
+    assert "leave --frozen-norm-eps out" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

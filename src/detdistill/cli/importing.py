@@ -1,36 +1,55 @@
-"""`detdistill import`: a checkpoint of mmdetection becomes a folder that every other verb takes."""
+"""`detdistill import`: a checkpoint of mmdetection or torchvision becomes a folder that every other verb takes."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 from detdistill.cli.parser import Argument, Option
 from detdistill.detectors.imported.mmdet_settings import MmdetSettings
+from detdistill.errors import DetdistillError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Import(MmdetSettings):
-    """Import a RetinaNet, FCOS, ATSS, GFL, GFLv2 or VFNet of mmdetection 2.x or 3.x, without mmdetection.
+    """Import RetinaNet, FCOS, ATSS, GFL, GFLv2 or VFNet of mmdetection 2.x or 3.x; RetinaNet or FCOS of torchvision.
 
-    The layers are read off the weights, all else from the configuration in the checkpoint. What neither tells must be
-    given by the options below; it is never guessed. Prints what was found, and where.
+    The layers are read off the weights; for mmdetection, all else is read from the configuration in the checkpoint.
+    What neither tells must be given by the options below; it is never guessed. Prints what was found, and where.
     """
 
-    checkpoint: Annotated[Path, Argument("the .pth file")]
+    checkpoint: Annotated[Path, Argument("the file: .pth, or .safetensors of torchvision's models")]
     out: Annotated[Path, Option("folder to write the detector to")]
     classes: Annotated[list[str] | None, Option("class names, such as [cat,dog], instead of those in the file")] = None
     number_classes: Annotated[bool, Option("call the classes class_0, class_1, … if the file has no names")] = False
+    frozen_norm_eps: Annotated[
+        float | None,
+        Option("torchvision only: 0 if its published RetinaNet was the start, 1e-5 if an ImageNet backbone"),
+    ] = None
 
     def run(self) -> None:
         """Writes the folder and prints the findings."""
+        from detdistill.detectors.imported.torchvision_weights import is_torchvision
+        from detdistill.detectors.weights import read_state_dict
+
+        if is_torchvision(read_state_dict(self.checkpoint)):
+            self._import_torchvision()
+        else:
+            self._import_mmdet()
+
+    def _settings(self) -> MmdetSettings:
+        return MmdetSettings(**{field.name: getattr(self, field.name) for field in fields(MmdetSettings)})
+
+    def _import_mmdet(self) -> None:
         from detdistill.detectors.checkpoints import save_detector
         from detdistill.detectors.imported.mmdet import import_mmdet
 
-        settings = MmdetSettings(**{field.name: getattr(self, field.name) for field in fields(MmdetSettings)})
+        if self.frozen_norm_eps is not None:
+            raise DetdistillError(f"{self.checkpoint} is none of torchvision's detectors: leave --frozen-norm-eps out")
         imported = import_mmdet(
-            self.checkpoint, settings=settings, classes=self.classes, number_classes=self.number_classes
+            self.checkpoint, settings=self._settings(), classes=self.classes, number_classes=self.number_classes
         )
         save_detector(imported.detector, self.out, image_size=imported.image_size, provenance=imported.provenance)
         for finding in imported.findings:
@@ -38,3 +57,23 @@ class Import(MmdetSettings):
         for note in imported.notes:
             print(f"note: {note}")
         print(f"{imported.detector.architecture.head} written to {self.out}")
+
+    def _import_torchvision(self) -> None:
+        from detdistill.detectors.checkpoints import save_detector
+        from detdistill.detectors.description import ImageSize
+        from detdistill.detectors.imported.torchvision_weights import import_torchvision
+
+        if self._settings() != MmdetSettings() or self.number_classes:
+            raise DetdistillError(
+                f"{self.checkpoint} is of torchvision, which fixes all settings: leave out all options but --out, "
+                "--classes and --frozen-norm-eps"
+            )
+        detector = import_torchvision(self.checkpoint, self.classes, frozen_norm_eps=self.frozen_norm_eps)
+        with self.checkpoint.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        provenance = {"imported_from": self.checkpoint.name, "sha256": digest}
+        # Its detectors resize to 800 and at most 1333 pixels, unless they are told otherwise.
+        save_detector(detector, self.out, image_size=ImageSize(800, 1333), provenance=provenance)
+        print(f"network: {detector.architecture.network} (weights)")
+        print(f"classes: {len(detector.classes)}, {', '.join(detector.classes[:5])} …")
+        print(f"{detector.architecture.network} written to {self.out}")

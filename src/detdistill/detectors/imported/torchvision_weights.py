@@ -77,6 +77,11 @@ def import_torchvision(
     return detector.eval()
 
 
+def is_torchvision(state: Mapping[str, Tensor]) -> bool:
+    """Whether weights have the names of torchvision's one-stage detectors."""
+    return f"{LOGITS}.weight" in state
+
+
 def _network(state: Mapping[str, Tensor], where: str) -> NetworkName:
     if not {f"{LOGITS}.weight", f"{LOGITS}.bias", "head.regression_head.bbox_reg.weight"} <= state.keys():
         raise DetdistillError(
