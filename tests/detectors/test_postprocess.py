@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from torchvision.ops import nms
 
 from detdistill.detectors.coders import DistanceCoder
 from detdistill.detectors.postprocess import PostProcessing, rank_within
+from detdistill.errors import DetdistillError
 from detdistill.structures import DenseOutput, Grid
 
 
@@ -115,6 +117,20 @@ def test_threshold_zero_keeps_every_candidate() -> None:
     everything = PostProcessing(score_threshold=0.0, iou_threshold=1.0)
     (found,) = everything(output, torch.tensor([[500, 500]]))
     assert len(found) == output.grid.num_priors
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((1.0, 0.5, 1000, 100), "score_threshold must be at least 0 and less than 1"),
+        ((-0.1, 0.5, 1000, 100), "score_threshold must be at least 0 and less than 1"),
+        ((0.05, 1.5, 1000, 100), "iou_threshold must lie between 0 and 1"),
+        ((0.05, 0.5, -1, 0), "candidates_per_level must be at least 1; max_detections must be at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(values: tuple[float, float, int, int], message: str) -> None:
+    with pytest.raises(DetdistillError, match=message):
+        PostProcessing(*values)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=20))

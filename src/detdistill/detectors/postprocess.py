@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from detdistill.boxes import clip_boxes
+from detdistill.errors import DetdistillError
 from detdistill.structures import DenseOutput, Detections
 
 
@@ -45,6 +46,18 @@ class PostProcessing:
     iou_threshold: float = 0.6
     candidates_per_level: int = 1000
     max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a value out of range."""
+        rules = {
+            "score_threshold must be at least 0 and less than 1": 0 <= self.score_threshold < 1,
+            "iou_threshold must lie between 0 and 1": 0 <= self.iou_threshold <= 1,
+            "candidates_per_level must be at least 1": self.candidates_per_level >= 1,
+            "max_detections must be at least 1": self.max_detections >= 1,
+        }
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise DetdistillError(f"post-processing: {'; '.join(broken)} (given: {self})")
 
     def __call__(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
         """Reads the detections off an output.
