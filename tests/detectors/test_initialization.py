@@ -94,6 +94,16 @@ def test_no_class_in_common_leaves_the_class_layer() -> None:
     assert report.left == tuple(f"{key}: no class in common" for key in CLASS_LAYER)
 
 
+def test_class_rows_of_other_anchors_do_not_fit_although_their_number_does() -> None:
+    source, detector = tiny_detector("retinanet", ("a",), seed=1), tiny_detector("atss", tuple("abcdefghi"))
+    before = {key: detector.state_dict()[key].clone() for key in CLASS_LAYER}
+    assert before[CLASS_LAYER[0]].shape == source.state_dict()[CLASS_LAYER[0]].shape
+    report = initialize_from(detector, source)
+    assert all(torch.equal(detector.state_dict()[key], value) for key, value in before.items())
+    assert "head.class_predictor.bias: (9,) for 1 classes in the source, (9,) for 9 here" in report.left
+    assert report.new_classes == detector.classes
+
+
 def test_another_head_takes_backbone_and_pyramid_over() -> None:
     source, detector = tiny_detector("retinanet", seed=1), tiny_detector("gfl")
     report = initialize_from(detector, source)

@@ -80,7 +80,14 @@ def initialize_from(detector: SavedDetector, source: SavedDetector | Path) -> In
             if not shared:
                 left.append(f"{key}: no class in common")
                 continue
-            value = _with_class_rows(own, value, detector.classes, origin.classes, shared)
+            rows = _with_class_rows(own, value, detector.classes, origin.classes, shared)
+            if rows is None:
+                left.append(
+                    f"{key}: {tuple(value.shape)} for {len(origin.classes)} classes in the source, "
+                    f"{tuple(own.shape)} for {len(detector.classes)} here"
+                )
+                continue
+            value = rows
         if value.shape == own.shape:
             fitting[key] = value
         else:
@@ -106,12 +113,12 @@ def initialize_from(detector: SavedDetector, source: SavedDetector | Path) -> In
 
 def _with_class_rows(
     own: Tensor, other: Tensor, classes: Sequence[str], other_classes: Sequence[str], shared: Sequence[str]
-) -> Tensor:
-    """`own` with the rows of the shared classes from `other`.
+) -> Tensor | None:
+    """`own` with the rows of the shared classes from `other`; None if A or the columns differ.
 
     Args:
         own: `(A * C, …)`, row = anchor * C + class.
-        other: `(A * C', …)`; if its A or its columns differ it is returned as it is.
+        other: `(A * C', …)`.
         classes: C names.
         other_classes: C' names.
         shared: names in both.
@@ -119,7 +126,7 @@ def _with_class_rows(
     rows = own.reshape(-1, len(classes), *own.shape[1:]).clone()
     other_rows = other.reshape(-1, len(other_classes), *other.shape[1:])
     if rows[:, 0].shape != other_rows[:, 0].shape:
-        return other
+        return None
     here, there = ([names.index(label) for label in shared] for names in (classes, other_classes))
     rows[:, here] = other_rows[:, there]
     return rows.flatten(0, 1)
