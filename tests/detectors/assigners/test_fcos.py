@@ -56,7 +56,8 @@ def test_golden_torchvision(golden: Golden) -> None:
     grid = lattice_of_priors(vectors["anchors"], vectors["feat_sizes"])
     targets, theirs = torchvision_case(vectors)
     sides = (grid.base_anchors[:, 0, 2] - grid.base_anchors[:, 0, 0]).tolist()
-    ranges = [(4 * side, 8 * side) for side in sides]
+    # Ours are inclusive, torchvision's are not.
+    ranges = [(math.nextafter(4 * side, math.inf), math.nextafter(8 * side, 0)) for side in sides]
     ranges[0] = (0, ranges[0][1])
     ranges[-1] = (ranges[-1][0], math.inf)
     assert torch.equal(FcosAssigner(tuple(ranges), 1.5)(grid, targets).matched, theirs)

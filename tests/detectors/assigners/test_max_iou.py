@@ -54,7 +54,7 @@ def test_golden_torchvision(golden: Golden) -> None:
     grid = lattice_of_priors(vectors["anchors"], vectors["feat_sizes"])
     targets, theirs = torchvision_case(vectors)
     ours = MaxIouAssigner()(grid, targets).matched
-    iou = pairwise_iou(targets.boxes, grid.priors)
+    iou = pairwise_iou(targets.boxes.double(), grid.priors.double())
     image, prior = (ours != theirs).nonzero(as_tuple=True)
     mine, other = ours[image, prior], theirs[image, prior]
     assert (mine >= 0).all()
