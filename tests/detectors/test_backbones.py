@@ -37,6 +37,13 @@ def test_maps_have_the_promised_shapes() -> None:
     assert [tuple(level.shape) for level in maps] == [(1, 16, 16, 24), (1, 32, 8, 12), (1, 64, 4, 6), (1, 128, 2, 3)]
 
 
+def test_networks_that_put_the_channels_last_are_turned_round() -> None:
+    backbone = build_backbone("mambaout_femto", (16, 32))
+    maps = backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(level.shape) for level in maps] == [(1, 192, 4, 6), (1, 288, 2, 3)]
+    assert backbone.channels == (192, 288)
+
+
 def test_channels_override_the_width() -> None:
     backbone = build_backbone("resnet50", channels=(8, 8, 16, 24))
     assert backbone.channels == (32, 64, 96)
@@ -79,6 +86,7 @@ def test_levels_are_read_in_ascending_order() -> None:
     ("arguments", "keywords", "message"),
     [
         (("resnet19",), {}, "no backbone is called 'resnet19'; close to it: .*resnet18"),
+        (("mobilenetv3",), {}, "close to it: mobilenetv2, (?!.*mobilenetv2,)"),
         (("resnet18", (8, 64)), {}, r"has levels of the strides .*, not \[64\]"),
         (("resnet18", ()), {}, "not none"),
         (("efficientnet_b0",), {"width": 0.5}, "choose a narrower model than efficientnet_b0"),

@@ -35,11 +35,12 @@ class Backbone(nn.Module):
         self.network = network
         self.channels: tuple[int, ...] = tuple(feature_info(network).channels())
         self.strides: tuple[int, ...] = tuple(feature_info(network).reduction())
+        self.channels_come_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images `(N, 3, H, W)` to one map `(N, channels, H / stride, W / stride)` per stride."""
         features: list[Tensor] = self.network(images)
-        return features
+        return [level.permute(0, 3, 1, 2) for level in features] if self.channels_come_last else features
 
 
 def build_backbone(
@@ -75,7 +76,7 @@ def build_backbone(
             raise DetdistillError(f"backbone mobilenetv2 has the widths {widths}, not {width}")
         model = MOBILENET_V2_WIDTHS[width]
     elif name in RESNETS:
-        stages = tuple(channels) if channels else tuple(round(stage * width) for stage in RESNET_CHANNELS)
+        stages = tuple(channels) if channels else tuple(max(1, round(stage * width)) for stage in RESNET_CHANNELS)
         if stages != RESNET_CHANNELS:
             options = {"channels": stages}
     elif width != 1.0:
@@ -83,7 +84,7 @@ def build_backbone(
     if channels and name not in RESNETS:
         raise DetdistillError(f"channels work for the plain ResNets ({', '.join(RESNETS)}), not for {name}")
     if not is_model(model):
-        similar = difflib.get_close_matches(name, [*RESNETS, "mobilenetv2", *timm.list_models()], n=5)
+        similar = difflib.get_close_matches(name, ["mobilenetv2", *timm.list_models()], n=5)
         raise DetdistillError(f"no backbone is called {name!r}; close to it: {', '.join(similar) or 'none'}")
     try:
         with torch.device("meta"):
