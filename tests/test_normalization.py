@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detdistill.errors import DetdistillError
 from detdistill.normalization import IMAGENET, Normalization
 
 
@@ -20,6 +22,12 @@ def test_matches_the_definition_pixel_by_pixel(height: int, width: int, bgr: boo
                 inside = row < height and column < width
                 expected = (pixel - normalization.mean[source]) / normalization.std[source] if inside else 0.0
                 assert abs(float(result[0, channel, row, column]) - expected) < 1e-5
+
+
+@pytest.mark.parametrize("deviation", [0.0, -1.0, float("nan")])
+def test_deviations_are_above_zero(deviation: float) -> None:
+    with pytest.raises(DetdistillError, match="deviations must be above 0"):
+        Normalization((0.0, 0.0, 0.0), (1.0, deviation, 1.0))
 
 
 def test_uint8_and_float_batches_agree_and_stay_float32() -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from detdistill.errors import DetdistillError
+
 
 @dataclass(frozen=True)
 class Normalization:
@@ -22,6 +24,11 @@ class Normalization:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     bgr: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a deviation that is not above 0."""
+        if not all(std > 0 for std in self.std):
+            raise DetdistillError(f"normalization: the deviations must be above 0, not {self.std}")
 
     def __call__(self, images: Tensor, sizes: Tensor) -> Tensor:
         """Normalises a padded batch; what lies beyond an image's true size becomes 0, as in mmdetection.

@@ -173,6 +173,11 @@ def test_weights_without_their_description_are_no_detector(run: Path) -> None:
         load_detector(run)
 
 
+def test_a_file_is_not_a_run_folder(run: Path) -> None:
+    with pytest.raises(DetdistillError, match=r"safetensors holds no model\.json.*give the folder.*detdistill import"):
+        load_detector(run / "model.safetensors")
+
+
 def test_new_weights_beside_an_old_description_are_refused(saved: Path, run: Path) -> None:
     save_detector(tiny_detector(seed=1), run)
     shutil.copy(saved / "model.json", run)
@@ -200,6 +205,7 @@ def test_thresholds_of_unknown_classes_are_refused(tmp_path: Path) -> None:
     [
         ({"format": 2}, r"format 2 .* reads up to 1: .*newer version.*pip install --upgrade"),
         ({"format": None}, "does not say its format"),
+        ({"format": 0}, "does not say its format"),
         ({"kind": "transformer"}, "kind: 'transformer' is none of dense, torchvision"),
         ({"kind": ["dense"]}, "is none of dense, torchvision"),
         ({"kind": "torchvision"}, "architecture: unknown field"),
@@ -209,7 +215,10 @@ def test_thresholds_of_unknown_classes_are_refused(tmp_path: Path) -> None:
         ({"classes": ["cell"]}, r"does not fit the architecture.*head\.class_predictor\.weight: \(3, 16, 3, 3\)"),
         ({"architecture": {"head": "yolo"}}, "architecture.head: 'yolo' is none of"),
         ({"architecture": {"backbone": "resnet19"}}, "no detector that can be built: no backbone is called 'resnet19'"),
-        ({"architecture": {"channels": -1}}, "no detector that can be built: "),
+        ({"architecture": {"channels": -1}}, "does not describe a detector: architecture: channels must be at least 1"),
+        ({"architecture": {"options": {"reg_max": 0}}}, "no detector that can be built: reg_max must be at least 1"),
+        ({"postprocessing": {"score_threshold": 1}}, "does not describe a detector: post-processing: score_threshold"),
+        ({"normalization": {"mean": [0, 0, 0], "std": [1, 0, 1]}}, "does not describe a detector: .*above 0"),
         ({"architecture": {"extra_levels": 10**9}}, "no detector that can be built: it has more layers than"),
         ({"architecture": {"towers": {"depth": 10**9}}}, "no detector that can be built: it has more layers than"),
         ({"architecture": {"options": {"giou": True}}}, "no detector that can be built: head gfl has no option giou"),

@@ -133,7 +133,7 @@ def test_loss_of_two_processes_adds_up_to_the_joined_batch(head: str) -> None:
 
 
 def test_groups_must_divide_the_channels() -> None:
-    with pytest.raises(DetdistillError, match="20 tower channels do not divide into 3 groups"):
+    with pytest.raises(DetdistillError, match=r"20 tower channels do not divide into 3 groups: .* a multiple of 8"):
         small("atss", towers=Towers(channels=20))
 
 
@@ -144,3 +144,21 @@ def test_unknown_head_and_option_name_what_there_is() -> None:
         small("atss", options={"reg_max": 8})
     with pytest.raises(DetdistillError, match=r"gfl has no option max.*reg_max"):
         small("gfl", options={"max": 8})
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "message"),
+    [
+        ("gfl", {"reg_max": 0}, "reg_max must be at least 1, not 0"),
+        ("gflv2", {"reg_max": 2}, "reg_max must be at least 3 for GFLv2, not 2"),
+        ("gfl", {"reg_max": 16.0}, "option reg_max of head gfl must be of type int, such as 16, not 16.0"),
+        ("fcos", {"giou": 1}, "option giou of head fcos must be of type bool, such as False, not 1"),
+        ("retinanet", {"anchor_scales": 4.0}, r"must be of type tuple, such as \(4.0, .*, not 4.0"),
+        ("retinanet", {"anchor_ratios": ("a",)}, r"must be of type tuple, such as \(0.5, 1.0, 2.0\), not \('a',\)"),
+        ("retinanet", {"anchor_scales": ()}, "at least one scale"),
+        ("atss", {"anchor_scale": -8}, r"all above 0; given are scales \(-8,\)"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(head: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DetdistillError, match=message):
+        small(head, options=options)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from detdistill.errors import DetdistillError
+
 ExtraSource = Literal["input", "output"]
 TowerNorm = Literal["group", "batch", "none"]
 BackboneStyle = Literal["pytorch", "caffe"]
@@ -31,6 +33,16 @@ class Towers:
     groups: int | None = None
     bias: bool = False
     deformable: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a value out of range."""
+        _check(
+            {
+                f"towers.channels must be at least 1, not {self.channels}": self.channels is None or self.channels >= 1,
+                f"towers.depth must be at least 0, not {self.depth}": self.depth >= 0,
+                f"towers.groups must be at least 1, not {self.groups}": self.groups is None or self.groups >= 1,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -68,3 +80,22 @@ class Architecture:
     extra_relu: bool = False
     towers: Towers | None = None
     options: Mapping[str, bool | int | float | tuple[float, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a value out of range."""
+        stages = self.backbone_channels
+        _check(
+            {
+                f"backbone_width must be above 0, not {self.backbone_width}": self.backbone_width > 0,
+                f"backbone_channels must be four numbers of at least 1, not {stages}": stages is None
+                or (len(stages) == 4 and min(stages) >= 1),
+                f"channels must be at least 1, not {self.channels}": self.channels >= 1,
+                f"extra_levels must be at least 0, not {self.extra_levels}": self.extra_levels >= 0,
+            }
+        )
+
+
+def _check(rules: Mapping[str, bool]) -> None:
+    broken = [rule for rule, holds in rules.items() if not holds]
+    if broken:
+        raise DetdistillError(f"architecture: {'; '.join(broken)}")

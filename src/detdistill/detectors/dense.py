@@ -136,11 +136,28 @@ def build_head(architecture: Architecture, num_classes: int, strides: Sequence[i
         raise DetdistillError(f"no head is called {architecture.head!r}; there are: {', '.join(HEADS)}")
     head = HEADS[architecture.head]
     parameters = inspect.signature(head).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
-    unknown = sorted(set(architecture.options) - set(known))
+    known = {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    unknown = sorted(architecture.options.keys() - known.keys())
     if unknown:
         raise DetdistillError(
             f"head {architecture.head} has no option {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
         )
+    for name, value in architecture.options.items():
+        if not _has_type_of(known[name], value):
+            raise DetdistillError(
+                f"option {name} of head {architecture.head} must be of type {type(known[name]).__name__}, such as "
+                f"{known[name]}, not {value!r}"
+            )
     towers = {} if architecture.towers is None else {"towers": architecture.towers}
     return head(architecture.channels, num_classes, strides, **towers, **architecture.options)
+
+
+def _has_type_of(default: object, value: object) -> bool:
+    """Whether an option is of its default's type; a whole number passes for a float."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_has_type_of(default[0], item) for item in value)
+    return type(value) is type(default) or (type(default) is float and type(value) is int)

@@ -99,7 +99,7 @@ def read_description(folder: Path) -> DenseDescription | TorchvisionDescription:
     path = folder / FILE_NAME
     try:
         content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DetdistillError(
             f"{folder} holds no {FILE_NAME}, so no whole detector: give the folder of a finished run, or bring a "
             "checkpoint of another library in with `detdistill import`"
@@ -109,7 +109,7 @@ def read_description(folder: Path) -> DenseDescription | TorchvisionDescription:
     except (ValueError, RecursionError) as error:
         raise DetdistillError(f"{path} is damaged, it is not JSON ({error}): copy the run folder again") from error
     written = content.get("format") if isinstance(content, dict) else None
-    if type(written) is not int:
+    if type(written) is not int or written < 1:
         raise DetdistillError(f"{path} is not a detdistill model: it does not say its format")
     if written > FORMAT:
         raise DetdistillError(

@@ -26,7 +26,15 @@ def anchor_boxes(strides: Sequence[int], scales: Sequence[float], ratios: Sequen
 
     Returns:
         `(L, A, 4)` float32, in pixels; anchors run ratio by ratio, then scale by scale.
+
+    Raises:
+        DetdistillError: there is no scale or no ratio, or one is not above 0.
     """
+    if not (scales and ratios and min(scales) > 0 and min(ratios) > 0):
+        raise DetdistillError(
+            f"anchors need at least one scale and one ratio, all above 0; given are scales {tuple(scales)} and ratios "
+            f"{tuple(ratios)}"
+        )
     root = torch.tensor(ratios, dtype=torch.float64).sqrt()[:, None]
     scale = torch.tensor(scales, dtype=torch.float64)
     half = torch.stack((scale / root, scale * root), dim=-1).reshape(-1, 2) / 2

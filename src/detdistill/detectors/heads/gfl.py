@@ -15,6 +15,7 @@ from detdistill.detectors.heads.base import DenseHead, counted_positives
 from detdistill.detectors.heads.towers import class_predictor, level_scales, normal_conv
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.priors import PriorLayout, anchor_boxes
+from detdistill.errors import DetdistillError
 from detdistill.losses.box import giou_loss
 from detdistill.losses.distribution import distribution_focal_loss
 from detdistill.losses.focal import quality_focal_loss
@@ -37,6 +38,9 @@ class GflHead(DenseHead):
         towers: shape of the two stacks of convolutions.
         reg_max: the largest distance, in strides; a side has `reg_max + 1` bins.
         anchor_scale: side of a cell's anchor, in strides.
+
+    Raises:
+        DetdistillError: `reg_max` is less than 1.
     """
 
     least_weight = 1.0
@@ -52,6 +56,8 @@ class GflHead(DenseHead):
         reg_max: int = 16,
         anchor_scale: float = ANCHOR_SCALE,
     ) -> None:
+        if reg_max < 1:
+            raise DetdistillError(f"reg_max must be at least 1, not {reg_max}")
         super().__init__(
             in_channels,
             towers,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from detdistill.detectors.architecture import Towers
 from detdistill.detectors.heads.gfl import ANCHOR_SCALE, GflHead
 from detdistill.detectors.heads.towers import normal_conv
+from detdistill.errors import DetdistillError
 from detdistill.precision import at_least_float32
 from detdistill.structures import DenseOutput, joint_logit
 
@@ -22,10 +23,15 @@ class DistributionQuality(nn.Module):
 
     Args:
         reg_max: a side has `reg_max + 1` bins.
+
+    Raises:
+        DetdistillError: a side has fewer bins than are looked at.
     """
 
     def __init__(self, reg_max: int) -> None:
         super().__init__()
+        if reg_max + 1 < TOP_BINS:
+            raise DetdistillError(f"reg_max must be at least {TOP_BINS - 1} for GFLv2, not {reg_max}")
         self.bins = reg_max + 1
         self.layers = nn.Sequential(
             normal_conv(4 * (TOP_BINS + 1), QUALITY_CHANNELS, kernel_size=1),

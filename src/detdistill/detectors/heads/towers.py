@@ -47,7 +47,10 @@ def conv_block(in_channels: int, out_channels: int, towers: Towers, *, deformabl
     if towers.norm == "group":
         groups = towers.groups or math.ceil(out_channels / GROUP_CHANNELS)
         if out_channels % groups:
-            raise DetdistillError(f"{out_channels} tower channels do not divide into {groups} groups")
+            raise DetdistillError(
+                f"{out_channels} tower channels do not divide into {groups} groups: give the towers a number of groups "
+                f"that divides them, or a multiple of {GROUP_CHANNELS} channels"
+            )
         block.add_module("norm", nn.GroupNorm(groups, out_channels))
     elif towers.norm == "batch":
         block.add_module("norm", nn.BatchNorm2d(out_channels))
