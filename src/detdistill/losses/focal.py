@@ -16,6 +16,15 @@ from torch.autograd.function import once_differentiable
 from detdistill.precision import at_least_float32
 
 
+def _softplus(logits: Tensor) -> Tensor:
+    """log(1 + eˣ) = max(x, 0) + 2 artanh(e / (2 + e)) where e = exp(−|x|), to full precision.
+
+    torch computes softplus and log1p number by number on CPUs; this is several times as fast there.
+    """
+    small = logits.abs().neg_().exp_()
+    return small.div_(small + 2).atanh_().mul_(2).add_(logits.clamp(min=0))
+
+
 class _BackgroundLoss(torch.autograd.Function):
     """scale · σ(x)^γ · softplus(x): how wrong a logit is whose target is 0, by its own confidence.
 
@@ -25,7 +34,7 @@ class _BackgroundLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, gamma: float, scale: float) -> Tensor:
         probability = logits.sigmoid()
-        cross_entropy = F.softplus(logits)
+        cross_entropy = _softplus(logits)
         slope = torch.addcmul(cross_entropy, probability, cross_entropy, value=-1).mul_(gamma).add_(probability)
         modulation = probability.pow_(gamma).mul_(scale)
         ctx.save_for_backward(slope.mul_(modulation))
