@@ -16,7 +16,7 @@ from detdistill.data.sampling import EvaluationSampler
 from detdistill.errors import DataError, DetdistillError
 from detdistill.evaluation.coco import coco_metrics
 from detdistill.evaluation.gather import score_together
-from detdistill.evaluation.results import Results
+from detdistill.evaluation.results import Results, to_xywh
 from detdistill.evaluation.voc import voc_metrics
 from evaluation.datasets import dataset, record
 
@@ -34,13 +34,13 @@ def example(num_images: int) -> tuple[DetectionDataset, Results]:
         images.append(record(index * 7, boxes.tolist(), labels.tolist()))
         moved = np.repeat(boxes, 3, axis=0) + random.uniform(-6, 6, (18, 4))
         scores = random.integers(1, 6, 18) / 5
-        parts.append(Results(np.full(18, index), moved, scores, np.repeat(labels, 3)))
+        parts.append(Results(np.full(18, index), to_xywh(moved), scores, np.repeat(labels, 3)))
     return dataset(["cat", "dog"], images), Results.join(parts)
 
 
 def share(results: Results, indices: range) -> Results:
     own = np.isin(results.image, list(indices))
-    return Results(results.image[own], results.boxes[own], results.scores[own], results.labels[own])
+    return Results(results.image[own], results.xywh[own], results.scores[own], results.labels[own])
 
 
 def both_metrics(truth: DetectionDataset, results: Results) -> dict[str, Any]:

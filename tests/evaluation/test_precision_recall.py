@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
-from detdistill.evaluation.results import Results
+from detdistill.evaluation.results import Results, to_xywh
 from detdistill.evaluation.voc import Ranking, rank_detections
 from evaluation.datasets import dataset, record
 
@@ -82,7 +82,7 @@ def test_difficult_objects_count_neither_way() -> None:
     truth = dataset(["cat", "dog"], [record("a", [BOX, FAR], [0, 0], difficult=[0, 1]), record("b", [BOX], [1])])
     found = Results(
         np.array([0, 0, 1, 1]),
-        np.array([FAR, BOX, BOX, FAR]),
+        to_xywh(np.array([FAR, BOX, BOX, FAR])),
         np.array([0.9, 0.8, 0.3, 0.4]),
         np.array([0, 0, 1, 1]),
     )

@@ -34,10 +34,11 @@ def refusal(folder: Path, content: object) -> str:
     return str(refused.value)
 
 
-def test_ids_become_indices_and_sizes_corners(tmp_path: Path) -> None:
+def test_ids_become_indices(tmp_path: Path) -> None:
     results = read_results(write(tmp_path, [GOOD, {**GOOD, "image_id": 7, "category_id": 18, "more": 1}]), TRUTH)
     assert results.image.tolist() == [0, 1]
     assert results.labels.tolist() == [1, 0]
+    assert results.xywh.tolist() == [[1, 2, 3, 4]] * 2
     assert results.boxes.tolist() == [[1, 2, 4, 6]] * 2
     assert results.scores.tolist() == [0.5, 0.5]
 
@@ -150,20 +151,19 @@ def test_what_was_written_is_read_again(
     tmp_path_factory: pytest.TempPathFactory, found: list[tuple[float, ...]]
 ) -> None:
     table = np.array(found, dtype=float).reshape(-1, 7)
-    corners = np.concatenate((table[:, 1:3], table[:, 1:3] + table[:, 3:5]), axis=1)
-    results = Results(table[:, 0].astype(np.int64), corners, table[:, 5], table[:, 6].astype(np.int64))
+    results = Results(table[:, 0].astype(np.int64), table[:, 1:5], table[:, 5], table[:, 6].astype(np.int64))
     path = tmp_path_factory.mktemp("written") / "results.json"
     write_results(path, results, TRUTH)
     again = read_results(path, TRUTH)
     assert again.image.tolist() == results.image.tolist()
     assert again.labels.tolist() == results.labels.tolist()
     assert again.scores.tolist() == results.scores.tolist()
-    np.testing.assert_allclose(again.boxes, results.boxes, rtol=0, atol=1e-12)
+    assert again.xywh.tolist() == results.xywh.tolist()
 
 
 def test_images_without_ids_go_by_stem_and_name_their_file(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    one = Results(np.array([0]), np.array([[1.0, 2, 4, 6]]), np.array([0.5]), np.array([1]))
+    one = Results(np.array([0]), np.array([[1.0, 2, 3, 4]]), np.array([0.5]), np.array([1]))
     write_results(path, one, dataset(["cat", "dog"], [record("000012", [], [])]))
     assert json.loads(path.read_text()) == [
         {"image_id": "000012", "file_name": "000012.jpg", "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}
@@ -177,7 +177,9 @@ def test_detections_of_a_detector_are_joined_in_order() -> None:
     results = Results.from_detections([(4, first), (2, Detections()), (3, first)])
     assert results.image.tolist() == [4, 4, 3, 3]
     assert results.labels.tolist() == [1, 0, 1, 0]
-    assert results.boxes.dtype == np.float64
+    assert results.boxes.tolist() == first.boxes.tolist() * 2
+    assert results.xywh.tolist() == [[0, 0, 1, 1], [2, 2, 1, 1]] * 2
+    assert results.xywh.dtype == np.float64
     assert len(Results.from_detections([])) == 0
 
 

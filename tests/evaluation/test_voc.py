@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detdistill.annotations import DetectionDataset
-from detdistill.evaluation.results import Results
+from detdistill.evaluation.results import Results, to_xywh
 from detdistill.evaluation.voc import Interpolation, all_point, eleven_point, voc_metrics
 from evaluation.datasets import dataset, no_objects, record
 
@@ -19,7 +19,7 @@ def results(*detections: tuple[int, list[float], float, int]) -> Results:
     """Image, box, score, label."""
     return Results(
         np.array([image for image, _, _, _ in detections], dtype=np.int64),
-        np.array([box for _, box, _, _ in detections], dtype=float).reshape(-1, 4),
+        to_xywh(np.array([box for _, box, _, _ in detections], dtype=float).reshape(-1, 4)),
         np.array([score for _, _, score, _ in detections], dtype=float),
         np.array([label for _, _, _, label in detections], dtype=np.int64),
     )

@@ -10,7 +10,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from detdistill.annotations import DetectionDataset
-from detdistill.evaluation.results import Results
+from detdistill.evaluation.results import Results, to_xywh
+
+_DECIMALS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,8 @@ def _coco_dictionary(dataset: DetectionDataset, image_ids: list[int]) -> dict[st
     # The evaluator takes an annotation's id 0 for "unmatched": ids start at 1.
     annotations: list[dict[str, Any]] = []
     for image_id, record in zip(image_ids, dataset.images, strict=True):
-        boxes = np.concatenate((record.boxes[:, :2], record.boxes[:, 2:] - record.boxes[:, :2]), axis=1)
+        # Annotations have few decimals: rounding gives the width back that came with them, to the last bit.
+        boxes = to_xywh(record.boxes).round(_DECIMALS)
         columns = (boxes, record.labels + 1, record.areas, record.crowd.astype(int))
         for box, category, area, crowd in zip(*(column.tolist() for column in columns), strict=True):
             annotations.append(
@@ -112,8 +115,7 @@ def _coco_dictionary(dataset: DetectionDataset, image_ids: list[int]) -> dict[st
 
 
 def _coco_detections(results: Results, image_ids: NDArray[np.int64]) -> list[dict[str, Any]]:
-    boxes = np.concatenate((results.boxes[:, :2], results.boxes[:, 2:] - results.boxes[:, :2]), axis=1)
-    columns = (image_ids[results.image], results.labels + 1, boxes, results.scores)
+    columns = (image_ids[results.image], results.labels + 1, results.xywh, results.scores)
     return [
         {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
         for image_id, category, box, score in zip(*(column.tolist() for column in columns), strict=True)

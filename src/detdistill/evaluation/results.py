@@ -29,18 +29,24 @@ class Results:
 
     Attributes:
         image: `(K,)` int64, index into the data set's `images`.
-        boxes: `(K, 4)` float64, x1 y1 x2 y2 in pixels of the image file.
+        xywh: `(K, 4)` float64, x y width height in pixels of the image file, as results files have them: a width that
+            is worked out from corners differs in its last bit, and an overlap may then just miss a threshold.
         scores: `(K,)` float64.
         labels: `(K,)` int64, index into the data set's `classes`.
     """
 
     image: NDArray[np.int64]
-    boxes: NDArray[np.float64]
+    xywh: NDArray[np.float64]
     scores: NDArray[np.float64]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @property
+    def boxes(self) -> NDArray[np.float64]:
+        """`(K, 4)` float64, x1 y1 x2 y2 in pixels of the image file."""
+        return np.concatenate((self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]), axis=1)
 
     @classmethod
     def from_detections(cls, detections: Iterable[tuple[int, Detections]]) -> Self:
@@ -56,9 +62,9 @@ class Results:
         parts = [cls.empty()]
         for image, found in detections:
             boxes, scores, labels = (tensor.cpu().numpy() for tensor in (found.boxes, found.scores, found.labels))
-            parts.append(cls(np.full(len(labels), image), boxes.astype(float), scores.astype(float), labels))
+            parts.append(cls(np.full(len(labels), image), to_xywh(boxes.astype(float)), scores.astype(float), labels))
         joined = cls.join(parts)
-        finite = np.isfinite(joined.boxes).all(axis=1) & np.isfinite(joined.scores)
+        finite = np.isfinite(joined.xywh).all(axis=1) & np.isfinite(joined.scores)
         if not finite.all():
             raise DataError(
                 f"{np.count_nonzero(~finite)} of {len(joined)} detections hold numbers that are not finite, the first "
@@ -76,10 +82,15 @@ class Results:
         """All detections of one or more parts of a data set."""
         return cls(
             np.concatenate([part.image for part in parts]),
-            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.xywh for part in parts]),
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.labels for part in parts]),
         )
+
+
+def to_xywh(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(K, 4)` x1 y1 x2 y2 as `(K, 4)` x y width height."""
+    return np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
 
 
 def read_results(path: Path, dataset: DetectionDataset) -> Results:
@@ -123,11 +134,9 @@ def read_results(path: Path, dataset: DetectionDataset) -> Results:
             "the detections were made for. Entries counted from 0:",
             problems,
         )
-    boxes = np.array([entry["bbox"] for entry in entries], dtype=float).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
     return Results(
         np.array([image_of[entry["image_id"]] for entry in entries], dtype=np.int64),
-        boxes,
+        np.array([entry["bbox"] for entry in entries], dtype=float).reshape(-1, 4),
         np.array([entry["score"] for entry in entries], dtype=float),
         np.array([label_of[entry["category_id"]] for entry in entries], dtype=np.int64),
     )
@@ -143,10 +152,8 @@ def write_results(path: Path, results: Results, dataset: DetectionDataset) -> No
         DetdistillError: the file cannot be written.
     """
     entries = []
-    boxes = np.concatenate((results.boxes[:, :2], results.boxes[:, 2:] - results.boxes[:, :2]), axis=1)
-    for image, box, score, label in zip(
-        results.image.tolist(), boxes.tolist(), results.scores.tolist(), results.labels.tolist(), strict=True
-    ):
+    columns = (results.image, results.xywh, results.scores, results.labels)
+    for image, box, score, label in zip(*(column.tolist() for column in columns), strict=True):
         record = dataset.images[image]
         entry: dict[str, Any] = {"image_id": record.image_id}
         if isinstance(record.image_id, str):
