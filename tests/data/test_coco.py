@@ -155,6 +155,15 @@ def test_an_image_id_used_twice_is_fatal(content: dict[str, Any], tmp_path: Path
     assert "'two.png'" in problem.what
 
 
+def test_a_file_under_two_ids_is_kept_twice_and_reported(tmp_path: Path, content: dict[str, Any]) -> None:
+    content["images"].append({**content["images"][0], "id": 99})
+    dataset = opened(tmp_path, content)
+    assert [image.file_name for image in dataset.images] == ["one.png", "two.png", "three.png", "one.png"]
+    (problem,) = dataset.problems
+    assert problem.where.endswith("train.json: image 99")
+    assert problem.what == "has the file 'one.png' of image 0; both are kept"
+
+
 def test_a_category_id_used_twice_is_fatal(content: dict[str, Any], tmp_path: Path) -> None:
     content["categories"].append({"id": 3, "name": "cow"})
     (problem,) = refused(tmp_path, content)

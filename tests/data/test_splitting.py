@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -163,6 +164,15 @@ def test_images_without_numbers_are_numbered_over_both_parts(tmp_path: Path) -> 
         f"{year}/{n}.png" for year in ("2007", "2012") for n in range(3)
     }
     assert all((tmp_path / "out" / "images" / image["file_name"]).is_file() for image in images)
+
+
+def test_a_file_under_two_ids_keeps_both(dataset: DetectionDataset, tmp_path: Path) -> None:
+    again = record(dataset.images[1].path, 999, [2])
+    split = split_dataset(replace(dataset, images=(*dataset.images, again)), val=0.3, seed=0)
+    write_split(split, tmp_path / "out")
+    images = [image for name in ("train", "val") for image in open_dataset(tmp_path / "out", name).images]
+    labels = {image.image_id: image.labels.tolist() for image in images if image.file_name == again.file_name}
+    assert labels == {101: [0, 1], 999: [2]}
 
 
 def test_an_existing_folder_is_left_alone(dataset: DetectionDataset, tmp_path: Path) -> None:

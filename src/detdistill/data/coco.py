@@ -162,6 +162,7 @@ def _images(
     """All images, and the place of every image id among them."""
     entries: list[ImageEntry] = []
     index_of: dict[int | str, int] = {}
+    id_of_name: dict[str, int | str] = {}
     for number, entry in enumerate(images):
         if not _has_id(entry, "id") or not is_text(entry.get("file_name")):
             what = f"needs an 'id' and a 'file_name', has {shown(entry)}"
@@ -176,6 +177,9 @@ def _images(
         fault = folder.fault(name, must_exist=check_images)
         if fault:
             problems.append(Problem(place, f"file_name {shown(name)} {fault}", fatal=True))
+        first_id = id_of_name.setdefault(name, image_id)
+        if first_id != image_id:
+            problems.append(Problem(place, f"has the file {shown(name)} of image {shown(first_id)}; both are kept"))
         path = folder.root / name
         height, width = _size(entry, path, place, problems, readable=fault is None)
         index_of[image_id] = len(entries)

@@ -177,7 +177,7 @@ def write_split(split: TrainValSplit, out: Path) -> None:
     records = (*split.train.images, *split.val.images)
     root = Path(os.path.commonpath([record.path.resolve().parent for record in records]))
     numbered = all(isinstance(record.image_id, int) for record in records)
-    ids = {record.path: record.image_id if numbered else number for number, record in enumerate(records, start=1)}
+    ids = {record: record.image_id if numbered else number for number, record in enumerate(records, start=1)}
     with new_folder(out) as folder:
         for name, part in (("train", split.train), ("val", split.val)):
             text = json.dumps(_coco(part, root, ids), ensure_ascii=False, indent=1)
@@ -185,12 +185,12 @@ def write_split(split: TrainValSplit, out: Path) -> None:
         (folder / "images").symlink_to(os.path.relpath(root, out.resolve()), target_is_directory=True)
 
 
-def _coco(dataset: DetectionDataset, root: Path, ids: dict[Path, int | str]) -> dict[str, Any]:
+def _coco(dataset: DetectionDataset, root: Path, ids: dict[ImageRecord, int | str]) -> dict[str, Any]:
     annotations = [annotation for record in dataset.images for annotation in _annotations(dataset, record, ids)]
     return {
         "images": [
             {
-                "id": ids[record.path],
+                "id": ids[record],
                 "file_name": record.path.resolve().relative_to(root).as_posix(),
                 "width": record.width,
                 "height": record.height,
@@ -204,10 +204,12 @@ def _coco(dataset: DetectionDataset, root: Path, ids: dict[Path, int | str]) -> 
     }
 
 
-def _annotations(dataset: DetectionDataset, record: ImageRecord, ids: dict[Path, int | str]) -> list[dict[str, Any]]:
+def _annotations(
+    dataset: DetectionDataset, record: ImageRecord, ids: dict[ImageRecord, int | str]
+) -> list[dict[str, Any]]:
     return [
         {
-            "image_id": ids[record.path],
+            "image_id": ids[record],
             "category_id": dataset.category_ids[record.labels[i]],
             "bbox": [*record.boxes[i, :2].tolist(), *(record.boxes[i, 2:] - record.boxes[i, :2]).tolist()],
             "area": float(record.areas[i]),
