@@ -130,6 +130,16 @@ def test_annotations_without_an_image_are_reported_where_nothing_lists_them(fold
     assert "'four.jpg' is not there" in dataset.problems[0].what
 
 
+def test_images_without_annotations_are_reported_where_nothing_lists_them(folder: Path) -> None:
+    (folder / "ImageSets" / "Main" / "train.txt").unlink()
+    (folder / "Annotations" / "one.xml").unlink()
+    dataset = open_dataset(folder)
+    assert [image.image_id for image in dataset.images] == ["three", "two"]
+    (problem,) = dataset.problems
+    assert problem.where.endswith("Annotations: 'one.jpg'")
+    assert problem.what == "the image has no XML file; left out"
+
+
 @pytest.mark.parametrize("check_images", [True, False])
 @pytest.mark.parametrize("stem", ["../secret", "/etc/passwd", "one/../../secret"])
 def test_a_listed_name_that_leaves_the_folder_is_refused(stem: str, check_images: bool, folder: Path) -> None:

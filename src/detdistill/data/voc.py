@@ -89,7 +89,13 @@ def read_voc(files: VocFiles, images: Path | None, check_images: bool) -> Detect
     file_names = {Path(name).stem: name for name in image_folder.names() if Path(name).suffix.lower() in ENDINGS}
     entries: list[ImageEntry] = []
     objects, names = Objects(), []
-    for stem in _stems(files, xml_folder, problems):
+    stems = _stems(files, xml_folder, problems)
+    if files.listing is None:
+        problems += [
+            Problem(f"{source}: {shown(file_names[stem])}", "the image has no XML file; left out")
+            for stem in sorted(file_names.keys() - stems)
+        ]
+    for stem in stems:
         place = f"{source}: {shown(stem)}"
         file_name = file_names.get(stem, f"{stem}.jpg")
         image_fault = image_folder.fault(file_name, must_exist=check_images)
