@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from detdistill.cli import main
+from small_datasets import write_voc
 
 
 @pytest.fixture
@@ -82,6 +83,30 @@ def test_inspect_exits_1_with_what_must_be_mended(folder: Path, capsys: pytest.C
     # The part that can be read is counted and drawn all the same.
     assert "6 images, 1 object of 2 classes" in captured.out
     assert (folder / "sheet_train.png").exists()
+
+
+def test_inspect_lists_missing_images_beside_faulty_annotations(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "images" / "val0.png").unlink()
+    content = json.loads((folder / "val.json").read_text())
+    content["annotations"][0]["category_id"] = 5
+    (folder / "val.json").write_text(json.dumps(content))
+    assert main(["data", "inspect", str(folder), "--split", "val", "--sheet", str(folder / "sheet.png")]) == 1
+    mended = [line for line in capsys.readouterr().out.splitlines() if "must be mended" in line]
+    assert ["val0.png" in line for line in mended] == [True, False]
+    assert "annotation 1" in mended[1]
+
+
+def test_inspect_and_training_judge_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An XML file without an image is left out, where no list asks for it, and need not be mended."""
+    write_voc(tmp_path)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").unlink()
+    (tmp_path / "JPEGImages" / "two.jpg").unlink()
+    assert main(["data", "inspect", str(tmp_path), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    out = capsys.readouterr().out
+    assert "2 images, 4 objects" in out
+    assert "its annotations are left out" in out
 
 
 def test_inspect_takes_explicit_paths(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ class Inspect:
 
     def run(self) -> None:
         """Prints what was found and draws the sheets."""
-        from detdistill.data.opening import find_splits, open_dataset
+        from detdistill.data.opening import find_splits
         from detdistill.errors import DataError
 
         if self.split is None and self.annotations is None:
@@ -50,10 +50,7 @@ class Inspect:
             if len(names) > 1:
                 sheet = sheet.with_stem(f"{sheet.stem}_{str(name).replace('/', '_')}")
             try:
-                # Missing image files are found with those that cannot be decoded, after the counts.
-                dataset = open_dataset(
-                    self.path, name, annotations=self.annotations, images=self.images, check_images=False
-                )
+                dataset = self._opened(name)
             except DataError as error:
                 print(str(error).partition("\n")[0] if error.problems else error)
                 fatal += _print_problems(error.problems) or 1
@@ -62,6 +59,21 @@ class Inspect:
             print()
         if fatal:
             raise DataError(f"{self.path}: {fatal} of the problems above must be mended before the data can be used")
+
+    def _opened(self, split: str | None) -> DetectionDataset:
+        """One part; missing image files alone do not keep it from being counted and drawn."""
+        from detdistill.data.opening import open_dataset
+        from detdistill.errors import DataError
+
+        try:
+            return open_dataset(self.path, split, annotations=self.annotations, images=self.images)
+        except DataError as everything:
+            try:
+                return open_dataset(
+                    self.path, split, annotations=self.annotations, images=self.images, check_images=False
+                )
+            except DataError:
+                raise everything from None
 
 
 @dataclass(frozen=True)
