@@ -71,6 +71,8 @@ def test_voc_protocol_and_another_size(run: Path, photographs: Path) -> None:
     [
         ([], "Give either the folder of a run, or --detections FILE"),
         (["run", "--detections", "found.json"], "Give either the folder of a run, or --detections FILE"),
+        (["--detections", "found.json", "--out", "again.json"], "need the folder of a run, not --detections"),
+        (["--detections", "found.json", "--store-thresholds"], "need the folder of a run, not --detections"),
         (["absent"], "absent holds no model.json"),
     ],
 )

@@ -56,6 +56,8 @@ class Evaluate:
 
         if (self.run_folder is None) == (self.detections is None):
             raise DetdistillError("what is to be evaluated? Give either the folder of a run, or --detections FILE")
+        if self.detections is not None and (self.out is not None or self.store_thresholds):
+            raise DetdistillError("--out and --store-thresholds need the folder of a run, not --detections")
         if self.run_folder is not None:
             self._evaluate_run(self.run_folder)
         elif self.detections is not None:
