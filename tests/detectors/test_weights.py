@@ -139,8 +139,9 @@ def test_report_says_what_was_left(tmp_path: Path) -> None:
     [
         {"encoder.weight": torch.zeros(3), "decoder.weight": torch.zeros(3)},
         state_of(backbone_of(0, width=0.25)),
+        state_of(backbone_of(0, "resnet50")),
     ],
-    ids=["other names", "another width"],
+    ids=["other names", "another width", "other blocks"],
 )
 def test_refuses_weights_of_something_else(tmp_path: Path, state: State) -> None:
     target = backbone_of(1)

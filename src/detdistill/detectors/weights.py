@@ -21,6 +21,9 @@ from detdistill.errors import LISTED_PROBLEMS, DetdistillError
 LEAST_SHARE = 0.5
 """A file that fills less of the backbone's tensors than this is the wrong file."""
 
+LARGEST_MISFIT = 0.1
+"""So is one that has more of them in another shape: of a ResNet-50's tensors, three quarters fit a ResNet-18."""
+
 COUNTER = "num_batches_tracked"
 """Batch norm's count of batches: many files lack it, and nothing here reads it."""
 
@@ -77,8 +80,9 @@ def load_backbone_weights(target: DenseDetector | Backbone, file: Path) -> Weigh
         What was loaded and what was not.
 
     Raises:
-        DetdistillError: the file cannot be read; it holds two networks that fit; or less than half of the backbone's
-            tensors are in it. The backbone is then untouched.
+        DetdistillError: the file cannot be read; it holds two networks that fit; or it is of another network: less than
+            half of the backbone's tensors are in it, or more than a tenth have another shape. The backbone is then
+            untouched.
     """
     backbone = target.backbone if isinstance(target, DenseDetector) else target
     own = {name: tensor for name, tensor in backbone.network.state_dict().items() if not name.endswith(COUNTER)}
@@ -100,7 +104,7 @@ def load_backbone_weights(target: DenseDetector | Backbone, file: Path) -> Weigh
         misfits=misfits,
         unused=tuple(sorted(state.keys() - found.values())),
     )
-    if len(report.loaded) < LEAST_SHARE * len(own):
+    if len(report.loaded) < LEAST_SHARE * len(own) or len(misfits) > LARGEST_MISFIT * len(own):
         raise DetdistillError(f"these weights are not for this backbone; nothing was loaded.\n{report}")
     with torch.no_grad():
         for name in report.loaded:
