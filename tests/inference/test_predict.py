@@ -180,10 +180,9 @@ def test_progress_is_plain_lines_without_a_terminal(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().err.splitlines()[-1] == "batches of 2 images: 3 of 3"
 
 
-def score_share(rank: int, folder: Path, store: Path, outcome: Path) -> None:
+def score_share(rank: int, truth: DetectionDataset, store: Path, outcome: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    truth = rectangles(folder)
     (outcome / f"{rank}.txt").write_text(repr(score(Reader(truth.classes), truth, SMALL, coco_metrics)))
     dist.destroy_process_group()
 
@@ -192,7 +191,7 @@ def test_two_processes_score_as_one(tmp_path: Path) -> None:
     truth = rectangles(tmp_path)
     alone = repr(score(Reader(truth.classes), truth, SMALL, coco_metrics))
     context = multiprocessing.get_context("spawn")
-    arguments = (tmp_path, tmp_path / "store", tmp_path)
+    arguments = (truth, tmp_path / "store", tmp_path)
     processes = [context.Process(target=score_share, args=(rank, *arguments)) for rank in range(2)]
     for process in processes:
         process.start()
