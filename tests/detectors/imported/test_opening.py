@@ -204,6 +204,18 @@ def test_state_dicts_are_found_nested_or_bare(tmp_path: Path) -> None:
             find_state_dict(content, path)
 
 
+def test_keys_without_end_are_not_written_out(tmp_path: Path) -> None:
+    doubled: object = 1
+    for _ in range(22):
+        doubled = (doubled, doubled)
+    deep: object = 1
+    for _ in range(100_000):
+        deep = (deep,)
+    path = saved(tmp_path, {})
+    with pytest.raises(DetdistillError, match=r"holds no state dict: .*found epoch, tuple, tuple$"):
+        find_state_dict({"epoch": 1, doubled: 1, deep: 1}, path)
+
+
 def test_unusable_tensors_are_all_listed(tmp_path: Path) -> None:
     path = saved(tmp_path, {"padding": torch.zeros(1000)})
     state: dict[Any, Any] = {

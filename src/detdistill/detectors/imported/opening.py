@@ -82,7 +82,9 @@ def find_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         state = next((content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
-        entries = ", ".join(map(str, list(content)[:LISTED_PROBLEMS])) if isinstance(content, Mapping) else ""
+        keys = list(content)[:LISTED_PROBLEMS] if isinstance(content, Mapping) else []
+        # Only names are written out: the text of a nested tuple can be longer than memory.
+        entries = ", ".join(key if isinstance(key, str) else type(key).__name__ for key in keys)
         raise DetdistillError(
             f"{path} holds no state dict: expected tensors by name, at the top or under "
             f"{' or '.join(STATE_DICT_KEYS)}; found {entries or type(content).__name__}"
