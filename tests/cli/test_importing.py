@@ -31,6 +31,13 @@ def test_a_checkpoint_becomes_a_folder(tmp_path: Path, capsys: pytest.CaptureFix
     assert description.provenance["imported_from"] == "checkpoint.pth"
 
 
+def test_a_run_that_is_there_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(tmp_path, checkpoint(small("atss")))
+    assert main(["import", str(path), "--out", str(tmp_path)]) == 1
+    assert "exists already; name another folder" in capsys.readouterr().err
+    assert not (tmp_path / "model.json").exists()
+
+
 def test_what_is_open_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(tmp_path, mmdet_state(small("retinanet")))
     words = ["import", str(path), "--out", str(tmp_path / "run"), "--classes", "[cat,dog]"]

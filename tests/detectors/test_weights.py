@@ -47,6 +47,19 @@ def assert_equal(first: State, second: State) -> None:
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
+def test_deformable_convolutions_start_from_plain_weights(tmp_path: Path) -> None:
+    source = backbone_of(0, "resnet50")
+    file = tmp_path / "weights.pth"
+    torch.save(state_of(source), file)
+    target = build_backbone("resnet50", width=WIDTH, deformable=(4,))
+    report = load_backbone_weights(target, file)
+    deformed = target.network.get_parameter("layer4.1.conv2.conv.weight")
+    assert torch.equal(deformed, source.network.get_parameter("layer4.1.conv2.weight"))
+    assert {name.rpartition(".")[0] for name in report.missing} == {
+        f"layer4.{block}.conv2.sampling" for block in range(3)
+    }
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "model.backbone.body."])
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 def test_names_below_any_prefix(tmp_path: Path, prefix: str, ending: str) -> None:

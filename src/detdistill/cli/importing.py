@@ -33,7 +33,9 @@ class Import(MmdetSettings):
         """Writes the folder and prints the findings."""
         from detdistill.detectors.imported.torchvision_weights import is_torchvision
         from detdistill.detectors.weights import read_state_dict
+        from detdistill.files import check_new
 
+        check_new(self.out)
         if is_torchvision(read_state_dict(self.checkpoint)):
             self._import_torchvision()
         else:

@@ -129,8 +129,11 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
 
 
 def _flat(name: str) -> str:
-    """A name without its structure: timm joins the names of modules that it unwraps (`stages.0` to `stages_0`)."""
-    return name.replace(".", "_")
+    """A name without its structure: timm joins the names of modules that it unwraps (`stages.0` to `stages_0`).
+
+    A deformable convolution goes by the name of the plain one whose weights it starts from.
+    """
+    return name.replace(".conv2.conv.", ".conv2.").replace(".", "_")
 
 
 def _prefix(file: Path, names: Collection[str], own: Collection[str]) -> str:
