@@ -13,6 +13,7 @@ from detdistill.cli import data
 from detdistill.cli.evaluate import Evaluate
 from detdistill.cli.importing import Import
 from detdistill.cli.parser import Group, parse
+from detdistill.cli.train import Train
 from detdistill.errors import DetdistillError
 
 COMMANDS = Group(
@@ -22,6 +23,7 @@ COMMANDS = Group(
             "Look at a data set, split one, make one.",
             {"inspect": data.Inspect, "split": data.Split, "scenes": data.Scenes},
         ),
+        "train": Train,
         "evaluate": Evaluate,
         "import": Import,
     },

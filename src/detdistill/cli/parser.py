@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import inspect
-import re
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar, NoReturn, Protocol, get_type_hints
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
+
+from detdistill.suggestions import did_you_mean
 
 
 class Argument(str):
@@ -33,7 +34,11 @@ class Option(str):
 
 
 class Verb(Protocol):
-    """A dataclass whose fields are annotated with `Argument` or `Option`. Heavy imports belong inside `run`."""
+    """A dataclass whose fields are annotated with `Argument` or `Option`. Heavy imports belong inside `run`.
+
+    A field that is a dataclass itself, such as `recipe: Recipe`, gives an option for each of its fields, as in
+    `--schedule.epochs 3`, and one for a YAML file of all of them, `--recipe FILE`.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
@@ -56,11 +61,7 @@ class Parser(ArgumentParser):
         """Prints usage and `message` to standard error and exits with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         known = [str(word) for action in parser._actions for word in (*action.option_strings, *(action.choices or ()))]
-        misspelt = re.findall(r"--[\w-]+|(?<=invalid choice: ')[^']+", message)
-        close = [match for word in misspelt for match in difflib.get_close_matches(word, known, n=1)]
-        if close:
-            message += f"\ndid you mean {' or '.join(close)}?"
-        super().error(message, ex)
+        super().error(message + did_you_mean(message, [*known, *parser.prog.split()]), ex)
 
 
 def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
@@ -84,12 +85,34 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
         allow_abbrev=False,
     )
     _add_verbs(parser, group)
-    namespace = parser.parse_args(arguments)
+    namespace = parser.instantiate(parser.parse_args(_files_first(sys.argv[1:] if arguments is None else arguments)))
     chosen: type[Verb] | Group = group
     while isinstance(chosen, Group):
         name = namespace.verb
         chosen, namespace = chosen.verbs[name], namespace[name]
-    return chosen(**vars(namespace))
+    return chosen(**{field.name: _value(field.name, hint, namespace) for field, hint in _fields(chosen)})
+
+
+def _files_first(words: Sequence[str]) -> list[str]:
+    """The words with a recipe's file before everything that changes it: an option counts more, wherever it stands."""
+    if "--recipe" not in words[:-1]:
+        return list(words)
+    at = words.index("--recipe")
+    others = [*words[:at], *words[at + 2 :]]
+    first = next((number for number, word in enumerate(others) if word.startswith("-")), len(others))
+    return [*others[:first], *words[at : at + 2], *others[first:]]
+
+
+def _fields(verb: type[Verb]) -> list[tuple[dataclasses.Field[Any], Any]]:
+    hints = get_type_hints(verb, include_extras=True)
+    return [(field, hints[field.name]) for field in dataclasses.fields(verb)]
+
+
+def _value(name: str, hint: Any, namespace: Namespace) -> Any:
+    if not dataclasses.is_dataclass(hint):
+        return namespace[name]
+    assert isinstance(hint, type)
+    return hint(**{field.name: namespace[field.name] for field in dataclasses.fields(hint)})
 
 
 def _add_verbs(parser: Parser, group: Group) -> None:
@@ -109,10 +132,14 @@ def _add_verbs(parser: Parser, group: Group) -> None:
 
 
 def _add_fields(parser: Parser, verb: type[Verb]) -> None:
-    hints = get_type_hints(verb, include_extras=True)
-    for field in dataclasses.fields(verb):
-        kind, (text,) = hints[field.name].__origin__, hints[field.name].__metadata__
+    for field, hint in _fields(verb):
         option = f"--{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(hint):
+            parser.usage = "%(prog)s [--recipe FILE] [--KEY VALUE …] (--help lists the keys)"
+            parser.add_argument(option, action="config", help="YAML file with any of the keys below", metavar="FILE")
+            parser.add_class_arguments(hint, None)
+            continue
+        kind, (text,) = hint.__origin__, hint.__metadata__
         if isinstance(text, Argument):
             count = None if field.default is dataclasses.MISSING else "?"
             parser.add_argument(field.name, type=kind, help=text, metavar=field.name.upper(), nargs=count)

@@ -1,0 +1,91 @@
+"""What a run starts with: the annotated images, and a detector."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detdistill.annotations import DetectionDataset
+from detdistill.data.classes import with_classes
+from detdistill.data.opening import open_dataset
+from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.efficientnet_lite import efficientnet_lite0_file
+from detdistill.detectors.initialization import initialize_from
+from detdistill.detectors.weights import load_backbone_weights
+from detdistill.errors import DataError
+from detdistill.normalization import EFFICIENTNET_LITE, Normalization
+from detdistill.training.recipe import Data, Recipe
+
+
+def open_training_data(data: Data) -> tuple[DetectionDataset, DetectionDataset | None]:
+    """The training set, and the validation set with the classes of the training set.
+
+    Raises:
+        DataError: one of them cannot be read or holds no object, or the validation set has a class of its own.
+    """
+    dataset = _open(data.path, data.train, data.train_images)
+    counts = np.bincount(
+        np.concatenate([record.labels[~record.crowd] for record in dataset.images]), minlength=len(dataset.classes)
+    )
+    if not counts.any():
+        raise DataError(f"{dataset.source}: there is no object to train on in {len(dataset.images)} images")
+    absent = [name for name, count in zip(dataset.classes, counts, strict=True) if count == 0]
+    if absent:
+        _note(f"{dataset.source}: no object of class {', '.join(absent)}; the detector will not learn it")
+    if data.val is None:
+        return dataset, None
+    validation = with_classes(_open(data.path, data.val, data.val_images), dataset.classes)
+    if not any(len(record.labels) for record in validation.images):
+        raise DataError(
+            f"{validation.source}: there is no object to be found in {len(validation.images)} images, so no score; "
+            "name another validation set, or none (data.val null)"
+        )
+    return dataset, validation
+
+
+def _open(path: str, part: str | None, images: str | None) -> DetectionDataset:
+    is_file = part is not None and Path(part).suffix in (".json", ".txt", ".yaml", ".yml")
+    dataset = open_dataset(
+        Path(path).expanduser(), None if is_file else part, annotations=part if is_file else None, images=images
+    )
+    if dataset.problems:
+        _note(
+            f"{dataset.source}: {len(dataset.problems)} entries were repaired or left out; "
+            f"`detdistill data inspect {path}` lists them"
+        )
+    return dataset
+
+
+def starting_detector(recipe: Recipe, classes: Sequence[str]) -> DenseDetector:
+    """The detector of a recipe, with the weights that it starts from.
+
+    Raises:
+        DetdistillError: an architecture that cannot be built, or weights that cannot be read or do not fit.
+    """
+    source = recipe.start.backbone
+    detector = DenseDetector(recipe.detector, classes, pretrained_backbone=source == "timm")
+    if source == "lite0":
+        detector.normalization = EFFICIENTNET_LITE
+        _note(str(load_backbone_weights(detector, efficientnet_lite0_file())))
+    elif source is not None:
+        detector.normalization = _timm_normalization(detector)
+        if source != "timm":
+            _note(str(load_backbone_weights(detector, Path(source).expanduser())))
+    if recipe.start.run is not None:
+        _note(str(initialize_from(detector, Path(recipe.start.run).expanduser())))
+    return detector
+
+
+def _timm_normalization(detector: DenseDetector) -> Normalization:
+    """That of timm's weights for this backbone."""
+    known: Any = detector.backbone.network.pretrained_cfg
+    (red, green, blue), deviations = ([255 * value for value in known[key]] for key in ("mean", "std"))
+    return Normalization((red, green, blue), (deviations[0], deviations[1], deviations[2]))
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)

@@ -1,0 +1,215 @@
+"""One training step, whatever engine, number of processes or parts of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import LightningModule
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.strategies import ParallelStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from detdistill.annotations import DetectionDataset
+from detdistill.data.loading import Batch, training_loader
+from detdistill.data.sampling import derived_seed
+from detdistill.detectors.dense import DenseDetector
+from detdistill.errors import DetdistillError
+from detdistill.inference.predict import PADDING
+from detdistill.structures import ReduceSum
+from detdistill.training.accumulation import split, window_normalizers
+from detdistill.training.freezing import freeze
+from detdistill.training.loader import ResumableBatches
+from detdistill.training.optim import MovingAverage, build_optimizer, learning_rate_factor
+from detdistill.training.recipe import Recipe
+from detdistill.training.run_folder import fingerprint
+
+
+class DivergedError(DetdistillError):
+    """A loss or gradient that is not a finite number."""
+
+
+class DetectorTraining(LightningModule):
+    """Trains a detector as a recipe says.
+
+    The loss is that of the batch of all processes: its terms are sums over global normalisers.
+
+    Args:
+        detector: is trained.
+        dataset: what it is trained on.
+        recipe: how.
+
+    Attributes:
+        average: the moving average of the detector's weights, or None.
+        losses: terms of the last step by name, of all processes, after that step.
+        gradient_norm: of the last step, before clipping.
+        evaluating: scores are being taken.
+        stop_requested: someone wants this process to save and stop.
+        stopping: someone wants one of the processes to; all know it after the same step.
+    """
+
+    def __init__(self, detector: DenseDetector, dataset: DetectionDataset, recipe: Recipe) -> None:
+        super().__init__()
+        # The engine would take a batch in parts for as many batches, each with a normaliser of its own.
+        self.automatic_optimization = False
+        self.recipe = recipe
+        self.dataset = dataset
+        self._still = freeze(detector, detector.backbone, recipe.start)
+        if recipe.machine.channels_last:
+            detector.to(memory_format=torch.channels_last)
+        self.detector = detector
+        decay = recipe.optimization.ema
+        self.average = None if decay is None else MovingAverage(detector, decay)
+        self.losses: dict[str, float] = {}
+        self.gradient_norm = 0.0
+        self.evaluating = self.stop_requested = self.stopping = False
+        self._batch: Batch
+        self._batches: ResumableBatches | None = None
+
+    @property
+    def result(self) -> DenseDetector:
+        """The detector to evaluate and save: the moving average, where there is one."""
+        detector = self.detector if self.average is None else self.average.module
+        assert isinstance(detector, DenseDetector)
+        return detector
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module`'s, but what is frozen stays in evaluation mode, and so does the average."""
+        super().train(mode)
+        for module in self._still:
+            module.training = False
+        if self.average is not None:
+            self.average.eval()
+        return self
+
+    def train_dataloader(self) -> ResumableBatches:
+        """This process's share of the batches."""
+        recipe = self.recipe
+        loader = training_loader(
+            self.dataset,
+            recipe.images,
+            batch_size=recipe.images_per_process,
+            multiple=PADDING,
+            seed=recipe.seed,
+            workers=recipe.machine.workers,
+            cache=recipe.data.cache,
+            difficult=recipe.data.difficult,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+        )
+        self._batches = ResumableBatches(loader)
+        return self._batches
+
+    def close(self) -> None:
+        """Ends the processes that load batches."""
+        if self._batches is not None:
+            self._batches.close()
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
+        """The optimiser and its schedule, stepped after every batch."""
+        recipe = self.recipe
+        optimizer = build_optimizer(self.detector, self.detector.backbone, recipe.optimization)
+        epoch = len(self.dataset.images) // self.trainer.world_size // recipe.images_per_process
+        total = epoch * recipe.schedule.epochs
+        return [optimizer], [
+            LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, epoch, recipe.schedule))
+        ]
+
+    def batch_losses(self, batch: Batch, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+        """The named terms of the loss: this process's share of each."""
+        sizes = batch.targets.sizes
+        pixels = self.detector.normalization(batch.images, sizes)
+        if self.recipe.machine.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        output = self.detector(pixels)
+        assignment = self.detector.assign(output.grid, batch.targets)
+        return self.detector.detection_loss(output, batch.targets, assignment, reduce_sum)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes what the run was started on."""
+        checkpoint["data_sha256"] = fingerprint(self.dataset)
+
+    def training_step(self, batch: Batch) -> None:
+        """One step of the optimiser."""
+        seed = derived_seed(self.recipe.seed, "step", self.global_step, self.global_rank)
+        parts = split(batch, self.recipe.accumulate)
+        reducers: list[ReduceSum] = [self.reduce_sum]
+        if len(parts) > 1:
+            torch.manual_seed(seed)
+            with _buffers_unchanged(self.detector):
+                reducers = window_normalizers(parts, self.batch_losses, self.reduce_sum)
+        # Dropout and the like draw the same in a resumed run.
+        torch.manual_seed(seed)
+        sums: dict[str, Tensor] = {}
+        for part, reduce_sum in zip(parts, reducers, strict=True):
+            terms = self.batch_losses(part, reduce_sum)
+            with nullcontext() if part is parts[-1] else self._without_synchronisation():
+                # Processes average their gradients, and the gradient of the whole batch is their sum.
+                self.manual_backward(torch.stack(tuple(terms.values())).sum() * self.trainer.world_size)
+            sums = {name: sums.get(name, 0.0) + term.detach() for name, term in terms.items()}
+        self._batch = batch
+        self._agree(sums)
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer)
+        assert isinstance(schedule, LRScheduler)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.detector)
+
+    def _agree(self, own: dict[str, Tensor]) -> None:
+        """All processes learn the losses, and whether to stop, in one message."""
+        stop = torch.tensor(float(self.stop_requested), device=self.device)
+        *values, stopping = self.reduce_sum(torch.stack((*own.values(), stop))).tolist()
+        self.losses = dict(zip(own, values, strict=True))
+        self.stopping = stopping > 0
+        broken = [name for name, value in self.losses.items() if not math.isfinite(value)]
+        if broken:
+            raise self._diverged(f"the loss term {', '.join(broken)} is not a finite number")
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clips the gradient, after fp16's scale was taken out of it."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        largest = self.recipe.optimization.clip_norm
+        gradient_norm = nn.utils.clip_grad_norm_(parameters, math.inf if largest is None else largest)
+        self.gradient_norm = float(gradient_norm)
+        # fp16 lowers its scale and leaves such a step out.
+        if not math.isfinite(self.gradient_norm) and self.recipe.machine.precision != "fp16":
+            raise self._diverged("the gradient is not finite, though the loss is")
+
+    def _diverged(self, what: str) -> DivergedError:
+        names = ", ".join(self.dataset.images[index].file_name for index in self._batch.indices)
+        return DivergedError(
+            f"step {self.global_step + 1}, epoch {self.current_epoch + 1}: {what}. The images of the batch (process "
+            f"{self.global_rank}): {names}. The last checkpoint is from before this step. Look at these images with "
+            "`detdistill data inspect`; if they are right, lower optimization.learning_rate or "
+            "optimization.clip_norm, or use machine.precision float32"
+        )
+
+    def reduce_sum(self, value: Tensor) -> Tensor:
+        """Sums over all processes."""
+        if self.trainer.world_size == 1:
+            return value
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def _without_synchronisation(self) -> AbstractContextManager[Any]:
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+
+
+@contextmanager
+def _buffers_unchanged(module: nn.Module) -> Iterator[None]:
+    """Puts buffers back as they were: batch norm counts what it sees in a forward pass."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    yield
+    for buffer, value in zip(module.buffers(), before, strict=True):
+        buffer.copy_(value)

@@ -1,0 +1,82 @@
+"""Recipes as YAML files. Readable without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from detdistill.errors import DetdistillError
+from detdistill.files import write_atomically
+from detdistill.suggestions import did_you_mean
+from detdistill.training.recipe import Recipe
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Reads a recipe; what it does not say has its default.
+
+    Raises:
+        DetdistillError: it cannot be read, has an unknown key (the nearest is suggested) or a value that cannot be.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe, None)
+    try:
+        namespace = parser.instantiate(parser.parse_string(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise DetdistillError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DetdistillError(f"{file} is no recipe: it is not a text file") from error
+    except ArgumentError as error:
+        message = str(error)
+        raise DetdistillError(f"{file}: {message}{did_you_mean(message, keys(Recipe))}") from error
+    return Recipe(**vars(namespace))
+
+
+def keys(kind: type, prefix: str = "") -> list[str]:
+    """The keys of a dataclass, those of nested dataclasses as `group.key`."""
+    found = []
+    for name, hint in get_type_hints(kind).items():
+        found.append(f"{prefix}{name}")
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            found += keys(hint, f"{prefix}{name}.")
+    return found
+
+
+def write_recipe(recipe: Recipe, file: Path) -> None:
+    """Writes a recipe with all its values, so that a later default changes nothing.
+
+    Raises:
+        DetdistillError: the file cannot be written.
+    """
+    write_atomically(file, yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False, allow_unicode=True))
+
+
+def _plain(value: Any) -> Any:
+    """The value with lists instead of tuples, which YAML does not have."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def differences(old: Recipe, new: Recipe) -> dict[str, str]:
+    """What two recipes differ in: `old -> new` by key, such as `{"schedule.epochs": "12 -> 24"}`."""
+    before, after = (_flat(dataclasses.asdict(recipe)) for recipe in (old, new))
+    return {
+        key: f"{before.get(key)} -> {after.get(key)}"
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key) != after.get(key)
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = _plain(value)
+    return flat

@@ -1,0 +1,188 @@
+"""A training run from recipe to run folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import nn
+
+from detdistill.annotations import DetectionDataset
+from detdistill.data.sampling import derived_seed
+from detdistill.errors import DetdistillError
+from detdistill.files import write_atomically
+from detdistill.training.interruption import Interruption
+from detdistill.training.keeping import DurableCheckpointIO, Keeping
+from detdistill.training.materials import open_training_data, starting_detector
+from detdistill.training.module import DetectorTraining
+from detdistill.training.progress_line import ProgressLine
+from detdistill.training.recipe import Precision, Recipe
+from detdistill.training.run_folder import RunFolder, fingerprint
+
+PRECISIONS: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "float32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+"""What torchrun, SLURM and pytorch-lightning number processes and machines by; all 0 in the first process."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run.
+
+    Attributes:
+        epochs: that were trained.
+        steps: of the optimiser.
+        AP: COCO's, of the detector that was kept, on the validation set, 0 to 1; None without one.
+        best_epoch: the epoch that it comes from; None without a validation set: then it is the last.
+        seconds: that this process took, from the last resumption on.
+    """
+
+    epochs: int
+    steps: int
+    AP: float | None
+    best_epoch: int | None
+    seconds: float
+
+
+def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite: bool = False) -> Summary:
+    """Trains a detector.
+
+    The folder gets `recipe.yaml`, `model.safetensors` and `model.json` (`detdistill.load` reads them),
+    `metrics.jsonl`, `summary.json`, and `resume/`, from which the same call goes on after an interruption.
+
+    Args:
+        recipe: what to train on what, and how.
+        folder: of the run; a run of the same recipe that is there already goes on, a finished one stays as it is.
+        resume: go on although the recipe differs, where that is possible.
+        overwrite: throw away a run that is there.
+
+    Returns:
+        What came out.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
+        DivergedError: a loss is not finite.
+        DetdistillError: the data, the recipe or the folder cannot be used, or memory or disk do not suffice.
+    """
+    started = time.monotonic()
+    run = RunFolder(Path(folder).absolute())
+    # Other processes of the same run start at the same time, or are started by this one.
+    is_first = not any(int(os.environ.get(name, 0)) for name in RANKS)
+    if is_first:
+        run.prepare(recipe, resume=resume, overwrite=overwrite)
+    if run.summary.exists():
+        return Summary(**json.loads(run.summary.read_text(encoding="utf-8")))
+    dataset, validation = open_training_data(recipe.data)
+    torch.manual_seed(derived_seed(recipe.seed, "weights"))
+    detector = starting_detector(recipe, dataset.classes)
+    if recipe.start.batch_norm == "sync" and recipe.images_per_process < recipe.batch_size:
+        # timm's knows its own batch norms, which hold an activation; torch's and pytorch-lightning's would lose it.
+        convert: Callable[[nn.Module], nn.Module] = convert_sync_batchnorm
+        convert(detector)
+    module = DetectorTraining(detector, dataset, recipe)
+    checkpoint = run.checkpoint if run.checkpoint.exists() and not overwrite else None
+    if is_first:
+        run.forget_after(0 if checkpoint is None else _saved_step(checkpoint, dataset))
+    interruption = Interruption()
+    keeping = Keeping(run, validation, interruption)
+    with _quiet():
+        trainer = Trainer(
+            accelerator=recipe.machine.accelerator,
+            devices=recipe.machine.devices,
+            num_nodes=recipe.machine.nodes,
+            strategy=recipe.machine.strategy,
+            precision=PRECISIONS[recipe.machine.precision],
+            max_epochs=recipe.schedule.epochs,
+            logger=_loggers(recipe, run.path),
+            callbacks=[interruption, ProgressLine(), keeping],
+            plugins=[DurableCheckpointIO()],
+            default_root_dir=run.path,
+            use_distributed_sampler=False,
+            limit_val_batches=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        with _memory_errors(), closing(module):
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    best = keeping.best if validation is not None else None
+    summary = Summary(
+        epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        AP=best and best[0],
+        best_epoch=best and best[1],
+        seconds=round(time.monotonic() - started, 1),
+    )
+    if is_first:
+        write_atomically(run.summary, json.dumps(asdict(summary), indent=2) + "\n")
+    return summary
+
+
+def _saved_step(checkpoint: Path, dataset: DetectionDataset) -> int:
+    """The step after which a checkpoint was written.
+
+    Raises:
+        DetdistillError: it is damaged, or of a run on other data.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="meta", weights_only=True)
+    except Exception as error:  # torch raises anything for a damaged file
+        raise DetdistillError(
+            f"{checkpoint} cannot be read ({str(error).splitlines()[0]}): copy the run folder again, or start anew "
+            "(--overwrite)"
+        ) from error
+    if state["data_sha256"] != fingerprint(dataset):
+        raise DetdistillError(
+            f"{dataset.source} is not what this run was started on: its images or annotations have changed; start "
+            "anew in another folder, or here (--overwrite)"
+        )
+    step: int = state["global_step"]
+    return step
+
+
+def _loggers(recipe: Recipe, folder: Path) -> list[Logger]:
+    made: dict[str, type[TensorBoardLogger] | type[CSVLogger]] = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}
+    return [made[name](folder, name=name, version="") for name in recipe.logging.loggers]
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        is_short = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not is_short:
+            raise
+        raise DetdistillError(
+            f"out of memory ({str(error).splitlines()[0]}). Lower, in this order: accumulate higher (parts of a batch, "
+            "the same result), machine.precision bf16, images.short_side and long_side (or letterbox), batch_size"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """pytorch-lightning tells of devices and gives advice that does not fit here."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

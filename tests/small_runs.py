@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from detdistill.detectors.architecture import Architecture, Towers
+from detdistill.image_options import ImageOptions
+from detdistill.training.recipe import Data, Evaluation, Logging, Machine, Optimization, Recipe, Schedule
+
+TINY = Architecture(backbone_width=0.125, channels=16, towers=Towers(depth=1))
+
+
+def write_boxes(folder: Path, *, train: int = 10, val: int = 4, side: int = 64) -> Path:
+    """A COCO folder of noise with filled rectangles of two classes; every third image of `train` has none."""
+    for part, count in (("train", train), ("val", val)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(len(part))
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for index in range(count):
+            pixels = random.integers(0, 90, (side, side, 3), dtype=np.uint8)
+            for _ in range(0 if part == "train" and index % 3 == 2 else random.integers(1, 4)):
+                (x, y), (width, height) = random.integers(0, side // 2, 2), random.integers(12, side // 2, 2)
+                label = int(random.integers(2))
+                pixels[y : y + height, x : x + width] = (250, 60, 60) if label else (60, 250, 60)
+                box = [int(value) for value in (x, y, width, height)]
+                area = box[2] * box[3]
+                entry = {"id": len(annotations) + 1, "image_id": index, "category_id": label + 1, "bbox": box}
+                annotations.append({**entry, "area": area, "iscrowd": 0})
+            Image.fromarray(pixels).save(folder / part / f"{index}.png")
+            images.append({"id": index, "file_name": f"{index}.png", "width": side, "height": side})
+        categories = [{"id": 1, "name": "green"}, {"id": 2, "name": "red"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
+    return folder
+
+
+def small_recipe(data: Path, *, epochs: int = 3, workers: int = 0, **changes: Any) -> Recipe:
+    """Two steps and a bit per epoch: seconds."""
+    recipe = Recipe(
+        data=Data(str(data)),
+        detector=TINY,
+        images=ImageOptions(letterbox=64, scale_jitter=(0.7, 1.3), photometric=0.5),
+        batch_size=4,
+        schedule=Schedule(epochs=epochs, warmup_steps=2, milestones=(2,)),
+        optimization=Optimization(ema=0.9, clip_norm=1.0),
+        evaluation=Evaluation(),
+        machine=Machine(accelerator="cpu", workers=workers),
+        logging=Logging(every=1),
+    )
+    return replace(recipe, **changes)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """What `metrics.jsonl` says."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """The resumable checkpoint."""
+    content: dict[str, Any] = torch.load(folder / "resume" / "state.ckpt", weights_only=True)
+    return content

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from detdistill.cli import COMMANDS
+from detdistill.cli.parser import parse
+from detdistill.cli.train import Train
+from detdistill.detectors.architecture import Architecture, Towers
+from detdistill.errors import DetdistillError
+from detdistill.image_options import ImageOptions
+from detdistill.training.recipe import Data, Evaluation, Logging, Machine, Optimization, Recipe, Schedule
+from detdistill.training.recipe_file import differences, read_recipe, write_recipe
+
+OTHER = Recipe(
+    data=Data("some/data", val=None, difficult=True),
+    detector=Architecture("fcos", towers=Towers(depth=2), strides=(4, 8), options={"giou": True}),
+    images=ImageOptions(letterbox=320, scale_jitter=(0.5, 1.5)),
+    optimization=Optimization("adamw", learning_rate=1e-5, clip_norm=None, ema=0.999),
+    schedule=Schedule(milestones=()),
+    logging=Logging(loggers=("csv",)),
+    seed=3,
+)
+
+
+def from_words(*words: str) -> Recipe:
+    verb = parse(COMMANDS, ["train", "--out", "run", *words])
+    assert isinstance(verb, Train)
+    return verb.recipe
+
+
+def as_words(values: Any, prefix: str = "--") -> list[str]:
+    """Every value of a recipe as an option."""
+    words: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value and key not in ("options", "towers"):
+            words += as_words(value, f"{prefix}{key}.")
+        else:
+            words.append(f"{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return words
+
+
+@pytest.mark.parametrize("recipe", [Recipe(Data("x")), OTHER])
+def test_a_file_and_options_mean_the_same(recipe: Recipe, tmp_path: Path) -> None:
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+    assert from_words("--recipe", str(tmp_path / "recipe.yaml")) == recipe
+    assert from_words(*as_words(yaml.safe_load((tmp_path / "recipe.yaml").read_text()))) == recipe
+
+
+def test_an_option_counts_more_than_the_file_wherever_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("data: {path: x}\nseed: 1\nschedule: {epochs: 5}\noptimization: {learning_rate: 1e-3}\n")
+    before = from_words("--schedule.epochs", "7", "--recipe", str(file))
+    after = from_words("--recipe", str(file), "--schedule.epochs", "7")
+    expected = Recipe(Data("x"), seed=1, schedule=Schedule(7), optimization=Optimization(learning_rate=1e-3))
+    assert before == after == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data: {path: x}\noptimization: {learning_rte: 1}", "did you mean optimization.learning_rate?"),
+        ("data: {path: x}\noptimizaton: {learning_rate: 1}", "did you mean optimization.learning_rate?"),
+        ("data: {path: x}\nsede: 1", "did you mean seed?"),
+        ("data: {path: x}\nschedule: {epochs: many}", "schedule.epochs"),
+        ("data: {path: x}\ndetector: {towers: {dpth: 3}}", "dpth"),
+        ("seed: 1", "data.path"),
+        ("- a\n- b", "recipe.yaml"),
+        ("data: {path: x", "recipe.yaml"),
+        ("data: {path: x}\nschedule: {epochs: 0}", "schedule.epochs"),
+    ],
+)
+def test_mistakes_in_a_file_name_the_key(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(DetdistillError) as refused:
+        read_recipe(tmp_path / "recipe.yaml")
+    assert said in str(refused.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DetdistillError, match=r"absent.yaml cannot be read: No such file"):
+        read_recipe(tmp_path / "absent.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DetdistillError, match="not a text file"):
+        read_recipe(tmp_path / "bytes.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        (
+            {"batch_size": 6, "accumulate": 2, "machine": Machine(devices=2)},
+            "batch_size 6 must divide into 2 processes",
+        ),
+        ({"evaluation": Evaluation(patience=2), "data": Data("x", val=None)}, "needs a validation set"),
+        ({"optimization": Optimization(ema=1.0)}, "optimization.ema"),
+        ({"optimization": Optimization(learning_rate=0)}, "optimization.learning_rate"),
+        ({"optimization": Optimization(clip_norm=0)}, "optimization.clip_norm"),
+        ({"logging": Logging(save_every=0)}, "logging.save_every"),
+        ({"machine": Machine(workers=-1)}, "machine.workers"),
+    ],
+)
+def test_values_out_of_range(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(DetdistillError, match="the recipe cannot be followed") as refused:
+        replace(Recipe(Data("x")), **changes)
+    assert said in str(refused.value)
+
+
+def test_differences_by_key() -> None:
+    old = Recipe(Data("x"))
+    assert differences(old, old) == {}
+    new = replace(
+        old, seed=4, schedule=Schedule(24, milestones=(16, 22)), detector=Architecture(towers=Towers(depth=2))
+    )
+    found = differences(old, new)
+    assert found["seed"] == "0 -> 4"
+    assert found["schedule.epochs"] == "12 -> 24"
+    assert found["schedule.milestones"] == "[8, 11] -> [16, 22]"
+    assert found["detector.towers.depth"] == "None -> 2"
+
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_recipes_of_the_repository_can_be_read(file: Path) -> None:
+    assert read_recipe(file).data.path
