@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from detdistill.detectors.architecture import Architecture, Towers
 from detdistill.image_options import ImageOptions
+from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Data, Evaluation, Logging, Machine, Optimization, Recipe, Schedule
 
 TINY = Architecture(backbone_width=0.125, channels=16, towers=Towers(depth=1))
@@ -67,3 +69,24 @@ def state(folder: Path) -> dict[str, Any]:
     """The resumable checkpoint."""
     content: dict[str, Any] = torch.load(folder / "resume" / "state.ckpt", weights_only=True)
     return content
+
+
+def recorded_gradients(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
+    """The list to which every step from now on adds its gradient by parameter, before clipping."""
+    steps: list[dict[str, torch.Tensor]] = []
+    clip = DetectorTraining.on_before_optimizer_step
+
+    def record(self: DetectorTraining, optimizer: torch.optim.Optimizer) -> None:
+        named = self.detector.named_parameters()
+        steps.append({name: value.grad.clone() for name, value in named if value.grad is not None})
+        clip(self, optimizer)
+
+    monkeypatch.setattr(DetectorTraining, "on_before_optimizer_step", record)
+    return steps
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Between the values of two gradients, relative to the largest value."""
+    assert one.keys() == other.keys()
+    largest = max(float(value.abs().max()) for value in other.values())
+    return max(float((value - other[name]).abs().max()) for name, value in one.items()) / largest

@@ -71,6 +71,7 @@ class DetectorTraining(LightningModule):
         self.evaluating = self.stop_requested = self.stopping = False
         self._batch: Batch
         self._batches: ResumableBatches | None = None
+        self.train()
 
     @property
     def result(self) -> DenseDetector:

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from detdistill.data.loading import Batch
+from detdistill.structures import ReduceSum
+from detdistill.training.interruption import Interrupted
+from detdistill.training.module import DetectorTraining
+from detdistill.training.recipe import Machine, Optimization, Recipe, Start
+from detdistill.training.run import train
+from small_runs import largest_difference, lines, recorded_gradients, small_recipe, state, write_boxes
+
+ONE = Machine(accelerator="cpu", workers=0)
+TWO = Machine(accelerator="cpu", workers=0, devices=2, strategy="ddp")
+
+
+def recipe(data: Path, batch_size: int, accumulate: int, machine: Machine) -> Recipe:
+    return small_recipe(
+        data,
+        epochs=1,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        start=Start(batch_norm="frozen"),
+        optimization=Optimization(),
+        machine=machine,
+    )
+
+
+CASES = {"one image each": (2, 1), "two parts each": (4, 2)}
+"""Images a step, and parts of each process."""
+
+
+def run_all(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    said: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for case, (batch_size, accumulate) in CASES.items():
+            said[case] = recorded_gradients(patch)
+            train(recipe(folder / "data", batch_size, accumulate, TWO), folder / f"two, {case}")
+            patch.undo()
+    said["objects"] = count_objects(folder)
+    said["stopped"] = stopped_by_one(rank, folder)
+    torch.save(said, folder / f"{rank}.pt")
+
+
+def count_objects(folder: Path) -> list[int]:
+    """How many objects this process sees in each step."""
+    seen: list[int] = []
+
+    def count(_: object, batch: Batch) -> None:
+        seen.append(len(batch.targets.labels))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DetectorTraining, "batch_losses", watched(count))
+        train(recipe(folder / "data", 2, 1, TWO), folder / "counted")
+    return seen
+
+
+def stopped_by_one(rank: int, folder: Path) -> str:
+    """Only process 1 gets the signal, in its third step."""
+
+    def stop(module: DetectorTraining, _: object) -> None:
+        if rank == 1 and module.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DetectorTraining, "batch_losses", watched(stop))
+        with pytest.raises(Interrupted) as stopped:
+            train(recipe(folder / "data", 2, 1, TWO), folder / "stopped")
+    train(recipe(folder / "data", 2, 1, TWO), folder / "stopped")
+    return str(stopped.value)
+
+
+def watched(look: Callable[[DetectorTraining, Any], None]) -> Callable[..., dict[str, Tensor]]:
+    losses = DetectorTraining.batch_losses
+
+    def looking(self: DetectorTraining, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+        look(self, batch)
+        return losses(self, batch, reduce_sum)
+
+    return looking
+
+
+def process(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    run_all(rank, folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two gloo processes did, all of it in one pair, for they take seconds to start."""
+    folder = tmp_path_factory.mktemp("gloo")
+    write_boxes(folder / "data")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=process, args=(rank, port, folder)) for rank in range(2)]
+    for started in processes:
+        started.start()
+    for started in processes:
+        started.join()
+    assert [started.exitcode for started in processes] == [0, 0]
+    return folder
+
+
+def said(folder: Path, rank: int) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / f"{rank}.pt", weights_only=True)
+    return content
+
+
+def test_objects_are_unequal_and_one_process_sees_none(folder: Path) -> None:
+    pairs = list(zip(said(folder, 0)["objects"], said(folder, 1)["objects"], strict=True))
+    assert any(0 in pair and sum(pair) > 0 for pair in pairs), pairs
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_those_of_one_process_on_the_joined_batch(
+    case: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_size, _ = CASES[case]
+    expected = recorded_gradients(monkeypatch)
+    train(recipe(folder / "data", batch_size, 1, ONE), tmp_path / "one")
+    first, second = (said(folder, rank)[case] for rank in range(2))
+    assert len(first) == len(second) == len(expected) == 10 // batch_size
+    for found, other, one in zip(first, second, expected, strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in found.items())
+        assert largest_difference(found, one) < 1e-5
+    logged, alone = (lines(path) for path in (folder / f"two, {case}", tmp_path / "one"))
+    assert [line["step"] for line in logged] == [line["step"] for line in alone]
+    assert [line.get("AP") for line in logged] == [line.get("AP") for line in alone]
+    losses = [[line["loss"] for line in written if "loss" in line] for written in (logged, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_signal_to_one_process_stops_both_after_the_same_step(folder: Path) -> None:
+    assert [said(folder, rank)["stopped"].split(";")[0] for rank in range(2)] == ["stopped by SIGTERM after step 3"] * 2
+    resumed, whole = state(folder / "stopped"), state(folder / "two, one image each")
+    assert resumed["global_step"] == whole["global_step"] == 5
+    assert all(torch.equal(value, whole["state_dict"][name]) for name, value in resumed["state_dict"].items())

@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from detdistill import load
+from detdistill.cli import main
+from detdistill.detectors.description import ImageSize, read_description
+from detdistill.errors import DataError, DetdistillError
+from detdistill.image_options import ImageOptions
+from detdistill.normalization import EFFICIENTNET_LITE
+from detdistill.structures import ReduceSum
+from detdistill.training.materials import starting_detector
+from detdistill.training.module import DetectorTraining, DivergedError
+from detdistill.training.recipe import Data, Logging, Machine, Optimization, Recipe, Schedule, Start
+from detdistill.training.recipe_file import read_recipe, write_recipe
+from detdistill.training.run import train
+from small_runs import TINY, lines, small_recipe, state, write_boxes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_boxes(tmp_path_factory.mktemp("boxes"))
+
+
+def change_annotations(folder: Path, part: str, change: Callable[[dict[str, Any]], None]) -> None:
+    file = folder / "annotations" / f"instances_{part}.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def replace_losses(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    """Changes the losses of the second epoch's first step."""
+    losses = DetectorTraining.batch_losses
+
+    def changed(self: DetectorTraining, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+        terms = losses(self, batch, reduce_sum)
+        return change(terms) if self.global_step == 2 else terms
+
+    monkeypatch.setattr(DetectorTraining, "batch_losses", changed)
+
+
+def test_what_a_run_folder_holds(data: Path, tmp_path: Path) -> None:
+    recipe = small_recipe(data, epochs=2)
+    summary = train(recipe, tmp_path / "run")
+    assert read_recipe(tmp_path / "run" / "recipe.yaml") == recipe
+    description = read_description(tmp_path / "run")
+    assert description.classes == load(tmp_path / "run").classes == ("green", "red")
+    assert description.image_size == ImageSize(letterbox=64)
+    assert description.provenance["seed"] == 0
+    assert description.provenance["epoch"] == summary.best_epoch
+    assert len(description.provenance["data"]["annotations_sha256"]) == 64
+    assert (summary.epochs, summary.steps) == (2, 4)
+    written = lines(tmp_path / "run")
+    assert [line["step"] for line in written] == [1, 2, 2, 3, 4, 4]
+    terms = {"classification", "box", "distribution"}
+    assert terms | {"loss", "gradient_norm", "learning_rate", "step", "epoch"} == written[0].keys()
+    assert written[0]["loss"] == pytest.approx(sum(written[0][name] for name in terms))
+    assert set(written[2]["AP50_per_class"]) == {"green", "red"}
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["AP"] == written[-1]["AP"]
+
+
+@pytest.mark.slow
+def test_a_detector_learns_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    recipe = small_recipe(
+        write_boxes(tmp_path / "data", train=32, val=16),
+        epochs=40,
+        images=ImageOptions(letterbox=64),
+        batch_size=8,
+        optimization=Optimization("adamw", learning_rate=3e-3, ema=0.95),
+        schedule=Schedule(40, warmup_steps=10, decay="cosine"),
+        logging=Logging(every=10),
+    )
+    summary = train(recipe, tmp_path / "run")
+    best = max((line["AP"], line["epoch"]) for line in lines(tmp_path / "run") if "AP" in line)
+    assert (summary.AP, summary.best_epoch) == best
+    assert summary.AP is not None
+    assert summary.AP > 0.3
+    scores = tmp_path / "scores.json"
+    data = ("--data", recipe.data.path, "--split", "val", "--json", str(scores), "--channels-last")
+    assert main(["evaluate", str(tmp_path / "run"), *data]) == 0
+    assert json.loads(scores.read_text())["AP"] == pytest.approx(summary.AP)
+
+
+def test_the_average_is_kept_where_there_is_one(data: Path, tmp_path: Path) -> None:
+    train(small_recipe(data, epochs=1), tmp_path / "run")
+    weights, saved = load(tmp_path / "run").state_dict(), state(tmp_path / "run")["state_dict"]
+    assert all(torch.equal(value, saved[f"average.module.{name}"]) for name, value in weights.items())
+    assert any(not torch.equal(value, saved[f"detector.{name}"]) for name, value in weights.items())
+
+
+def test_without_validation_the_last_is_kept(data: Path, tmp_path: Path) -> None:
+    recipe = replace(small_recipe(data, epochs=2, optimization=Optimization()), data=Data(str(data), val=None))
+    summary = train(recipe, tmp_path / "run")
+    assert (summary.AP, summary.best_epoch) == (None, None)
+    weights, saved = load(tmp_path / "run").state_dict(), state(tmp_path / "run")["state_dict"]
+    assert all(torch.equal(value, saved[f"detector.{name}"]) for name, value in weights.items())
+
+
+def test_frozen_batch_norm_and_stages_stay_as_they_were(data: Path, tmp_path: Path) -> None:
+    start = Start(batch_norm="frozen", frozen_stages=1)
+    recipe = small_recipe(data, epochs=1, start=start, optimization=Optimization(learning_rate=0.1))
+    train(recipe, tmp_path / "run")
+    saved = state(tmp_path / "run")["state_dict"]
+    for name, value in saved.items():
+        if name.endswith("running_mean") and ".backbone." in name:
+            assert value.eq(0).all(), name
+        if name.endswith("num_batches_tracked"):
+            assert value == 0, name
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_another(data: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.rand(len(tmp_path.name) + seed)  # what was drawn before must not count
+        train(small_recipe(data, epochs=1, seed=seed), tmp_path / name)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "abc"]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_bf16_and_loggers(data: Path, tmp_path: Path) -> None:
+    """Not at 64 px: oneDNN (torch 2.14) leaves garbage in bf16 gradients of a convolution from one cell to one."""
+    recipe = small_recipe(
+        data,
+        epochs=1,
+        images=ImageOptions(letterbox=96),
+        machine=Machine(accelerator="cpu", workers=0, precision="bf16"),
+        logging=Logging(every=1, loggers=("csv", "tensorboard")),
+    )
+    train(recipe, tmp_path / "run")
+    assert "gradient_norm" in (tmp_path / "run" / "csv" / "metrics.csv").read_text()
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    assert all(value.dtype != torch.bfloat16 for value in load(tmp_path / "run").state_dict().values())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_names_the_term_and_the_images(
+    value: float, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_losses(monkeypatch, lambda terms: {**terms, "box": terms["box"] * value})
+    with pytest.raises(DivergedError, match=r"step 3, epoch 2: the loss term box is not a finite number") as stopped:
+        train(small_recipe(data), tmp_path / "run")
+    assert str(stopped.value).count(".png") == 4
+    assert state(tmp_path / "run")["global_step"] == 2
+    assert all(weights.isfinite().all() for weights in load(tmp_path / "run").state_dict().values())
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sqrt has no slope at 0, where its value is fine."""
+    replace_losses(monkeypatch, lambda terms: {**terms, "box": terms["box"] + (terms["box"] * 0).sqrt()})
+    with pytest.raises(DivergedError, match=r"step 3, epoch 2: the gradient is not finite, though the loss is"):
+        train(small_recipe(data), tmp_path / "run")
+    assert state(tmp_path / "run")["global_step"] == 2
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory")]
+)
+def test_too_little_memory_says_what_to_lower(
+    error: Exception, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> dict[str, Tensor]:
+        raise error
+
+    replace_losses(monkeypatch, fail)
+    with pytest.raises(DetdistillError, match=r"out of memory .* accumulate"):
+        train(small_recipe(data), tmp_path / "run")
+
+
+def test_our_own_bugs_are_not_hidden(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> dict[str, Tensor]:
+        raise RuntimeError("a bug")
+
+    replace_losses(monkeypatch, fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(small_recipe(data), tmp_path / "run")
+
+
+# Data
+
+
+def test_one_image_and_batches_of_one(tmp_path: Path) -> None:
+    recipe = small_recipe(write_boxes(tmp_path / "data", train=1, val=1), epochs=2, batch_size=1)
+    assert train(recipe, tmp_path / "run").steps == 2
+
+
+def test_too_few_images_for_a_batch(tmp_path: Path) -> None:
+    recipe = small_recipe(write_boxes(tmp_path / "data", train=3))
+    with pytest.raises(DataError, match="3 images give each of 1 processes 3, less than a batch of 4"):
+        train(recipe, tmp_path / "run")
+
+
+def test_a_split_without_images(tmp_path: Path) -> None:
+    data = write_boxes(tmp_path / "data")
+    change_annotations(data, "train", lambda content: content.update(images=[], annotations=[]))
+    with pytest.raises(DataError, match="holds no image"):
+        train(small_recipe(data), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("part", "said"), [("train", "no object to train on"), ("val", "no object to be found")])
+def test_a_split_without_objects(part: str, said: str, tmp_path: Path) -> None:
+    data = write_boxes(tmp_path / "data")
+    change_annotations(data, part, lambda content: content.update(annotations=[]))
+    with pytest.raises(DataError, match=said):
+        train(small_recipe(data), tmp_path / "run")
+
+
+def test_a_class_without_objects_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_boxes(tmp_path / "data")
+    change_annotations(data, "train", lambda content: content["categories"].append({"id": 9, "name": "blue"}))
+    train(small_recipe(data, epochs=1), tmp_path / "run")
+    assert "no object of class blue" in capsys.readouterr().err
+    assert load(tmp_path / "run").classes == ("green", "red", "blue")
+
+
+def test_classes_of_validation_go_by_name(tmp_path: Path) -> None:
+    other = write_boxes(tmp_path / "data")
+
+    def rename(content: dict[str, Any]) -> None:
+        content["categories"][0]["name"] = "gren"
+
+    change_annotations(other, "val", rename)
+    with pytest.raises(DataError, match=r"'gren' are not among the expected ones \('green', 'red'\)"):
+        train(small_recipe(other), tmp_path / "run")
+
+
+# Folders
+
+
+def test_another_recipes_run_is_refused_with_the_difference(data: Path, tmp_path: Path) -> None:
+    recipe = small_recipe(data, epochs=1)
+    train(recipe, tmp_path / "run")
+    longer = replace(recipe, schedule=replace(recipe.schedule, epochs=2))
+    with pytest.raises(DetdistillError, match=r"another recipe .*\n  schedule.epochs: 1 -> 2\n.*--resume"):
+        train(longer, tmp_path / "run")
+    assert train(longer, tmp_path / "run", resume=True).steps == 4
+    wider = replace(longer, detector=replace(TINY, channels=32))
+    with pytest.raises(DetdistillError, match=r"cannot go on with another detector.channels"):
+        train(wider, tmp_path / "run", resume=True)
+    assert train(wider, tmp_path / "run", overwrite=True).steps == 4
+
+
+def test_other_files_are_left_alone(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    for overwrite in (False, True):
+        with pytest.raises(DetdistillError, match=r"no run \(no recipe.yaml\)"):
+            train(small_recipe(data), tmp_path, overwrite=overwrite)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_changed_data_and_a_damaged_checkpoint_stop_a_resumed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_boxes(tmp_path / "data")
+    with monkeypatch.context() as patch:
+        replace_losses(patch, lambda terms: {**terms, "box": terms["box"] * float("nan")})
+        with pytest.raises(DivergedError):
+            train(small_recipe(data), tmp_path / "run")
+    change_annotations(data, "train", lambda content: content["annotations"].pop())
+    with pytest.raises(DetdistillError, match="is not what this run was started on"):
+        train(small_recipe(data), tmp_path / "run")
+    checkpoint = tmp_path / "run" / "resume" / "state.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    with pytest.raises(DetdistillError, match=r"state.ckpt cannot be read"):
+        train(small_recipe(data), tmp_path / "run")
+
+
+# Weights to start from
+
+
+def test_starting_from_a_run_takes_its_weights_over(data: Path, tmp_path: Path) -> None:
+    train(small_recipe(data, epochs=1), tmp_path / "first")
+    detector = starting_detector(small_recipe(data, start=Start(run=str(tmp_path / "first"))), ("red", "blue"))
+    own, first = detector.state_dict(), load(tmp_path / "first").state_dict()
+    assert torch.equal(own["head.class_predictor.weight"][0], first["head.class_predictor.weight"][1])
+    assert torch.equal(own["backbone.network.conv1.weight"], first["backbone.network.conv1.weight"])
+
+
+def test_starting_from_a_backbone_file_takes_its_normalisation_too(tmp_path: Path) -> None:
+    recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
+    other = starting_detector(recipe, ("a",))
+    file = tmp_path / "backbone.pth"
+    torch.save(other.backbone.network.state_dict(), file)
+    detector = starting_detector(replace(recipe, start=Start(backbone=str(file))), ("a",))
+    assert detector.normalization.mean == (127.5, 127.5, 127.5)
+    pairs = zip(detector.backbone.parameters(), other.backbone.parameters(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+
+
+def test_lite0_from_pypi() -> None:
+    recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
+    detector = starting_detector(replace(recipe, start=Start(backbone="lite0")), ("a",))
+    assert detector.normalization == EFFICIENTNET_LITE
+    norm = next(module for module in detector.backbone.modules() if isinstance(module, nn.BatchNorm2d))
+    assert norm.running_mean is not None
+    assert norm.running_mean.abs().max() > 0
+
+
+# The command
+
+
+def command(*words: str) -> subprocess.Popen[str]:
+    program = "import sys, torch; torch.set_num_threads(1); from detdistill.cli import main; sys.exit(main())"
+    return subprocess.Popen([sys.executable, "-c", program, *words], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_command_stops_with_the_shells_status_and_goes_on(
+    number: int, status: int, data: Path, tmp_path: Path
+) -> None:
+    """The whole group gets the signal, the loading processes too."""
+    recipe = small_recipe(data, epochs=400, workers=1, logging=Logging(every=1))
+    words = ["train", "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
+    write_recipe(replace(recipe, data=replace(recipe.data, val=None)), tmp_path / "recipe.yaml")
+    running = command(*words)
+    assert running.stderr is not None
+    said = ""
+    while "step 5/" not in said:
+        said = running.stderr.readline()
+        assert said, "the command ended"
+    os.kill(running.pid, number)
+    rest = running.stderr.read()
+    assert running.wait() == status
+    assert "everything is saved: the same command goes on from there" in rest
+    stopped = state(tmp_path / "run")["global_step"]
+    again = command(*words)
+    assert again.stderr is not None
+    assert f"step {stopped + 1}/" in again.stderr.readline()
+    again.kill()
+    again.wait()
+    again.stderr.close()
