@@ -62,7 +62,8 @@ class RunFolder:
         Raises:
             DetdistillError: something else is there: another recipe's run, or files of other origin.
         """
-        if overwrite:
+        begun = self.checkpoint.exists() or self.summary.exists()
+        if overwrite or (self.recipe.exists() and not begun):  # a recipe that failed at once is no run to keep
             self._discard()
         elif self.recipe.exists():
             self._check_recipe(recipe, resume=resume)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detdistill.errors import DetdistillError
+from detdistill.training.recipe import Data, Recipe
+from detdistill.training.run_folder import RunFolder
+
+RECIPE = Recipe(data=Data("anywhere"))
+
+
+def test_a_recipe_that_failed_before_its_first_checkpoint_blocks_no_other(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.prepare(RECIPE, resume=False, overwrite=False)
+    run.log(step=1)
+    run.prepare(replace(RECIPE, seed=1), resume=False, overwrite=False)
+    assert "seed: 1" in run.recipe.read_text()
+    assert not run.metrics.exists()
+
+
+def test_a_run_with_a_checkpoint_does(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.prepare(RECIPE, resume=False, overwrite=False)
+    run.checkpoint.write_bytes(b"state")
+    with pytest.raises(DetdistillError, match=r"seed: 0 -> 1"):
+        run.prepare(replace(RECIPE, seed=1), resume=False, overwrite=False)
+    run.prepare(RECIPE, resume=False, overwrite=False)
+    assert run.checkpoint.read_bytes() == b"state"
