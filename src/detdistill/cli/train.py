@@ -9,6 +9,7 @@ from typing import Annotated
 
 from detdistill.cli.parser import Option
 from detdistill.errors import DetdistillError
+from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import Recipe
 
 
@@ -38,7 +39,10 @@ class Train:
         try:
             summary = train(self.recipe, self.out, resume=self.resume, overwrite=self.overwrite)
         except Interrupted as stop:
-            print(stop, file=sys.stderr)
+            if is_first_process():
+                print(stop, file=sys.stderr)
             raise SystemExit(stop.exit_status) from stop
+        if not is_first_process():
+            return
         scores = "" if summary.AP is None else f", AP {100 * summary.AP:.1f} (epoch {summary.best_epoch})"
         print(f"{self.out}: {summary.epochs} epochs, {summary.steps} steps{scores}")

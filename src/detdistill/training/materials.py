@@ -18,6 +18,7 @@ from detdistill.detectors.initialization import initialize_from
 from detdistill.detectors.weights import load_backbone_weights
 from detdistill.errors import DataError
 from detdistill.normalization import EFFICIENTNET_LITE, Normalization
+from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import Data, Recipe
 
 
@@ -88,4 +89,5 @@ def _timm_normalization(detector: DenseDetector) -> Normalization:
 
 
 def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
+    if is_first_process():
+        print(f"note: {text}", file=sys.stderr)

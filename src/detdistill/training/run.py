@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from detdistill.training.interruption import Interruption
 from detdistill.training.keeping import DurableCheckpointIO, Keeping
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.module import DetectorTraining
+from detdistill.training.processes import is_first_process
 from detdistill.training.progress_line import ProgressLine
 from detdistill.training.recipe import Precision, Recipe
 from detdistill.training.run_folder import RunFolder, fingerprint
@@ -36,8 +36,6 @@ PRECISIONS: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-"""What torchrun, SLURM and pytorch-lightning number processes and machines by; all 0 in the first process."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite
     started = time.monotonic()
     run = RunFolder(Path(folder).absolute())
     # Other processes of the same run start at the same time, or are started by this one.
-    is_first = not any(int(os.environ.get(name, 0)) for name in RANKS)
+    is_first = is_first_process()
     if is_first:
         run.prepare(recipe, resume=resume, overwrite=overwrite)
     if run.summary.exists():

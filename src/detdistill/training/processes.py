@@ -1,0 +1,13 @@
+"""Which of the processes of a run this is, before they have met. Readable without torch."""
+
+from __future__ import annotations
+
+import os
+
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+"""What torchrun, SLURM and pytorch-lightning number processes and machines by; all 0 in the first process."""
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that prepares the folder and talks to people."""
+    return not any(int(os.environ.get(name, "0")) for name in RANKS)
