@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from detdistill.detectors.architecture import Architecture, Towers
 from detdistill.image_options import ImageOptions
+from detdistill.structures import ReduceSum
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Data, Evaluation, Logging, Machine, Optimization, Recipe, Schedule
 
@@ -90,3 +93,15 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
     assert one.keys() == other.keys()
     largest = max(float(value.abs().max()) for value in other.values())
     return max(float((value - other[name]).abs().max()) for name, value in one.items()) / largest
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
+    """Does something in the middle of a step, counted from 1."""
+    losses = DetectorTraining.batch_losses
+
+    def with_action(self: DetectorTraining, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+        if self.global_step + 1 == step:
+            action()
+        return losses(self, batch, reduce_sum)
+
+    monkeypatch.setattr(DetectorTraining, "batch_losses", with_action)

@@ -21,7 +21,7 @@ from detdistill.training.interruption import Interrupted
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Evaluation, Logging, Recipe
 from detdistill.training.run import train
-from small_runs import lines, small_recipe, state, write_boxes
+from small_runs import at_step, lines, small_recipe, state, write_boxes
 
 STEPS = 6  # 3 epochs of 2
 
@@ -43,18 +43,6 @@ def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     train(recipe, folder)
     return folder
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
-    """Does something in the middle of a step, counted from 1."""
-    losses = DetectorTraining.batch_losses
-
-    def with_action(self: DetectorTraining, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
-        if self.global_step + 1 == step:
-            action()
-        return losses(self, batch, reduce_sum)
-
-    monkeypatch.setattr(DetectorTraining, "batch_losses", with_action)
 
 
 def raise_signal(number: int) -> Callable[[], None]:

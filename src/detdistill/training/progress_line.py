@@ -25,12 +25,16 @@ class ProgressLine(Callback):
         self._since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Counts from here: a resumed run's past has no speed."""
+        """Counts from here: a resumed run's past has no speed. One that goes on inside an epoch does not start it."""
         self._first_step = trainer.global_step
         self._live.add_task("", total=trainer.estimated_stepping_batches, completed=trainer.global_step)
+        self._go_on(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Time that goes into saving and scoring does not count."""
+        self._go_on(trainer)
+
+    def _go_on(self, trainer: Trainer) -> None:
         self._since = time.perf_counter()
         if trainer.is_global_zero and self._console.is_terminal:
             self._live.start()
