@@ -21,6 +21,15 @@ def test_a_recipe_that_failed_before_its_first_checkpoint_blocks_no_other(tmp_pa
     assert not run.metrics.exists()
 
 
+def test_a_folder_with_anything_else_in_it_does(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.prepare(RECIPE, resume=False, overwrite=False)
+    (run.path / "model.json").write_text("{}")
+    with pytest.raises(DetdistillError, match=r"seed: 0 -> 1"):
+        run.prepare(replace(RECIPE, seed=1), resume=False, overwrite=False)
+    assert (run.path / "model.json").exists()
+
+
 def test_a_run_with_a_checkpoint_does(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.prepare(RECIPE, resume=False, overwrite=False)

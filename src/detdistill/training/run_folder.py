@@ -20,6 +20,9 @@ from detdistill.training.recipe_file import differences, read_recipe, write_reci
 LOCKED = ("detector", "images", "start", "batch_size", "seed", "optimization.optimizer", "optimization.ema")
 """What a run that goes on cannot change: its checkpoint would not fit, or its past would be another's."""
 
+UNBEGUN = {"recipe.yaml", "metrics.jsonl", "resume"}
+"""What a run leaves that failed before its first checkpoint: nothing to keep, nothing to go on from."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -62,9 +65,10 @@ class RunFolder:
         Raises:
             DetdistillError: something else is there: another recipe's run, or files of other origin.
         """
-        begun = self.checkpoint.exists() or self.summary.exists()
-        if overwrite or (self.recipe.exists() and not begun):  # a recipe that failed at once is no run to keep
+        if overwrite:
             self._discard()
+        elif self.recipe.exists() and {entry.name for entry in self.path.rglob("*")} <= UNBEGUN:
+            self.metrics.unlink(missing_ok=True)
         elif self.recipe.exists():
             self._check_recipe(recipe, resume=resume)
         elif self.path.exists() and any(self.path.iterdir()):
