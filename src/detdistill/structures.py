@@ -204,11 +204,13 @@ class DenseOutput:
         quality = self.quality_logits[..., None] if index is None else self.quality_logits[index[:2]]
         return scores * at_least_float32(quality).sigmoid()
 
-    def score_logits(self) -> Tensor:
-        """`(N, P, C)` the logits of `scores()`."""
+    def score_logits(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+        """The logits of `scores(index)`, in the same shape."""
+        logits = at_least_float32(self.class_logits if index is None else self.class_logits[index])
         if self.quality_logits is None:
-            return at_least_float32(self.class_logits)
-        return joint_logit(at_least_float32(self.class_logits), at_least_float32(self.quality_logits[..., None]))
+            return logits
+        quality = self.quality_logits[..., None] if index is None else self.quality_logits[index[:2]]
+        return joint_logit(logits, at_least_float32(quality))
 
     def boxes(self, index: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Decoded boxes in pixels, float32, not clipped to the image.

@@ -98,7 +98,7 @@ def test_the_average_is_kept_where_there_is_one(data: Path, tmp_path: Path) -> N
     train(small_recipe(data, epochs=1), tmp_path / "run")
     weights, saved = load(tmp_path / "run").state_dict(), state(tmp_path / "run")["state_dict"]
     assert all(torch.equal(value, saved[f"average.module.{name}"]) for name, value in weights.items())
-    assert any(not torch.equal(value, saved[f"detector.{name}"]) for name, value in weights.items())
+    assert any(not torch.equal(value, saved[f"learner.student.{name}"]) for name, value in weights.items())
 
 
 def test_without_validation_the_last_is_kept(data: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_without_validation_the_last_is_kept(data: Path, tmp_path: Path) -> None
     summary = train(recipe, tmp_path / "run")
     assert (summary.AP, summary.best_epoch) == (None, None)
     weights, saved = load(tmp_path / "run").state_dict(), state(tmp_path / "run")["state_dict"]
-    assert all(torch.equal(value, saved[f"detector.{name}"]) for name, value in weights.items())
+    assert all(torch.equal(value, saved[f"learner.student.{name}"]) for name, value in weights.items())
 
 
 def test_frozen_batch_norm_and_stages_stay_as_they_were(data: Path, tmp_path: Path) -> None:

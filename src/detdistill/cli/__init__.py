@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from detdistill.cli import data
+from detdistill.cli.distill import Check, Distill
 from detdistill.cli.evaluate import Evaluate
 from detdistill.cli.importing import Import
 from detdistill.cli.parser import Group, parse
@@ -24,6 +25,8 @@ COMMANDS = Group(
             {"inspect": data.Inspect, "split": data.Split, "scenes": data.Scenes},
         ),
         "train": Train,
+        "distill": Distill,
+        "check": Check,
         "evaluate": Evaluate,
         "import": Import,
     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -85,12 +86,39 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
         allow_abbrev=False,
     )
     _add_verbs(parser, group)
-    namespace = parser.instantiate(parser.parse_args(_files_first(sys.argv[1:] if arguments is None else arguments)))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verb = group.verbs.get(words[0]) if words else None
+    if verb is not None and not isinstance(verb, Group) and "recipe" in verb.__dataclass_fields__:
+        words = _spelt_out(words)
+    namespace = parser.instantiate(parser.parse_args(_files_first(words)))
     chosen: type[Verb] | Group = group
     while isinstance(chosen, Group):
         name = namespace.verb
         chosen, namespace = chosen.verbs[name], namespace[name]
     return chosen(**{field.name: _value(field.name, hint, namespace) for field, hint in _fields(chosen)})
+
+
+def _spelt_out(words: Sequence[str]) -> list[str]:
+    """The words after a verb that takes a recipe, with what may be said shortly in full.
+
+    A recipe's file needs no `--recipe`, `--data D` is its `data.path`, and `--terms a,b` are terms without options.
+    """
+    spelt = list(words)
+    if len(words) > 1 and words[1].endswith((".yaml", ".yml")):
+        spelt.insert(1, "--recipe")
+    for at, word in enumerate(spelt):
+        name, equals, value = word.partition("=")
+        if name == "--data":
+            spelt[at] = f"--data.path{equals}{value}"
+        elif name == "--terms" and equals:
+            spelt[at] = f"{name}={_without_options(value)}"
+        elif name == "--terms" and at + 1 < len(spelt):
+            spelt[at + 1] = _without_options(spelt[at + 1])
+    return spelt
+
+
+def _without_options(terms: str) -> str:
+    return terms if terms.lstrip().startswith("{") else json.dumps({name.strip(): {} for name in terms.split(",")})
 
 
 def _files_first(words: Sequence[str]) -> list[str]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from detdistill.cli.parser import Option
 from detdistill.errors import DetdistillError
 from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from detdistill.training.run import Summary
 
 
 @dataclass(frozen=True)
@@ -28,21 +33,33 @@ class Train:
 
     def run(self) -> None:
         """Trains, and tells what came out."""
-        try:
-            from detdistill.training.interruption import Interrupted
+        with engine():
             from detdistill.training.run import train
-        except ModuleNotFoundError as error:
-            if error.name != "pytorch_lightning":
-                raise
-            raise DetdistillError("training needs pytorch-lightning: pip install 'detdistill[train]'") from error
 
-        try:
-            summary = train(self.recipe, self.out, resume=self.resume, overwrite=self.overwrite)
-        except Interrupted as stop:
-            if is_first_process():
-                print(stop, file=sys.stderr)
-            raise SystemExit(stop.exit_status) from stop
-        if not is_first_process():
-            return
-        scores = "" if summary.AP is None else f", AP {100 * summary.AP:.1f} (epoch {summary.best_epoch})"
-        print(f"{self.out}: {summary.epochs} epochs, {summary.steps} steps{scores}")
+            report(self.out, train(self.recipe, self.out, resume=self.resume, overwrite=self.overwrite))
+
+
+@contextmanager
+def engine() -> Iterator[None]:
+    """Tells of an extra that is not installed, and of a run that was interrupted."""
+    try:
+        from detdistill.training.interruption import Interrupted
+    except ModuleNotFoundError as error:
+        if error.name != "pytorch_lightning":
+            raise
+        raise DetdistillError("training needs pytorch-lightning: pip install 'detdistill[train]'") from error
+    try:
+        yield
+    except Interrupted as stop:
+        if is_first_process():
+            print(stop, file=sys.stderr)
+        raise SystemExit(stop.exit_status) from stop
+
+
+def report(folder: Path, summary: Summary) -> None:
+    """Prints what came out of a run; of several processes the first one does."""
+    if not is_first_process():
+        return
+    scores = "" if summary.AP is None else f", AP {100 * summary.AP:.1f} (epoch {summary.best_epoch})"
+    teacher = "" if summary.teacher_ap is None else f"; the teacher's AP {100 * summary.teacher_ap:.1f}"
+    print(f"{folder}: {summary.epochs} epochs, {summary.steps} steps{scores}{teacher}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.errors import DetdistillError
+from detdistill.modules import untouched
 from detdistill.structures import Assignment, DenseOutput, Targets
 
 
@@ -30,7 +30,7 @@ def check_detector(detector: nn.Module, size: tuple[int, int] = (128, 160)) -> N
         DetdistillError: what does not hold, all of it.
     """
     failures: list[str] = []
-    with _left_as_it_was(detector):
+    with untouched(detector):
         for check in (_attribute_failures, _output_failures, _learning_failures, _detection_failures):
             try:
                 failures.extend(check(detector, size))
@@ -39,27 +39,6 @@ def check_detector(detector: nn.Module, size: tuple[int, int] = (128, 160)) -> N
     if failures:
         listed = "\n".join(f"  {failure}" for failure in failures)
         raise DetdistillError(f"{type(detector).__name__} does not meet the detector contract:\n{listed}")
-
-
-@contextmanager
-def _left_as_it_was(module: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in module.modules()}
-    buffers = {buffer: buffer.clone() for buffer in module.buffers()}
-    gradients = {parameter: parameter.grad for parameter in module.parameters()}
-    for parameter in gradients:
-        parameter.grad = None
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-        with torch.no_grad():
-            for buffer, value in buffers.items():
-                buffer.copy_(value)
-        for parameter, gradient in gradients.items():
-            parameter.grad = gradient
 
 
 def _images(size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -14,26 +14,27 @@ from detdistill.evaluation.results import Results
 Score = TypeVar("Score")
 
 
-def score_together(own: Results, score: Callable[[Results], Score]) -> Score:
+def score_together(own: Results | DetdistillError, score: Callable[[Results], Score]) -> Score:
     """Scores the detections of all processes once, in process 0, and gives every process the outcome.
 
     The shares may be uneven or empty. Without `torch.distributed`, or in a run of one process, this is `score(own)`.
 
     Args:
-        own: the detections of this process; no other process may hold some of the same image.
+        own: the detections of this process; no other process may hold some of the same image. Or what kept this
+            process from finding them: the others wait for it.
         score: the metric, for example `lambda results: coco_metrics(dataset, results)`.
 
     Returns:
         What `score` returned for all detections, in every process.
 
     Raises:
-        DetdistillError: an image was evaluated by two processes.
+        DetdistillError: an image was evaluated by two processes, or the error that a process brought, in every process.
         Exception: what `score` raised in process 0, in every process.
     """
     if not (dist.is_available() and dist.is_initialized()):
-        return score(own)
+        return score(_join([own]))
     is_first = dist.get_rank() == 0
-    shares: list[Results | None] = [None] * dist.get_world_size()
+    shares: list[Results | DetdistillError | None] = [None] * dist.get_world_size()
     dist.gather_object(own, shares if is_first else None)
     outcome: list[Any] = [None, None]
     if is_first:
@@ -49,7 +50,10 @@ def score_together(own: Results, score: Callable[[Results], Score]) -> Score:
     return result
 
 
-def _join(shares: list[Results]) -> Results:
+def _join(shares: list[Results | DetdistillError]) -> Results:
+    for share in shares:
+        if isinstance(share, DetdistillError):
+            raise share
     images, processes = np.unique(np.concatenate([np.unique(share.image) for share in shares]), return_counts=True)
     if (processes > 1).any():
         raise DetdistillError(

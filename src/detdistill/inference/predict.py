@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from detdistill.detectors.dense import Detector
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.results import Results
 from detdistill.image_options import ImageOptions
+from detdistill.modules import modes_kept
 from detdistill.progress import track
 from detdistill.structures import Detections
 
@@ -117,7 +117,8 @@ def predict(
     )
     # One process speaks for all: their shares differ by an image at most.
     batches = track(loader, f"batches of {options.batch_size} images") if rank == 0 else iter(loader)
-    with torch.no_grad(), _evaluating(detector):
+    with torch.no_grad(), modes_kept(detector):
+        detector.eval()
         return Results.from_detections(found for batch in batches for found in _detect(detector, batch, options))
 
 
@@ -134,15 +135,3 @@ def _detect(detector: DetectorModule, batch: Batch, options: InferenceOptions) -
     resized, original = batch.targets.sizes.tolist(), batch.original_sizes.tolist()
     for index, one, size, original_size in zip(batch.indices, found, resized, original, strict=True):
         yield index, Detections(boxes_to_original(one.boxes, size, original_size), one.scores, one.labels)
-
-
-@contextmanager
-def _evaluating(detector: DetectorModule) -> Iterator[None]:
-    """Evaluation mode; afterwards every module is in its own mode again, frozen ones too."""
-    modes = {module: module.training for module in detector.modules()}
-    detector.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

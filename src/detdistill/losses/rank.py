@@ -1,7 +1,7 @@
 """Losses on how a detector ranks the candidates of each object, all objects of a batch at once.
 
 A candidate is a prior that is positive for an object. Its score is that object's class score, or whatever else the
-detector is to rank by. Candidates of one object share its id; neither they nor the ids need an order.
+detector is to rank by. Candidates come in any order, each with the index of its object; an object may have none.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def segment_log_softmax(scores: Tensor, segment: Tensor, num_segments: int) -> T
     scores = at_least_float32(scores)
     lowest = scores.new_full((num_segments,), -torch.inf)
     maximum = lowest.scatter_reduce(0, segment, scores.detach(), reduce="amax")
-    shifted = scores - maximum[segment]
-    total = scores.new_zeros(num_segments).index_add(0, segment, shifted.exp())
-    return shifted - total.log()[segment]
+    shifted = scores - maximum.gather(0, segment)
+    total = scores.new_zeros(num_segments).scatter_add(0, segment, shifted.exp())
+    return shifted - total.gather(0, segment).log()  # the logarithm of an empty segment's total has no gradient
 
 
 def rank_mimicking(
@@ -51,7 +51,7 @@ def rank_mimicking(
     Args:
         student: `(K,)` scores of the candidates, logits or probabilities.
         teacher: `(K,)` the teacher's scores of the same candidates; no gradient flows into them.
-        instance: `(K,)` int64, at least 0: the object of each candidate.
+        instance: `(K,)` int64: each candidate's object, an index into the batch's `Targets`.
         temperature: T, above 0; both softmaxes take scores / T.
         reduce_sum: over all processes.
 
@@ -59,14 +59,15 @@ def rank_mimicking(
         Scalar, at least 0: this process's share. Without candidates it is 0 and still depends on `student`.
 
     Raises:
-        DetdistillError: shapes differ, or an id is negative.
+        DetdistillError: shapes differ, or an index is negative.
     """
-    segment, num_instances = _segments(student, teacher, instance)
+    sizes = _candidates_per_object(student, teacher, instance)
     student, teacher = at_least_float32(student) / temperature, at_least_float32(teacher.detach()) / temperature
-    log_student = segment_log_softmax(student, segment, num_instances)
-    log_teacher = segment_log_softmax(teacher, segment, num_instances)
+    log_student = segment_log_softmax(student, instance, len(sizes))
+    log_teacher = segment_log_softmax(teacher, instance, len(sizes))
     divergence = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
-    return divergence * temperature**2 / reduce_sum(student.new_tensor(num_instances)).clamp(min=1)
+    num_instances = reduce_sum((sizes > 0).sum().to(divergence.dtype))
+    return divergence * temperature**2 / num_instances.clamp(min=1)
 
 
 def plackett_luce(
@@ -83,7 +84,7 @@ def plackett_luce(
     Args:
         student: `(K,)` scores of the candidates, best as logits.
         teacher: `(K,)` the teacher's scores of the same candidates; equal ones keep the order they are given in.
-        instance: `(K,)` int64, at least 0: the object of each candidate.
+        instance: `(K,)` int64: each candidate's object, an index into the batch's `Targets`.
         reduce_sum: over all processes.
 
     Returns:
@@ -91,39 +92,38 @@ def plackett_luce(
         Without candidates it is 0 and still depends on `student`.
 
     Raises:
-        DetdistillError: shapes differ, or an id is negative.
+        DetdistillError: shapes differ, or an index is negative.
     """
-    segment, num_instances = _segments(student, teacher, instance)
+    sizes = _candidates_per_object(student, teacher, instance)
     best_first = teacher.argsort(descending=True, stable=True)
     worst_first = best_first.flip(0)
-    order = worst_first[segment[worst_first].argsort(stable=True)]
+    order = worst_first[instance[worst_first].argsort(stable=True)]
 
-    scores, row = at_least_float32(student)[order], segment[order]
-    lengths = row.bincount(minlength=num_instances)
-    column = torch.arange(len(row), device=row.device) - (lengths.cumsum(0) - lengths)[row]
+    scores, row = at_least_float32(student)[order], instance[order]
+    column = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row]
     # Padding comes after an object's candidates, where no cumulative sum that is read has reached it.
-    lists = scores.new_zeros(num_instances, max(lengths.tolist(), default=0)).index_put((row, column), scores)
+    lists = scores.new_zeros(len(sizes), max(sizes.tolist(), default=0)).index_put((row, column), scores)
     log_remaining = lists.logcumsumexp(dim=1)[row, column]
 
-    position = (lengths[row] - column).to(scores.dtype)
+    position = (sizes[row] - column).to(scores.dtype)
     discount = 1 / (1 + position).log2()
-    total_discount = scores.new_zeros(num_instances).index_add(0, row, discount)
+    total_discount = scores.new_zeros(len(sizes)).scatter_add(0, row, discount)
     unlikelihood = (discount / total_discount[row] * (log_remaining - scores)).sum()
-    return unlikelihood / reduce_sum(scores.new_tensor(num_instances)).clamp(min=1)
+    num_instances = reduce_sum((sizes > 0).sum().to(unlikelihood.dtype))
+    return unlikelihood / num_instances.clamp(min=1)
 
 
-def _segments(student: Tensor, teacher: Tensor, instance: Tensor) -> tuple[Tensor, int]:
-    """The objects' ids `(K,)` numbered from 0 without gaps, and how many objects there are."""
+def _candidates_per_object(student: Tensor, teacher: Tensor, instance: Tensor) -> Tensor:
+    """How many candidates each object has, up to the last object that has any; raises if the arguments do not fit."""
     if student.dim() != 1 or not student.shape == teacher.shape == instance.shape:
         raise DetdistillError(
             f"a ranking needs one score of each detector and one object per candidate: student {tuple(student.shape)}, "
             f"teacher {tuple(teacher.shape)}, instance {tuple(instance.shape)}; take all three at the same candidates, "
             "as (K,)"
         )
-    instances, segment = torch.unique(instance, return_inverse=True)
-    if (instances < 0).any():
+    if (instance < 0).any():
         raise DetdistillError(
-            f"instance: {int(instances[0])} is no object; leave background and ignored priors out, as "
+            f"instance: {int(instance.min())} is no object; leave background and ignored priors out, as "
             "Assignment.positive does"
         )
-    return segment, len(instances)
+    return instance.bincount()

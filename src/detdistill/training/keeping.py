@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,9 @@ from detdistill.inference.score import score
 from detdistill.training.interruption import Interruption
 from detdistill.training.module import DetectorTraining
 from detdistill.training.run_folder import RunFolder, fingerprint
+
+REMEMBERED = ("best", "without_gain", "awaited", "teacher_ap")
+"""Attributes of `Keeping` that a resumed run must know."""
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -44,15 +48,27 @@ class Keeping(Callback):
         folder: of the run.
         validation: what the best detector is chosen by, its classes the detector's; None keeps the last one.
         interruption: who asks for a stop.
+        origin: where what the detector knows comes from, for `model.json`.
+        teacher_score: the teacher's AP on a data set, 0 to 1; None without a teacher.
 
     Attributes:
         best: the highest AP so far, 0 to 1, and its epoch.
         without_gain: evaluations since then.
         awaited: epoch and step of scores that were not taken yet.
+        teacher_ap: the teacher's on the validation set, 0 to 1.
     """
 
-    def __init__(self, folder: RunFolder, validation: DetectionDataset | None, interruption: Interruption) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        validation: DetectionDataset | None,
+        interruption: Interruption,
+        origin: Mapping[str, Any],
+        teacher_score: Callable[[DetectionDataset], float | None] | None = None,
+    ) -> None:
         self.folder, self.validation, self.interruption = folder, validation, interruption
+        self.origin, self.teacher_score = origin, teacher_score
+        self.teacher_ap: float | None = None
         self.best: tuple[float, int] | None = None
         self.without_gain = 0
         self.awaited: tuple[int, int] | None = None
@@ -61,15 +77,18 @@ class Keeping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {"best": self.best, "without_gain": self.without_gain, "awaited": self.awaited}
+        return {key: getattr(self, key) for key in REMEMBERED}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the state of the run before."""
-        self.best, self.without_gain, self.awaited = (state_dict[key] for key in ("best", "without_gain", "awaited"))
+        for key in REMEMBERED:
+            setattr(self, key, state_dict[key])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the scores that the run before did not come to."""
+        """Takes the teacher's score, and those that the run before did not come to."""
         assert isinstance(pl_module, DetectorTraining)
+        if self.teacher_score is not None and self.validation is not None and self.teacher_ap is None:
+            self.teacher_ap = self.teacher_score(self.validation)
         if self.awaited is not None:
             self._evaluate(trainer, pl_module)
 
@@ -110,6 +129,8 @@ class Keeping(Callback):
         values = {
             "loss": sum(module.losses.values()),
             **module.losses,
+            **{f"{name}/raw": value for name, value in module.raw.items()},
+            **{f"{name}/weight": value for name, value in module.learner.weights().items()},
             "gradient_norm": module.gradient_norm,
             "learning_rate": max(group["lr"] for group in optimizer.param_groups),
         }
@@ -154,7 +175,8 @@ class Keeping(Callback):
                 "the best so far" if self.best[1] == epoch else f"best {100 * self.best[0]:.1f} in epoch {self.best[1]}"
             )
             scores = f"AP {100 * ap:.1f}, AP50 {100 * (self.metrics.AP50 or 0.0):.1f}"
-            print(f"epoch {epoch}: {scores} on the validation set ({best})", file=sys.stderr, flush=True)
+            teacher = "" if self.teacher_ap is None else f"; the teacher's AP {100 * self.teacher_ap:.1f}"
+            print(f"epoch {epoch}: {scores} on the validation set ({best}{teacher})", file=sys.stderr, flush=True)
         self.awaited = None
 
     def _keep(self, trainer: Trainer, module: DetectorTraining, epoch: int) -> None:
@@ -167,8 +189,9 @@ class Keeping(Callback):
             self.folder.path,
             image_size=ImageSize(images.short_side, images.long_side, images.letterbox),
             provenance={
-                "made_by": "training",
+                **self.origin,
                 "data": {"source": module.dataset.source, "annotations_sha256": fingerprint(module.dataset)},
+                "weights": module.learner.weights(),
                 "seed": recipe.seed,
                 "epoch": epoch,
                 "validation_AP": None if self.metrics is None else self.metrics.AP,

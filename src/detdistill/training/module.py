@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -22,11 +21,13 @@ from detdistill.data.sampling import derived_seed
 from detdistill.detectors.dense import DenseDetector
 from detdistill.errors import DetdistillError
 from detdistill.inference.predict import PADDING
+from detdistill.modules import buffers_kept
 from detdistill.structures import ReduceSum
 from detdistill.training.accumulation import split, window_normalizers
 from detdistill.training.freezing import freeze
+from detdistill.training.learner import Learner
 from detdistill.training.loader import ResumableBatches
-from detdistill.training.optim import MovingAverage, build_optimizer, learning_rate_factor
+from detdistill.training.optim import MovingAverage, build_optimizer, learning_rate_factor, warmup_steps
 from detdistill.training.recipe import Recipe
 from detdistill.training.run_folder import fingerprint
 
@@ -41,37 +42,46 @@ class DetectorTraining(LightningModule):
     The loss is that of the batch of all processes: its terms are sums over global normalisers.
 
     Args:
-        detector: is trained.
+        learner: around the detector that is trained.
         dataset: what it is trained on.
         recipe: how.
 
     Attributes:
         average: the moving average of the detector's weights, or None.
         losses: terms of the last step by name, of all processes, after that step.
+        raw: the same of terms with a weight, before it.
         gradient_norm: of the last step, before clipping.
         evaluating: scores are being taken.
         stop_requested: someone wants this process to save and stop.
         stopping: someone wants one of the processes to; all know it after the same step.
     """
 
-    def __init__(self, detector: DenseDetector, dataset: DetectionDataset, recipe: Recipe) -> None:
+    def __init__(self, learner: Learner, dataset: DetectionDataset, recipe: Recipe) -> None:
         super().__init__()
         # The engine would take a batch in parts for as many batches, each with a normaliser of its own.
         self.automatic_optimization = False
         self.recipe = recipe
         self.dataset = dataset
-        self._still = freeze(detector, detector.backbone, recipe.start)
+        self.learner = learner
+        self._still = freeze(self.detector, self.detector.backbone, recipe.start)
         if recipe.machine.channels_last:
-            detector.to(memory_format=torch.channels_last)
-        self.detector = detector
+            self.detector.to(memory_format=torch.channels_last)
         decay = recipe.optimization.ema
-        self.average = None if decay is None else MovingAverage(detector, decay)
+        self.average = None if decay is None else MovingAverage(self.detector, decay)
         self.losses: dict[str, float] = {}
+        self.raw: dict[str, float] = {}
         self.gradient_norm = 0.0
         self.evaluating = self.stop_requested = self.stopping = False
         self._batch: Batch
         self._batches: ResumableBatches | None = None
         self.train()
+
+    @property
+    def detector(self) -> DenseDetector:
+        """The detector that is trained."""
+        student = self.learner.student
+        assert isinstance(student, DenseDetector)
+        return student
 
     @property
     def result(self) -> DenseDetector:
@@ -115,22 +125,18 @@ class DetectorTraining(LightningModule):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         """The optimiser and its schedule, stepped after every batch."""
         recipe = self.recipe
-        optimizer = build_optimizer(self.detector, self.detector.backbone, recipe.optimization)
+        assert isinstance(self.learner, nn.Module)
+        optimizer = build_optimizer(self.learner, self.detector.backbone, recipe.optimization)
         epoch = len(self.dataset.images) // self.trainer.world_size // recipe.images_per_process
         total = epoch * recipe.schedule.epochs
+        self._steps = total, warmup_steps(total, recipe.schedule)
         return [optimizer], [
             LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, epoch, recipe.schedule))
         ]
 
     def batch_losses(self, batch: Batch, reduce_sum: ReduceSum) -> dict[str, Tensor]:
         """The named terms of the loss: this process's share of each."""
-        sizes = batch.targets.sizes
-        pixels = self.detector.normalization(batch.images, sizes)
-        if self.recipe.machine.channels_last:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        output = self.detector(pixels)
-        assignment = self.detector.assign(output.grid, batch.targets)
-        return self.detector.detection_loss(output, batch.targets, assignment, reduce_sum)
+        return self.learner(batch.images, batch.targets, reduce_sum)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the run was started on."""
@@ -139,23 +145,27 @@ class DetectorTraining(LightningModule):
     def training_step(self, batch: Batch) -> None:
         """One step of the optimiser."""
         seed = derived_seed(self.recipe.seed, "step", self.global_step, self.global_rank)
+        self.learner.begin_step(self.global_step, *self._steps)
         parts = split(batch, self.recipe.accumulate)
         reducers: list[ReduceSum] = [self.reduce_sum]
         if len(parts) > 1:
             torch.manual_seed(seed)
-            with _buffers_unchanged(self.detector):
+            with buffers_kept(self.detector):
                 reducers = window_normalizers(parts, self.batch_losses, self.reduce_sum)
         # Dropout and the like draw the same in a resumed run.
         torch.manual_seed(seed)
         sums: dict[str, Tensor] = {}
+        raw: dict[str, Tensor] = {}
         for part, reduce_sum in zip(parts, reducers, strict=True):
             terms = self.batch_losses(part, reduce_sum)
             with nullcontext() if part is parts[-1] else self._without_synchronisation():
                 # Processes average their gradients, and the gradient of the whole batch is their sum.
                 self.manual_backward(torch.stack(tuple(terms.values())).sum() * self.trainer.world_size)
             sums = {name: sums.get(name, 0.0) + term.detach() for name, term in terms.items()}
+            raw = {name: raw.get(name, 0.0) + term.detach() for name, term in self.learner.raw.items()}
         self._batch = batch
-        self._agree(sums)
+        self._agree(sums, raw)
+        self.learner.end_step(self.reduce_sum)
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(schedule, LRScheduler)
@@ -165,11 +175,12 @@ class DetectorTraining(LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.detector)
 
-    def _agree(self, own: dict[str, Tensor]) -> None:
+    def _agree(self, own: dict[str, Tensor], raw: dict[str, Tensor]) -> None:
         """All processes learn the losses, and whether to stop, in one message."""
         stop = torch.tensor(float(self.stop_requested), device=self.device)
-        *values, stopping = self.reduce_sum(torch.stack((*own.values(), stop))).tolist()
-        self.losses = dict(zip(own, values, strict=True))
+        *values, stopping = self.reduce_sum(torch.stack((*own.values(), *raw.values(), stop))).tolist()
+        self.losses = dict(zip(own, values, strict=False))
+        self.raw = dict(zip(raw, values[len(own) :], strict=True))
         self.stopping = stopping > 0
         broken = [name for name, value in self.losses.items() if not math.isfinite(value)]
         if broken:
@@ -177,10 +188,14 @@ class DetectorTraining(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clips the gradient, after fp16's scale was taken out of it."""
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        own = {id(parameter) for parameter in self.detector.parameters()}
         largest = self.recipe.optimization.clip_norm
-        gradient_norm = nn.utils.clip_grad_norm_(parameters, math.inf if largest is None else largest)
-        self.gradient_norm = float(gradient_norm)
+        limit = math.inf if largest is None else largest
+        student = [parameter for parameter in trained if id(parameter) in own]
+        self.gradient_norm = float(nn.utils.clip_grad_norm_(student, limit))
+        # Adapters are no part of the detector: their gradient must not shorten its steps.
+        nn.utils.clip_grad_norm_([parameter for parameter in trained if id(parameter) not in own], limit)
         # fp16 lowers its scale and leaves such a step out.
         if not math.isfinite(self.gradient_norm) and self.recipe.machine.precision != "fp16":
             raise self._diverged("the gradient is not finite, though the loss is")
@@ -205,12 +220,3 @@ class DetectorTraining(LightningModule):
     def _without_synchronisation(self) -> AbstractContextManager[Any]:
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
-
-
-@contextmanager
-def _buffers_unchanged(module: nn.Module) -> Iterator[None]:
-    """Puts buffers back as they were: batch norm counts what it sees in a forward pass."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    yield
-    for buffer, value in zip(module.buffers(), before, strict=True):
-        buffer.copy_(value)

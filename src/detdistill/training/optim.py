@@ -40,6 +40,11 @@ def build_optimizer(module: nn.Module, backbone: nn.Module, options: Optimizatio
     return AdamW(settings, betas=options.betas)
 
 
+def warmup_steps(total: int, schedule: Schedule) -> int:
+    """Steps in which the learning rate grows, of a run of `total` steps."""
+    return min(schedule.warmup_steps, total // 10)
+
+
 def learning_rate_factor(step: int, total: int, steps_per_epoch: int, schedule: Schedule) -> float:
     """The learning rate of a step, relative to its full height.
 
@@ -49,7 +54,7 @@ def learning_rate_factor(step: int, total: int, steps_per_epoch: int, schedule: 
         steps_per_epoch: steps of one epoch.
         schedule: warm-up and decay.
     """
-    warmup = min(schedule.warmup_steps, total // 10)
+    warmup = warmup_steps(total, schedule)
     rise = schedule.warmup_factor + (1 - schedule.warmup_factor) * step / warmup if step < warmup else 1.0
     if schedule.decay == "step":
         return rise * schedule.gamma ** sum(step >= epoch * steps_per_epoch for epoch in schedule.milestones)

@@ -6,7 +6,7 @@ Field by field the same as a YAML file, as flags, and in Python.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from detdistill.detectors.architecture import Architecture
 from detdistill.errors import DetdistillError
@@ -244,3 +244,38 @@ class Recipe:
     def images_per_process(self) -> int:
         """Images per step of each process."""
         return self.batch_size // (self.machine.devices * self.machine.nodes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationRecipe(Recipe):
+    """A training run in which the detector learns from a teacher too.
+
+    Attributes:
+        teacher: Folder of a trained, distilled or imported detector.
+        terms: What is learnt from it: the options of each method by its name, `{}` for its defaults. Beside the
+            method's own there are `weight` (a number, `auto`, or `paper` for a published one), `ratio` (instead of the
+            one below) and `decay` (`none`, `linear`, `cosine`: to 0 over the run).
+        weight: Of every term that does not say: `auto` finds it in the first steps, so that the term's gradient is
+            `ratio` times as long as the detection loss's; `paper` takes the published one.
+        ratio: Of the two gradients' lengths.
+        class_map: Classes of the teacher that mean a class of the data under another name, `{car: vehicle}`.
+        init_from_teacher: Parts of the student, `pyramid` and `head`, that start as a copy of the teacher's, as far as
+            shapes agree.
+    """
+
+    teacher: str
+    terms: dict[str, dict[str, Any]] = field(default_factory=lambda: {"rank_mimicking": {}, "prediction_guided": {}})
+    weight: Literal["auto", "paper"] = "auto"
+    ratio: float = 0.5
+    class_map: dict[str, str] = field(default_factory=dict)
+    init_from_teacher: tuple[Literal["pyramid", "head"], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a value out of range, or values that do not go together."""
+        super().__post_init__()
+        if self.ratio <= 0:
+            raise DetdistillError(f"the recipe cannot be followed: ratio must be above 0, not {self.ratio}")
+        if not self.terms:
+            raise DetdistillError(
+                "the recipe cannot be followed: without terms there is nothing to learn from a teacher"
+            )

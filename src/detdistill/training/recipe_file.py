@@ -13,27 +13,31 @@ from jsonargparse import ArgumentError, ArgumentParser
 from detdistill.errors import DetdistillError
 from detdistill.files import write_atomically
 from detdistill.suggestions import did_you_mean
-from detdistill.training.recipe import Recipe
+from detdistill.training.recipe import DistillationRecipe, Recipe
 
 
 def read_recipe(file: Path) -> Recipe:
-    """Reads a recipe; what it does not say has its default.
+    """Reads a recipe, of a distillation if it names a teacher; what it does not say has its default.
 
     Raises:
         DetdistillError: it cannot be read, has an unknown key (the nearest is suggested) or a value that cannot be.
     """
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe, None)
+    kind: type[Recipe] = Recipe
     try:
-        namespace = parser.instantiate(parser.parse_string(file.read_text(encoding="utf-8")))
+        text = file.read_text(encoding="utf-8")
+        if text.startswith("teacher:") or "\nteacher:" in text:
+            kind = DistillationRecipe
+        parser.add_class_arguments(kind, None)
+        namespace = parser.instantiate(parser.parse_string(text))
     except OSError as error:
         raise DetdistillError(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DetdistillError(f"{file} is no recipe: it is not a text file") from error
     except ArgumentError as error:
         message = str(error)
-        raise DetdistillError(f"{file}: {message}{did_you_mean(message, keys(Recipe))}") from error
-    return Recipe(**vars(namespace))
+        raise DetdistillError(f"{file}: {message}{did_you_mean(message, keys(kind))}") from error
+    return kind(**vars(namespace))
 
 
 def keys(kind: type, prefix: str = "") -> list[str]:

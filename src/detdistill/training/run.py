@@ -6,11 +6,11 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Trainer
@@ -20,10 +20,12 @@ from torch import nn
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.sampling import derived_seed
+from detdistill.detectors.dense import DenseDetector
 from detdistill.errors import DetdistillError
 from detdistill.files import write_atomically
 from detdistill.training.interruption import Interruption
 from detdistill.training.keeping import DurableCheckpointIO, Keeping
+from detdistill.training.learner import Learner, Supervision
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.module import DetectorTraining
 from detdistill.training.processes import is_first_process
@@ -47,6 +49,7 @@ class Summary:
         steps: of the optimiser.
         AP: COCO's, of the detector that was kept, on the validation set, 0 to 1; None without one.
         best_epoch: the epoch that it comes from; None without a validation set: then it is the last.
+        teacher_ap: the teacher's on the validation set, 0 to 1; None without one.
         seconds: that this process took, from the last resumption on.
     """
 
@@ -54,6 +57,7 @@ class Summary:
     steps: int
     AP: float | None
     best_epoch: int | None
+    teacher_ap: float | None
     seconds: float
 
 
@@ -77,6 +81,34 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite
         DivergedError: a loss is not finite.
         DetdistillError: the data, the recipe or the folder cannot be used, or memory or disk do not suffice.
     """
+
+    def lesson(detector: DenseDetector, *_: object) -> Lesson:
+        return Lesson(Supervision(detector, channels_last=recipe.machine.channels_last), {"made_by": "training"})
+
+    return fit(recipe, folder, lesson, resume=resume, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learnt in a run.
+
+    Attributes:
+        learner: around the detector.
+        origin: where what the detector knows comes from, for `model.json`.
+        teacher_score: COCO's AP of the teacher on a data set, 0 to 1; None without a teacher.
+    """
+
+    learner: Learner
+    origin: Mapping[str, Any]
+    teacher_score: Callable[[DetectionDataset], float | None] | None = None
+
+
+LessonOf = Callable[[DenseDetector, DetectionDataset, DetectionDataset | None], Lesson]
+"""Makes the lesson of a detector that starts to learn from a training set, with a validation set if there is one."""
+
+
+def fit(recipe: Recipe, folder: str | Path, lesson_of: LessonOf, *, resume: bool, overwrite: bool) -> Summary:
+    """Trains the recipe's detector by the lesson that is made for it; everything else as in `train`."""
     started = time.monotonic()
     run = RunFolder(Path(folder).absolute())
     # Other processes of the same run start at the same time, or are started by this one.
@@ -92,12 +124,13 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite
         # timm's knows its own batch norms, which hold an activation; torch's and pytorch-lightning's would lose it.
         convert: Callable[[nn.Module], nn.Module] = convert_sync_batchnorm
         convert(detector)
-    module = DetectorTraining(detector, dataset, recipe)
+    lesson = lesson_of(detector, dataset, validation)
+    module = DetectorTraining(lesson.learner, dataset, recipe)
     checkpoint = run.checkpoint if run.checkpoint.exists() and not overwrite else None
     if is_first:
         run.forget_after(0 if checkpoint is None else _saved_step(checkpoint, dataset))
     interruption = Interruption()
-    keeping = Keeping(run, validation, interruption)
+    keeping = Keeping(run, validation, interruption, lesson.origin, lesson.teacher_score)
     with _quiet():
         trainer = Trainer(
             accelerator=recipe.machine.accelerator,
@@ -124,6 +157,7 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite
         steps=trainer.global_step,
         AP=best and best[0],
         best_epoch=best and best[1],
+        teacher_ap=keeping.teacher_ap,
         seconds=round(time.monotonic() - started, 1),
     )
     if is_first:

@@ -17,7 +17,10 @@ from detdistill.files import write_atomically
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import differences, read_recipe, write_recipe
 
-LOCKED = ("detector", "images", "start", "batch_size", "seed", "optimization.optimizer", "optimization.ema")
+LOCKED = (
+    *("detector", "images", "start", "batch_size", "seed", "optimization.optimizer", "optimization.ema"),
+    *("teacher", "terms", "weight", "ratio", "class_map", "init_from_teacher"),
+)
 """What a run that goes on cannot change: its checkpoint would not fit, or its past would be another's."""
 
 UNBEGUN = {"recipe.yaml", "metrics.jsonl", "resume"}

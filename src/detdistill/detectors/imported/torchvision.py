@@ -105,13 +105,12 @@ class GeometricMeanOutput(DenseOutput):
         """`(K,)`, or `(N, P, C)` for all; 0 to 1."""
         return super().scores(index).sqrt()
 
-    def score_logits(self) -> Tensor:
-        """`(N, P, C)` the logits of `scores()`."""
-        assert self.quality_logits is not None
-        # With p the product, logit(√p) = log √p − log((1 − p) / (1 + √p)): nothing is lost where p is nearly 0 or 1.
-        quality = at_least_float32(self.quality_logits[..., None])
-        log_root = (F.logsigmoid(at_least_float32(self.class_logits)) + F.logsigmoid(quality)) / 2
-        return super().score_logits() - log_root + log_root.exp().log1p()
+    def score_logits(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+        """The logits of `scores(index)`, in the same shape."""
+        # With p the product, logit(√p) = logit(p) − log √p + log(1 + √p): nothing is lost where p is nearly 0 or 1.
+        product = super().score_logits(index)
+        log_root = F.logsigmoid(product) / 2
+        return product - log_root + log_root.exp().log1p()
 
 
 class TorchvisionDetector(nn.Module, ABC):

@@ -1,0 +1,49 @@
+"""Convolutions that bring the student's features to the teacher's channels. They belong to no detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detdistill.distill.term import Pair
+
+
+class Adapters(nn.Module):
+    """One convolution per level from the student's channels to the teacher's; nothing where they agree already.
+
+    Args:
+        kernel_size: of the convolutions.
+        always: convolve although the channels agree, as FitNets does.
+    """
+
+    def __init__(self, kernel_size: int = 1, *, always: bool = False) -> None:
+        super().__init__()
+        self.kernel_size, self.always = kernel_size, always
+        self.levels = nn.ModuleList()
+
+    def bind(self, pair: Pair) -> list[str]:
+        """Makes the convolutions for a pair; returns what was adapted, in plain words."""
+        notes = []
+        for level, (own, other) in enumerate(
+            zip(pair.student_output.features, pair.teacher_output.features, strict=True)
+        ):
+            channels, wanted = own.shape[1], other.shape[1]
+            if channels == wanted and not self.always:
+                self.levels.append(nn.Identity())
+                continue
+            self.levels.append(nn.Conv2d(channels, wanted, self.kernel_size, padding=self.kernel_size // 2))
+            stride = pair.student_output.grid.strides[level][0]
+            notes.append(f"stride {stride}: {channels} to {wanted} channels")
+        size = f"{self.kernel_size}x{self.kernel_size}"
+        return [f"a {size} convolution adapts the student's features ({', '.join(notes)})"] if notes else []
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps, L x `(N, Q, H, W)`, to the teacher's number of channels."""
+        return [adapter(level) for adapter, level in zip(self.levels, features, strict=True)]
+
+
+def anchored(features: Sequence[Tensor], loss: Tensor) -> Tensor:
+    """`loss`, connected to features: for terms that have nothing to compare in a batch."""
+    return loss + 0 * torch.stack([level.sum() for level in features]).sum()

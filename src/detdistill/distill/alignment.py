@@ -1,0 +1,240 @@
+"""Brings the outputs of two detectors onto the cells, candidates and classes that both have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detdistill.distill.class_map import ClassMap
+from detdistill.errors import DetdistillError
+from detdistill.precision import at_least_float32
+from detdistill.structures import BACKGROUND, Assignment, DenseOutput, Grid, Targets
+
+LARGEST_STRIDE_RATIO = 1.25
+"""Strides of two levels that are taken for the same: some detectors round the step of coarse levels."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ChosenCandidates(DenseOutput):
+    """An output with one candidate per cell of a `grid`, each standing for one prior of another output.
+
+    Attributes:
+        origin: that output.
+        chosen: `(N, P)` its priors.
+    """
+
+    origin: DenseOutput
+    chosen: Tensor
+
+    def boxes(self, index: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Boxes of the priors that the candidates stand for; as `DenseOutput.boxes`."""
+        if index is not None:
+            return self.origin.boxes((index[0], self.chosen[index]))
+        return self.origin.boxes().gather(1, self.chosen[..., None].expand(-1, -1, 4))
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Two outputs that agree in levels, cells, candidates and classes, so that their tensors can be compared directly.
+
+    Attributes:
+        student: the student's output.
+        teacher: the teacher's.
+        assignment: the student's positives, among these candidates.
+        targets: labels are positions among the shared classes; `BACKGROUND` for an object that the teacher has no
+            class for.
+    """
+
+    student: DenseOutput
+    teacher: DenseOutput
+    assignment: Assignment
+    targets: Targets
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How two detectors' outputs are brought together. Where they agree already, nothing is copied.
+
+    Levels are paired by stride. A teacher's map that differs in size from the student's is resampled: features
+    bilinearly, candidates from the nearest cell. Where the two have different numbers of anchors per cell, the
+    candidates are cells, and on the side that has more a cell's score is the best of its anchors, class by class, and
+    its box that of the anchor with the best score.
+
+    Attributes:
+        classes: which classes mean the same.
+        levels: pairs (student's level, teacher's level).
+    """
+
+    classes: ClassMap
+    levels: tuple[tuple[int, int], ...]
+
+    def __call__(self, student: DenseOutput, teacher: DenseOutput, assignment: Assignment, targets: Targets) -> Aligned:
+        """Aligns the outputs of one batch.
+
+        Args:
+            student: as the student returned it.
+            teacher: as the teacher returned it.
+            assignment: of the student's candidates.
+            targets: with the student's labels.
+        """
+        matched = _flat_levels(student.grid, assignment.matched, [own for own, _ in self.levels])
+        student = _with_levels(student, [own for own, _ in self.levels])
+        teacher = _with_levels(teacher, [other for _, other in self.levels])
+        by_cell = student.grid.anchors_per_cell != teacher.grid.anchors_per_cell
+        if by_cell:
+            matched = _cell_matches(matched, student.grid.anchors_per_cell)
+        if teacher.grid.sizes != student.grid.sizes or (by_cell and teacher.grid.anchors_per_cell > 1):
+            teacher = _resampled(teacher, student.grid.sizes, by_cell=by_cell)
+        if by_cell and student.grid.anchors_per_cell > 1:
+            student = _resampled(student, student.grid.sizes, by_cell=True)
+        if not self.classes.is_identity:
+            student = replace(student, class_logits=self.classes.of_student(student.class_logits))
+            teacher = replace(teacher, class_logits=self.classes.of_teacher(teacher.class_logits))
+            targets = replace(targets, labels=self.classes.labels(targets.labels))
+        if matched is not assignment.matched:
+            assignment = Assignment(matched)
+        return Aligned(student, teacher, assignment, targets)
+
+    def notes(self, student: DenseOutput, teacher: DenseOutput) -> list[str]:
+        """What a user should know about levels and anchors, in plain words.
+
+        Args:
+            student: an output of the student.
+            teacher: the teacher's of the same images.
+        """
+        own, other = student.grid, teacher.grid
+        strides = ", ".join(str(own.strides[level][0]) for level, _ in self.levels)
+        notes = [f"levels: strides {strides} are compared"]
+        for side, grid, used in (
+            ("student", own, {level for level, _ in self.levels}),
+            ("teacher", other, {level for _, level in self.levels}),
+        ):
+            left = [str(grid.strides[level][0]) for level in range(grid.num_levels) if level not in used]
+            if left:
+                notes.append(f"levels that only the {side} has: stride {', '.join(left)}, left out")
+        resized = [
+            f"stride {own.strides[level][0]}: {_by(other.sizes[theirs])} to {_by(own.sizes[level])}"
+            for level, theirs in self.levels
+            if own.sizes[level] != other.sizes[theirs]
+        ]
+        if resized:
+            notes.append(f"the teacher's maps are resized to the student's: {', '.join(resized)}")
+        if own.anchors_per_cell != other.anchors_per_cell:
+            notes.append(
+                f"anchors per cell: {own.anchors_per_cell} in the student, {other.anchors_per_cell} in the teacher; "
+                "cells are compared, each by the best score of its anchors"
+            )
+        return notes
+
+
+def find_alignment(student: Grid, teacher: Grid, classes: ClassMap) -> Alignment:
+    """Pairs the levels of two grids by their strides.
+
+    Raises:
+        DetdistillError: no level has the same stride.
+    """
+    pairs = []
+    for own, (own_stride, _) in enumerate(student.strides):
+        distance = [abs(math.log(stride / own_stride)) for stride, _ in teacher.strides]
+        nearest = min(range(teacher.num_levels), key=distance.__getitem__)
+        if distance[nearest] < math.log(LARGEST_STRIDE_RATIO):
+            pairs.append((own, nearest))
+    if not pairs:
+        raise DetdistillError(
+            f"teacher and student have no pyramid level in common: the teacher's strides are "
+            f"{', '.join(str(stride) for stride, _ in teacher.strides)}, the student's "
+            f"{', '.join(str(stride) for stride, _ in student.strides)}; choose detector.strides and "
+            "detector.extra_levels of the student so that some agree"
+        )
+    return Alignment(classes, tuple(pairs))
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _flat_levels(grid: Grid, flat: Tensor, levels: Sequence[int]) -> Tensor:
+    """Some levels of a flat tensor `(N, P, …)`."""
+    if list(levels) == list(range(grid.num_levels)):
+        return flat
+    parts = grid.split(flat)
+    return torch.cat([parts[level] for level in levels], dim=1)
+
+
+def _with_levels(output: DenseOutput, levels: Sequence[int]) -> DenseOutput:
+    """Some levels of an output, of all that it has per candidate, whatever its type."""
+    grid = output.grid
+    if list(levels) == list(range(grid.num_levels)):
+        return output
+    per_candidate: dict[str, Any] = {
+        name: _flat_levels(grid, value, levels) for name, value in vars(output).items() if isinstance(value, Tensor)
+    }
+    chosen = Grid(
+        tuple(grid.sizes[level] for level in levels),
+        tuple(grid.strides[level] for level in levels),
+        grid.base_anchors[list(levels)],
+    )
+    return replace(output, grid=chosen, features=tuple(output.features[level] for level in levels), **per_candidate)
+
+
+def _resampled(output: DenseOutput, sizes: tuple[tuple[int, int], ...], *, by_cell: bool) -> DenseOutput:
+    """An output on maps of other `sizes`, with one candidate per cell if `by_cell`."""
+    grid = output.grid
+    candidates = _nearest(grid, sizes)  # (P', A)
+    scores = at_least_float32(output.class_logits)
+    batch = len(scores)
+    if by_cell:
+        anchors = scores[:, candidates].detach().amax(dim=-1).argmax(dim=-1)  # (N, P')
+        chosen = candidates.expand(batch, -1, -1).gather(2, anchors[..., None]).squeeze(2)
+        class_logits = scores[:, candidates].amax(dim=2)
+        base_anchors = grid.base_anchors[:, :1]
+    else:
+        chosen = candidates.flatten().expand(batch, -1)
+        class_logits = scores[:, candidates.flatten()]
+        base_anchors = grid.base_anchors
+    image = torch.arange(batch, device=scores.device)[:, None]
+    quality = output.quality_logits
+    return ChosenCandidates(
+        Grid(sizes, grid.strides, base_anchors),
+        tuple(_resized(level, size) for level, size in zip(output.features, sizes, strict=True)),
+        class_logits,
+        output.regression[image, chosen],
+        output.coder,
+        None if quality is None else quality[image, chosen],
+        origin=output,
+        chosen=chosen,
+    )
+
+
+def _nearest(grid: Grid, sizes: tuple[tuple[int, int], ...]) -> Tensor:
+    """`(P', A)` for every cell of maps of other sizes, the priors of the nearest cell of the same level."""
+    device = grid.base_anchors.device
+    cells = []
+    for level, ((height, width), (rows, columns)) in enumerate(zip(grid.sizes, sizes, strict=True)):
+        row = ((torch.arange(rows, device=device) + 0.5) * height / rows).long()
+        column = ((torch.arange(columns, device=device) + 0.5) * width / columns).long()
+        index = grid.prior_index(torch.tensor(level, device=device), row[:, None], column[None, :])
+        cells.append(index.flatten())
+    return torch.cat(cells)[:, None] + torch.arange(grid.anchors_per_cell, device=device)
+
+
+def _resized(features: Tensor, size: tuple[int, int]) -> Tensor:
+    if features.shape[-2:] == size:
+        return features
+    return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+
+
+def _cell_matches(matched: Tensor, anchors: int) -> Tensor:
+    """`(N, P / A)`: the object of a cell's first positive anchor, else `IGNORED` if one is, else `BACKGROUND`."""
+    if anchors == 1:
+        return matched
+    by_anchor = matched.reshape(len(matched), -1, anchors)
+    first = (by_anchor >= 0).int().argmax(dim=-1, keepdim=True)
+    match = by_anchor.gather(2, first).squeeze(2)
+    return torch.where((by_anchor >= 0).any(dim=-1), match, by_anchor.amin(dim=-1).clamp(max=BACKGROUND))

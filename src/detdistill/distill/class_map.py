@@ -1,0 +1,116 @@
+"""Which classes of two detectors are the same thing. Names decide, not positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from detdistill.errors import DetdistillError
+from detdistill.structures import BACKGROUND
+from detdistill.suggestions import did_you_mean
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """For every class of the student, the teacher's classes that mean it.
+
+    Attributes:
+        student: the student's class names.
+        teacher: the teacher's class names.
+        table: further names: teacher's class -> student's class; several may lead to one. A class that stands here
+            does not count under its own name.
+    """
+
+    student: tuple[str, ...]
+    teacher: tuple[str, ...]
+    table: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a table with unknown names, or if no class is common to both."""
+        sides = (("teacher", self.table.keys(), self.teacher), ("student", self.table.values(), self.student))
+        for side, given, names in sides:
+            unknown = [name for name in given if name not in names]
+            if unknown:
+                message = f"class_map: the {side} has no class {unknown[0]!r}; its classes are: {', '.join(names)}"
+                raise DetdistillError(message + did_you_mean(message.partition(";")[0], names))
+        if not self.shared:
+            raise DetdistillError(
+                f"teacher and student have no class name in common. The teacher's classes: {', '.join(self.teacher)}. "
+                f"The student's: {', '.join(self.student)}. Say which mean the same, as in "
+                f"class_map: {{{self.teacher[0]}: {self.student[0]}}}"
+            )
+
+    @cached_property
+    def sources(self) -> tuple[tuple[int, ...], ...]:
+        """For each class of the student, the labels of the teacher that mean it."""
+        meaning = [self.table.get(name, name) for name in self.teacher]
+        return tuple(tuple(label for label, name in enumerate(meaning) if name == wanted) for wanted in self.student)
+
+    @cached_property
+    def shared(self) -> tuple[int, ...]:
+        """The student's labels that the teacher knows, ascending: the C classes on which the two are compared."""
+        return tuple(label for label, sources in enumerate(self.sources) if sources)
+
+    @property
+    def is_identity(self) -> bool:
+        """Label c is the same class on both sides."""
+        return self.sources == tuple((label,) for label in range(len(self.teacher)))
+
+    @property
+    def unknown_to_teacher(self) -> tuple[str, ...]:
+        """The student's classes that the teacher lacks."""
+        return tuple(name for name, sources in zip(self.student, self.sources, strict=True) if not sources)
+
+    @property
+    def unknown_to_student(self) -> tuple[str, ...]:
+        """The teacher's classes that the student lacks."""
+        used = {label for sources in self.sources for label in sources}
+        return tuple(name for label, name in enumerate(self.teacher) if label not in used)
+
+    def of_student(self, logits: Tensor) -> Tensor:
+        """`(…, C_student)` to `(…, C)`, the shared classes."""
+        return logits if len(self.shared) == len(self.student) else logits[..., list(self.shared)]
+
+    def of_teacher(self, logits: Tensor) -> Tensor:
+        """`(…, C_teacher)` to `(…, C)`: of several classes that mean one, the largest logit."""
+        if self.is_identity:
+            return logits
+        chosen = [self.sources[label] for label in self.shared]
+        if all(len(sources) == 1 for sources in chosen):
+            return logits[..., [sources[0] for sources in chosen]]
+        return torch.stack([logits[..., list(sources)].amax(dim=-1) for sources in chosen], dim=-1)
+
+    def labels(self, labels: Tensor) -> Tensor:
+        """`(G,)` the student's labels to positions among the shared classes, or `BACKGROUND`."""
+        positions = torch.full((len(self.student),), BACKGROUND, device=labels.device)
+        positions[list(self.shared)] = torch.arange(len(self.shared), device=labels.device)
+        return positions[labels]
+
+    def notes(self) -> Sequence[str]:
+        """What a user should know, in plain words."""
+        notes = []
+        if self.is_identity:
+            return (f"classes: the same {len(self.student)} in the same order",)
+        pairs = [
+            f"{self.student[label]} = {' or '.join(self.teacher[source] for source in self.sources[label])}"
+            for label in self.shared
+            if [self.teacher[source] for source in self.sources[label]] != [self.student[label]]
+        ]
+        notes.append(f"classes: {len(self.shared)} are compared, by name" + (f"; {', '.join(pairs)}" if pairs else ""))
+        if self.unknown_to_teacher:
+            notes.append(
+                f"classes the teacher lacks: {', '.join(self.unknown_to_teacher)}; what compares classes leaves their "
+                "objects out"
+            )
+        if self.unknown_to_student:
+            notes.append(f"classes of the teacher that the data lacks: {len(self.unknown_to_student)}, ignored")
+        return notes
+
+
+def identical_classes(names: Sequence[str]) -> ClassMap:
+    """Both sides have these classes."""
+    return ClassMap(tuple(names), tuple(names))

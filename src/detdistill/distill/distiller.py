@@ -1,0 +1,216 @@
+"""The distiller: a student, what it is taught by, and what both are compared in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from detdistill.detectors.dense import Detector
+from detdistill.distill.alignment import find_alignment
+from detdistill.distill.class_map import ClassMap
+from detdistill.distill.frozen import Frozen
+from detdistill.distill.term import Pair, Term
+from detdistill.distill.weighting import Weight, Weighting
+from detdistill.errors import DetdistillError
+from detdistill.modules import untouched
+from detdistill.structures import DenseOutput, ReduceSum, Targets, single_process
+
+EXAMPLE_SIDE = 256
+"""Pixels; of the image on which the two detectors are first compared."""
+
+
+DETECTION = "detection"
+"""The detection loss, among the names of terms."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What a batch gave.
+
+    Attributes:
+        output: the student's.
+        detection: terms of the detection loss, weighted.
+        terms: the distillation terms, not weighted.
+    """
+
+    output: DenseOutput
+    detection: dict[str, Tensor]
+    terms: dict[str, Tensor]
+
+    def squared_lengths(self) -> dict[str, Tensor]:
+        """Squared length of the gradient at the student's pyramid features, of the `detection` loss and each term.
+
+        The graph stays as it is, and no parameter gets a gradient.
+        """
+        lengths = {}
+        for name, loss in {DETECTION: torch.stack(tuple(self.detection.values())).sum(), **self.terms}.items():
+            gradients = torch.autograd.grad(loss, self.output.features, retain_graph=True, allow_unused=True)
+            squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+            lengths[name] = torch.stack(squares).sum() if squares else torch.zeros_like(loss.detach())
+        return lengths
+
+
+class Distiller(nn.Module):
+    """A student that learns from ground truth and, through terms, from a teacher.
+
+    Its parameters are the student's and the terms' adapters; the teacher is no part of it: neither of its parameters
+    nor of its state. Weights that are found automatically need `begin_step` before each step and `end_step` after its
+    backward pass.
+
+    Args:
+        student: is trained.
+        teacher: is put into evaluation mode and never changed.
+        terms: by name; they are bound to the pair here.
+        weights: of the terms, by name; automatic where none is given.
+        class_table: class names of the teacher that mean a class of the student under another name.
+        channels_last: store images with the channels innermost.
+        seed: of the adapters' first weights; no other random number is drawn.
+
+    Attributes:
+        student: the student.
+        terms: the terms.
+        weighting: how much each counts.
+        notes: what was adapted so that the two can be compared, in plain words.
+        raw: the terms' values in the last forward pass, before they were weighted: this process's share.
+
+    Raises:
+        DetdistillError: teacher and student share weights, have no class or no level in common, or a term cannot be
+            used with them.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        terms: Mapping[str, Term],
+        *,
+        weights: Mapping[str, Weight] | None = None,
+        class_table: Mapping[str, str] | None = None,
+        channels_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        shared = {id(parameter) for parameter in student.parameters()} & {id(each) for each in teacher.parameters()}
+        if shared:
+            raise DetdistillError(
+                "teacher and student share weights: the teacher would stand still with the student. Give a copy as the "
+                "teacher (copy.deepcopy)"
+            )
+        self.student = student
+        self.terms = nn.ModuleDict(terms)
+        self.weighting = Weighting({name: (weights or {}).get(name, Weight()) for name in terms})
+        self.raw: dict[str, Tensor] = {}
+        self._squares: dict[str, Tensor] = {}
+        self._channels_last = channels_last
+        if channels_last:
+            teacher.to(memory_format=torch.channels_last)
+        self._teacher = Frozen(teacher)
+        own, other = self._detectors()
+        self._classes = ClassMap(own.classes, other.classes, class_table or {})
+        self.notes = self._bind(seed)
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The teacher, which is not among the submodules."""
+        return self._teacher.module
+
+    def forward(self, images: Tensor, targets: Targets, reduce_sum: ReduceSum = single_process) -> dict[str, Tensor]:
+        """The loss of a batch by name: the detection loss's terms, and each distillation term, weighted.
+
+        Args:
+            images: `(N, 3, H, W)` RGB, 0 to 255, padded to one size.
+            targets: their objects, with the student's labels.
+            reduce_sum: sums counts over processes.
+        """
+        compared = self.compare(images, targets, reduce_sum)
+        self.raw = compared.terms
+        if self.weighting.is_measuring and torch.is_grad_enabled():
+            for name, square in compared.squared_lengths().items():
+                self._squares[name] = self._squares.get(name, 0) + square
+        return compared.detection | {name: self.weighting.weight(name) * value for name, value in self.raw.items()}
+
+    def compare(self, images: Tensor, targets: Targets, reduce_sum: ReduceSum = single_process) -> Compared:
+        """Both detectors' view of a batch, and what is made of it; arguments as in `forward`."""
+        student, _ = self._detectors()
+        output = self._output(student, images, targets.sizes)
+        assignment = student.assign(output.grid, targets)
+        detection = student.detection_loss(output, targets, assignment, reduce_sum)
+        with torch.no_grad():
+            guidance = self.teach(images, targets.sizes)
+        aligned = self._alignment(output, guidance, assignment, targets)
+        terms = {}
+        for name, term in self.terms.items():
+            parts = term(aligned.student, aligned.teacher, aligned.assignment, aligned.targets, reduce_sum)
+            terms[name] = torch.stack(tuple(parts.values())).sum()
+        return Compared(output, detection, terms)
+
+    def teach(self, images: Tensor, sizes: Tensor) -> DenseOutput:
+        """The teacher's output for a batch of images, 0 to 255, with their true sizes `(N, 2)`."""
+        self._teacher.on(images.device)
+        return self._output(self._detectors()[1], images, sizes)
+
+    def begin_step(self, step: int, total: int, warmup: int) -> None:
+        """Says where in the run the next step is; see `Weighting.begin_step`."""
+        self.weighting.begin_step(step, total, warmup)
+        self._squares = {}
+
+    def end_step(self, reduce_sum: ReduceSum = single_process) -> None:
+        """Lets the weights learn from the step: all processes take the gradient of the joined batch."""
+        if not self._squares:
+            return
+        squares = reduce_sum(torch.stack(tuple(self._squares.values())))
+        lengths = dict(zip(self._squares, squares.sqrt().tolist(), strict=True))
+        self.weighting.measure(lengths.pop(DETECTION), lengths)
+
+    def weights(self) -> dict[str, float]:
+        """What each term is multiplied by in this step."""
+        return {name: self.weighting.weight(name) for name in self.terms}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The weights found so far: part of `state_dict()`."""
+        return self.weighting.state()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Takes up the weights that a run before has found."""
+        self.weighting.load(state)
+
+    def _detectors(self) -> tuple[Detector, Detector]:
+        return cast(Detector, self.student), cast(Detector, self._teacher.module)
+
+    def _output(self, detector: Detector, images: Tensor, sizes: Tensor) -> DenseOutput:
+        pixels = detector.normalization(images, sizes)
+        if self._channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return detector(pixels)
+
+    def _bind(self, seed: int) -> list[str]:
+        student, teacher = self._detectors()
+        device = next(self.student.parameters()).device
+        images = torch.zeros(1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE, dtype=torch.uint8, device=device)
+        sizes = torch.tensor([[EXAMPLE_SIDE, EXAMPLE_SIDE]], device=device)
+        with untouched(self.student, seed=seed):
+            with torch.no_grad():
+                self.student.eval()
+                own, other = self._output(student, images, sizes), self.teach(images, sizes)
+                self._alignment = find_alignment(own.grid, other.grid, self._classes)
+                nothing = Targets.from_images([sizes.new_zeros(0, 4).float()], [sizes.new_zeros(0)], sizes)
+                aligned = self._alignment(own, other, student.assign(own.grid, nothing), nothing)
+            pair = Pair(student, teacher, aligned.student, aligned.teacher)
+            notes = [*self._classes.notes(), *self._alignment.notes(own, other), *_normalizations(student, teacher)]
+            for name, term in self.terms.items():
+                try:
+                    notes += [f"{name}: {note}" for note in cast(Term, term).bind(pair)]
+                except DetdistillError as error:
+                    raise DetdistillError(f"{name} cannot be used: {error}") from error
+                term.to(device)
+        return notes
+
+
+def _normalizations(student: Detector, teacher: Detector) -> Sequence[str]:
+    if student.normalization == teacher.normalization:
+        return ()
+    return (f"the teacher gets its own input: {teacher.normalization} instead of {student.normalization}",)

@@ -1,0 +1,80 @@
+"""Prediction-guided Feature Imitation (Li et al., AAAI 2022, arXiv 2112.04840)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from detdistill.distill.adapters import Adapters
+from detdistill.distill.term import Method, Pair, Term
+from detdistill.losses.imitation import prediction_guided_imitation
+from detdistill.precision import at_least_float32
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+
+
+class PredictionGuided(Term):
+    """The student imitates the teacher's features where their predictions differ, by as much as they differ.
+
+    At every cell the squared difference of the features, averaged over channels, is multiplied by the squared
+    difference of the class predictions, averaged over classes and anchors; the mean over the cells of a level, then
+    over the levels. Padding does not count. No reader of the paper stops the gradient at the predictions: so the loss
+    also draws them together where features differ.
+
+    Args:
+        form: `product` of the two differences; `l2norm`, the length of the map of products divided by its cells, image
+            by image; or the `square` of the product. Readers of the paper differ; weights do not carry over.
+        space: predictions are class probabilities or logits.
+        detach_prediction: only the features learn.
+        adapter: `auto` convolves the student's features (1x1) where the channels differ, `always` in any case.
+    """
+
+    method = Method(
+        paper="Li et al., AAAI 2022, arXiv 2112.04840",
+        compares="pyramid features, weighted by the difference of the class predictions",
+        needs="pyramid features and class predictions at the same cells",
+        weights={"retinanet": 1.5},
+        sources="an unmerged configuration of mmrazor (on logits); the paper's own weight is not known",
+    )
+
+    def __init__(
+        self,
+        *,
+        form: Literal["product", "l2norm", "square"] = "product",
+        space: Literal["prob", "logit"] = "prob",
+        detach_prediction: bool = False,
+        adapter: Literal["auto", "always"] = "auto",
+    ) -> None:
+        super().__init__()
+        self.form, self.space, self.detach_prediction = form, space, detach_prediction
+        self.adapters = Adapters(always=adapter == "always")
+
+    def bind(self, pair: Pair) -> list[str]:
+        """Makes the adapters."""
+        return self.adapters.bind(pair)
+
+    def forward(
+        self,
+        student: DenseOutput,
+        teacher: DenseOutput,
+        assignment: Assignment,  # noqa: ARG002 (every cell counts)
+        targets: Targets,
+        reduce_sum: ReduceSum = single_process,
+    ) -> dict[str, Tensor]:
+        """`features`."""
+        loss = prediction_guided_imitation(
+            self.adapters(student.features),
+            teacher.features,
+            self._predictions(student),
+            self._predictions(teacher),
+            student.grid.valid_cells(targets.sizes),
+            form=self.form,
+            detach_prediction=self.detach_prediction,
+            reduce_sum=reduce_sum,
+        )
+        return {"features": loss}
+
+    def _predictions(self, output: DenseOutput) -> tuple[Tensor, ...]:
+        """L x `(N, A * C, H, W)`."""
+        logits = at_least_float32(output.class_logits)
+        return output.grid.unflatten(logits if self.space == "logit" else logits.sigmoid())

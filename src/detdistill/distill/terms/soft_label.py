@@ -1,0 +1,66 @@
+"""Soft labels, candidate by candidate (Hinton et al., 2015, arXiv 1503.02531)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from detdistill.distill.term import Method, Term
+from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy, softmax_kl
+from detdistill.structures import IGNORED, Assignment, DenseOutput, ReduceSum, Targets, single_process
+
+
+class SoftLabel(Term):
+    """The student learns the teacher's class probabilities, each candidate on its own.
+
+    Args:
+        form: `binary`, the KL divergence of each class's yes or no, the natural one for sigmoid heads; `softmax` over
+            the classes, as LD's configurations have it; `modulated`, binary cross entropy times |p_teacher −
+            p_student|, as in BCKD and CrossKD.
+        where: the student's positives, which rank mimicking compares too, or all candidates that are not ignored.
+        temperature: T, above 0, of `binary` and `softmax`: logits are divided by it, the loss multiplied by T².
+    """
+
+    method = Method(
+        paper="Hinton et al., 2015, arXiv 1503.02531",
+        compares="class probabilities, candidate by candidate",
+        needs="class predictions of the same candidates",
+        weights={"retinanet": 10.0, "fcos": 10.0, "atss": 10.0, "gfl": 10.0},
+        sources="LD's configurations, for form softmax with temperature 2 (RetinaNet 8)",
+    )
+
+    def __init__(
+        self,
+        *,
+        form: Literal["binary", "softmax", "modulated"] = "binary",
+        where: Literal["positive", "all"] = "positive",
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.form, self.where, self.temperature = form, where, temperature
+
+    def forward(
+        self,
+        student: DenseOutput,
+        teacher: DenseOutput,
+        assignment: Assignment,
+        targets: Targets,
+        reduce_sum: ReduceSum = single_process,
+    ) -> dict[str, Tensor]:
+        """`classification`, over the number of positives."""
+        positive = assignment.matched >= 0
+        if self.where == "positive":
+            # An object that the teacher has no class for teaches nothing about classes.
+            chosen = positive & (assignment.labels(targets) >= 0)
+        else:
+            chosen = assignment.matched != IGNORED
+        losses = self._loss(student.class_logits[chosen], teacher.class_logits[chosen])
+        return {"classification": losses.sum() / reduce_sum(positive.sum().float()).clamp(min=1)}
+
+    def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.form == "softmax":
+            return softmax_kl(student, teacher, self.temperature)
+        if self.form == "modulated":
+            return modulated_binary_cross_entropy(student, teacher)
+        return binary_kl(student, teacher, self.temperature)

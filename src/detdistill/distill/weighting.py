@@ -1,0 +1,149 @@
+"""How much each term counts beside the detection loss, over the steps of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Literal
+
+Decay = Literal["none", "linear", "cosine"]
+
+CALIBRATION_STEPS = 50
+"""Steps after the warm-up in which gradients are measured; at most a tenth of the run."""
+MEASURED_EVERY = 5
+
+
+@dataclass(frozen=True)
+class Weight:
+    """How much a term counts.
+
+    Attributes:
+        value: the weight; None finds it: so that the term's gradient is `ratio` times as long as the detection loss's.
+        ratio: of the two gradients' lengths, with respect to the student's pyramid features.
+        decay: to 0 over the run, linearly or as a cosine; `none` keeps the weight.
+    """
+
+    value: float | None = None
+    ratio: float = 0.5
+    decay: Decay = "none"
+
+
+@dataclass
+class TermWeight:
+    """The weight of one term in the course of a run.
+
+    An automatic weight is measured in the first step and grows from 0 with the warm-up; in the steps after the warm-up
+    it is measured again, and the median of these measurements stays.
+
+    Attributes:
+        options: how much the term counts.
+        value: the weight, without ramp and decay; 0 before the first measurement.
+        is_fixed: it will not change any more.
+        measured: the automatic weights that single steps of the calibration gave.
+    """
+
+    options: Weight
+    value: float = 0.0
+    is_fixed: bool = False
+    measured: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """A given number is used as it is."""
+        if self.options.value is not None:
+            self.value, self.is_fixed = self.options.value, True
+
+    def measure(self, detection: float, term: float, *, calibrating: bool) -> None:
+        """Takes in the lengths of two gradients; a term without a gradient, as without objects, tells nothing.
+
+        Args:
+            detection: of the detection loss.
+            term: of the raw term.
+            calibrating: the step belongs to the calibration after the warm-up.
+        """
+        if self.is_fixed or not (math.isfinite(detection) and math.isfinite(term)) or term <= 0:
+            return
+        weight = self.options.ratio * detection / term
+        if calibrating:
+            self.measured.append(weight)
+        if self.value == 0:
+            self.value = weight
+
+    def fix(self) -> None:
+        """Ends the calibration, if there is something to end it with."""
+        if not self.is_fixed and self.measured:
+            self.value, self.is_fixed = median(self.measured), True
+
+
+class Weighting:
+    """The weights of all terms in the course of a run.
+
+    Args:
+        weights: by term.
+    """
+
+    def __init__(self, weights: Mapping[str, Weight]) -> None:
+        self.terms = {name: TermWeight(weight) for name, weight in weights.items()}
+        self._step, self._total, self._warmup = 0, 1, 0
+
+    def begin_step(self, step: int, total: int, warmup: int) -> None:
+        """Says where in the run the next step is.
+
+        Args:
+            step: 0 to `total` - 1.
+            total: steps of the run.
+            warmup: steps in which the learning rate grows.
+        """
+        self._step, self._total, self._warmup = step, total, warmup
+        if step >= warmup + self._window:
+            for weight in self.terms.values():
+                weight.fix()
+
+    @property
+    def _window(self) -> int:
+        return max(1, min(CALIBRATION_STEPS, self._total // 10))
+
+    @property
+    def is_calibrating(self) -> bool:
+        """The step lies behind the warm-up."""
+        return self._step >= self._warmup
+
+    @property
+    def is_measuring(self) -> bool:
+        """The lengths of the gradients are wanted in this step."""
+        waiting = [weight for weight in self.terms.values() if not weight.is_fixed]
+        if any(weight.value == 0 for weight in waiting):
+            return True
+        return bool(waiting) and self.is_calibrating and (self._step - self._warmup) % MEASURED_EVERY == 0
+
+    def measure(self, detection: float, terms: Mapping[str, float]) -> None:
+        """Takes in the lengths of the gradients of a step, with respect to the student's pyramid features.
+
+        Args:
+            detection: of the detection loss.
+            terms: of each raw term.
+        """
+        for name, length in terms.items():
+            self.terms[name].measure(detection, length, calibrating=self.is_calibrating)
+
+    def weight(self, name: str) -> float:
+        """What a term is multiplied by in this step."""
+        term = self.terms[name]
+        ramp = 1.0 if term.options.value is not None or self.is_calibrating else self._step / self._warmup
+        progress = self._step / self._total
+        decay = {"none": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        return term.value * ramp * decay[term.options.decay]
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What a resumed run must know, in plain types."""
+        return {
+            name: {"value": term.value, "is_fixed": term.is_fixed, "measured": list(term.measured)}
+            for name, term in self.terms.items()
+        }
+
+    def load(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Takes up the state of the run before."""
+        for name, values in state.items():
+            term = self.terms[name]
+            term.value, term.is_fixed, term.measured = values["value"], values["is_fixed"], list(values["measured"])

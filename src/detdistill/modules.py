@@ -1,0 +1,60 @@
+"""Running a module without leaving a trace in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+class HasModules(Protocol):
+    """An `nn.Module`, or something that is known to have its parts."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As `nn.Module`'s."""
+
+
+@contextmanager
+def modes_kept(*modules: HasModules) -> Iterator[None]:
+    """Afterwards every submodule is in its own mode again, training or evaluation, frozen ones too."""
+    modes = {part: part.training for module in modules for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+@contextmanager
+def buffers_kept(*modules: nn.Module) -> Iterator[None]:
+    """Afterwards all buffers are as before: batch norm counts what it sees in a forward pass."""
+    before = {buffer: buffer.clone() for module in modules for buffer in module.buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before.items():
+                buffer.copy_(value)
+
+
+@contextmanager
+def untouched(*modules: nn.Module, seed: int = 0) -> Iterator[None]:
+    """Afterwards modes, buffers, gradients and the random state are as before; inside, gradients start at None.
+
+    Args:
+        modules: what is tried out.
+        seed: of the random numbers inside.
+    """
+    gradients = {parameter: parameter.grad for module in modules for parameter in module.parameters()}
+    for parameter in gradients:
+        parameter.grad = None
+    try:
+        with modes_kept(*modules), buffers_kept(*modules), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient

@@ -1,0 +1,158 @@
+"""A student that is trained with a teacher, from recipe to run folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from detdistill.annotations import DetectionDataset
+from detdistill.data.loading import training_loader
+from detdistill.data.sampling import derived_seed
+from detdistill.detectors.checkpoints import load_detector
+from detdistill.detectors.conformance import check_detector
+from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.description import read_description
+from detdistill.distill.building import build_terms
+from detdistill.distill.distiller import Distiller
+from detdistill.distill.inheritance import inherit
+from detdistill.distill.preflight import Preflight, preflight
+from detdistill.inference.predict import PADDING
+from detdistill.training.materials import open_training_data, starting_detector
+from detdistill.training.processes import is_first_process
+from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.run import Lesson, Summary, fit
+from detdistill.training.teacher_score import quick_look, teacher_metrics
+
+FIRST_BATCHES = 8
+"""Batches among which preflight looks for one with objects."""
+
+
+def distill(
+    recipe: DistillationRecipe,
+    folder: str | Path,
+    *,
+    teacher: nn.Module | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Summary:
+    """Trains a student with a teacher. The run folder holds the student alone.
+
+    Args:
+        recipe: what to train on what, by whom, and how.
+        folder: of the run; as in `train`.
+        teacher: instead of the one in the folder `recipe.teacher`: any module that passes `check_detector`;
+            `recipe.teacher` is then only its name in the record.
+        resume: go on although the recipe differs, where that is possible.
+        overwrite: throw away a run that is there.
+
+    Returns:
+        What came out.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
+        DivergedError: a loss is not finite.
+        DetdistillError: the data, the recipe, the teacher or the folder cannot be used, teacher and student do not fit,
+            or memory or disk do not suffice.
+    """
+
+    def lesson(detector: DenseDetector, dataset: DetectionDataset, validation: DetectionDataset | None) -> Lesson:
+        distiller, notes = _distiller(recipe, detector, teacher)
+        if is_first_process():
+            report = _preflight(recipe, distiller, dataset, validation, notes)
+            print(report, file=sys.stderr, flush=True)
+        return Lesson(
+            distiller,
+            _origin(recipe),
+            lambda data: teacher_metrics(distiller.teacher, data, recipe).AP,
+        )
+
+    return fit(recipe, folder, lesson, resume=resume, overwrite=overwrite)
+
+
+def check(recipe: DistillationRecipe, *, teacher: nn.Module | None = None) -> str:
+    """What fits between teacher and student, and what the first batch gives, in plain words; nothing is written.
+
+    Args:
+        recipe: of the distillation.
+        teacher: as in `distill`.
+
+    Raises:
+        DetdistillError: what cannot fit.
+    """
+    dataset, validation = open_training_data(recipe.data)
+    torch.manual_seed(derived_seed(recipe.seed, "weights"))
+    distiller, notes = _distiller(recipe, starting_detector(recipe, dataset.classes), teacher)
+    return _preflight(recipe, distiller, dataset, validation, notes)
+
+
+def _distiller(
+    recipe: DistillationRecipe, student: DenseDetector, teacher: nn.Module | None
+) -> tuple[Distiller, list[str]]:
+    """The distiller of a recipe, and what is to be said of its making."""
+    notes: list[str] = []
+    if teacher is None:
+        folder = Path(recipe.teacher).expanduser()
+        teacher = load_detector(folder)
+        made_for = read_description(folder).image_size
+        own = (recipe.images.short_side, recipe.images.long_side, recipe.images.letterbox)
+        theirs = made_for and (made_for.short_side, made_for.long_side, made_for.letterbox)
+        if theirs is not None and theirs != own:
+            notes.append(
+                f"the teacher was made for images of {theirs} (short side, long side, letterbox), not of {own}"
+            )
+    else:
+        check_detector(teacher)
+    if recipe.init_from_teacher:
+        notes.append(inherit(student, teacher, recipe.init_from_teacher))
+    terms, weights = build_terms(recipe.terms, weight=recipe.weight, ratio=recipe.ratio, head=student.architecture.head)
+    distiller = Distiller(
+        student,
+        teacher,
+        terms,
+        weights=weights,
+        class_table=recipe.class_map,
+        channels_last=recipe.machine.channels_last,
+        seed=derived_seed(recipe.seed, "adapters"),
+    )
+    return distiller, notes
+
+
+def _preflight(
+    recipe: DistillationRecipe,
+    distiller: Distiller,
+    dataset: DetectionDataset,
+    validation: DetectionDataset | None,
+    notes: Sequence[str],
+) -> str:
+    loader = training_loader(
+        dataset,
+        recipe.images,
+        batch_size=recipe.images_per_process,
+        multiple=PADDING,
+        seed=recipe.seed,
+        difficult=recipe.data.difficult,
+    )
+    batches = (batch for batch, _ in zip(loader, range(FIRST_BATCHES), strict=False))
+    batch = next(iter(loader))
+    batch = next((each for each in batches if len(each.targets.labels)), batch)
+    report: Preflight = preflight(distiller, batch.images, batch.targets)
+    look = quick_look(distiller.teacher, dataset if validation is None else validation, recipe)
+    return "\n".join([*notes, str(report), *look])
+
+
+def _origin(recipe: DistillationRecipe) -> dict[str, Any]:
+    folder = Path(recipe.teacher).expanduser()
+    is_saved = (folder / "model.json").exists()
+    return {
+        "made_by": "distillation",
+        "teacher": {
+            "folder": recipe.teacher,
+            "weights_sha256": read_description(folder).weights_sha256 if is_saved else None,
+        },
+        "terms": recipe.terms,
+    }

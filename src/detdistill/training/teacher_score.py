@@ -1,0 +1,83 @@
+"""How good a teacher is on the data of a distillation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+from torch import nn
+
+from detdistill.annotations import DetectionDataset
+from detdistill.detectors.dense import Detector
+from detdistill.distill.class_map import ClassMap
+from detdistill.evaluation.coco import CocoMetrics, coco_metrics
+from detdistill.evaluation.gather import score_together
+from detdistill.evaluation.results import Results
+from detdistill.inference.predict import DetectorModule, InferenceOptions, predict
+from detdistill.training.recipe import DistillationRecipe
+
+LOOKED_AT = 50
+"""Validation images of the first look."""
+HARDLY_ANY = 0.02
+"""AP, 0 to 1, below which a teacher is taken for broken."""
+
+
+def quick_look(teacher: nn.Module, dataset: DetectionDataset, recipe: DistillationRecipe) -> list[str]:
+    """What a few images say of a teacher, in plain words; a warning if it finds next to nothing.
+
+    Args:
+        teacher: a `Detector`.
+        dataset: with the student's classes; its first images are looked at.
+        recipe: of the distillation.
+    """
+    few = replace(dataset, images=dataset.images[:LOOKED_AT])
+    metrics = teacher_metrics(teacher, few, recipe)
+    ap = metrics.AP or 0.0
+    found = f"the teacher's AP on {len(few.images)} images of {dataset.source}: {100 * ap:.1f}"
+    if ap < HARDLY_ANY:
+        return [
+            found,
+            "WARNING: the teacher finds next to nothing here. Are its classes named as the data's (class_map)? Is its "
+            "normalization that of its training, and the image size what it was made for? Was it trained at all?",
+        ]
+    blind = [name for name, values in metrics.per_class.items() if (values.AP50 or 0.0) < HARDLY_ANY]
+    known = ClassMap(dataset.classes, cast(Detector, teacher).classes, recipe.class_map).unknown_to_teacher
+    unseen = [name for name in blind if name not in known and metrics.per_class[name].AP50 is not None]
+    if not unseen:
+        return [found]
+    return [
+        found,
+        f"WARNING: the teacher finds no {', no '.join(unseen)}: there is nothing to learn from it about them",
+    ]
+
+
+def teacher_metrics(teacher: nn.Module, dataset: DetectionDataset, recipe: DistillationRecipe) -> CocoMetrics:
+    """COCO's numbers of a teacher on a data set with the student's classes; of several processes all take part.
+
+    Args:
+        teacher: a `Detector`; detections of classes that the student lacks do not count.
+        dataset: the ground truth.
+        recipe: of the distillation.
+    """
+    module = cast(DetectorModule, teacher)
+    classes = ClassMap(dataset.classes, module.classes, recipe.class_map)
+    renamed = replace(dataset, classes=module.classes, category_ids=tuple(range(len(module.classes))))
+    options = InferenceOptions(
+        recipe.evaluation.batch_size,
+        recipe.machine.workers,
+        bf16=recipe.machine.precision == "bf16",
+        channels_last=recipe.machine.channels_last,
+    )
+    found = predict(module, renamed, recipe.images, options)
+    return score_together(found, lambda results: coco_metrics(dataset, _renamed(results, classes)))
+
+
+def _renamed(results: Results, classes: ClassMap) -> Results:
+    """Results with the teacher's labels as results with the student's."""
+    meaning = np.full(len(classes.teacher), -1)
+    for label, sources in enumerate(classes.sources):
+        meaning[list(sources)] = label
+    labels = meaning[results.labels]
+    kept = labels >= 0
+    return Results(results.image[kept], results.xywh[kept], results.scores[kept], labels[kept])
