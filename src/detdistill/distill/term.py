@@ -24,6 +24,7 @@ class Method:
         detectors: heads that it works with.
         weights: published weight by head, with `sources`; none for heads without an official configuration.
         sources: where the weights come from.
+        reported: gains in AP on COCO's validation set that others could verify, from baseline to student, and where.
     """
 
     paper: str
@@ -32,6 +33,7 @@ class Method:
     detectors: tuple[str, ...] = ("retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet")
     weights: Mapping[str, float] = field(default_factory=dict)
     sources: str = ""
+    reported: str = ""
 
 
 @dataclass(frozen=True, eq=False)

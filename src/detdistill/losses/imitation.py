@@ -55,18 +55,18 @@ def prediction_guided_imitation(
     Raises:
         DetdistillError: the number of levels or a level's shapes differ.
     """
-    _check_levels(student_features=student_features, teacher_features=teacher_features)
-    _check_levels(student_predictions=student_predictions, teacher_predictions=teacher_predictions)
-    _check_cells(student_features=student_features, student_predictions=student_predictions)
+    check_levels(student_features=student_features, teacher_features=teacher_features)
+    check_levels(student_predictions=student_predictions, teacher_predictions=teacher_predictions)
+    check_cells(student_features=student_features, student_predictions=student_predictions)
     if valid is None:
         valid = _all_cells(student_features)
-    _check_cells(student_features=student_features, valid=valid)
+    check_cells(student_features=student_features, valid=valid)
     sums, counts = [], []
     for f_s, f_t, p_s, p_t, cells in zip(
         student_features, teacher_features, student_predictions, teacher_predictions, valid, strict=True
     ):
-        guide = _squared_difference(p_s.detach() if detach_prediction else p_s, p_t)
-        guided = guide * _squared_difference(f_s, f_t) * cells
+        guide = squared_difference(p_s.detach() if detach_prediction else p_s, p_t)
+        guided = guide * squared_difference(f_s, f_t) * cells
         if form == "l2norm":
             cells_per_image = cells.sum(dim=(1, 2))
             norms = torch.linalg.vector_norm(guided, dim=(1, 2))  # torch gives a norm of zero the gradient zero
@@ -103,19 +103,19 @@ def feature_imitation(
     Raises:
         DetdistillError: the number of levels or a level's shapes differ.
     """
-    _check_levels(student_features=student_features, teacher_features=teacher_features)
+    check_levels(student_features=student_features, teacher_features=teacher_features)
     if weights is None:
         weights = _all_cells(student_features)
-    _check_cells(student_features=student_features, weights=weights)
+    check_cells(student_features=student_features, weights=weights)
     weights = [at_least_float32(weight) for weight in weights]
     sums = [
-        (_squared_difference(student, teacher) * weight).sum()
+        (squared_difference(student, teacher) * weight).sum()
         for student, teacher, weight in zip(student_features, teacher_features, weights, strict=True)
     ]
     return _mean_over_levels(sums, [weight.sum() for weight in weights], reduce_sum)
 
 
-def _squared_difference(student: Tensor, teacher: Tensor) -> Tensor:
+def squared_difference(student: Tensor, teacher: Tensor) -> Tensor:
     """`(N, H, W)` mean over the channels of two maps `(N, Q, H, W)`.
 
     The elementwise loss saves its arguments only, and dividing after the sum keeps the gradient that flows back into
@@ -141,9 +141,9 @@ def _cells(level: Tensor) -> tuple[int, ...]:
     return tuple(level.shape) if level.dim() == 3 else (level.shape[0], *level.shape[2:])
 
 
-def _check_levels(**maps: Sequence[Tensor]) -> None:
+def check_levels(**maps: Sequence[Tensor]) -> None:
     """Raises unless both named sequences have the same levels of the same shapes."""
-    _check_cells(**maps)
+    check_cells(**maps)
     (first, first_maps), (second, second_maps) = maps.items()
     for level, (a, b) in enumerate(zip(first_maps, second_maps, strict=True)):
         if a.shape != b.shape:
@@ -153,7 +153,7 @@ def _check_levels(**maps: Sequence[Tensor]) -> None:
             )
 
 
-def _check_cells(**maps: Sequence[Tensor]) -> None:
+def check_cells(**maps: Sequence[Tensor]) -> None:
     """Raises unless both named sequences have as many levels, with the same images and cells."""
     (first, first_maps), (second, second_maps) = maps.items()
     if len(first_maps) != len(second_maps):
