@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
 
@@ -13,6 +14,8 @@ Item = TypeVar("Item")
 ItemOut = TypeVar("ItemOut", covariant=True)
 
 PLAIN_STEPS = 10
+PATIENCE = 10.0
+"""Seconds after which a job that is no terminal's is worth a line."""
 
 
 class SizedIterable(Protocol[ItemOut]):
@@ -26,15 +29,19 @@ class SizedIterable(Protocol[ItemOut]):
 def track(items: SizedIterable[Item], what: str) -> Iterator[Item]:
     """Yields `items` and shows on standard error how many are done: a bar, or ten plain lines if it is no terminal.
 
+    There a job of a few seconds says nothing.
+
     Args:
         items: what is worked through.
         what: the job, for example `decoding images`.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
+        start = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
-            if done * PLAIN_STEPS // len(items) > (done - 1) * PLAIN_STEPS // len(items):
+            is_step = done * PLAIN_STEPS // len(items) > (done - 1) * PLAIN_STEPS // len(items)
+            if is_step and time.monotonic() - start >= PATIENCE:
                 print(f"{what}: {done} of {len(items)}", file=sys.stderr, flush=True)
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

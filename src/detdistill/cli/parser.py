@@ -9,11 +9,13 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
 from detdistill.suggestions import did_you_mean
+from detdistill.training.recipe_file import check_keys
 
 
 class Argument(str):
@@ -62,7 +64,10 @@ class Parser(ArgumentParser):
         """Prints usage and `message` to standard error and exits with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         known = [str(word) for action in parser._actions for word in (*action.option_strings, *(action.choices or ()))]
-        super().error(message + did_you_mean(message, [*known, *parser.prog.split()]), ex)
+        hint = did_you_mean(message, [*known, *parser.prog.split()])
+        if message.endswith("option 'teacher'"):
+            hint = "\na recipe that names a teacher is for `detdistill distill`"
+        super().error(message + hint, ex)
 
 
 def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
@@ -95,6 +100,10 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
     while isinstance(chosen, Group):
         name = namespace.verb
         chosen, namespace = chosen.verbs[name], namespace[name]
+    for field, hint in _fields(chosen):
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            for file in namespace[field.name] or []:
+                check_keys(Path(file), hint)
     return chosen(**{field.name: _value(field.name, hint, namespace) for field, hint in _fields(chosen)})
 
 
@@ -103,8 +112,8 @@ def _spelt_out(words: Sequence[str]) -> list[str]:
 
     A recipe's file needs no `--recipe`, `--data D` is its `data.path`, and `--terms a,b` are terms without options.
     """
-    spelt = list(words)
-    if len(words) > 1 and words[1].endswith((".yaml", ".yml")):
+    spelt = [part for word in words for part in (word.split("=", 1) if word.startswith("--recipe=") else [word])]
+    if len(spelt) > 1 and not spelt[1].startswith("-") and spelt[1].endswith((".yaml", ".yml")):
         spelt.insert(1, "--recipe")
     for at, word in enumerate(spelt):
         name, equals, value = word.partition("=")

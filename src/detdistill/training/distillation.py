@@ -21,6 +21,7 @@ from detdistill.distill.building import build_terms
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.inheritance import inherit
 from detdistill.distill.preflight import Preflight, preflight
+from detdistill.errors import DetdistillError
 from detdistill.inference.predict import PADDING
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.processes import is_first_process
@@ -59,17 +60,23 @@ def distill(
         DetdistillError: the data, the recipe, the teacher or the folder cannot be used, teacher and student do not fit,
             or memory or disk do not suffice.
     """
+    if teacher is None and Path(recipe.teacher).expanduser().resolve().is_relative_to(Path(folder).resolve()):
+        raise DetdistillError(
+            f"the teacher {recipe.teacher} lies in the folder of the run, {folder}: name another folder, for the "
+            "student would take its place"
+        )
 
     def lesson(detector: DenseDetector, dataset: DetectionDataset, validation: DetectionDataset | None) -> Lesson:
         distiller, notes = _distiller(recipe, detector, teacher)
         if is_first_process():
             report = _preflight(recipe, distiller, dataset, validation, notes)
             print(report, file=sys.stderr, flush=True)
-        return Lesson(
-            distiller,
-            _origin(recipe),
-            lambda data: teacher_metrics(distiller.teacher, data, recipe).AP,
-        )
+
+        def teacher_score(data: DetectionDataset) -> float | None:
+            distiller.teacher.to(next(distiller.student.parameters()).device)
+            return teacher_metrics(distiller.teacher, data, recipe).AP
+
+        return Lesson(distiller, lambda: _origin(recipe, distiller), teacher_score)
 
     return fit(recipe, folder, lesson, resume=resume, overwrite=overwrite)
 
@@ -132,7 +139,7 @@ def _preflight(
     loader = training_loader(
         dataset,
         recipe.images,
-        batch_size=recipe.images_per_process,
+        batch_size=recipe.images_per_process // recipe.accumulate,
         multiple=PADDING,
         seed=recipe.seed,
         difficult=recipe.data.difficult,
@@ -145,7 +152,7 @@ def _preflight(
     return "\n".join([*notes, str(report), *look])
 
 
-def _origin(recipe: DistillationRecipe) -> dict[str, Any]:
+def _origin(recipe: DistillationRecipe, distiller: Distiller) -> dict[str, Any]:
     folder = Path(recipe.teacher).expanduser()
     is_saved = (folder / "model.json").exists()
     return {
@@ -155,4 +162,5 @@ def _origin(recipe: DistillationRecipe) -> dict[str, Any]:
             "weights_sha256": read_description(folder).weights_sha256 if is_saved else None,
         },
         "terms": recipe.terms,
+        "weights": {name: weight.value for name, weight in distiller.weighting.terms.items()},
     }

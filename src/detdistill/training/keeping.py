@@ -48,7 +48,7 @@ class Keeping(Callback):
         folder: of the run.
         validation: what the best detector is chosen by, its classes the detector's; None keeps the last one.
         interruption: who asks for a stop.
-        origin: where what the detector knows comes from, for `model.json`.
+        origin: tells where what the detector knows comes from, for `model.json`.
         teacher_score: the teacher's AP on a data set, 0 to 1; None without a teacher.
 
     Attributes:
@@ -63,7 +63,7 @@ class Keeping(Callback):
         folder: RunFolder,
         validation: DetectionDataset | None,
         interruption: Interruption,
-        origin: Mapping[str, Any],
+        origin: Callable[[], Mapping[str, Any]],
         teacher_score: Callable[[DetectionDataset], float | None] | None = None,
     ) -> None:
         self.folder, self.validation, self.interruption = folder, validation, interruption
@@ -189,9 +189,8 @@ class Keeping(Callback):
             self.folder.path,
             image_size=ImageSize(images.short_side, images.long_side, images.letterbox),
             provenance={
-                **self.origin,
+                **self.origin(),
                 "data": {"source": module.dataset.source, "annotations_sha256": fingerprint(module.dataset)},
-                "weights": module.learner.weights(),
                 "seed": recipe.seed,
                 "epoch": epoch,
                 "validation_AP": None if self.metrics is None else self.metrics.AP,

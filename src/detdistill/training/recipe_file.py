@@ -37,7 +37,34 @@ def read_recipe(file: Path) -> Recipe:
     except ArgumentError as error:
         message = str(error)
         raise DetdistillError(f"{file}: {message}{did_you_mean(message, keys(kind))}") from error
+    check_keys(file, kind)
     return kind(**vars(namespace))
+
+
+def check_keys(file: Path, kind: type) -> None:
+    """Finds mistyped keys that jsonargparse passes over because they hold nothing, such as `trems: {hint: {}}`.
+
+    Args:
+        file: a recipe that was read.
+        kind: the recipe's dataclass.
+
+    Raises:
+        DetdistillError: an unknown key; the nearest is suggested.
+    """
+    unknown = _unknown_keys(yaml.safe_load(file.read_text(encoding="utf-8")) or {}, kind)
+    if unknown:
+        message = f"{file}: there is no key '{unknown[0]}'"
+        raise DetdistillError(message + did_you_mean(message, keys(kind)))
+
+
+def _unknown_keys(values: Mapping[str, Any], kind: type, prefix: str = "") -> list[str]:
+    hints = get_type_hints(kind)
+    unknown = [f"{prefix}{key}" for key in values if key.partition(".")[0] not in hints]
+    for name, value in values.items():
+        hint = hints.get(name)
+        if isinstance(value, Mapping) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            unknown += _unknown_keys(value, hint, f"{prefix}{name}.")
+    return unknown
 
 
 def keys(kind: type, prefix: str = "") -> list[str]:

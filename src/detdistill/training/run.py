@@ -30,7 +30,7 @@ from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.module import DetectorTraining
 from detdistill.training.processes import is_first_process
 from detdistill.training.progress_line import ProgressLine
-from detdistill.training.recipe import Precision, Recipe
+from detdistill.training.recipe import DistillationRecipe, Precision, Recipe
 from detdistill.training.run_folder import RunFolder, fingerprint
 
 PRECISIONS: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -81,9 +81,14 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite
         DivergedError: a loss is not finite.
         DetdistillError: the data, the recipe or the folder cannot be used, or memory or disk do not suffice.
     """
+    if isinstance(recipe, DistillationRecipe):
+        raise DetdistillError(
+            f"the recipe names a teacher, {recipe.teacher}: call detdistill.training.distillation.distill"
+        )
 
     def lesson(detector: DenseDetector, *_: object) -> Lesson:
-        return Lesson(Supervision(detector, channels_last=recipe.machine.channels_last), {"made_by": "training"})
+        learner = Supervision(detector, channels_last=recipe.machine.channels_last)
+        return Lesson(learner, lambda: {"made_by": "training"})
 
     return fit(recipe, folder, lesson, resume=resume, overwrite=overwrite)
 
@@ -94,12 +99,12 @@ class Lesson:
 
     Attributes:
         learner: around the detector.
-        origin: where what the detector knows comes from, for `model.json`.
+        origin: tells where what the detector knows comes from, for `model.json`.
         teacher_score: COCO's AP of the teacher on a data set, 0 to 1; None without a teacher.
     """
 
     learner: Learner
-    origin: Mapping[str, Any]
+    origin: Callable[[], Mapping[str, Any]]
     teacher_score: Callable[[DetectionDataset], float | None] | None = None
 
 
