@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from detdistill.cli.parser import Argument, Option
+from detdistill.training.processes import is_first_process
 
 if TYPE_CHECKING:
     from detdistill.annotations import DetectionDataset
@@ -26,7 +28,8 @@ RECALL_COLUMNS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 class Evaluate:
     """Score a detector on a data set, or the detections in a COCO-results file without any model.
 
-    Of a detector it also tells, for each class, the score threshold of the best F1 at IoU .5.
+    Of a detector it also tells, for each class, the score threshold of the best F1 at IoU .5. Processes that torchrun
+    started share the images; the first one prints and writes.
     """
 
     data: Annotated[Path, Option("the annotated data set: COCO, PASCAL VOC or YOLO, a folder or a file")]
@@ -66,23 +69,31 @@ class Evaluate:
     def _evaluate_file(self, detections: Path) -> None:
         from detdistill.evaluation.results import read_results
 
-        dataset = self._dataset(check_images=False)
-        self._write(self._print_scores(dataset, read_results(detections, dataset)))
+        if is_first_process():
+            dataset = self._dataset(check_images=False)
+            self._write(self._print_scores(dataset, read_results(detections, dataset)))
 
     def _evaluate_run(self, folder: Path) -> None:
-        from detdistill.data.classes import with_classes
         from detdistill.detectors.checkpoints import load_detector
-        from detdistill.detectors.description import read_description, store_thresholds
-        from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
-        from detdistill.evaluation.results import write_results
-        from detdistill.evaluation.voc import rank_detections
-        from detdistill.inference.predict import InferenceOptions, chosen_device, predict
+        from detdistill.detectors.description import read_description
+        from detdistill.inference.predict import InferenceOptions, chosen_device
+        from detdistill.inference.processes import sharing_images
+        from detdistill.inference.score import score
 
         images = self._image_options(folder, read_description(folder).image_size)
         options = InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last)
         detector = load_detector(folder).to(chosen_device(self.device))
-        dataset = with_classes(self._dataset(check_images=True), detector.classes)
-        results = predict(detector, dataset, images, options)
+        dataset = self._dataset(check_images=True)
+        with sharing_images():
+            score(detector, dataset, images, partial(self._report, folder), options)
+
+    def _report(self, folder: Path, dataset: DetectionDataset, results: Results) -> None:
+        """Prints and writes what was found by all processes."""
+        from detdistill.detectors.description import store_thresholds
+        from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
+        from detdistill.evaluation.results import write_results
+        from detdistill.evaluation.voc import rank_detections
+
         if self.out is not None:
             write_results(self.out, results, dataset)
         numbers = self._print_scores(dataset, results)
@@ -104,7 +115,7 @@ class Evaluate:
         from detdistill.data.opening import open_dataset
 
         dataset = open_dataset(self.data, self.split, check_images=check_images)
-        if dataset.problems:
+        if dataset.problems and is_first_process():
             print(
                 f"note: {dataset.source}: {len(dataset.problems)} entries were repaired or left out before scoring; "
                 f"`detdistill data inspect {self.data}` lists them",

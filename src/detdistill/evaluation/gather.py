@@ -51,13 +51,15 @@ def score_together(own: Results | DetdistillError, score: Callable[[Results], Sc
 
 
 def _join(shares: list[Results | DetdistillError]) -> Results:
+    found = []
     for share in shares:
         if isinstance(share, DetdistillError):
             raise share
-    images, processes = np.unique(np.concatenate([np.unique(share.image) for share in shares]), return_counts=True)
+        found.append(share)
+    images, processes = np.unique(np.concatenate([np.unique(share.image) for share in found]), return_counts=True)
     if (processes > 1).any():
         raise DetdistillError(
             f"{np.count_nonzero(processes > 1)} images were evaluated by more than one process, the first at index "
             f"{images[processes > 1][0]}: use a sampler that gives every image to one process and repeats none"
         )
-    return Results.join(shares)
+    return Results.join(found)

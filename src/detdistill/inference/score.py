@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.classes import with_classes
+from detdistill.errors import DetdistillError
 from detdistill.evaluation.gather import score_together
 from detdistill.evaluation.results import Results
 from detdistill.image_options import ImageOptions
@@ -38,4 +39,9 @@ def score(
         DataError: the data set has a class that the detector does not know, or an image that cannot be read.
     """
     known = with_classes(dataset, detector.classes)
-    return score_together(predict(detector, known, images, options), lambda results: metric(known, results))
+    found: Results | DetdistillError
+    try:
+        found = predict(detector, known, images, options)
+    except DetdistillError as error:
+        found = error
+    return score_together(found, lambda results: metric(known, results))

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detdistill.cli import main
+from detdistill.data.opening import open_dataset
+from detdistill.detectors.checkpoints import save_detector
+from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.postprocess import PostProcessing
+from small_runs import write_boxes
+from tiny_detector import tiny_detector
+
+PROGRAM = "import sys, torch; torch.set_num_threads(1); from detdistill.cli import main; sys.exit(main())"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """With an odd number of images to evaluate."""
+    return write_boxes(tmp_path / "data", val=5, side=256)
+
+
+@pytest.fixture
+def run(data: Path, tmp_path: Path) -> Path:
+    """A detector of random weights, which finds something everywhere."""
+    detector = tiny_detector("atss", open_dataset(data, "val").classes)
+    detector.head.postprocessing = PostProcessing(score_threshold=0.0, candidates_per_level=50, max_detections=30)
+    save_detector(detector, tmp_path / "run", image_size=ImageSize(letterbox=256))
+    return tmp_path / "run"
+
+
+def torchrun(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command in two processes, as torchrun starts them."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--no-python"]
+    command = [sys.executable, *launcher, sys.executable, "-c", PROGRAM, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+
+
+def test_two_processes_evaluate_as_one(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(run), "--data", str(data), "--split", "val"]
+    assert main([*words, "--json", str(tmp_path / "alone.json"), "--out", str(tmp_path / "alone_found.json")]) == 0
+    alone = capsys.readouterr().out
+    written = ("--json", "two.json", "--out", "two_found.json", "--store-thresholds")
+    two = torchrun(tmp_path, *words, *written)
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.startswith(alone)
+    assert two.stdout.removeprefix(alone).count("\n") == 1
+    assert json.loads((tmp_path / "two.json").read_text()) == json.loads((tmp_path / "alone.json").read_text())
+    one_found, two_found = (json.loads((tmp_path / f"{name}_found.json").read_text()) for name in ("alone", "two"))
+    assert len(one_found) > 30
+    assert sorted(two_found, key=str) == sorted(one_found, key=str)
+    assert read_description(run).score_thresholds
+
+
+def test_an_image_that_one_process_cannot_read_stops_both(run: Path, data: Path, tmp_path: Path) -> None:
+    (data / "val" / "3.png").write_bytes(b"no image")
+    two = torchrun(tmp_path, "evaluate", str(run), "--data", str(data), "--split", "val")
+    assert two.returncode != 0
+    assert two.stderr.count("3.png: is no image") == 2
+    assert "evaluate.py" not in two.stderr, "a traceback"
