@@ -45,6 +45,25 @@ def softmax_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
     return distribution_kl(student, teacher, temperature) * student.shape[-1]
 
 
+def weighted_binary_cross_entropy(student: Tensor, teacher: Tensor, background_weight: float = 1.5) -> Tensor:
+    """−(p ln q + w (1 − p) ln(1 − q)), the weighted soft labels of Chen et al. for one class's yes or no.
+
+    Learning Efficient Object Detection Models with Knowledge Distillation, NIPS 2017, weighs the background column of a
+    softmax; "no" is the background of a sigmoid. As in the paper this is a cross entropy, neither 0 nor at rest where
+    the two agree: it draws the student towards background.
+
+    Args:
+        student: logits of q, of any shape.
+        teacher: logits of p, of the same shape; no gradient flows into them.
+        background_weight: w.
+
+    Returns:
+        The shape of the logits, at least 0.
+    """
+    student, target = at_least_float32(student), at_least_float32(teacher.detach()).sigmoid()
+    return -(target * F.logsigmoid(student) + background_weight * (1 - target) * F.logsigmoid(-student))
+
+
 def modulated_binary_cross_entropy(student: Tensor, teacher: Tensor, beta: float = 1.0) -> Tensor:
     """BCE(student, σ(teacher)) · |σ(teacher) − σ(student)|^β (Wang et al., CrossKD, CVPR 2024; BCKD has it too).
 

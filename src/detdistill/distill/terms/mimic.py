@@ -1,0 +1,71 @@
+"""Feature mimicking in regions (Li et al., CVPR 2017)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from detdistill.distill.adapters import Adapters
+from detdistill.distill.regions import best_regions, region_features
+from detdistill.distill.term import Method, Pair, Term
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+
+OVERLAP = 0.7
+"""Suppresses regions, as Faster R-CNN does with proposals (arXiv 1506.01497)."""
+
+BINS = 7
+"""Along both axes of a region, as in Fast R-CNN."""
+
+
+class Mimic(Term):
+    """The student imitates the teacher's features in the regions that the student itself proposes.
+
+    The paper compares features of the regions proposed by the small network's RPN: L = 1/(2N) Σ 1/m ‖u − r(v)‖² over
+    N regions of m numbers each, u the teacher's features, v the student's and r a 1x1 convolution. The dense form is
+    our adaptation: proposals are the student's own best candidates, by its detection score, after non-maximum
+    suppression at 0.7; RoIAlign takes 7 x 7 features of each from the level of its size. The paper's second stage, with
+    mimicked outputs, is what soft labels do.
+
+    Args:
+        regions: of an image, at most; our choice.
+        adapter: 1x1 convolutions of the student's features `always`, as in the paper, or where channels differ.
+    """
+
+    method = Method(
+        paper="Li et al., Mimicking Very Efficient Network, CVPR 2017",
+        compares="pyramid features in the student's best regions",
+        needs="pyramid features",
+    )
+
+    def __init__(self, *, regions: int = 100, adapter: Literal["auto", "always"] = "always") -> None:
+        super().__init__()
+        self.regions = regions
+        self.adapters = Adapters(always=adapter == "always")
+
+    def bind(self, pair: Pair) -> list[str]:
+        """Makes the adapters."""
+        return self.adapters.bind(pair)
+
+    def forward(
+        self,
+        student: DenseOutput,
+        teacher: DenseOutput,
+        assignment: Assignment,  # noqa: ARG002 (regions come from the student's predictions)
+        targets: Targets,
+        reduce_sum: ReduceSum = single_process,
+    ) -> dict[str, Tensor]:
+        """`features`."""
+        regions = best_regions(
+            student.scores().detach().amax(dim=-1),
+            student.boxes,
+            targets.sizes,
+            count=self.regions,
+            iou_threshold=OVERLAP,
+            smallest_side=1,
+        )
+        own = region_features(self.adapters(student.features), student.grid, regions, BINS)
+        other = region_features(teacher.features, student.grid, regions, BINS)
+        losses = (own - other).square().flatten(1).mean(dim=1) / 2
+        count = reduce_sum(losses.new_tensor(len(losses))).clamp(min=1)
+        return {"features": losses.sum() / count}
