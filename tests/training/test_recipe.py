@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from detdistill.cli import COMMANDS
+from detdistill.cli import COMMANDS, main
 from detdistill.cli.parser import parse
 from detdistill.cli.train import Train
 from detdistill.detectors.architecture import Architecture, Towers
@@ -81,6 +82,35 @@ def test_mistakes_in_a_file_name_the_key(text: str, said: str, tmp_path: Path) -
     with pytest.raises(DetdistillError) as refused:
         read_recipe(tmp_path / "recipe.yaml")
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "data: {path: x}\nseed: 1\nschedule:\n  epochs: 3\nseed: 2",
+            "the key 'seed' of line 2 stands again in line 5",
+        ),
+        ("data: {path: x}\nschedule: {epochs: 3, epochs: 4}", "the key 'epochs' of line 2 stands again in line 2"),
+        (
+            "detector: {towers: {depth: 1,\n depth: 1}}\ndata: {path: x}",
+            "the key 'depth' of line 1 stands again in line 2",
+        ),
+    ],
+)
+def test_a_key_that_stands_twice(text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(DetdistillError, match=re.escape(f"recipe.yaml: {said}")):
+        read_recipe(file)
+    assert main(["train", "--recipe", str(file), "--out", str(tmp_path / "run")]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_key_of_another_group_may_stand_twice(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("data: {path: x}\nevaluation: {every: 3}\nlogging: {every: 3}")
+    assert read_recipe(tmp_path / "recipe.yaml").logging.every == 3
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -42,19 +42,36 @@ def read_recipe(file: Path) -> Recipe:
 
 
 def check_keys(file: Path, kind: type) -> None:
-    """Finds mistyped keys that jsonargparse passes over because they hold nothing, such as `trems: {hint: {}}`.
+    """Finds what jsonargparse passes over: repeated keys, and mistyped ones that hold nothing: `trems: {hint: {}}`.
 
     Args:
         file: a recipe that was read.
         kind: the recipe's dataclass.
 
     Raises:
-        DetdistillError: an unknown key; the nearest is suggested.
+        DetdistillError: an unknown key; the nearest is suggested. Or a key that stands twice in its group.
     """
-    unknown = _unknown_keys(yaml.safe_load(file.read_text(encoding="utf-8")) or {}, kind)
+    try:
+        values = _EachKeyOnce(file.read_text(encoding="utf-8")).get_single_data()
+    except yaml.YAMLError as error:
+        raise DetdistillError(f"{file}: {error}") from error
+    unknown = _unknown_keys(values or {}, kind)
     if unknown:
         message = f"{file}: there is no key '{unknown[0]}'"
         raise DetdistillError(message + did_you_mean(message, keys(kind)))
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a second value of a key, which YAML's readers silently put in the place of the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.YAMLError(f"the key '{key.value}' of line {lines[key.value]} stands again in line {line}")
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
 
 
 def _unknown_keys(values: Mapping[str, Any], kind: type, prefix: str = "") -> list[str]:
