@@ -166,6 +166,21 @@ def joint_logit(first: Tensor, second: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class TowerMaps:
+    """What the two towers of a head hold somewhere on the way, before an activation; kept when a method asks for it.
+
+    Attributes:
+        class_maps: of the class tower, L x `(N, Q, H, W)`.
+        box_maps: of the box tower, the same.
+        output: what the head made of them, with its own candidates and classes.
+    """
+
+    class_maps: tuple[Tensor, ...]
+    box_maps: tuple[Tensor, ...]
+    output: DenseOutput
+
+
+@dataclass(frozen=True, eq=False)
 class DenseOutput:
     """What a dense detector's forward returns, in training and in inference.
 
@@ -179,6 +194,7 @@ class DenseOutput:
         regression: `(N, P, R)` raw: deltas (4), distances (4) or distributions (4 x bins).
         coder: turns `regression` into boxes.
         quality_logits: `(N, P)` centerness or objectness that multiplies the class score, or None.
+        towers: what the head's towers held, or None if nobody asked.
     """
 
     grid: Grid
@@ -187,6 +203,7 @@ class DenseOutput:
     regression: Tensor
     coder: BoxCoder
     quality_logits: Tensor | None = None
+    towers: TowerMaps | None = None
 
     def scores(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """What the detector ranks its candidates by, 0 to 1: class probability, times quality where it has one.

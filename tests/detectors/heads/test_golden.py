@@ -235,7 +235,7 @@ def test_vfnet_level(golden: Callable[[str], Arrays]) -> None:
     }
     head.load_state_dict({ours: torch.from_numpy(data[f"w_{theirs}"]) for ours, theirs in names.items()})
     x = torch.from_numpy(data["x"]).requires_grad_()
-    outputs = dict(zip(("cls_score", "bbox_pred", "bbox_pred_refine"), head.level(x, 0), strict=True))
+    outputs = dict(zip(("cls_score", "bbox_pred", "bbox_pred_refine"), head.level(x, x, 0), strict=True))
     loss = x.new_zeros(())
     for name, value in outputs.items():
         scale = 1 if name == "cls_score" else 64

@@ -59,15 +59,14 @@ class AtssHead(DenseHead):
         self.centerness_predictor = normal_conv(self.channels, 1)
         self.scales = level_scales(len(strides))
 
-    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
-        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to class logits, deltas and centerness logits."""
-        grid = self.grid(features)
-        classes, deltas, centers = [], [], []
-        for level, scale in zip(features, self.scales, strict=True):
-            box_features = self.box_tower(level)
-            classes.append(self.class_predictor(self.class_tower(level)))
-            deltas.append(scale(self.box_predictor(box_features)))
-            centers.append(self.centerness_predictor(box_features))
+    def predict(
+        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
+    ) -> DenseOutput:
+        """Class logits, deltas and centerness logits from the towers' maps."""
+        grid = self.grid(class_features)
+        classes = [self.class_predictor(level) for level in class_features]
+        deltas = [scale(self.box_predictor(level)) for level, scale in zip(box_features, self.scales, strict=True)]
+        centers = [self.centerness_predictor(level) for level in box_features]
         quality = grid.flatten(centers).squeeze(-1)
         return DenseOutput(grid, features, grid.flatten(classes), grid.flatten(deltas), self.coder, quality)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from detdistill.detectors.architecture import Towers
-from detdistill.detectors.heads.towers import conv_tower
+from detdistill.detectors.heads.towers import conv_tower, from_activation, up_to_activation
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.priors import PriorLayout
-from detdistill.structures import Assignment, BoxCoder, DenseOutput, Grid, ReduceSum, Targets
+from detdistill.errors import DetdistillError
+from detdistill.structures import Assignment, BoxCoder, DenseOutput, Grid, ReduceSum, Targets, TowerMaps
 
 Assigner = Callable[[Grid, Targets], Assignment]
 
@@ -30,9 +32,11 @@ class DenseHead(nn.Module, ABC):
 
     Attributes:
         coder: how the head writes boxes as numbers.
+        kept_depth: after how many convolutions outputs keep what the towers hold; None if they do not.
     """
 
     coder: BoxCoder
+    kept_depth: int | None = None
 
     def __init__(
         self,
@@ -56,9 +60,46 @@ class DenseHead(nn.Module, ABC):
         sizes = tuple((int(level.shape[-2]), int(level.shape[-1])) for level in features)
         return self.layout.grid(sizes, features[0].device)
 
-    @abstractmethod
+    def keep_towers(self, depth: int) -> None:
+        """From now on the outputs have `towers`: what the two hold after `depth` convolutions, 0 being the pyramid.
+
+        Raises:
+            DetdistillError: the towers have fewer.
+        """
+        if not 0 <= depth <= len(self.class_tower):
+            raise DetdistillError(f"the head's towers have {len(self.class_tower)} convolutions, not {depth}")
+        self.kept_depth = depth
+
     def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
         """Pyramid maps, L x `(N, Q, H_l, W_l)`, to the head's output."""
+        if self.kept_depth is None:
+            class_features = [self.class_tower(level) for level in features]
+            return self.predict(features, class_features, [self.box_tower(level) for level in features])
+        class_maps = [up_to_activation(self.class_tower, level, self.kept_depth) for level in features]
+        box_maps = [up_to_activation(self.box_tower, level, self.kept_depth) for level in features]
+        output = self.complete(features, class_maps, box_maps)
+        return replace(output, towers=TowerMaps(tuple(class_maps), tuple(box_maps), output))
+
+    def complete(
+        self, features: tuple[Tensor, ...], class_maps: Sequence[Tensor], box_maps: Sequence[Tensor]
+    ) -> DenseOutput:
+        """The output from what the towers hold after `kept_depth` convolutions, before the activation.
+
+        Args:
+            features: the output's.
+            class_maps: of the class tower, L x `(N, Q, H_l, W_l)`.
+            box_maps: of the box tower, the same.
+        """
+        assert self.kept_depth is not None
+        class_features = [from_activation(self.class_tower, level, self.kept_depth) for level in class_maps]
+        box_features = [from_activation(self.box_tower, level, self.kept_depth) for level in box_maps]
+        return self.predict(features, class_features, box_features)
+
+    @abstractmethod
+    def predict(
+        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
+    ) -> DenseOutput:
+        """The output from what comes out of the class tower and the box tower, L x `(N, Q, H_l, W_l)` each."""
 
     def assign(self, grid: Grid, targets: Targets) -> Assignment:
         """Which ground truth each candidate of the grid is positive for."""

@@ -74,15 +74,17 @@ class FcosHead(DenseHead):
         self.centerness_predictor = normal_conv(self.channels, 1)
         self.scales = level_scales(len(strides))
 
-    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
-        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to class logits, distances and centerness logits."""
-        grid = self.grid(features)
-        classes, distances, centers = [], [], []
-        for level, scale in zip(features, self.scales, strict=True):
-            class_features, box_features = self.class_tower(level), self.box_tower(level)
-            classes.append(self.class_predictor(class_features))
-            centers.append(self.centerness_predictor(box_features if self.centerness_on_box_tower else class_features))
-            raw = at_least_float32(scale(self.box_predictor(box_features)))
+    def predict(
+        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
+    ) -> DenseOutput:
+        """Class logits, distances and centerness logits from the towers' maps."""
+        grid = self.grid(class_features)
+        classes = [self.class_predictor(level) for level in class_features]
+        central_features = box_features if self.centerness_on_box_tower else class_features
+        centers = [self.centerness_predictor(level) for level in central_features]
+        distances = []
+        for level, scale in zip(box_features, self.scales, strict=True):
+            raw = at_least_float32(scale(self.box_predictor(level)))
             distances.append(F.relu(raw) if self.normalize_boxes else raw.exp())
         quality = grid.flatten(centers).squeeze(-1)
         return DenseOutput(grid, features, grid.flatten(classes), grid.flatten(distances), self.coder, quality)

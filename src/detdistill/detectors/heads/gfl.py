@@ -70,19 +70,18 @@ class GflHead(DenseHead):
         self.box_predictor = normal_conv(self.channels, 4 * (reg_max + 1))
         self.scales = level_scales(len(strides))
 
-    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
-        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to class logits and box distributions."""
-        grid = self.grid(features)
-        classes, distributions = self.branches(features)
+    def predict(
+        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
+    ) -> DenseOutput:
+        """Class logits and box distributions from the towers' maps."""
+        grid = self.grid(class_features)
+        classes = [self.class_predictor(level) for level in class_features]
+        distributions = self.distributions(box_features)
         return DenseOutput(grid, features, grid.flatten(classes), grid.flatten(distributions), self.coder)
 
-    def branches(self, features: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
-        """The maps of the class and of the box branch, level by level."""
-        classes = [self.class_predictor(self.class_tower(level)) for level in features]
-        distributions = [
-            scale(self.box_predictor(self.box_tower(level))) for level, scale in zip(features, self.scales, strict=True)
-        ]
-        return classes, distributions
+    def distributions(self, box_features: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of distribution logits, level by level."""
+        return [scale(self.box_predictor(level)) for level, scale in zip(box_features, self.scales, strict=True)]
 
     def loss(
         self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum

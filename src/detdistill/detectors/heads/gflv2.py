@@ -80,12 +80,14 @@ class Gflv2Head(GflHead):
         super().__init__(in_channels, num_classes, strides, towers, reg_max=reg_max, anchor_scale=anchor_scale)
         self.quality = DistributionQuality(reg_max)
 
-    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
-        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to joint class-quality logits and box distributions."""
-        grid = self.grid(features)
-        classes, distributions = self.branches(features)
+    def predict(
+        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
+    ) -> DenseOutput:
+        """Joint class-quality logits and box distributions from the towers' maps."""
+        grid = self.grid(class_features)
+        distributions = self.distributions(box_features)
         joint = [
-            joint_logit(at_least_float32(class_map), at_least_float32(self.quality(distribution)))
-            for class_map, distribution in zip(classes, distributions, strict=True)
+            joint_logit(at_least_float32(self.class_predictor(level)), at_least_float32(self.quality(distribution)))
+            for level, distribution in zip(class_features, distributions, strict=True)
         ]
         return DenseOutput(grid, features, grid.flatten(joint), grid.flatten(distributions), self.coder)

@@ -57,11 +57,13 @@ class RetinaNetHead(DenseHead):
         self.class_predictor = class_predictor(self.channels, anchors * num_classes)
         self.box_predictor = normal_conv(self.channels, anchors * 4)
 
-    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
-        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to class logits and deltas."""
-        grid = self.grid(features)
-        class_logits = grid.flatten([self.class_predictor(self.class_tower(level)) for level in features])
-        deltas = grid.flatten([self.box_predictor(self.box_tower(level)) for level in features])
+    def predict(
+        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
+    ) -> DenseOutput:
+        """Class logits and deltas from the towers' maps."""
+        grid = self.grid(class_features)
+        class_logits = grid.flatten([self.class_predictor(level) for level in class_features])
+        deltas = grid.flatten([self.box_predictor(level) for level in box_features])
         return DenseOutput(grid, features, class_logits, deltas, self.coder)
 
     def loss(

@@ -6,6 +6,7 @@ import itertools
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detdistill.detectors.architecture import Towers
@@ -67,6 +68,22 @@ def conv_tower(in_channels: int, towers: Towers) -> nn.Sequential:
         for number, pair in enumerate(itertools.pairwise(widths), start=1)
     ]
     return nn.Sequential(*blocks)
+
+
+def up_to_activation(tower: nn.Sequential, features: Tensor, depth: int) -> Tensor:
+    """What a tower makes of a map after `depth` convolutions and the norm of the last; for 0 the map itself."""
+    if depth == 0:
+        return features
+    last = tower[depth - 1]
+    assert isinstance(last, nn.Sequential)
+    result: Tensor = last[:-1](tower[: depth - 1](features))
+    return result
+
+
+def from_activation(tower: nn.Sequential, features: Tensor, depth: int) -> Tensor:
+    """What comes out of a tower that holds `features` after `depth` convolutions, from their activation on."""
+    result: Tensor = tower[depth:](F.relu(features) if depth else features)
+    return result
 
 
 class Scale(nn.Module):

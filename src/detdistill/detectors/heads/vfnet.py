@@ -110,17 +110,19 @@ class VfnetHead(DenseHead):
         nn.init.normal_(conv.weight, std=0.01)
         return conv
 
-    def forward(self, features: tuple[Tensor, ...]) -> VfnetOutput:
-        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to class logits, initial and refined distances."""
-        grid = self.grid(features)
-        levels = [self.level(level, index) for index, level in enumerate(features)]
+    def predict(
+        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
+    ) -> VfnetOutput:
+        """Class logits, initial and refined distances from the towers' maps."""
+        grid = self.grid(class_features)
+        pairs = zip(class_features, box_features, strict=True)
+        levels = [self.level(*pair, index) for index, pair in enumerate(pairs)]
         classes, initial, refined = (grid.flatten(maps) for maps in zip(*levels, strict=True))
         return VfnetOutput(grid, features, classes, refined, self.coder, initial_distances=initial)
 
-    def level(self, features: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """One pyramid map `(N, Q, H, W)` to maps of class logits, of initial and of refined distances."""
+    def level(self, class_features: Tensor, box_features: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One level's tower maps `(N, Q, H, W)` to maps of class logits, of initial and of refined distances."""
         stride = self.strides[index]
-        class_features, box_features = self.class_tower(features), self.box_tower(features)
         raw = self.initial_scales[index](self.initial_predictor(self.initial_block(box_features)))
         initial = at_least_float32(raw).exp() * (DISTANCE_UNIT * stride)
         damped = (1 - OFFSET_GRADIENT) * initial.detach() + OFFSET_GRADIENT * initial
