@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,21 @@ from PIL import Image
 from torch import Tensor
 
 from detdistill.detectors.architecture import Architecture, Towers
+from detdistill.detectors.checkpoints import save_detector
 from detdistill.image_options import ImageOptions
 from detdistill.structures import ReduceSum
 from detdistill.training.module import DetectorTraining
-from detdistill.training.recipe import Data, Evaluation, Logging, Machine, Optimization, Recipe, Schedule
+from detdistill.training.recipe import (
+    Data,
+    DistillationRecipe,
+    Evaluation,
+    Logging,
+    Machine,
+    Optimization,
+    Recipe,
+    Schedule,
+)
+from tiny_detector import tiny_detector
 
 TINY = Architecture(backbone_width=0.125, channels=16, towers=Towers(depth=1))
 
@@ -63,6 +74,20 @@ def small_recipe(data: Path, *, epochs: int = 3, workers: int = 0, **changes: An
     return replace(recipe, **changes)
 
 
+def write_teacher(folder: Path, classes: Sequence[str] = ("green", "red"), **changes: Any) -> Path:
+    """A run folder with a detector of random weights; its features have other channels than a small student's."""
+    save_detector(tiny_detector("gfl", classes, **{"seed": 1, "channels": 24} | changes), folder)
+    return folder
+
+
+def small_distillation(data: Path, teacher: Path, **changes: Any) -> DistillationRecipe:
+    """`small_recipe` with three methods, two of which need adapters."""
+    own = {field.name for field in fields(DistillationRecipe)} - {field.name for field in fields(Recipe)}
+    options: dict[str, Any] = {"terms": {"rank_mimicking": {}, "prediction_guided": {}, "hint": {}}}
+    options |= {name: changes.pop(name) for name in own & changes.keys()}
+    return DistillationRecipe(**vars(small_recipe(data, **changes)), teacher=str(teacher), **options)
+
+
 def lines(folder: Path) -> list[dict[str, Any]]:
     """What `metrics.jsonl` says."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -74,13 +99,39 @@ def state(folder: Path) -> dict[str, Any]:
     return content
 
 
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """Weights, averages, adapters, optimiser, kept detector and log are equal to the last bit."""
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    assert (one / "model.json").read_text() == (other / "model.json").read_text()
+    assert lines(one) == lines(other)
+    first, second = state(one), state(other)
+    assert first["global_step"] == second["global_step"]
+    assert first["lr_schedulers"] == second["lr_schedulers"]
+    # What terms know of their weights stands among the tensors, in plain types.
+    plain = [
+        {name: value for name, value in content["state_dict"].items() if isinstance(value, dict)}
+        for content in (first, second)
+    ]
+    assert plain[0] == plain[1]
+    tensors = [
+        {name: value for name, value in content["state_dict"].items() if not isinstance(value, dict)}
+        for content in (first, second)
+    ]
+    for content, found in zip((first, second), tensors, strict=True):
+        moments = content["optimizer_states"][0]["state"]
+        found.update({f"{index} {name}": value for index, own in moments.items() for name, value in own.items()})
+    assert tensors[0].keys() == tensors[1].keys()
+    different = [name for name, value in tensors[0].items() if not torch.equal(value, tensors[1][name])]
+    assert different == []
+
+
 def recorded_gradients(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     """The list to which every step from now on adds its gradient by parameter, before clipping."""
     steps: list[dict[str, torch.Tensor]] = []
     clip = DetectorTraining.on_before_optimizer_step
 
     def record(self: DetectorTraining, optimizer: torch.optim.Optimizer) -> None:
-        named = self.detector.named_parameters()
+        named = self.named_parameters()  # those of adapters too; of the average there is none
         steps.append({name: value.grad.clone() for name, value in named if value.grad is not None})
         clip(self, optimizer)
 

@@ -21,7 +21,7 @@ from detdistill.training.interruption import Interrupted
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Evaluation, Logging, Recipe
 from detdistill.training.run import train
-from small_runs import at_step, lines, small_recipe, state, write_boxes
+from small_runs import assert_equal_runs, at_step, lines, small_recipe, state, write_boxes
 
 STEPS = 6  # 3 epochs of 2
 
@@ -47,23 +47,6 @@ def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def raise_signal(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
-
-
-def assert_equal_runs(one: Path, other: Path) -> None:
-    """Weights, averages, optimiser, kept detector and log are equal to the last bit."""
-    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-    assert (one / "model.json").read_text() == (other / "model.json").read_text()
-    assert lines(one) == lines(other)
-    first, second = state(one), state(other)
-    assert first["global_step"] == second["global_step"] == STEPS
-    assert first["lr_schedulers"] == second["lr_schedulers"]
-    tensors = [dict(content["state_dict"]) for content in (first, second)]
-    for content, found in zip((first, second), tensors, strict=True):
-        moments = content["optimizer_states"][0]["state"]
-        found.update({f"{index} {name}": value for index, own in moments.items() for name, value in own.items()})
-    assert tensors[0].keys() == tensors[1].keys()
-    different = [name for name, value in tensors[0].items() if not torch.equal(value, tensors[1][name])]
-    assert different == []
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
