@@ -76,7 +76,8 @@ def distill(
             distiller.teacher.to(next(distiller.student.parameters()).device)
             return teacher_metrics(distiller.teacher, data, recipe).AP
 
-        return Lesson(distiller, lambda: _origin(recipe, distiller), teacher_score)
+        sha256 = read_description(Path(recipe.teacher).expanduser()).weights_sha256 if teacher is None else None
+        return Lesson(distiller, lambda: _origin(recipe, distiller, sha256), teacher_score)
 
     return fit(recipe, folder, lesson, resume=resume, overwrite=overwrite)
 
@@ -152,15 +153,10 @@ def _preflight(
     return "\n".join([*notes, str(report), *look])
 
 
-def _origin(recipe: DistillationRecipe, distiller: Distiller) -> dict[str, Any]:
-    folder = Path(recipe.teacher).expanduser()
-    is_saved = (folder / "model.json").exists()
+def _origin(recipe: DistillationRecipe, distiller: Distiller, teacher_sha256: str | None) -> dict[str, Any]:
     return {
         "made_by": "distillation",
-        "teacher": {
-            "folder": recipe.teacher,
-            "weights_sha256": read_description(folder).weights_sha256 if is_saved else None,
-        },
+        "teacher": {"folder": recipe.teacher, "weights_sha256": teacher_sha256},
         "terms": recipe.terms,
         "weights": {name: weight.value for name, weight in distiller.weighting.terms.items()},
     }

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detdistill.annotations import DetectionDataset
+from detdistill.data.opening import open_dataset
+from detdistill.evaluation.results import Results
+from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.teacher_score import quick_look, teacher_metrics
+from small_runs import small_distillation, write_boxes
+from tiny_detector import tiny_detector
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
+    return open_dataset(write_boxes(tmp_path_factory.mktemp("boxes")), "val")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> DistillationRecipe:
+    return small_distillation(tmp_path, tmp_path, class_map={"verde": "green"})
+
+
+def finding(monkeypatch: pytest.MonkeyPatch, truth: DetectionDataset, names: dict[str, str]) -> None:
+    """A teacher finds every object of these classes, names them in its own way, and sees a `ghost` beside each."""
+
+    def predict(_: object, renamed: DetectionDataset, *__: Any) -> Results:
+        image, boxes, labels = [], [], []
+        for index, record in enumerate(renamed.images):
+            for box, label in zip(record.boxes, truth.images[index].labels, strict=True):
+                name = truth.classes[label]
+                if name in names:
+                    image += [index, index]
+                    boxes += [box, box]
+                    labels += [renamed.classes.index(names[name]), renamed.classes.index("ghost")]
+        corners = np.array(boxes).reshape(-1, 4)
+        xywh = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
+        return Results(np.array(image, np.int64), xywh, np.ones(len(image)), np.array(labels, np.int64))
+
+    monkeypatch.setattr("detdistill.training.teacher_score.predict", predict)
+
+
+TEACHER = tiny_detector(classes=("ghost", "red", "verde"))
+
+
+def test_a_teachers_classes_go_by_name(
+    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding(monkeypatch, data, {"green": "verde", "red": "red"})
+    ap = teacher_metrics(TEACHER, data, recipe).AP
+    assert ap == pytest.approx(1)
+    assert quick_look(TEACHER, data, recipe) == [f"the teacher's AP on 4 images of {data.source}: 100.0"]
+
+
+def test_detections_under_another_name_are_wrong(
+    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding(monkeypatch, data, {"green": "red", "red": "verde"})
+    assert teacher_metrics(TEACHER, data, recipe).AP == 0
+    found, warning = quick_look(TEACHER, data, recipe)
+    assert found.endswith("0.0")
+    assert warning.startswith("WARNING: the teacher finds next to nothing here")
+    assert "class_map" in warning
+
+
+def test_a_class_that_the_teacher_never_finds_is_named(
+    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding(monkeypatch, data, {"green": "verde"})
+    _, warning = quick_look(TEACHER, data, recipe)
+    assert warning == "WARNING: the teacher finds no red: there is nothing to learn from it about them"
+
+
+def test_a_class_that_the_teacher_lacks_is_no_surprise(
+    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding(monkeypatch, data, {"green": "verde"})
+    assert len(quick_look(tiny_detector(classes=("ghost", "verde")), data, recipe)) == 1
