@@ -134,7 +134,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ({"optimization": Optimization(learning_rate=0)}, "optimization.learning_rate"),
         ({"optimization": Optimization(clip_norm=0)}, "optimization.clip_norm"),
         ({"logging": Logging(save_every=0)}, "logging.save_every"),
-        ({"machine": Machine(workers=-1)}, "machine.workers"),
+        ({"machine": Machine(workers=-1)}, "machine.workers must not be negative, but is -1"),
+        ({"schedule": Schedule(epochs=0)}, "schedule.epochs must be at least 1, not 0"),
     ],
 )
 def test_values_out_of_range(changes: dict[str, Any], said: str) -> None:

@@ -253,6 +253,24 @@ def test_another_recipes_run_is_refused_with_the_difference(data: Path, tmp_path
     assert train(wider, tmp_path / "run", overwrite=True).steps == 4
 
 
+def test_a_run_cannot_end_before_where_it_is(data: Path, tmp_path: Path) -> None:
+    recipe = small_recipe(data, epochs=2)
+    train(recipe, tmp_path / "run")
+    shorter = replace(recipe, schedule=replace(recipe.schedule, epochs=1))
+    with pytest.raises(DetdistillError, match=r"cannot go on with fewer epochs \(schedule.epochs 2 -> 1\)"):
+        train(shorter, tmp_path / "run", resume=True)
+    assert train(recipe, tmp_path / "run").steps == 4
+
+
+def test_a_file_is_no_folder_and_resume_is_not_overwrite(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("dear")
+    with pytest.raises(DetdistillError, match="run is a file"):
+        train(small_recipe(data), tmp_path / "run", overwrite=True)
+    with pytest.raises(DetdistillError, match="give one of them"):
+        train(small_recipe(data), tmp_path / "other", resume=True, overwrite=True)
+    assert not (tmp_path / "other").exists()
+
+
 def test_other_files_are_left_alone(data: Path, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     for overwrite in (False, True):
@@ -278,7 +296,42 @@ def test_changed_data_and_a_damaged_checkpoint_stop_a_resumed_run(
         train(small_recipe(data), tmp_path / "run")
 
 
+# The machine
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"machine": Machine("toaster")}, "machine: accelerator toaster, devices 1, .* invalid accelerator name"),
+        ({"machine": Machine("cpu", strategy="ddpp")}, "strategy ddpp cannot be had here"),
+        ({"machine": Machine("cpu", precision="fp16")}, "precision fp16 needs a GPU"),
+        (
+            {"machine": Machine("cpu", devices=2), "start": Start(batch_norm="sync")},
+            "batch_norm sync needs GPUs",
+        ),
+    ],
+)
+def test_what_the_machine_cannot_do_is_told_before_training(
+    changes: dict[str, Any], said: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DetdistillError, match=said):
+        train(small_recipe(data, **changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "resume" / "state.ckpt").exists()
+
+
 # Weights to start from
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (Start(run="detector.pth"), "detector.pth holds no model.json.*`detdistill import`"),
+        (Start(backbone="lite1"), "start.backbone is lite1: that is neither a file"),
+    ],
+)
+def test_what_is_no_start_is_told(start: Start, said: str, data: Path) -> None:
+    with pytest.raises(DetdistillError, match=said):
+        starting_detector(small_recipe(data, start=start), ("a",))
 
 
 def test_starting_from_a_run_takes_its_weights_over(data: Path, tmp_path: Path) -> None:

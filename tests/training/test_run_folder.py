@@ -38,3 +38,18 @@ def test_a_run_with_a_checkpoint_does(tmp_path: Path) -> None:
         run.prepare(replace(RECIPE, seed=1), resume=False, overwrite=False)
     run.prepare(RECIPE, resume=False, overwrite=False)
     assert run.checkpoint.read_bytes() == b"state"
+
+
+def test_a_run_is_finished_for_its_own_recipe_only(tmp_path: Path) -> None:
+    """A process that is told to go on with more epochs must not take the old summary for its own."""
+    run = RunFolder(tmp_path / "run")
+    assert not run.is_finished(RECIPE)
+    run.prepare(RECIPE, resume=False, overwrite=False)
+    assert not run.is_finished(RECIPE)
+    run.checkpoint.write_bytes(b"state")
+    run.summary.write_text("{}")
+    longer = replace(RECIPE, schedule=replace(RECIPE.schedule, epochs=24))
+    assert run.is_finished(RECIPE)
+    assert not run.is_finished(longer)
+    run.prepare(longer, resume=True, overwrite=False)
+    assert not run.is_finished(longer)

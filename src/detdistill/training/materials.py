@@ -16,7 +16,7 @@ from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.efficientnet_lite import efficientnet_lite0_file
 from detdistill.detectors.initialization import initialize_from
 from detdistill.detectors.weights import load_backbone_weights
-from detdistill.errors import DataError
+from detdistill.errors import DataError, DetdistillError
 from detdistill.normalization import EFFICIENTNET_LITE, Normalization
 from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import Data, Recipe
@@ -75,7 +75,10 @@ def starting_detector(recipe: Recipe, classes: Sequence[str]) -> DenseDetector:
     elif source is not None:
         detector.normalization = _timm_normalization(detector)
         if source != "timm":
-            _note(str(load_backbone_weights(detector, Path(source).expanduser())))
+            file = Path(source).expanduser()
+            if not file.exists():
+                raise DetdistillError(f"start.backbone is {source}: that is neither a file, nor `timm`, nor `lite0`")
+            _note(str(load_backbone_weights(detector, file)))
     if recipe.start.run is not None:
         _note(str(initialize_from(detector, Path(recipe.start.run).expanduser())))
     return detector

@@ -204,7 +204,7 @@ class DetectorTraining(LightningModule):
         names = ", ".join(self.dataset.images[index].file_name for index in self._batch.indices)
         return DivergedError(
             f"step {self.global_step + 1}, epoch {self.current_epoch + 1}: {what}. The images of the batch (process "
-            f"{self.global_rank}): {names}. The last checkpoint is from before this step. Look at these images with "
+            f"{self.global_rank}): {names}. Nothing of this step was kept. Look at these images with "
             "`detdistill data inspect`; if they are right, lower optimization.learning_rate or "
             "optimization.clip_norm, or use machine.precision float32"
         )

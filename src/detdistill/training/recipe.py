@@ -200,28 +200,27 @@ class Recipe:
         """Raises `DetdistillError` for a value out of range, or values that do not go together."""
         optimization, schedule, machine = self.optimization, self.schedule, self.machine
         processes = machine.devices * machine.nodes
+        at_least_one = {
+            "batch_size": self.batch_size,
+            "accumulate": self.accumulate,
+            "schedule.epochs": schedule.epochs,
+            "evaluation.every": self.evaluation.every,
+            "evaluation.batch_size": self.evaluation.batch_size,
+            "machine.devices": machine.devices,
+            "machine.nodes": machine.nodes,
+            "logging.every": self.logging.every,
+        }
+        not_negative = {
+            "start.frozen_stages": self.start.frozen_stages,
+            "schedule.warmup_steps": schedule.warmup_steps,
+            "machine.workers": machine.workers,
+            "optimization.weight_decay": optimization.weight_decay,
+            "optimization.backbone_factor": optimization.backbone_factor,
+        }
         rules = {
-            "batch_size, accumulate, schedule.epochs, evaluation.every, evaluation.batch_size, machine.devices, "
-            "machine.nodes and logging.every must be at least 1": min(
-                self.batch_size,
-                self.accumulate,
-                schedule.epochs,
-                self.evaluation.every,
-                self.evaluation.batch_size,
-                machine.devices,
-                machine.nodes,
-                self.logging.every,
-            )
-            >= 1,
-            "start.frozen_stages, schedule.warmup_steps and machine.workers must not be negative": min(
-                self.start.frozen_stages, schedule.warmup_steps, machine.workers
-            )
-            >= 0,
+            **{f"{key} must be at least 1, not {value}": value >= 1 for key, value in at_least_one.items()},
+            **{f"{key} must not be negative, but is {value}": value >= 0 for key, value in not_negative.items()},
             "optimization.learning_rate must be above 0": optimization.learning_rate > 0,
-            "optimization.weight_decay and optimization.backbone_factor must not be negative": min(
-                optimization.weight_decay, optimization.backbone_factor
-            )
-            >= 0,
             "optimization.clip_norm must be above 0, or null": optimization.clip_norm is None
             or optimization.clip_norm > 0,
             "optimization.ema must lie between 0 and 1, or be null": optimization.ema is None

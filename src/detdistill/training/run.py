@@ -26,6 +26,7 @@ from detdistill.files import write_atomically
 from detdistill.training.interruption import Interruption
 from detdistill.training.keeping import DurableCheckpointIO, Keeping
 from detdistill.training.learner import Learner, Supervision
+from detdistill.training.machine import asking_for, check_device
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.module import DetectorTraining
 from detdistill.training.processes import is_first_process
@@ -120,7 +121,7 @@ def fit(recipe: Recipe, folder: str | Path, lesson_of: LessonOf, *, resume: bool
     is_first = is_first_process()
     if is_first:
         run.prepare(recipe, resume=resume, overwrite=overwrite)
-    if run.summary.exists():
+    if not overwrite and run.is_finished(recipe):
         return Summary(**json.loads(run.summary.read_text(encoding="utf-8")))
     dataset, validation = open_training_data(recipe.data)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
@@ -137,23 +138,25 @@ def fit(recipe: Recipe, folder: str | Path, lesson_of: LessonOf, *, resume: bool
     interruption = Interruption()
     keeping = Keeping(run, validation, interruption, lesson.origin, lesson.teacher_score)
     with _quiet():
-        trainer = Trainer(
-            accelerator=recipe.machine.accelerator,
-            devices=recipe.machine.devices,
-            num_nodes=recipe.machine.nodes,
-            strategy=recipe.machine.strategy,
-            precision=PRECISIONS[recipe.machine.precision],
-            max_epochs=recipe.schedule.epochs,
-            logger=_loggers(recipe, run.path),
-            callbacks=[interruption, ProgressLine(), keeping],
-            plugins=[DurableCheckpointIO()],
-            default_root_dir=run.path,
-            use_distributed_sampler=False,
-            limit_val_batches=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        with asking_for(recipe.machine):
+            trainer = Trainer(
+                accelerator=recipe.machine.accelerator,
+                devices=recipe.machine.devices,
+                num_nodes=recipe.machine.nodes,
+                strategy=recipe.machine.strategy,
+                precision=PRECISIONS[recipe.machine.precision],
+                max_epochs=recipe.schedule.epochs,
+                logger=_loggers(recipe, run.path),
+                callbacks=[interruption, ProgressLine(), keeping],
+                plugins=[DurableCheckpointIO()],
+                default_root_dir=run.path,
+                use_distributed_sampler=False,
+                limit_val_batches=0,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+        check_device(recipe, trainer.strategy.root_device)
         with _memory_errors(), closing(module):
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     best = keeping.best if validation is not None else None

@@ -68,6 +68,10 @@ class RunFolder:
         Raises:
             DetdistillError: something else is there: another recipe's run, or files of other origin.
         """
+        if resume and overwrite:
+            raise DetdistillError("--resume goes on with a run and --overwrite throws it away: give one of them")
+        if self.path.exists() and not self.path.is_dir():
+            raise DetdistillError(f"{self.path} is a file: name a folder for the run")
         if overwrite:
             self._discard()
         elif self.recipe.exists() and {entry.name for entry in self.path.rglob("*")} <= UNBEGUN:
@@ -90,7 +94,8 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _check_recipe(self, recipe: Recipe, *, resume: bool) -> None:
-        different = differences(read_recipe(self.recipe), recipe)
+        old = read_recipe(self.recipe)
+        different = differences(old, recipe)
         if not different:
             return
         listed = "".join(f"\n  {key}: {change}" for key, change in different.items())
@@ -105,7 +110,20 @@ class RunFolder:
                 f"{self.path}: a run cannot go on with another {', '.join(locked)}:{listed}\nName another folder, or "
                 "throw that run away (--overwrite)"
             )
+        if recipe.schedule.epochs < old.schedule.epochs:
+            raise DetdistillError(
+                f"{self.path}: a run cannot go on with fewer epochs (schedule.epochs {different['schedule.epochs']}): "
+                "name another folder, or stop early (evaluation.patience)"
+            )
         self.summary.unlink(missing_ok=True)
+
+    def is_finished(self, recipe: Recipe) -> bool:
+        """Whether the folder holds the finished run of this very recipe.
+
+        Another process may be making the folder ready for a changed recipe: it takes the summary away first, and writes
+        the recipe then. So the recipe is looked at first.
+        """
+        return self.recipe.exists() and not differences(read_recipe(self.recipe), recipe) and self.summary.exists()
 
     def log(self, **values: Any) -> None:
         """Appends a line to `metrics.jsonl`.
