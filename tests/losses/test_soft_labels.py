@@ -14,7 +14,12 @@ from torch import Tensor
 
 from conftest import Golden
 from detdistill.losses.distribution import distribution_kl
-from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy, softmax_kl
+from detdistill.losses.soft_labels import (
+    binary_kl,
+    modulated_binary_cross_entropy,
+    softmax_kl,
+    weighted_binary_cross_entropy,
+)
 from golden_losses import Arrays, as_tensor
 
 BOTH_PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -172,3 +177,25 @@ def test_half_precision_is_widened_first(loss: Loss, dtype: torch.dtype) -> None
 def test_no_candidates(loss: Loss) -> None:
     empty = torch.zeros(0, CLASSES)
     assert loss(empty, empty).sum().item() == 0
+
+
+def test_weighted_binary_cross_entropy_by_hand() -> None:
+    """P_t = (.5 background, .5), P_s = (.8, .2)."""
+    student, teacher = torch.tensor(0.2).logit(), torch.tensor(0.0)
+    assert weighted_binary_cross_entropy(student, teacher).item() == pytest.approx(0.972077, abs=1e-6)
+    assert weighted_binary_cross_entropy(student, teacher, 1.0).item() == pytest.approx(0.916291, abs=1e-6)
+
+
+@given(student=st.floats(-20, 20), teacher=st.floats(-20, 20), weight=st.floats(0.1, 5))
+def test_weighted_binary_cross_entropy_is_cross_entropy_whose_no_weighs(
+    student: float, teacher: float, weight: float
+) -> None:
+    own = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+    other = torch.tensor(teacher, dtype=torch.float64, requires_grad=True)
+    loss = weighted_binary_cross_entropy(own, other, weight)
+    p, q = other.detach().sigmoid(), own.detach().sigmoid()
+    expected = p * F.softplus(-own.detach()) + weight * (1 - p) * F.softplus(own.detach())
+    assert loss.item() == pytest.approx(expected.item())
+    gradient, none = torch.autograd.grad(loss, (own, other), allow_unused=True)
+    assert gradient.item() == pytest.approx((weight * (1 - p) * q - p * (1 - q)).item(), abs=1e-12)
+    assert none is None
