@@ -25,19 +25,21 @@ class Adapters(nn.Module):
 
     def bind(self, pair: Pair) -> list[str]:
         """Makes the convolutions for a pair; returns what was adapted, in plain words."""
-        notes = []
-        for level, (own, other) in enumerate(
-            zip(pair.student_output.features, pair.teacher_output.features, strict=True)
-        ):
+        self.levels = nn.ModuleList()
+        strides: dict[str, list[str]] = {}
+        student, teacher = pair.student_output, pair.teacher_output
+        for own, other, (stride, _) in zip(student.features, teacher.features, student.grid.strides, strict=True):
             channels, wanted = own.shape[1], other.shape[1]
             if channels == wanted and not self.always:
                 self.levels.append(nn.Identity())
                 continue
             self.levels.append(nn.Conv2d(channels, wanted, self.kernel_size, padding=self.kernel_size // 2))
-            stride = pair.student_output.grid.strides[level][0]
-            notes.append(f"stride {stride}: {channels} to {wanted} channels")
+            strides.setdefault(f"{channels} to {wanted} channels", []).append(str(stride))
         size = f"{self.kernel_size}x{self.kernel_size}"
-        return [f"a {size} convolution adapts the student's features ({', '.join(notes)})"] if notes else []
+        return [
+            f"a {size} convolution brings the student's features from {channels} at strides {', '.join(levels)}"
+            for channels, levels in strides.items()
+        ]
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Maps, L x `(N, Q, H, W)`, to the teacher's number of channels."""

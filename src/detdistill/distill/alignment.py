@@ -22,7 +22,7 @@ LARGEST_STRIDE_RATIO = 1.25
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChosenCandidates(DenseOutput):
-    """An output with one candidate per cell of a `grid`, each standing for one prior of another output.
+    """An output whose candidates each stand for a prior of another output. Scores are class times quality.
 
     Attributes:
         origin: that output.
@@ -64,7 +64,7 @@ class Alignment:
     Levels are paired by stride. A teacher's map that differs in size from the student's is resampled: features
     bilinearly, candidates from the nearest cell. Where the two have different numbers of anchors per cell, the
     candidates are cells, and on the side that has more a cell's score is the best of its anchors, class by class, and
-    its box that of the anchor with the best score.
+    its box and quality are those of the anchor with the best score of any class.
 
     Attributes:
         classes: which classes mean the same.
@@ -86,6 +86,11 @@ class Alignment:
         matched = _flat_levels(student.grid, assignment.matched, [own for own, _ in self.levels])
         student = _with_levels(student, [own for own, _ in self.levels])
         teacher = _with_levels(teacher, [other for _, other in self.levels])
+        # Before the best anchor of a cell is chosen: it is the best for a class that both have.
+        if not self.classes.is_identity:
+            student = replace(student, class_logits=self.classes.of_student(student.class_logits))
+            teacher = replace(teacher, class_logits=self.classes.of_teacher(teacher.class_logits))
+            targets = replace(targets, labels=self.classes.labels(targets.labels))
         by_cell = student.grid.anchors_per_cell != teacher.grid.anchors_per_cell
         if by_cell:
             matched = _cell_matches(matched, student.grid.anchors_per_cell)
@@ -93,10 +98,6 @@ class Alignment:
             teacher = _resampled(teacher, student.grid.sizes, by_cell=by_cell)
         if by_cell and student.grid.anchors_per_cell > 1:
             student = _resampled(student, student.grid.sizes, by_cell=True)
-        if not self.classes.is_identity:
-            student = replace(student, class_logits=self.classes.of_student(student.class_logits))
-            teacher = replace(teacher, class_logits=self.classes.of_teacher(teacher.class_logits))
-            targets = replace(targets, labels=self.classes.labels(targets.labels))
         if matched is not assignment.matched:
             assignment = Assignment(matched)
         return Aligned(student, teacher, assignment, targets)
@@ -207,6 +208,7 @@ def _resampled(output: DenseOutput, sizes: tuple[tuple[int, int], ...], *, by_ce
         output.regression[image, chosen],
         output.coder,
         None if quality is None else quality[image, chosen],
+        output.towers,
         origin=output,
         chosen=chosen,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -43,17 +45,24 @@ def build_terms(
 
 
 def _build(name: str, kind: type[Term], options: Mapping[str, Any]) -> Term:
+    known = [*inspect.signature(kind).parameters, *WEIGHTING]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        message = f"terms.{name} has no option {unknown[0]!r}; it has: {', '.join(known)}"
+        raise DetdistillError(message + did_you_mean(message.partition(";")[0], known))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None)
     try:
         return kind(**vars(parser.parse_object(dict(options))))
     except (ArgumentError, DetdistillError) as error:
-        message = str(error).replace("Problem with given Namespace", "wrong option").splitlines()
-        known = [action.dest for action in parser._actions if action.dest != "help"]
-        raise DetdistillError(
-            f"terms.{name}: {' '.join(message)}; its options are: {', '.join([*known, *WEIGHTING])}"
-            f"{did_you_mean(str(error), [*known, *WEIGHTING])}"
-        ) from error
+        raise DetdistillError(f"terms.{name}.{_in_words(str(error))}") from error
+
+
+def _in_words(message: str) -> str:
+    """What jsonargparse says, without the names of Python's types."""
+    message = re.sub(r'Parser key "(\w+)":\s*', r"\1: ", message)
+    message = message.replace("Expected a typing.Literal", "expected one of ")
+    return re.sub(r"Expected a <class '(\w+)'>", r"expected a \1", message)
 
 
 def _weight(name: str, kind: type[Term], given: Mapping[str, Any], head: str | None) -> Weight:
@@ -62,15 +71,16 @@ def _weight(name: str, kind: type[Term], given: Mapping[str, Any], head: str | N
         published = kind.method.weights
         if head is None or head not in published:
             raise DetdistillError(
-                f"terms.{name}.weight: nobody has published a weight for the head {head} (there are: "
-                f"{', '.join(published) or 'none'}); take auto, or a number"
+                f"terms.{name}.weight: no weight is published for {'this detector' if head is None else head} "
+                f"(there is one for: {', '.join(published) or 'no detector'}); take auto, or a number"
             )
         value = published[head]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (value == "auto" or (is_number and value >= 0)):
-        raise DetdistillError(f"terms.{name}.weight must be auto, paper or a number of at least 0, not {value!r}")
-    if not (isinstance(ratio, int | float) and ratio > 0):
-        raise DetdistillError(f"terms.{name}.ratio must be a number above 0, not {ratio!r}")
-    if decay not in ("none", "linear", "cosine"):
-        raise DetdistillError(f"terms.{name}.decay must be none, linear or cosine, not {decay!r}")
-    return Weight(None if value == "auto" else float(value), float(ratio), decay)
+    if isinstance(value, str) and value != "auto":
+        raise DetdistillError(
+            f"terms.{name}.weight must be auto, paper or a number of at least 0, not {value!r}"
+            f"{did_you_mean(repr(value), ('auto', 'paper'))}"
+        )
+    try:
+        return Weight(None if value == "auto" else value, ratio, decay)
+    except DetdistillError as error:
+        raise DetdistillError(f"terms.{name}.{error}") from error

@@ -90,24 +90,23 @@ class ClassMap:
         positions[list(self.shared)] = torch.arange(len(self.shared), device=labels.device)
         return positions[labels]
 
-    def notes(self) -> Sequence[str]:
+    def notes(self) -> list[str]:
         """What a user should know, in plain words."""
-        notes = []
         if self.is_identity:
-            return (f"classes: the same {len(self.student)} in the same order",)
+            return [f"classes: the same {len(self.student)} in the same order"]
         pairs = [
             f"{self.student[label]} = {' or '.join(self.teacher[source] for source in self.sources[label])}"
             for label in self.shared
             if [self.teacher[source] for source in self.sources[label]] != [self.student[label]]
         ]
-        notes.append(f"classes: {len(self.shared)} are compared, by name" + (f"; {', '.join(pairs)}" if pairs else ""))
+        notes = [f"classes: {len(self.shared)} are compared, by name" + (f"; {', '.join(pairs)}" if pairs else "")]
         if self.unknown_to_teacher:
             notes.append(
                 f"classes the teacher lacks: {', '.join(self.unknown_to_teacher)}; what compares classes leaves their "
                 "objects out"
             )
         if self.unknown_to_student:
-            notes.append(f"classes of the teacher that the data lacks: {len(self.unknown_to_student)}, ignored")
+            notes.append(f"classes the student lacks: {len(self.unknown_to_student)} of the teacher's, ignored")
         return notes
 
 

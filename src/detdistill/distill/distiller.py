@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,11 +17,12 @@ from detdistill.distill.term import Pair, Term
 from detdistill.distill.weighting import Weight, Weighting
 from detdistill.errors import DetdistillError
 from detdistill.modules import untouched
+from detdistill.normalization import Normalization
 from detdistill.structures import DenseOutput, ReduceSum, Targets, single_process
+from detdistill.suggestions import did_you_mean
 
 EXAMPLE_SIDE = 256
 """Pixels; of the image on which the two detectors are first compared."""
-
 
 DETECTION = "detection"
 """The detection loss, among the names of terms."""
@@ -58,13 +59,13 @@ class Distiller(nn.Module):
     """A student that learns from ground truth and, through terms, from a teacher.
 
     Its parameters are the student's and the terms' adapters; the teacher is no part of it: neither of its parameters
-    nor of its state. Weights that are found automatically need `begin_step` before each step and `end_step` after its
-    backward pass.
+    nor of its state; a deep copy has the same teacher. Weights that are found automatically need `begin_step` before
+    each step and `end_step` after its backward pass.
 
     Args:
         student: is trained.
-        teacher: is put into evaluation mode and never changed.
-        terms: by name; they are bound to the pair here.
+        teacher: is put into evaluation mode, gets no gradient and is never changed.
+        terms: by name, which is also the name of their loss; they are bound to the pair here.
         weights: of the terms, by name; automatic where none is given.
         class_table: class names of the teacher that mean a class of the student under another name.
         channels_last: store images with the channels innermost.
@@ -75,11 +76,12 @@ class Distiller(nn.Module):
         terms: the terms.
         weighting: how much each counts.
         notes: what was adapted so that the two can be compared, in plain words.
-        raw: the terms' values in the last forward pass, before they were weighted: this process's share.
+        raw: the terms' values in the last forward pass, before they were weighted: this process's share, without
+            gradient.
 
     Raises:
-        DetdistillError: teacher and student share weights, have no class or no level in common, or a term cannot be
-            used with them.
+        DetdistillError: teacher and student share weights, have no class or no level in common, a term cannot be used
+            with them or has the name of a detection loss, or a weight is given for no term.
     """
 
     def __init__(
@@ -97,12 +99,17 @@ class Distiller(nn.Module):
         shared = {id(parameter) for parameter in student.parameters()} & {id(each) for each in teacher.parameters()}
         if shared:
             raise DetdistillError(
-                "teacher and student share weights: the teacher would stand still with the student. Give a copy as the "
-                "teacher (copy.deepcopy)"
+                f"teacher and student share {len(shared)} weights: frozen in the teacher, they would not be trained in "
+                "the student either. Give a copy as the teacher (copy.deepcopy)"
             )
+        weights = weights or {}
+        unknown = [name for name in weights if name not in terms]
+        if unknown:
+            message = f"weights: there is no term {unknown[0]!r}; the terms are: {', '.join(terms) or 'none'}"
+            raise DetdistillError(message + did_you_mean(message.partition(";")[0], terms))
         self.student = student
         self.terms = nn.ModuleDict(terms)
-        self.weighting = Weighting({name: (weights or {}).get(name, Weight()) for name in terms})
+        self.weighting = Weighting({name: weights.get(name, Weight()) for name in terms})
         self.raw: dict[str, Tensor] = {}
         self._squares: dict[str, Tensor] = {}
         self._channels_last = channels_last
@@ -125,13 +132,17 @@ class Distiller(nn.Module):
             images: `(N, 3, H, W)` RGB, 0 to 255, padded to one size.
             targets: their objects, with the student's labels.
             reduce_sum: sums counts over processes.
+
+        Raises:
+            DetdistillError: weights are to be found automatically, and `begin_step` was never called.
         """
+        weights = self.weights()
         compared = self.compare(images, targets, reduce_sum)
-        self.raw = compared.terms
+        self.raw = {name: value.detach() for name, value in compared.terms.items()}
         if self.weighting.is_measuring and torch.is_grad_enabled():
             for name, square in compared.squared_lengths().items():
                 self._squares[name] = self._squares.get(name, 0) + square
-        return compared.detection | {name: self.weighting.weight(name) * value for name, value in self.raw.items()}
+        return compared.detection | {name: weights[name] * value for name, value in compared.terms.items()}
 
     def compare(self, images: Tensor, targets: Targets, reduce_sum: ReduceSum = single_process) -> Compared:
         """Both detectors' view of a batch, and what is made of it; arguments as in `forward`."""
@@ -139,31 +150,40 @@ class Distiller(nn.Module):
         output = self._output(student, images, targets.sizes)
         assignment = student.assign(output.grid, targets)
         detection = student.detection_loss(output, targets, assignment, reduce_sum)
-        with torch.no_grad():
-            guidance = self.teach(images, targets.sizes)
-        aligned = self._alignment(output, guidance, assignment, targets)
+        aligned = self._alignment(output, self.teach(images, targets.sizes), assignment, targets)
         terms = {}
         for name, term in self.terms.items():
             parts = term(aligned.student, aligned.teacher, aligned.assignment, aligned.targets, reduce_sum)
             terms[name] = torch.stack(tuple(parts.values())).sum()
         return Compared(output, detection, terms)
 
+    @torch.no_grad()
     def teach(self, images: Tensor, sizes: Tensor) -> DenseOutput:
         """The teacher's output for a batch of images, 0 to 255, with their true sizes `(N, 2)`."""
-        self._teacher.on(images.device)
+        self._teacher.move_to(images.device)
         return self._output(self._detectors()[1], images, sizes)
 
     def begin_step(self, step: int, total: int, warmup: int) -> None:
-        """Says where in the run the next step is; see `Weighting.begin_step`."""
+        """Says where in the run the next step is; see `Weighting.begin_step`.
+
+        Raises:
+            DetdistillError: the step before was measured, but `end_step` was not called.
+        """
+        left, self._squares = self._squares, {}
+        if left:
+            raise DetdistillError(
+                "begin_step was called again without end_step: call end_step after the backward pass of each step, or "
+                "the weights of the terms cannot be found"
+            )
         self.weighting.begin_step(step, total, warmup)
-        self._squares = {}
 
     def end_step(self, reduce_sum: ReduceSum = single_process) -> None:
         """Lets the weights learn from the step: all processes take the gradient of the joined batch."""
         if not self._squares:
             return
-        squares = reduce_sum(torch.stack(tuple(self._squares.values())))
-        lengths = dict(zip(self._squares, squares.sqrt().tolist(), strict=True))
+        measured, self._squares = self._squares, {}
+        squares = reduce_sum(torch.stack(tuple(measured.values())))
+        lengths = dict(zip(measured, squares.sqrt().tolist(), strict=True))
         self.weighting.measure(lengths.pop(DETECTION), lengths)
 
     def weights(self) -> dict[str, float]:
@@ -171,7 +191,7 @@ class Distiller(nn.Module):
         return {name: self.weighting.weight(name) for name in self.terms}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The weights found so far: part of `state_dict()`."""
+        """The weights found so far: part of `state_dict()`, in plain types."""
         return self.weighting.state()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -192,13 +212,20 @@ class Distiller(nn.Module):
         device = next(self.student.parameters()).device
         images = torch.zeros(1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE, dtype=torch.uint8, device=device)
         sizes = torch.tensor([[EXAMPLE_SIDE, EXAMPLE_SIDE]], device=device)
+        nothing = Targets.from_images([sizes.new_zeros(0, 4).float()], [sizes.new_zeros(0)], sizes)
         with untouched(self.student, seed=seed):
             with torch.no_grad():
                 self.student.eval()
                 own, other = self._output(student, images, sizes), self.teach(images, sizes)
+                assignment = student.assign(own.grid, nothing)
+                taken = {DETECTION, *student.detection_loss(own, nothing, assignment)} & self.terms.keys()
                 self._alignment = find_alignment(own.grid, other.grid, self._classes)
-                nothing = Targets.from_images([sizes.new_zeros(0, 4).float()], [sizes.new_zeros(0)], sizes)
-                aligned = self._alignment(own, other, student.assign(own.grid, nothing), nothing)
+                aligned = self._alignment(own, other, assignment, nothing)
+            if taken:
+                raise DetdistillError(
+                    f"a term may not be called {' or '.join(sorted(taken))}: that is the name of a loss of the "
+                    "student's own; name it after its method"
+                )
             pair = Pair(student, teacher, aligned.student, aligned.teacher)
             notes = [*self._classes.notes(), *self._alignment.notes(own, other), *_normalizations(student, teacher)]
             for name, term in self.terms.items():
@@ -210,7 +237,15 @@ class Distiller(nn.Module):
         return notes
 
 
-def _normalizations(student: Detector, teacher: Detector) -> Sequence[str]:
+def _normalizations(student: Detector, teacher: Detector) -> list[str]:
     if student.normalization == teacher.normalization:
-        return ()
-    return (f"the teacher gets its own input: {teacher.normalization} instead of {student.normalization}",)
+        return []
+    return [
+        "input: each gets the images in its own normalization; the teacher "
+        f"{_in_words(teacher.normalization)}; the student {_in_words(student.normalization)}"
+    ]
+
+
+def _in_words(normalization: Normalization) -> str:
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (normalization.mean, normalization.std))
+    return f"{'BGR' if normalization.bgr else 'RGB'}, mean {mean}, deviation {std}"

@@ -26,9 +26,8 @@ class Frozen(Generic[Module]):
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self
 
-    def on(self, device: torch.device) -> Module:
-        """The module, on that device."""
+    def move_to(self, device: torch.device) -> None:
+        """Moves the module to a device, unless it is there."""
         parameter = next(self.module.parameters(), None)
         if parameter is not None and parameter.device != device:
             self.module.to(device)
-        return self.module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -9,6 +10,11 @@ from torch import Tensor
 from detdistill.distill.distiller import DETECTION, Distiller
 from detdistill.modules import untouched
 from detdistill.structures import Targets
+
+HEADING = (
+    "losses of the first batch, before they are weighted; gradient: its length at the student's pyramid features; "
+    "auto: a first guess, found again after the warm-up"
+)
 
 
 @dataclass(frozen=True)
@@ -18,8 +24,8 @@ class Loss:
     Attributes:
         name: `detection`, or a term.
         value: of the first batch, before it is weighted.
-        gradient: its length at the student's pyramid features.
-        weight: the term's; None for the detection loss.
+        gradient: its length at the student's pyramid features, before it is weighted.
+        weight: the term's; None for the detection loss, which has none.
         is_automatic: the weight was found here, and will be found anew in training.
     """
 
@@ -44,19 +50,28 @@ class Preflight:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What will hardly work."""
-        return tuple(
-            f"{loss.name} gives no gradient in the first batch: nothing of it reaches the student"
-            for loss in self.losses
-            if loss.gradient == 0 and loss.weight != 0
-        )
+        """What will hardly work, and what to do."""
+        warnings = []
+        for loss in self.losses:
+            if not (math.isfinite(loss.value) and math.isfinite(loss.gradient)):
+                warnings.append(
+                    f"{loss.name} is not finite in the first batch: training would stop at once. Is the teacher "
+                    "trained, and are its inputs right? Try machine.precision float32"
+                )
+            elif loss.gradient == 0 and (loss.is_automatic or loss.weight != 0):
+                warnings.append(
+                    f"{loss.name} gives no gradient in the first batch, so that the student learns nothing from it. "
+                    "Are there objects in the batch, and do teacher and student differ? If both are so, leave it out"
+                )
+        return tuple(warnings)
 
     def __str__(self) -> str:
         width = max(len(loss.name) for loss in self.losses)
-        lines = [*self.notes, f"{'loss of the first batch':{width + 8}} value  gradient  weight"]
+        lines = [*self.notes, HEADING, f"  {'':{width}} {'loss':>9} {'gradient':>9} {'weight':>9}"]
         for loss in self.losses:
-            weight = "" if loss.weight is None else f"{loss.weight:8.3g}{' (auto)' if loss.is_automatic else ''}"
-            lines.append(f"  {loss.name:{width}} {loss.value:11.3g} {loss.gradient:9.3g} {weight}".rstrip())
+            weight = 1.0 if loss.weight is None else loss.weight
+            row = f"  {loss.name:{width}} {loss.value:9.3g} {loss.gradient:9.3g} {weight:9.3g}"
+            lines.append(f"{row} (auto)" if loss.is_automatic else row)
         return "\n".join([*lines, *(f"WARNING: {warning}" for warning in self.warnings)])
 
 
@@ -75,16 +90,8 @@ def preflight(distiller: Distiller, images: Tensor, targets: Targets) -> Preflig
     detection = Loss(DETECTION, sum(float(value.detach()) for value in compared.detection.values()), lengths[DETECTION])
     losses = [detection]
     for name, value in compared.terms.items():
-        weight = distiller.weighting.terms[name].options
-        found = weight.ratio * detection.gradient / lengths[name] if lengths[name] else 0.0
-        is_automatic = weight.value is None
-        losses.append(
-            Loss(
-                name,
-                float(value.detach()),
-                lengths[name],
-                found if weight.value is None else weight.value,
-                is_automatic,
-            )
-        )
+        options = distiller.weighting.terms[name].options
+        found = options.ratio * detection.gradient / lengths[name] if lengths[name] else 0.0
+        weight = found if options.value is None else options.value
+        losses.append(Loss(name, float(value.detach()), lengths[name], weight, is_automatic=options.value is None))
     return Preflight(tuple(distiller.notes), tuple(losses))

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from detdistill.errors import DetdistillError
 
 Decay = Literal["none", "linear", "cosine"]
 
@@ -20,14 +22,30 @@ class Weight:
     """How much a term counts.
 
     Attributes:
-        value: the weight; None finds it: so that the term's gradient is `ratio` times as long as the detection loss's.
-        ratio: of the two gradients' lengths, with respect to the student's pyramid features.
+        value: the weight, at least 0; None finds it: so that the term's gradient is `ratio` times as long as the
+            detection loss's.
+        ratio: of the two gradients' lengths, with respect to the student's pyramid features; above 0.
         decay: to 0 over the run, linearly or as a cosine; `none` keeps the weight.
+
+    Raises:
+        DetdistillError: a value that cannot be.
     """
 
     value: float | None = None
     ratio: float = 0.5
     decay: Decay = "none"
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not (_is_number(self.value) and self.value >= 0):
+            raise DetdistillError(f"weight must be a number of at least 0, not {self.value!r}")
+        if not (_is_number(self.ratio) and self.ratio > 0):
+            raise DetdistillError(f"ratio must be a number above 0, not {self.ratio!r}")
+        if self.decay not in get_args(Decay):
+            raise DetdistillError(f"decay must be one of {', '.join(get_args(Decay))}, not {self.decay!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass
@@ -86,6 +104,7 @@ class Weighting:
     def __init__(self, weights: Mapping[str, Weight]) -> None:
         self.terms = {name: TermWeight(weight) for name, weight in weights.items()}
         self._step, self._total, self._warmup = 0, 1, 0
+        self._has_begun = False
 
     def begin_step(self, step: int, total: int, warmup: int) -> None:
         """Says where in the run the next step is.
@@ -96,9 +115,14 @@ class Weighting:
             warmup: steps in which the learning rate grows.
         """
         self._step, self._total, self._warmup = step, total, warmup
+        self._has_begun = True
         if step >= warmup + self._window:
             for weight in self.terms.values():
                 weight.fix()
+
+    @property
+    def _automatic(self) -> dict[str, TermWeight]:
+        return {name: term for name, term in self.terms.items() if term.options.value is None}
 
     @property
     def _window(self) -> int:
@@ -128,22 +152,31 @@ class Weighting:
             self.terms[name].measure(detection, length, calibrating=self.is_calibrating)
 
     def weight(self, name: str) -> float:
-        """What a term is multiplied by in this step."""
+        """What a term is multiplied by in this step.
+
+        Raises:
+            DetdistillError: it depends on the step, and `begin_step` was never called.
+        """
         term = self.terms[name]
+        if not self._has_begun and (term.options.value is None or term.options.decay != "none"):
+            raise DetdistillError(
+                f"the weight of {name} depends on the step: call begin_step(step, total, warmup) before each step and "
+                f"end_step() after its backward pass, or give a number: weights={{{name!r}: Weight(1.0)}}"
+            )
         ramp = 1.0 if term.options.value is not None or self.is_calibrating else self._step / self._warmup
         progress = self._step / self._total
         decay = {"none": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
         return term.value * ramp * decay[term.options.decay]
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """What a resumed run must know, in plain types."""
+        """What a resumed run must know of the automatic weights, in plain types."""
         return {
             name: {"value": term.value, "is_fixed": term.is_fixed, "measured": list(term.measured)}
-            for name, term in self.terms.items()
+            for name, term in self._automatic.items()
         }
 
     def load(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Takes up the state of the run before."""
-        for name, values in state.items():
-            term = self.terms[name]
+        """Takes up the state of the run before; a weight that it did not find is still to be found."""
+        for name in self._automatic.keys() & state.keys():
+            term, values = self.terms[name], state[name]
             term.value, term.is_fixed, term.measured = values["value"], values["is_fixed"], list(values["measured"])

@@ -10,11 +10,11 @@ from detdistill.distill.adapters import Adapters
 from detdistill.distill.masks import object_cells, positive_cells
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.losses.imitation import feature_imitation
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets, single_process
 
 
 class Hint(Term):
-    """The student imitates the teacher's pyramid features, the squared difference averaged over cells and levels.
+    """The student imitates the teacher's pyramid features: their squared difference, averaged over cells and levels.
 
     FitNets trains a middle layer beforehand; detectors, as everyone compares them since, learn from all levels of the
     pyramid along with the detection loss.
@@ -54,11 +54,13 @@ class Hint(Term):
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`features`."""
-        grid = student.grid
-        cells = {
-            "all": lambda: grid.valid_cells(targets.sizes),
-            "positive": lambda: positive_cells(grid, assignment),
-            "box": lambda: object_cells(grid, targets),
-        }
+        cells = self._cells(student.grid, assignment, targets)
         features = self.adapters(student.features)
-        return {"features": feature_imitation(features, teacher.features, cells[self.where](), reduce_sum=reduce_sum)}
+        return {"features": feature_imitation(features, teacher.features, cells, reduce_sum=reduce_sum)}
+
+    def _cells(self, grid: Grid, assignment: Assignment, targets: Targets) -> tuple[Tensor, ...]:
+        if self.where == "positive":
+            return positive_cells(grid, assignment)
+        if self.where == "box":
+            return object_cells(grid, targets)
+        return grid.valid_cells(targets.sizes)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from detdistill.boxes import aligned_iou
 from detdistill.distill.term import Method, Term
+from detdistill.errors import DetdistillError
 from detdistill.losses.rank import rank_mimicking
 from detdistill.precision import at_least_float32
 from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
@@ -28,6 +29,9 @@ class RankMimicking(Term):
             the paper finds best. The printed form of the second is not known; here it is the same softmax and KL of
             the IoUs.
         detector_score: rank by class times quality where the detector does (FCOS, ATSS).
+
+    Raises:
+        DetdistillError: the temperature is not above 0.
     """
 
     method = Method(
@@ -47,6 +51,8 @@ class RankMimicking(Term):
         detector_score: bool = False,
     ) -> None:
         super().__init__()
+        if not temperature > 0:
+            raise DetdistillError(f"temperature must be above 0, not {temperature}")
         self.space, self.temperature = space, temperature
         self.rank_by, self.detector_score = rank_by, detector_score
 

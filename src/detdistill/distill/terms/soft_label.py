@@ -6,9 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from detdistill.distill.term import Method, Term
+from detdistill.distill.term import Method, Pair, Term
+from detdistill.errors import DetdistillError
 from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy, softmax_kl
-from detdistill.structures import IGNORED, Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.structures import BACKGROUND, Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class SoftLabel(Term):
@@ -20,6 +21,9 @@ class SoftLabel(Term):
             p_student|, as in BCKD and CrossKD.
         where: the student's positives, which rank mimicking compares too, or all candidates that are not ignored.
         temperature: T, above 0, of `binary` and `softmax`: logits are divided by it, the loss multiplied by T².
+
+    Raises:
+        DetdistillError: the temperature is not above 0.
     """
 
     method = Method(
@@ -38,7 +42,18 @@ class SoftLabel(Term):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
+        if not temperature > 0:
+            raise DetdistillError(f"temperature must be above 0, not {temperature}")
         self.form, self.where, self.temperature = form, where, temperature
+
+    def bind(self, pair: Pair) -> list[str]:
+        """Raises `DetdistillError` for a softmax over a single class, which is 1 whatever the logits."""
+        if self.form == "softmax" and pair.student_output.class_logits.shape[-1] == 1:
+            raise DetdistillError(
+                "form softmax compares classes with each other, but teacher and student have only one class in common; "
+                "choose form binary or modulated"
+            )
+        return []
 
     def forward(
         self,
@@ -48,13 +63,10 @@ class SoftLabel(Term):
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
-        """`classification`, over the number of positives."""
-        positive = assignment.matched >= 0
-        if self.where == "positive":
-            # An object that the teacher has no class for teaches nothing about classes.
-            chosen = positive & (assignment.labels(targets) >= 0)
-        else:
-            chosen = assignment.matched != IGNORED
+        """`classification`, over the number of positives of objects that the teacher has a class for."""
+        # Of an object that the teacher has no class for it says nothing.
+        positive = assignment.labels(targets) >= 0
+        chosen = positive if self.where == "positive" else positive | (assignment.matched == BACKGROUND)
         losses = self._loss(student.class_logits[chosen], teacher.class_logits[chosen])
         return {"classification": losses.sum() / reduce_sum(positive.sum().float()).clamp(min=1)}
 
