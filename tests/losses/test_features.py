@@ -62,13 +62,13 @@ class TestGolden:
             teachers.append(teacher)
         total = 10 * pearson_imitation(students, teachers)
         assert_value(total, arrays["pkd_sum_w10"])
-        assert_value(standardized(students[0]), arrays["pkd_norm_student_l0"], rtol=1e-5, atol=1e-5)
+        assert_value(standardized(students[0]), arrays["pkd_norm_student_l0"])
 
     def test_pearson_imitation_of_a_resized_student(self, arrays: Arrays, dtype: torch.dtype) -> None:
         student, teacher = as_tensor(arrays["student_small"], dtype), as_tensor(arrays["teacher_l0"], dtype)
         resized = F.interpolate(student.requires_grad_(), size=teacher.shape[2:], mode="bilinear", align_corners=False)
         loss = pearson_imitation([resized], [teacher])
-        np.testing.assert_allclose(loss, arrays["pkd_small"])
+        assert_value(loss, arrays["pkd_small"])
         assert_gradient(loss, student, arrays["pkd_small_grad"])
 
     @pytest.mark.parametrize("temperature", [1, 4])
