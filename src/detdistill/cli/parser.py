@@ -6,13 +6,15 @@ import argparse
 import dataclasses
 import inspect
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentParser, Namespace, get_loader
 
 from detdistill.suggestions import did_you_mean
 from detdistill.training.recipe_file import check_keys
@@ -93,8 +95,11 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
     _add_verbs(parser, group)
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb = group.verbs.get(words[0]) if words else None
+    options: list[tuple[str, str, str]] = []
     if verb is not None and not isinstance(verb, Group) and "recipe" in verb.__dataclass_fields__:
         words = _spelt_out(words)
+        if "terms" in get_type_hints(get_type_hints(verb)["recipe"]):
+            words, options = _term_options(words)
     namespace = parser.instantiate(parser.parse_args(_files_first(words)))
     chosen: type[Verb] | Group = group
     while isinstance(chosen, Group):
@@ -104,6 +109,13 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             for file in namespace[field.name] or []:
                 check_keys(Path(file), hint)
+    for term, option, value in options:
+        try:
+            read = get_loader("yaml")(value)
+        except yaml.YAMLError:
+            parser.error(f"--terms.{term}.{option}: {value!r} is not YAML")
+        known = namespace["terms"].get(term) or {}
+        namespace["terms"] = namespace["terms"] | {term: known | {option: read}}
     return chosen(**{field.name: _value(field.name, hint, namespace) for field, hint in _fields(chosen)})
 
 
@@ -124,6 +136,23 @@ def _spelt_out(words: Sequence[str]) -> list[str]:
         elif name == "--terms" and at + 1 < len(spelt):
             spelt[at + 1] = _without_options(spelt[at + 1])
     return spelt
+
+
+def _term_options(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """The words without `--terms.NAME.OPTION VALUE`, and each of these as name, option and value.
+
+    jsonargparse would let each of them replace all that was said of the method before, in the recipe's file too.
+    """
+    rest, options = [], []
+    following = iter(words)
+    for word in following:
+        match = re.fullmatch(r"--terms\.(\w+)\.(\w+)(?:=(.*))?", word, re.DOTALL)
+        value = match and (next(following, None) if match[3] is None else match[3])
+        if match is None or value is None:
+            rest.append(word)
+        else:
+            options.append((match[1], match[2], value))
+    return rest, options
 
 
 def _without_options(terms: str) -> str:
