@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from detdistill.detectors.architecture import HeadName
+from detdistill.distill.distiller import Distiller
+from detdistill.distill.term import Pair, Term
+from detdistill.distill.terms import TERMS
+from detdistill.distill.terms.chen import Chen
+from detdistill.distill.terms.decoupled import Decoupled
+from detdistill.distill.terms.fine_grained import FineGrained
+from detdistill.distill.terms.general_instance import GeneralInstance
+from detdistill.distill.terms.mimic import Mimic
+from detdistill.distill.terms.task_adaptive import TaskAdaptive
+from detdistill.errors import DetdistillError
+from term_cases import batch, one_image, outputs, shares
+from tiny_detector import tiny_detector
+
+SIX = ("chen", "mimic", "fine_grained", "task_adaptive", "decoupled", "general_instance")
+EVERY_HEAD = [(name, head) for name in SIX for head in TERMS[name].method.detectors]
+
+
+def distiller(name: str, head: str) -> Distiller:
+    student, teacher = (tiny_detector(cast(HeadName, head), seed=seed) for seed in (0, 1))
+    return Distiller(student, teacher, {name: TERMS[name]()})
+
+
+def finite(gradients: Iterator[Tensor | None]) -> bool:
+    return all(gradient is None or bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+@pytest.mark.parametrize(("name", "head"), EVERY_HEAD)
+def test_a_step_with_every_head(name: str, head: str) -> None:
+    """An optimiser step towards the teacher lowers the term, without objects nothing breaks."""
+    learner = distiller(name, head).train()
+    images, targets = batch(2)
+    optimizer = torch.optim.SGD(learner.parameters(), lr=1e-3)
+    loss = learner.compare(images, targets).terms[name]
+    torch.autograd.backward(loss)
+    assert all(parameter.grad is not None for parameter in learner.terms.parameters())
+    assert finite(parameter.grad for parameter in learner.parameters())
+    torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+    optimizer.step()
+    after = learner.compare(images, targets).terms[name]
+    assert after.isfinite()
+    assert after < loss or loss == 0
+
+    learner.zero_grad()
+    images, targets = batch(1, objects_per_image=0)
+    empty = learner.eval().compare(images, targets).terms[name]
+    assert empty.isfinite()
+    torch.autograd.backward(empty)
+    assert all(parameter.grad is not None for parameter in learner.terms.parameters())
+    assert finite(parameter.grad for parameter in learner.parameters())
+
+
+@pytest.mark.parametrize("name", SIX)
+def test_half_precision(name: str) -> None:
+    learner = distiller(name, "gfl")
+    images, targets = batch(1)
+    exact = learner.compare(images, targets).terms[name]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = learner.compare(images, targets).terms[name]
+    assert rounded.dtype == torch.float32
+    # Instances and regions are chosen by rounded scores; that leaves the size of the loss.
+    torch.testing.assert_close(rounded, exact, rtol=0.2, atol=1e-3)
+
+
+BY_OPTION: dict[str, Term] = {
+    "chen": Chen(),
+    "mimic": Mimic(),
+    "fine grained": FineGrained(),
+    "fine grained, elements": FineGrained(normalizer="elements"),
+    "task adaptive": TaskAdaptive(),
+    "decoupled": Decoupled(),
+    "decoupled, classes": Decoupled(classification=2),
+    "general instance": GeneralInstance(),
+    "general instance, largest": GeneralInstance(score="largest_difference"),
+}
+
+
+@pytest.mark.parametrize("name", BY_OPTION)
+@pytest.mark.parametrize("head", ["retinanet", "gfl"])
+def test_the_shares_of_two_processes_add_up(name: str, head: HeadName) -> None:
+    term = BY_OPTION[name]
+    student, teacher, case = outputs(head, 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        term.bind(Pair(student, teacher, case[0], case[1]))
+    together = term(*case)
+    assert sum(part.item() for part in together.values()) > 0
+    parts = shares(lambda image, reduce_sum: cast(Any, term)(*one_image(case, student, image), reduce_sum), 2)
+    for key, value in together.items():
+        torch.testing.assert_close(parts[0][key] + parts[1][key], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        Mimic(adapter="auto"),
+        FineGrained(adapter="auto"),
+        TaskAdaptive(),
+        Decoupled(adapter="auto", classification=2),
+        GeneralInstance(),
+        GeneralInstance(score="largest_difference"),
+        Chen(adapter="auto"),
+    ],
+    ids=lambda term: type(term).__name__,
+)
+def test_who_is_like_the_teacher_has_nothing_to_learn(term: Term) -> None:
+    """Except Chen's weighted cross entropy, which is at rest nowhere near the teacher."""
+    student, _, (own, _, assignment, targets) = outputs("gfl", 2)
+    term.bind(Pair(student, student, own, own))
+    parts = term(own, own, assignment, targets)
+    parts.pop("classification") if isinstance(term, Chen) else None
+    for part in parts.values():
+        assert part.item() == pytest.approx(0, abs=1e-6)
+        gradients = torch.autograd.grad(part, own.features, retain_graph=True, allow_unused=True)
+        assert all(gradient is None or gradient.abs().max() < 1e-6 for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", ["chen", "task_adaptive"])
+def test_objects_that_the_teacher_has_no_class_for_teach_nothing(name: str) -> None:
+    student, teacher, (own, other, assignment, targets) = outputs("gfl", 1, objects_per_image=2)
+    term = TERMS[name]()
+    term.bind(Pair(student, teacher, own, other))
+    unknown = replace(targets, labels=torch.full_like(targets.labels, -1))
+    parts = term(own, other, assignment, unknown)
+    assert parts["classification"].item() == parts["regression"].item() == 0
+    assert term(own, other, assignment, targets)["classification"].item() > 0
+
+
+def test_points_are_refused_where_anchors_are_needed() -> None:
+    with pytest.raises(DetdistillError, match="fine_grained cannot be used: the student has points"):
+        distiller("fine_grained", "fcos")
