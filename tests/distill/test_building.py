@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from detdistill.distill.building import build_terms
+from detdistill.distill.terms.rank_mimicking import RankMimicking
+from detdistill.distill.weighting import Weight
+from detdistill.errors import DetdistillError
+
+
+def test_options_and_weights_of_each_term() -> None:
+    terms, weights = build_terms(
+        {
+            "rank_mimicking": {"space": "prob", "temperature": 2, "weight": 3, "decay": "linear"},
+            "hint": {"ratio": 0.1},
+            "soft_label": {},
+        },
+        weight="auto",
+        ratio=0.25,
+        head="gfl",
+    )
+    rank = terms["rank_mimicking"]
+    assert isinstance(rank, RankMimicking)
+    assert (rank.space, rank.temperature, rank.rank_by) == ("prob", 2.0, "classification")
+    assert weights == {
+        "rank_mimicking": Weight(3, 0.25, "linear"),
+        "hint": Weight(None, 0.1),
+        "soft_label": Weight(None, 0.25),
+    }
+
+
+def test_published_weights() -> None:
+    options = {"rank_mimicking": {}, "prediction_guided": {"weight": "auto"}}
+    _, weights = build_terms(options, weight="paper", ratio=0.5, head="retinanet")
+    assert weights == {"rank_mimicking": Weight(4.0), "prediction_guided": Weight()}
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("gfl", "terms.rank_mimicking.weight: no weight is published for gfl (there is one for: retinanet); take auto"),
+        (None, "no weight is published for this detector"),
+    ],
+)
+def test_no_weight_was_published(head: str | None, said: str) -> None:
+    with pytest.raises(DetdistillError) as refused:
+        build_terms({"rank_mimicking": {"weight": "paper"}}, weight="auto", ratio=0.5, head=head)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rank_mimiking": {}}, ["there is no method 'rank_mimiking'; there are: ", "did you mean rank_mimicking?"]),
+        ({"hint": {"wher": "all"}}, ["terms.hint has no option 'wher'; it has: where, adapter", "did you mean where?"]),
+        ({"hint": {"wieght": 1}}, ["did you mean weight?"]),
+        ({"hint": {"where": "al"}}, ["terms.hint.where: expected one of ['all', 'positive', 'box']. Got value: al"]),
+        ({"soft_label": {"temperature": "hot"}}, ["terms.soft_label.temperature: expected a float. Got value: hot"]),
+        ({"soft_label": {"temperature": 0}}, ["terms.soft_label.temperature must be above 0, not 0"]),
+        ({"rank_mimicking": {"temperature": -1}}, ["terms.rank_mimicking.temperature must be above 0, not -1"]),
+        ({"hint": {"weight": "papr"}}, ["terms.hint.weight must be auto, paper or a number", "did you mean paper?"]),
+        ({"hint": {"weight": -2}}, ["terms.hint.weight must be a number of at least 0, not -2"]),
+        ({"hint": {"ratio": "half"}}, ["terms.hint.ratio must be a number above 0, not 'half'"]),
+        ({"hint": {"decay": "fast"}}, ["terms.hint.decay must be one of none, linear, cosine, not 'fast'"]),
+    ],
+)
+def test_what_a_recipe_may_get_wrong(options: dict[str, dict[str, Any]], said: list[str]) -> None:
+    with pytest.raises(DetdistillError) as refused:
+        build_terms(options, weight="auto", ratio=0.5, head="gfl")
+    for part in said:
+        assert part in str(refused.value)
