@@ -15,6 +15,8 @@ from detdistill.training.recipe_file import read_recipe
 
 DEFAULT: dict[str, dict[str, Any]] = {"rank_mimicking": {}, "prediction_guided": {}}
 
+BOX = DEFAULT | {"hint": {"where": "box", "weight": 2}}
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:
@@ -54,11 +56,8 @@ def test_a_recipe_by_position_and_data_by_its_name(verb: str, file: str) -> None
         (("--terms.rank_mimicking.space", "prob"), DEFAULT | {"rank_mimicking": {"space": "prob"}}),
         (("--terms", "hint", "--terms.hint.weight", "0.5"), {"hint": {"weight": 0.5}}),
         (("--terms.hint.weight", "1e-3"), DEFAULT | {"hint": {"weight": 0.001}}),
-        (
-            ("--terms.hint", "{where: box}", "--terms.hint.weight", "2"),
-            DEFAULT | {"hint": {"where": "box", "weight": 2}},
-        ),
-        (("--terms.hint.where=box", "--terms.hint.weight=2"), DEFAULT | {"hint": {"where": "box", "weight": 2}}),
+        (("--terms.hint", "{where: box}", "--terms.hint.weight", "2"), BOX),
+        (("--terms.hint.where=box", "--terms.hint.weight=2"), BOX),
     ],
 )
 @pytest.mark.parametrize("verb", ["distill", "check"])
@@ -104,7 +103,8 @@ def test_train_sends_a_recipe_with_a_teacher_to_distill(file: str, capsys: pytes
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("check", "--terms.hint.weight"), "terms.hint.weight"),
+        (("check", "--teacher", "t", "--terms.hint.weight"), "argument --terms: expected one argument"),
+        (("check", "--teacher", "t", "--terms.hint.weight", "{"), "--terms.hint.weight: '{' is not YAML"),
         (("train", "--terms.hint.weight", "2"), "terms.hint.weight"),
     ],
 )
