@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from detdistill.distill.adapters import Adapters
+from detdistill.distill.term import Pair
+from tiny_detector import tiny_detector
+
+
+def pair(own: int, other: int) -> Pair:
+    student, teacher = tiny_detector(channels=own), tiny_detector(channels=other, seed=1)
+    images = torch.zeros(1, 3, 128, 128)
+    with torch.no_grad():
+        return Pair(student, teacher, student(images), teacher(images))
+
+
+def test_nothing_is_convolved_where_the_channels_agree() -> None:
+    example = pair(16, 16)
+    adapters = Adapters()
+    assert adapters.bind(example) == []
+    assert list(adapters.parameters()) == []
+    adapted = adapters(example.student_output.features)
+    assert all(a is b for a, b in zip(adapted, example.student_output.features, strict=True))
+
+
+@pytest.mark.parametrize(("own", "other", "kernel_size", "always"), [(16, 24, 1, False), (16, 16, 3, True)])
+def test_a_convolution_per_level(own: int, other: int, kernel_size: int, always: bool) -> None:
+    example = pair(own, other)
+    adapters = Adapters(kernel_size, always=always)
+    (note,) = adapters.bind(example)
+    assert note == (
+        f"a {kernel_size}x{kernel_size} convolution brings the student's features from {own} to {other} channels at "
+        "strides 8, 16, 32, 64, 128"
+    )
+    adapted = adapters(example.student_output.features)
+    assert [level.shape for level in adapted] == [level.shape for level in example.teacher_output.features]
+    assert sum(parameter.numel() for parameter in adapters.parameters()) == 5 * other * (own * kernel_size**2 + 1)
+
+
+def test_only_levels_that_differ() -> None:
+    example = pair(16, 24)
+    others = example.teacher_output.features[1:]
+    features = (example.student_output.features[0], *others)
+    adapters = Adapters()
+    (note,) = adapters.bind(replace(example, teacher_output=replace(example.teacher_output, features=features)))
+    assert note.endswith("at strides 16, 32, 64, 128")
+
+
+def test_binding_again_starts_anew() -> None:
+    adapters = Adapters()
+    adapters.bind(pair(16, 24))
+    adapters.bind(pair(16, 16))
+    assert len(adapters.levels) == 5
+    assert list(adapters.parameters()) == []

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from detdistill.detectors.coders import DistanceCoder
+from detdistill.detectors.priors import cell_boxes
+from detdistill.distill.alignment import Aligned, find_alignment
+from detdistill.distill.class_map import ClassMap, identical_classes
+from detdistill.errors import DetdistillError
+from detdistill.structures import BACKGROUND, IGNORED, Assignment, DenseOutput, Grid, Targets
+
+CLASSES = ("cat", "dog", "cow")
+Sizes = tuple[tuple[int, int], ...]
+
+
+def layout(strides: Sequence[int], sizes: Sizes, anchors: int = 1) -> Grid:
+    return Grid(sizes, tuple((stride, stride) for stride in strides), cell_boxes(strides).repeat(1, anchors, 1))
+
+
+def output(grid: Grid, *, classes: int = 3, seed: int = 0, quality: bool = False, batch: int = 2) -> DenseOutput:
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random)
+
+    return DenseOutput(
+        grid,
+        tuple(draw(batch, 4, height, width) for height, width in grid.sizes),
+        draw(batch, grid.num_priors, classes),
+        draw(batch, grid.num_priors, 4).abs(),
+        DistanceCoder("stride"),
+        draw(batch, grid.num_priors) if quality else None,
+    )
+
+
+def some_matches(grid: Grid, objects: int = 3, seed: int = 0) -> Assignment:
+    random = torch.Generator().manual_seed(seed)
+    return Assignment(torch.randint(IGNORED, objects, (2, grid.num_priors), generator=random))
+
+
+def truth(*labels: int) -> Targets:
+    boxes = torch.tensor([[4.0, 4.0, 30.0, 20.0]]).repeat(len(labels), 1)
+    return Targets(boxes, torch.tensor(labels), torch.zeros(len(labels), dtype=torch.int64), torch.full((2, 2), 64))
+
+
+def align(
+    student: DenseOutput, teacher: DenseOutput, assignment: Assignment, teacher_classes: tuple[str, ...] = CLASSES
+) -> Aligned:
+    alignment = find_alignment(student.grid, teacher.grid, ClassMap(CLASSES, teacher_classes))
+    return alignment(student, teacher, assignment, truth(0, 1, 2))
+
+
+STRIDES, SIZES = (8, 16, 32), ((8, 8), (4, 4), (2, 2))
+
+
+def test_equal_grids_and_classes_are_not_copied() -> None:
+    grid = layout(STRIDES, SIZES)
+    student, teacher, assignment, targets = output(grid), output(grid, seed=1), some_matches(grid), truth(0, 1, 2)
+    alignment = find_alignment(grid, grid, identical_classes(CLASSES))
+    aligned = alignment(student, teacher, assignment, targets)
+    assert aligned.student is student
+    assert aligned.teacher is teacher
+    assert aligned.assignment is assignment
+    assert aligned.targets is targets
+    assert alignment.notes(student, teacher) == ["levels: strides 8, 16, 32 are compared"]
+
+
+def test_levels_that_only_one_side_has_are_left_out() -> None:
+    own, other = layout((8, 16, 32), SIZES), layout((16, 32, 64), ((4, 4), (2, 2), (1, 1)))
+    student, teacher, assignment = output(own), output(other, seed=1), some_matches(own)
+    aligned = align(student, teacher, assignment)
+    assert aligned.student.grid.sizes == aligned.teacher.grid.sizes == ((4, 4), (2, 2))
+    assert torch.equal(aligned.student.class_logits, student.class_logits[:, 64:])
+    assert torch.equal(aligned.teacher.class_logits, teacher.class_logits[:, :20])
+    assert torch.equal(aligned.assignment.matched, assignment.matched[:, 64:])
+    assert torch.equal(aligned.student.boxes(), student.boxes()[:, 64:])
+    assert all(a is b for a, b in zip(aligned.student.features, student.features[1:], strict=True))
+    notes = find_alignment(own, other, identical_classes(CLASSES)).notes(student, teacher)
+    assert notes == [
+        "levels: strides 16, 32 are compared",
+        "levels that only the student has: stride 8, left out",
+        "levels that only the teacher has: stride 64, left out",
+    ]
+
+
+def test_rounded_strides_are_taken_for_the_same() -> None:
+    """torchvision's step is the canvas divided by the cells: 57 and 114 for strides 64 and 128 at some sizes."""
+    alignment = find_alignment(
+        layout((32, 64, 128), ((25, 25), (13, 13), (7, 7))),
+        layout((32, 57, 114), ((25, 25), (13, 13), (7, 7))),
+        identical_classes(CLASSES),
+    )
+    assert alignment.levels == ((0, 0), (1, 1), (2, 2))
+
+
+def test_no_common_level_names_both_sides_and_the_way_out() -> None:
+    with pytest.raises(DetdistillError) as refused:
+        find_alignment(layout((4,), ((8, 8),)), layout((8, 16), ((4, 4), (2, 2))), identical_classes(CLASSES))
+    assert "the teacher's strides are 8, 16, the student's 4; choose detector.strides" in str(refused.value)
+
+
+def test_features_are_resized_bilinearly() -> None:
+    own, other = layout((8,), ((1, 4),)), layout((8,), ((1, 2),))
+    student, teacher = output(own), output(other)
+    teacher.features[0].copy_(torch.tensor([0.0, 4.0]))
+    aligned = align(student, teacher, some_matches(own))
+    assert aligned.teacher.features[0][1, 2, 0].tolist() == [0, 1, 3, 4]
+    (note,) = find_alignment(own, other, identical_classes(CLASSES)).notes(student, teacher)[1:]
+    assert note == "the teacher's maps are resized to the student's: stride 8: 1x2 to 1x4"
+
+
+def test_other_anchors_are_said() -> None:
+    own, other = output(layout((8,), ((2, 2),))), output(layout((8,), ((2, 2),), anchors=9))
+    notes = find_alignment(own.grid, other.grid, identical_classes(CLASSES)).notes(own, other)
+    assert notes[1].startswith("anchors per cell: 1 in the student, 9 in the teacher; cells are compared")
+
+
+def slow_candidates(
+    out: DenseOutput, sizes: Sizes, *, by_cell: bool
+) -> tuple[list[list[int]], list[list[list[float]]], list[list[int]]]:
+    """For every image and candidate: the prior it stands for, its class logits, and the first prior of its cell."""
+    priors: list[list[int]] = []
+    logits: list[list[list[float]]] = []
+    cells: list[list[int]] = []
+    anchors = out.grid.anchors_per_cell
+    for values in out.class_logits.tolist():
+        priors.append([])
+        logits.append([])
+        cells.append([])
+        start = 0
+        for (height, width), (rows, columns) in zip(out.grid.sizes, sizes, strict=True):
+            for i in range(rows):
+                for j in range(columns):
+                    row, column = (2 * i + 1) * height // (2 * rows), (2 * j + 1) * width // (2 * columns)
+                    first = start + (row * width + column) * anchors
+                    own = values[first : first + anchors]
+                    if by_cell:
+                        best = max(range(anchors), key=lambda k: (max(own[k]), -k))
+                        priors[-1].append(first + best)
+                        logits[-1].append([max(column) for column in zip(*own, strict=True)])
+                        cells[-1].append(first)
+                    else:
+                        priors[-1].extend(range(first, first + anchors))
+                        logits[-1].extend(own)
+                        cells[-1].extend([first] * anchors)
+            start += height * width * anchors
+    return priors, logits, cells
+
+
+def assert_same(found: DenseOutput, out: DenseOutput, sizes: Sizes, *, by_cell: bool) -> None:
+    priors, logits, _ = slow_candidates(out, sizes, by_cell=by_cell)
+    chosen = torch.tensor(priors)
+    image = torch.arange(len(chosen))[:, None]
+    assert torch.equal(found.class_logits, torch.tensor(logits))
+    assert torch.equal(found.boxes(), out.boxes()[image, chosen])
+    some = (torch.tensor([1, 0]), torch.tensor([found.grid.num_priors - 1, 0]))
+    assert torch.equal(found.boxes(some), found.boxes()[some])
+    assert torch.equal(found.regression, out.regression[image, chosen])
+    assert out.quality_logits is not None
+    assert found.quality_logits is not None
+    assert torch.equal(found.quality_logits, out.quality_logits[image, chosen])
+    assert found.grid.num_priors == found.class_logits.shape[1]
+
+
+def slow_matches(assignment: Assignment, anchors: int) -> list[list[int]]:
+    rows = []
+    for matched in assignment.matched.tolist():
+        cells = [matched[start : start + anchors] for start in range(0, len(matched), anchors)]
+        rows.append([next((m for m in cell if m >= 0), IGNORED if IGNORED in cell else BACKGROUND) for cell in cells])
+    return rows
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.lists(st.tuples(*[st.integers(1, 5)] * 4), min_size=1, max_size=3),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_equals_a_plain_loop(own: int, other: int, shapes: list[tuple[int, ...]], resize: bool, seed: int) -> None:
+    strides = (8, 16, 32)[: len(shapes)]
+    sizes: Sizes = tuple((shape[0], shape[1]) for shape in shapes)
+    other_sizes: Sizes = tuple((shape[2], shape[3]) for shape in shapes) if resize else sizes
+    student = output(layout(strides, sizes, own), seed=seed, quality=True)
+    teacher = output(layout(strides, other_sizes, other), seed=seed + 1, quality=True)
+    assignment = some_matches(student.grid, seed=seed)
+    aligned = align(student, teacher, assignment)
+    by_cell = own != other
+    assert_same(aligned.student, student, sizes, by_cell=by_cell)
+    assert_same(aligned.teacher, teacher, sizes, by_cell=by_cell)
+    expected = slow_matches(assignment, own) if by_cell else assignment.matched.tolist()
+    assert aligned.assignment.matched.tolist() == expected
+    assert aligned.teacher.grid.sizes == sizes
+    for mine, theirs in zip(aligned.student.features, aligned.teacher.features, strict=True):
+        assert mine.shape == theirs.shape
+
+
+def test_the_best_anchor_is_the_best_for_a_class_that_both_have() -> None:
+    own, other = layout((8,), ((1, 1),)), layout((8,), ((1, 1),), anchors=2)
+    student, teacher = output(own), output(other)
+    teacher.class_logits.copy_(torch.tensor([[9.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    aligned = align(student, teacher, some_matches(own), ("horse", "dog", "cow"))
+    assert aligned.teacher.class_logits.tolist() == [[[1.0, 0.0]]] * 2
+    assert torch.equal(aligned.teacher.boxes(), teacher.boxes()[:, 1:])
+
+
+def test_an_object_without_a_class_of_the_teacher_keeps_its_candidates() -> None:
+    grid = layout(STRIDES, SIZES)
+    student, teacher, assignment = output(grid), output(grid, classes=2, seed=1), some_matches(grid)
+    aligned = align(student, teacher, assignment, ("cow", "cat"))
+    assert aligned.targets.labels.tolist() == [0, BACKGROUND, 1]
+    assert aligned.assignment is assignment
+    assert torch.equal(aligned.student.class_logits, student.class_logits[..., [0, 2]])
+    assert torch.equal(aligned.teacher.class_logits, teacher.class_logits[..., [1, 0]])
+    assert aligned.student.features is student.features
+    assert torch.equal(aligned.teacher.boxes(), teacher.boxes())
+
+
+def test_gradients_reach_the_student_through_cells() -> None:
+    own, other = layout(STRIDES, SIZES, anchors=3), layout(STRIDES, SIZES)
+    student, teacher = output(own), output(other, seed=1)
+    student.class_logits.requires_grad_()
+    student.regression.requires_grad_()
+    aligned = align(student, teacher, some_matches(own))
+    torch.autograd.backward(aligned.student.class_logits.sum() + aligned.student.boxes().sum())
+    assert student.class_logits.grad is not None
+    assert student.class_logits.grad.sum() == aligned.student.class_logits.numel()
+    assert student.regression.grad is not None
+    assert (student.regression.grad != 0).any(dim=-1).sum() <= 2 * 84
