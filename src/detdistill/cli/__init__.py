@@ -13,6 +13,7 @@ from detdistill.cli import data
 from detdistill.cli.distill import Check, Distill
 from detdistill.cli.evaluate import Evaluate
 from detdistill.cli.importing import Import
+from detdistill.cli.methods import Methods
 from detdistill.cli.parser import Group, parse
 from detdistill.cli.train import Train
 from detdistill.errors import DetdistillError
@@ -27,6 +28,7 @@ COMMANDS = Group(
         "train": Train,
         "distill": Distill,
         "check": Check,
+        "methods": Methods,
         "evaluate": Evaluate,
         "import": Import,
     },

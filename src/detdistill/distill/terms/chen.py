@@ -70,7 +70,7 @@ class Chen(Term):
     ) -> dict[str, Tensor]:
         """`classification`, `regression` and `hint`."""
         index, goals = taught_positives(assignment, targets)
-        count = reduce_sum((assignment.matched >= 0).sum().float()).clamp(min=1)
+        count = reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
         classification = weighted_binary_cross_entropy(
             student.class_logits[index], teacher.class_logits[index], self.background_weight
         )

@@ -34,7 +34,7 @@ class Decoupled(Term):
         paper="Guo et al., CVPR 2021, arXiv 2103.14475",
         compares="pyramid features in objects and in the background, apart",
         needs="pyramid features; class predictions of the same candidates for classification",
-        reported="RetinaNet R101 to R50 37.4 to 39.3, Faster R-CNN 38.4 to 40.3 (DAVAR's table)",
+        reported="RetinaNet R50 37.4 to 39.3, Faster R-CNN 38.4 to 40.3 (DAVAR's table)",
     )
 
     def __init__(
@@ -71,10 +71,8 @@ class Decoupled(Term):
         )
         parts = {"foreground": self.foreground * foreground, "background": self.background * background}
         if self.classification:
-            labels = assignment.labels(targets)
-            # An object that the teacher has no class for teaches nothing about classes.
-            unknown = (assignment.matched >= 0) & (labels < 0)
-            chosen = labels >= 0, (labels == BACKGROUND) & ~unknown
+            # Of an object that the teacher has no class for it says nothing.
+            chosen = assignment.labels(targets) >= 0, assignment.matched == BACKGROUND
             means = [self._mean_divergence(student, teacher, candidates, reduce_sum) for candidates in chosen]
             parts["classification"] = self.classification * (means[0] + means[1])
         return parts

@@ -27,9 +27,12 @@ class FineGrained(Term):
     weights grow from 0.
 
     Args:
-        share: ψ, 0 to 1.
+        share: ψ, at least 0 and below 1.
         normalizer: number of cells (`locations`, the authors' code), or cells times channels (`elements`, DeFeat's).
         adapter: 3x3 convolutions of the student's features `always`, as in the paper, or where channels differ.
+
+    Raises:
+        DetdistillError: the share is out of range.
     """
 
     method = Method(
@@ -37,7 +40,7 @@ class FineGrained(Term):
         compares="pyramid features at cells whose anchors overlap objects",
         needs="pyramid features; anchors",
         detectors=("retinanet", "atss", "gfl", "gflv2", "vfnet"),
-        reported="RetinaNet R101 to R50 37.4 to 38.6, Faster R-CNN 38.4 to 39.3 (tables of FGD and DAVAR)",
+        reported="RetinaNet R50 37.4 to 38.6, Faster R-CNN 38.4 to 39.3 (tables of FGD and DAVAR)",
     )
 
     def __init__(
@@ -48,6 +51,8 @@ class FineGrained(Term):
         adapter: Literal["auto", "always"] = "always",
     ) -> None:
         super().__init__()
+        if not 0 <= share < 1:
+            raise DetdistillError(f"share must be at least 0 and below 1, not {share}")
         self.share, self.normalizer = share, normalizer
         self.adapters = Adapters(3, always=adapter == "always")
 

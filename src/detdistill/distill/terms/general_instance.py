@@ -12,6 +12,7 @@ from detdistill.boxes import encode_deltas
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.regions import Regions, best_regions, region_features
 from detdistill.distill.term import Method, Pair, Term
+from detdistill.errors import DetdistillError
 from detdistill.losses.relations import LEAST_RELATED, relation_imitation
 from detdistill.losses.soft_labels import binary_kl
 from detdistill.precision import at_least_float32
@@ -50,6 +51,9 @@ class GeneralInstance(Term):
         box_weight: of the boxes.
         adapter: 3x3 convolutions of the student's features where channels differ (the reproduction never applies its
             adapter), or `always`.
+
+    Raises:
+        DetdistillError: there is no instance.
     """
 
     method = Method(
@@ -58,10 +62,7 @@ class GeneralInstance(Term):
         needs="pyramid features, class predictions and boxes of the same candidates",
         weights={"retinanet": 1.0},
         sources="the first author's reproduction in detectron2, whose four weights are the options' defaults",
-        reported=(
-            "RetinaNet R101 to R50 37.4 to 39.1, Faster R-CNN 38.4 to 40.2, FCOS 38.5 to 42.0 (tables of FGD and "
-            "DAVAR); RetinaNet R50 36.2 to 39.1 (the paper's abstract)"
-        ),
+        reported="RetinaNet R50 37.4 to 39.1, Faster R-CNN 38.4 to 40.2, FCOS 38.5 to 42.0 (tables of FGD and DAVAR)",
     )
 
     def __init__(
@@ -76,6 +77,8 @@ class GeneralInstance(Term):
         adapter: Literal["auto", "always"] = "auto",
     ) -> None:
         super().__init__()
+        if instances < 1:
+            raise DetdistillError(f"instances must be at least 1, not {instances}")
         self.score, self.instances = score, instances
         self.feature_weight, self.relation_weight = feature_weight, relation_weight
         self.class_weight, self.box_weight = class_weight, box_weight

@@ -9,6 +9,7 @@ from torch import Tensor
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.regions import best_regions, region_features
 from detdistill.distill.term import Method, Pair, Term
+from detdistill.errors import DetdistillError
 from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 OVERLAP = 0.7
@@ -30,6 +31,9 @@ class Mimic(Term):
     Args:
         regions: of an image, at most; our choice.
         adapter: 1x1 convolutions of the student's features `always`, as in the paper, or where channels differ.
+
+    Raises:
+        DetdistillError: there is no region.
     """
 
     method = Method(
@@ -40,6 +44,8 @@ class Mimic(Term):
 
     def __init__(self, *, regions: int = 100, adapter: Literal["auto", "always"] = "always") -> None:
         super().__init__()
+        if regions < 1:
+            raise DetdistillError(f"regions must be at least 1, not {regions}")
         self.regions = regions
         self.adapters = Adapters(always=adapter == "always")
 

@@ -40,6 +40,10 @@ class RankMimicking(Term):
         needs="class scores at the student's positives; boxes for rank_by localization",
         weights={"retinanet": 4.0},
         sources="an unmerged configuration of mmrazor; the paper's own weight is not known",
+        reported=(
+            "with prediction_guided: RetinaNet R50 to 40.4, a gain of 3.5 (the paper's abstract); 37.4 to 39.6, teacher R101 "
+            "(DAVAR's table)"
+        ),
     )
 
     def __init__(

@@ -57,7 +57,7 @@ class TaskAdaptive(Term):
     ) -> dict[str, Tensor]:
         """`features`, `classification` and `regression`."""
         index, goals = taught_positives(assignment, targets)
-        count = reduce_sum((assignment.matched >= 0).sum().float()).clamp(min=1)
+        count = reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
         priors, guidance = student.grid.priors[index[1]], teacher.boxes(index)
         helps = aligned_iou(guidance, goals) > aligned_iou(priors, goals)
         regression = F.smooth_l1_loss(

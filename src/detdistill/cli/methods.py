@@ -1,0 +1,36 @@
+"""`detdistill methods`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from detdistill.cli.parser import Option
+
+
+@dataclass(frozen=True)
+class Methods:
+    """List the distillation methods: paper, what they compare and need, detectors, published weights.
+
+    Their names are those of `terms` in a recipe; docs/methods.md describes them and their options.
+    """
+
+    json: Annotated[bool, Option("a list for programs; weights by detector, auto where none is published")] = False
+
+    def run(self) -> None:
+        """Prints the list."""
+        import json
+        from dataclasses import asdict
+
+        from detdistill.distill.methods import list_methods, published_weights
+
+        methods = list_methods()
+        if self.json:
+            print(json.dumps([asdict(method) for method in methods], indent=2))
+            return
+        for method in methods:
+            print(f"{method.name}: {method.paper}")
+            print(f"  compares   {method.compares}")
+            print(f"  needs      {method.needs}")
+            print(f"  detectors  {', '.join(method.detectors)}")
+            print(f"  weights    {published_weights(method.name)}")
