@@ -36,8 +36,8 @@ class PredictionGuided(Term):
         weights={"retinanet": 1.5},
         sources="an unmerged configuration of mmrazor (on logits); the paper's own weight is not known",
         reported=(
-            "with rank_mimicking: RetinaNet R50 to 40.4, a gain of 3.5 (the paper's abstract); 37.4 to 39.6, teacher R101 "
-            "(DAVAR's table)"
+            "with rank_mimicking: RetinaNet R50 to 40.4, a gain of 3.5 (the paper's abstract); "
+            "37.4 to 39.6, teacher R101 (DAVAR's table)"
         ),
     )
 

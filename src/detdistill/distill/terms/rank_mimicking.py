@@ -41,8 +41,8 @@ class RankMimicking(Term):
         weights={"retinanet": 4.0},
         sources="an unmerged configuration of mmrazor; the paper's own weight is not known",
         reported=(
-            "with prediction_guided: RetinaNet R50 to 40.4, a gain of 3.5 (the paper's abstract); 37.4 to 39.6, teacher R101 "
-            "(DAVAR's table)"
+            "with prediction_guided: RetinaNet R50 to 40.4, a gain of 3.5 (the paper's abstract); "
+            "37.4 to 39.6, teacher R101 (DAVAR's table)"
         ),
     )
 
