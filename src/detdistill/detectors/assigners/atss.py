@@ -38,9 +38,7 @@ class AtssAssigner:
             DetdistillError: the grid has several anchors per cell.
         """
         lattice, boxes = Lattice.of_single_priors(grid, "ATSS"), targets.boxes.double()
-        cell, exists = self._nearest(lattice, box_centers(boxes))
-        base = torch.arange(len(lattice.boxes), device=boxes.device)[:, None].expand(exists.shape)
-        priors = lattice.priors(base, cell)
+        cell, priors, exists = self._candidates(lattice, boxes)
         iou = aligned_iou(priors, boxes[:, None, None])
 
         inside = boxes_to_distances(box_centers(priors), boxes[:, None, None]).amin(dim=-1) > INSIDE
@@ -52,6 +50,23 @@ class AtssAssigner:
         matched = all_background(targets, grid)
         matched[place[stands]] = item[stands]
         return Assignment(matched.view(targets.num_images, grid.num_priors))
+
+    @torch.no_grad()
+    def thresholds(self, grid: Grid, targets: Targets) -> Tensor:
+        """`(G,)` the IoU from which on each object's candidates are positive, float64.
+
+        Raises:
+            DetdistillError: the grid has several anchors per cell.
+        """
+        boxes = targets.boxes.double()
+        _, priors, exists = self._candidates(Lattice.of_single_priors(grid, "ATSS"), boxes)
+        return threshold_of(aligned_iou(priors, boxes[:, None, None]).flatten(1), exists.flatten(1))
+
+    def _candidates(self, lattice: Lattice, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each object's candidates: cells `(G, L, topk, 2)`, priors `(G, L, topk, 4)`, and whether they exist."""
+        cell, exists = self._nearest(lattice, box_centers(boxes))
+        base = torch.arange(len(lattice.boxes), device=boxes.device)[:, None].expand(exists.shape)
+        return cell, lattice.priors(base, cell), exists
 
     def _nearest(self, lattice: Lattice, points: Tensor) -> tuple[Tensor, Tensor]:
         """The cells of each level whose prior's centre is nearest to each point.
