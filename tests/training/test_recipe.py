@@ -108,6 +108,16 @@ def test_a_key_that_stands_twice(text: str, said: str, tmp_path: Path, capsys: p
     assert not (tmp_path / "run").exists()
 
 
+def test_keys_may_have_dashes_as_other_options_do() -> None:
+    words = ("--data.path", "x", "--batch-size", "4", "--schedule.warmup-steps=3", "--data.val-images", "a_b-c")
+    data = Data("x", val_images="a_b-c")
+    assert from_words(*words) == Recipe(data, batch_size=4, schedule=Schedule(warmup_steps=3))
+
+
+def test_a_recipe_may_stand_in_the_place_of_its_file() -> None:
+    assert from_words("--recipe", "{data: {path: x}, seed: 3}") == Recipe(Data("x"), seed=3)
+
+
 def test_a_key_of_another_group_may_stand_twice(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("data: {path: x}\nevaluation: {every: 3}\nlogging: {every: 3}")
     assert read_recipe(tmp_path / "recipe.yaml").logging.every == 3

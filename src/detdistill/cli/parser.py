@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
 
 from detdistill.suggestions import did_you_mean
-from detdistill.training.recipe_file import check_keys
+from detdistill.training.recipe_file import check_keys, keys
 
 
 class Argument(str):
@@ -97,7 +97,7 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
     verb = group.verbs.get(words[0]) if words else None
     options: list[tuple[str, str, str]] = []
     if verb is not None and not isinstance(verb, Group) and "recipe" in verb.__dataclass_fields__:
-        words = _spelt_out(words)
+        words = _spelt_out(words, get_type_hints(verb)["recipe"])
         if "terms" in get_type_hints(get_type_hints(verb)["recipe"]):
             words, options = _term_options(words)
     namespace = parser.instantiate(parser.parse_args(_files_first(words)))
@@ -108,7 +108,8 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
     for field, hint in _fields(chosen):
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             for file in namespace[field.name] or []:
-                check_keys(Path(file), hint)
+                if file is not None:  # None is a recipe that was given in the place of its file
+                    check_keys(Path(file), hint)
     for term, option, value in options:
         try:
             read = get_loader("yaml")(value)
@@ -119,11 +120,13 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
     return chosen(**{field.name: _value(field.name, hint, namespace) for field, hint in _fields(chosen)})
 
 
-def _spelt_out(words: Sequence[str]) -> list[str]:
+def _spelt_out(words: Sequence[str], recipe: type) -> list[str]:
     """The words after a verb that takes a recipe, with what may be said shortly in full.
 
-    A recipe's file needs no `--recipe`, `--data D` is its `data.path`, and `--terms a,b` are terms without options.
+    A recipe's file needs no `--recipe`, `--data D` is its `data.path`, `--terms a,b` are terms without options, and a
+    key may be written with dashes, as all other options are.
     """
+    dashed = {f"--{key.replace('_', '-')}": f"--{key}" for key in keys(recipe) if "_" in key}
     spelt = [part for word in words for part in (word.split("=", 1) if word.startswith("--recipe=") else [word])]
     if len(spelt) > 1 and not spelt[1].startswith("-") and spelt[1].endswith((".yaml", ".yml")):
         spelt.insert(1, "--recipe")
@@ -131,6 +134,8 @@ def _spelt_out(words: Sequence[str]) -> list[str]:
         name, equals, value = word.partition("=")
         if name == "--data":
             spelt[at] = f"--data.path{equals}{value}"
+        elif name in dashed:
+            spelt[at] = f"{dashed[name]}{equals}{value}"
         elif name == "--terms" and equals:
             spelt[at] = f"{name}={_without_options(value)}"
         elif name == "--terms" and at + 1 < len(spelt):
