@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from detdistill.distill.terms.rank_mimicking import RankMimicking
+from detdistill.errors import DetdistillError
+from detdistill.losses.rank import rank_mimicking
+from detdistill.structures import BACKGROUND, Assignment, Targets
+from term_cases import grid, objects, output
+
+GRID = grid((2, 2))
+NOTHING = torch.zeros(1, 1, 2, 2)
+BOX = (0.0, 0.0, 16.0, 16.0)
+
+
+def assignment(*matched: int) -> Assignment:
+    return Assignment(torch.tensor([matched]))
+
+
+def logits(*first_class: float) -> Tensor:
+    """Of two classes; the second has the negative."""
+    own = torch.tensor(first_class, dtype=torch.float32)
+    return torch.stack((own, -own), dim=-1)[None]
+
+
+def loss(term: RankMimicking, own: Tensor, other: Tensor, matched: Assignment, targets: Targets) -> dict[str, Tensor]:
+    result: dict[str, Tensor] = term(output(GRID, [NOTHING], own), output(GRID, [NOTHING], other), matched, targets)
+    return result
+
+
+def test_candidates_of_an_object_compete_in_its_class() -> None:
+    """METHODS' third example: teacher (1, 0), student (0, 0)."""
+    targets = Targets(torch.tensor([BOX]), torch.tensor([1]), torch.tensor([0]), torch.tensor([[16, 16]]))
+    found = loss(RankMimicking(), logits(0, 7, 0, 7), logits(-1, 7, 0, 7), assignment(0, -1, 0, -2), targets)
+    assert set(found) == {"classification"}
+    assert found["classification"].item() == pytest.approx(0.110944, abs=1e-6)
+
+
+def test_one_candidate_has_no_rank() -> None:
+    own = logits(1, 2, 3, 4).requires_grad_()
+    found = loss(RankMimicking(rank_by="both"), own, logits(4, 3, 2, 1), assignment(0, -1, -1, -1), objects([BOX]))
+    assert [value.item() for value in found.values()] == [0, 0]
+    torch.autograd.backward(sum(found.values(), torch.zeros(())))
+    assert own.grad is not None
+    assert not own.grad.any()
+
+
+def test_space_and_temperature() -> None:
+    own, other, matched = logits(1, -2, 0, 3), logits(0, 2, 1, -1), assignment(0, 0, 0, BACKGROUND)
+    found = loss(RankMimicking(space="prob", temperature=0.5), own, other, matched, objects([BOX]))
+    expected = rank_mimicking(
+        own[0, :3, 0].sigmoid(), other[0, :3, 0].sigmoid(), torch.zeros(3, dtype=torch.int64), temperature=0.5
+    )
+    torch.testing.assert_close(found["classification"], expected)
+
+
+def test_the_rank_of_the_boxes() -> None:
+    """The IoUs of teacher's and student's boxes with the object, on the same softmax."""
+    deltas = torch.zeros(1, 4, 4)
+    deltas[0, 0, 0] = 0.5
+    own, other = output(GRID, [NOTHING], logits(0, 0, 0, 0)), output(GRID, [NOTHING], logits(0, 0, 0, 0), deltas)
+    parts = RankMimicking(rank_by="localization")(own, other, assignment(0, 0, -1, -1), objects([BOX]))
+    # Priors of 16 x 16 at (0, 0) and (8, 0): IoU 1 and 1/3; the teacher's first is moved by 8: 1/3.
+    expected = rank_mimicking(torch.tensor([1, 1 / 3]), torch.tensor([1 / 3, 1 / 3]), torch.tensor([0, 0]))
+    assert set(parts) == {"localization"}
+    torch.testing.assert_close(parts["localization"], expected)
+
+
+def test_an_object_that_the_teacher_has_no_class_for_is_ranked_by_its_boxes_alone() -> None:
+    boxes = torch.tensor([BOX, (8.0, 0.0, 24.0, 16.0)])
+    targets = Targets(boxes, torch.tensor([BACKGROUND, 0]), torch.tensor([0, 0]), torch.tensor([[16, 16]]))
+    known = Targets(boxes, torch.tensor([1, 0]), torch.tensor([0, 0]), torch.tensor([[16, 16]]))
+    deltas = torch.linspace(-0.4, 0.4, 16).view(1, 4, 4)
+    own, other = (
+        output(GRID, [NOTHING], logits(1, 2, 3, 4)),
+        output(GRID, [NOTHING], logits(4, -2, -3, 1), deltas),
+    )
+    matched = assignment(0, 0, 1, 1)
+    term = RankMimicking(rank_by="both")
+    found, of_known = term(own, other, matched, targets), term(own, other, matched, known)
+    alone = term(own, other, assignment(-1, -1, 1, 1), known)
+    torch.testing.assert_close(found["classification"], alone["classification"])
+    assert torch.equal(found["localization"], of_known["localization"])
+    assert found["classification"] != of_known["classification"]
+
+
+def test_the_score_that_detections_are_ranked_by() -> None:
+    quality = torch.tensor([[1.0, -1.0, 2.0, 0.0]])
+    own, other = (output(GRID, [NOTHING], logits(*row)) for row in ((0, 1, 2, 3), (1, 1, 1, 1)))
+    ranked = type(other)(GRID, other.features, other.class_logits, other.regression, other.coder, quality)
+    term = RankMimicking(detector_score=True, space="prob")
+    found = term(own, ranked, assignment(0, 0, 0, 0), objects([BOX]))["classification"]
+    teacher = torch.tensor(1.0).sigmoid() * quality[0].sigmoid()
+    expected = rank_mimicking(own.class_logits[0, :, 0].sigmoid(), teacher, torch.zeros(4, dtype=torch.int64))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_temperature_of_zero() -> None:
+    with pytest.raises(DetdistillError, match="temperature must be above 0, not 0"):
+        RankMimicking(temperature=0)
