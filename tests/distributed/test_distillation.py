@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from detdistill.training.distillation import distill
+from detdistill.training.recipe import DistillationRecipe, Machine, Optimization, Start
+from small_runs import largest_difference, lines, recorded_gradients, small_distillation, write_boxes, write_teacher
+
+TERMS = ("rank_mimicking", "prediction_guided", "hint")
+
+
+def recipe(folder: Path, processes: int) -> DistillationRecipe:
+    """Weights are found in the first step, so they count from the second one on."""
+    strategy = "ddp" if processes > 1 else "auto"
+    return small_distillation(
+        folder / "data",
+        folder / "teacher",
+        epochs=1,
+        batch_size=2,
+        start=Start(batch_norm="frozen"),
+        optimization=Optimization(learning_rate=1e-3),
+        machine=Machine(accelerator="cpu", workers=0, devices=processes, strategy=strategy),
+    )
+
+
+def process(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        gradients = recorded_gradients(patch)
+        distill(recipe(folder, 2), folder / "two")
+    torch.save(gradients, folder / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two gloo processes did; a third of the images has no object."""
+    folder = tmp_path_factory.mktemp("gloo")
+    write_boxes(folder / "data")
+    write_teacher(folder / "teacher")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=process, args=(rank, port, folder)) for rank in range(2)]
+    for started in processes:
+        started.start()
+    for started in processes:
+        started.join()
+    assert [started.exitcode for started in processes] == [0, 0]
+    return folder
+
+
+def test_gradients_and_weights_are_those_of_one_process_on_the_joined_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = recorded_gradients(monkeypatch)
+    distill(recipe(folder, 1), folder / "one")
+    first, second = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert len(first) == len(second) == len(expected) == 5
+    for found, other, one in zip(first, second, expected, strict=True):
+        assert any(".adapters." in name for name in found)
+        assert all(torch.equal(value, other[name]) for name, value in found.items())
+        assert largest_difference(found, one) < 1e-5
+    logged, alone = ([line for line in lines(folder / name) if "loss" in line] for name in ("two", "one"))
+    for found, one in zip(logged, alone, strict=True):
+        for name in TERMS:
+            # A KL divergence is a sum of differences of logarithms, which round at 1e-7.
+            rounding = 1e-6 if name == "rank_mimicking" else 0
+            assert found[f"{name}/raw"] == pytest.approx(one[f"{name}/raw"], rel=1e-4, abs=rounding)
+            assert found[f"{name}/weight"] == pytest.approx(one[f"{name}/weight"], rel=1e-4)
+            assert found[f"{name}/raw"] > 0
+    assert all(line[name] > 0 for line in logged[1:] for name in TERMS)
