@@ -73,7 +73,6 @@ class Keeping(Callback):
         self.without_gain = 0
         self.awaited: tuple[int, int] | None = None
         self.metrics: CocoMetrics | None = None
-        self._saved_step = -1
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
