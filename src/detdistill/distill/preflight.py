@@ -61,7 +61,8 @@ class Preflight:
             elif loss.gradient == 0 and (loss.is_automatic or loss.weight != 0):
                 warnings.append(
                     f"{loss.name} gives no gradient in the first batch, so that the student learns nothing from it. "
-                    "Are there objects in the batch, and do teacher and student differ? If both are so, leave it out"
+                    "Are there objects in the batch, do the compared levels and classes have some of them, and do "
+                    "teacher and student differ? If all is so, leave it out"
                 )
         return tuple(warnings)
 
