@@ -12,23 +12,35 @@ from detdistill.detectors.architecture import HeadName
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.term import Pair, Term
 from detdistill.distill.terms import TERMS
+from detdistill.distill.terms.binary_classification import BinaryClassification
+from detdistill.distill.terms.channel_wise import ChannelWise
 from detdistill.distill.terms.chen import Chen
 from detdistill.distill.terms.decoupled import Decoupled
 from detdistill.distill.terms.fine_grained import FineGrained
+from detdistill.distill.terms.focal_global import FocalGlobal
 from detdistill.distill.terms.general_instance import GeneralInstance
+from detdistill.distill.terms.localization import Localization
 from detdistill.distill.terms.mimic import Mimic
+from detdistill.distill.terms.pearson import Pearson
 from detdistill.distill.terms.task_adaptive import TaskAdaptive
 from detdistill.errors import DetdistillError
+from detdistill.modules import buffers_kept
 from term_cases import batch, one_image, outputs, shares
 from tiny_detector import tiny_detector
 
-SIX = ("chen", "mimic", "fine_grained", "task_adaptive", "decoupled", "general_instance")
-EVERY_HEAD = [(name, head) for name in SIX for head in TERMS[name].method.detectors]
+OPTIONS = {"cross_head": {"position": 1}}
+"""The small detectors' towers have one convolution."""
+NAMES = (
+    *("chen", "mimic", "fine_grained", "task_adaptive", "decoupled", "general_instance"),
+    *("localization", "focal_global", "pearson", "channel_wise", "masked_generative", "cross_head"),
+    "binary_classification",
+)
+EVERY_HEAD = [(name, head) for name in NAMES for head in TERMS[name].method.detectors]
 
 
 def distiller(name: str, head: str) -> Distiller:
     student, teacher = (tiny_detector(cast(HeadName, head), seed=seed) for seed in (0, 1))
-    return Distiller(student, teacher, {name: TERMS[name]()})
+    return Distiller(student, teacher, {name: TERMS[name](**OPTIONS.get(name, {}))})
 
 
 def finite(gradients: Iterator[Tensor | None]) -> bool:
@@ -41,7 +53,8 @@ def test_a_step_with_every_head(name: str, head: str) -> None:
     learner = distiller(name, head).train()
     images, targets = batch(2)
     optimizer = torch.optim.SGD(learner.parameters(), lr=1e-3)
-    loss = learner.compare(images, targets).terms[name]
+    with buffers_kept(learner.terms):  # the same masks before and after the step
+        loss = learner.compare(images, targets).terms[name]
     torch.autograd.backward(loss)
     assert all(parameter.grad is not None for parameter in learner.terms.parameters())
     assert finite(parameter.grad for parameter in learner.parameters())
@@ -60,7 +73,7 @@ def test_a_step_with_every_head(name: str, head: str) -> None:
     assert finite(parameter.grad for parameter in learner.parameters())
 
 
-@pytest.mark.parametrize("name", SIX)
+@pytest.mark.parametrize("name", NAMES)
 def test_half_precision(name: str) -> None:
     learner = distiller(name, "gfl")
     images, targets = batch(1)
@@ -82,7 +95,12 @@ BY_OPTION: dict[str, Term] = {
     "decoupled, classes": Decoupled(classification=2),
     "general instance": GeneralInstance(),
     "general instance, largest": GeneralInstance(score="largest_difference"),
+    "focal global": FocalGlobal(),
+    "channel wise": ChannelWise(),
+    "channel wise, classes": ChannelWise(compare="class"),
+    "binary classification": BinaryClassification(levels="all"),
 }
+"""Without those that take statistics or masks of each process's own images."""
 
 
 @pytest.mark.parametrize("name", BY_OPTION)
@@ -110,6 +128,11 @@ def test_the_shares_of_two_processes_add_up(name: str, head: HeadName) -> None:
         GeneralInstance(),
         GeneralInstance(score="largest_difference"),
         Chen(adapter="auto"),
+        Localization(),
+        FocalGlobal(),
+        Pearson(),
+        ChannelWise(),
+        BinaryClassification(),
     ],
     ids=lambda term: type(term).__name__,
 )
