@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from detdistill.distill.term import Pair
@@ -44,8 +43,3 @@ class Adapters(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Maps, L x `(N, Q, H, W)`, to the teacher's number of channels."""
         return [adapter(level) for adapter, level in zip(self.levels, features, strict=True)]
-
-
-def anchored(features: Sequence[Tensor], loss: Tensor) -> Tensor:
-    """`loss`, connected to features: for terms that have nothing to compare in a batch."""
-    return loss + 0 * torch.stack([level.sum() for level in features]).sum()
