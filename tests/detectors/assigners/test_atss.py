@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Golden
+from detdistill.boxes import pairwise_iou
 from detdistill.detectors.assigners import AtssAssigner
 from detdistill.detectors.assigners.atss import threshold_of
 from detdistill.errors import DetdistillError
@@ -88,3 +89,14 @@ def test_several_anchors_per_cell_are_refused() -> None:
     grid = Grid(((1, 1),), ((8, 8),), torch.zeros(1, 3, 4))
     with pytest.raises(DetdistillError, match="3 anchors in each cell"):
         AtssAssigner()(grid, single(torch.zeros(0, 4)))
+
+
+def test_thresholds_are_of_the_candidates_overlaps() -> None:
+    """Levels of at most nine cells: every prior is a candidate of every object of its image."""
+    grid = Grid(((3, 3), (2, 2)), ((8, 8), (16, 16)), torch.tensor([[[-8.0, -8, 24, 24]], [[-16.0, -16, 32, 32]]]))
+    boxes = torch.tensor([[1.0, 2, 20, 30], [4, 4, 12, 9]])
+    targets = Targets(boxes, torch.zeros(2).long(), torch.tensor([0, 1]), torch.tensor([[32, 32]] * 2))
+    iou = pairwise_iou(boxes.double(), grid.priors.double())
+    torch.testing.assert_close(AtssAssigner().thresholds(grid, targets), iou.mean(dim=1) + iou.std(dim=1))
+    nothing = Targets.from_images([boxes[:0]], [targets.labels[:0]], targets.sizes[:1])
+    assert AtssAssigner().thresholds(grid, nothing).shape == (0,)

@@ -143,6 +143,7 @@ def test_heads_of_two_kinds_classes_and_widths(heads: tuple[HeadName, HeadName])
     student = tiny_detector(heads[0], ("other", "cell"), channels=8, towers=DEEP)
     learner = distiller(student, tiny_detector(heads[1], seed=1, towers=DEEP))
     assert any("8 to 16 channels" in note for note in learner.notes)
+    assert "cross_head: all 3 classes of the teacher's head are compared" in learner.notes
     images, targets = batch(2)
     targets = Targets(targets.boxes, targets.labels.clamp(max=1), targets.image, targets.sizes)
     optimizer = torch.optim.SGD(learner.parameters(), lr=1e-3)

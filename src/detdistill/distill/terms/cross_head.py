@@ -91,13 +91,15 @@ class CrossHead(Term):
         with torch.no_grad():
             maps = own(pair.student_output.features).towers, other(pair.teacher_output.features).towers
         notes = []
-        for name, adapters in (("class_maps", self.class_adapters), ("box_maps", self.box_adapters)):
+        if not set(pair.teacher.classes) <= set(pair.student.classes):
+            notes.append(f"all {len(pair.teacher.classes)} classes of the teacher's head are compared")
+        for name, adapters in (("class", self.class_adapters), ("box", self.box_adapters)):
             student, teacher = (
-                replace(output, features=getattr(towers, name))
+                replace(output, features=getattr(towers, f"{name}_maps"))
                 for output, towers in zip((pair.student_output, pair.teacher_output), maps, strict=True)
             )
             notes += [
-                f"{name}: {note}"
+                f"in the {name} tower, {note}"
                 for note in adapters.bind(replace(pair, student_output=student, teacher_output=teacher))
             ]
         return notes
