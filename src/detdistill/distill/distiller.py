@@ -147,10 +147,12 @@ class Distiller(nn.Module):
     def compare(self, images: Tensor, targets: Targets, reduce_sum: ReduceSum = single_process) -> Compared:
         """Both detectors' view of a batch, and what is made of it; arguments as in `forward`."""
         student, _ = self._detectors()
+        # The teacher first: what it needs on the way is free again before the student's activations pile up.
+        guidance = self.teach(images, targets.sizes)
         output = self._output(student, images, targets.sizes)
         assignment = student.assign(output.grid, targets)
         detection = student.detection_loss(output, targets, assignment, reduce_sum)
-        aligned = self._alignment(output, self.teach(images, targets.sizes), assignment, targets)
+        aligned = self._alignment(output, guidance, assignment, targets)
         terms = {}
         for name, term in self.terms.items():
             parts = term(aligned.student, aligned.teacher, aligned.assignment, aligned.targets, reduce_sum)
