@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TEST_ENV := OMP_NUM_THREADS=1
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2
 
-.PHONY: setup test test-slow lint clean help
+.PHONY: setup demo test test-slow lint clean help
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[scenes,lite0,train,dev]'
 	touch $@
+
+demo: setup ## a teacher, a small student alone, the same student taught: minutes on 2 cores, results in runs/demo
+	$(BIN)/python examples/demo.py
 
 test: setup ## the test suite, under 15 minutes on 2 cores
 	$(PYTEST) -m "not slow"

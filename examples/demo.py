@@ -1,0 +1,293 @@
+"""See it work: a teacher, a small student alone, and the same student taught by Rank Mimicking and PFI.
+
+python examples/demo.py [--seed 0] [--out runs/demo]
+
+Draws a data set, trains the three detectors by `recipes/demo_*.yaml`, scores them on the test pictures and writes
+`table.json`, `pictures.png` and `report.html`. Interrupted, the same command goes on. Baseline and student start from
+the same weights and see the same pictures in the same order; nothing is chosen on the test pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from detdistill.annotations import DetectionDataset
+from detdistill.boxes import pairwise_iou
+from detdistill.cli.table import points, print_table
+from detdistill.cli.train import engine
+from detdistill.data.images import read_image
+from detdistill.data.loading import evaluation_loader
+from detdistill.data.opening import open_dataset
+from detdistill.data.scenes import write_scenes
+from detdistill.detectors.checkpoints import load_detector
+from detdistill.detectors.description import read_description, store_thresholds
+from detdistill.drawing import Color, Mark, draw_boxes
+from detdistill.errors import DetdistillError
+from detdistill.evaluation.coco import coco_metrics
+from detdistill.evaluation.precision_recall import best_f1, precision_recall
+from detdistill.evaluation.results import Results
+from detdistill.evaluation.voc import rank_detections
+from detdistill.files import write_atomically
+from detdistill.image_options import ImageOptions
+from detdistill.inference.predict import PADDING, DetectorModule, predict
+from detdistill.report import Chart, Code, Picture, Section, Table, Text, write_report
+from detdistill.training.distillation import distill
+from detdistill.training.recipe import DistillationRecipe, Recipe
+from detdistill.training.recipe_file import read_recipe
+from detdistill.training.run import train
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+RUNS = ("teacher", "baseline", "distilled")
+TITLES = {"teacher": "teacher", "baseline": "student alone", "distilled": "student, RM + PFI"}
+SIZE = 128
+PICTURES = {"train": 3000, "val": 500, "test": 500}
+FEW_PICTURES = {"train": 32, "val": 16, "test": 16}
+
+COLUMNS = ("", "AP", "AP50", "parameters", "images/s")
+BATCH = 16
+
+SHOWN = 6
+CELL_SCALE = 2.25
+GAP, HEADING = 12, 34
+TRUTH, RIGHT, WRONG, MISSED = (255, 255, 255), (0, 158, 115), (213, 94, 0), (240, 228, 66)
+PAPER, INK = (250, 250, 250), (30, 30, 30)
+
+Numbers = Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A detector on the test pictures.
+
+    Attributes:
+        numbers: what `table.json` says of it.
+        found: its detections from the threshold of each class on that was best (F1) on the validation pictures.
+    """
+
+    numbers: dict[str, float | None]
+    found: Results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of pictures, weights and order")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--tiny", action="store_true", help="a few pictures and steps: the way, not the result")
+    options = parser.parse_args()
+    try:
+        with engine():
+            demonstrate(options.out, options.seed, tiny=options.tiny)
+    except DetdistillError as error:
+        sys.exit(f"demo: {error}")
+
+
+def demonstrate(out: Path, seed: int, *, tiny: bool) -> None:
+    data = out / f"scenes_{seed}"
+    if not data.exists():
+        write_scenes(data, seed=seed, size=SIZE, **(FEW_PICTURES if tiny else PICTURES))
+    recipes = {name: recipe_of(name, out, data, seed, tiny=tiny) for name in RUNS}
+    for name, recipe in recipes.items():
+        print(f"\n{TITLES[name]}: {recipe.schedule.epochs} epochs of {data}, in {out / name}", file=sys.stderr)
+        if isinstance(recipe, DistillationRecipe):
+            distill(recipe, out / name)
+        else:
+            train(recipe, out / name)
+    validation, test = open_dataset(data, "val"), open_dataset(data, "test")
+    outcomes = {name: outcome(out / name, recipes[name].images, validation, test) for name in RUNS}
+    speeds = images_per_second({name: load_detector(out / name) for name in RUNS}, test, recipes["teacher"].images)
+    table = {name: {**outcomes[name].numbers, "images_per_second": round(speeds[name], 1)} for name in RUNS}
+    write_atomically(out / "table.json", json.dumps(table, indent=1) + "\n")
+    picture = comparison(test, {name: outcome.found for name, outcome in outcomes.items()})
+    write_atomically(out / "pictures.png", picture)
+    write_page(out, table, picture, recipes)
+    print_table(COLUMNS, rows(table))
+    print(f"\n{out / 'report.html'} has pictures and curves")
+
+
+def recipe_of(name: str, out: Path, data: Path, seed: int, *, tiny: bool) -> Recipe:
+    recipe = read_recipe(RECIPES / f"demo_{name}.yaml")
+    recipe = replace(recipe, data=replace(recipe.data, path=str(data)), seed=seed)
+    if tiny:
+        logging = replace(recipe.logging, every=1)
+        recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=2), logging=logging)
+    return replace(recipe, teacher=str(out / "teacher")) if isinstance(recipe, DistillationRecipe) else recipe
+
+
+def outcome(folder: Path, images: ImageOptions, validation: DetectionDataset, test: DetectionDataset) -> Outcome:
+    """Scores a run on the test pictures, and keeps the thresholds that are best on the validation pictures."""
+    detector = load_detector(folder)
+    rankings = rank_detections(validation, predict(detector, validation, images))
+    best = {name: best_f1(precision_recall(ranking)) for name, ranking in rankings.items()}
+    thresholds = {name: point.threshold for name, point in best.items() if point is not None}
+    store_thresholds(folder, thresholds)
+    results = predict(detector, test, images)
+    scores = coco_metrics(test, results)
+    least = np.array([thresholds.get(name, np.inf) for name in test.classes])
+    return Outcome(
+        {
+            "AP": scores.AP,
+            "AP50": scores.AP50,
+            "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+        },
+        chosen(results, results.scores >= least[results.labels]),
+    )
+
+
+def chosen(results: Results, mask: NDArray[np.bool_]) -> Results:
+    return Results(results.image[mask], results.xywh[mask], results.scores[mask], results.labels[mask])
+
+
+def images_per_second(
+    detectors: Mapping[str, DetectorModule], dataset: DetectionDataset, images: ImageOptions, *, rounds: int = 9
+) -> dict[str, float]:
+    """Network and post-processing of a batch in memory, in float32, by turns so that a busy machine hits all alike."""
+    batch = next(iter(evaluation_loader(dataset, images, batch_size=BATCH, multiple=PADDING)))
+    seconds: dict[str, list[float]] = {name: [] for name in detectors}
+    with torch.no_grad():
+        for _ in range(rounds):
+            for name, detector in detectors.items():
+                start = time.perf_counter()
+                output = detector(detector.normalization(batch.images, batch.targets.sizes))
+                detector.detect(output, batch.targets.sizes)
+                seconds[name].append(time.perf_counter() - start)
+    return {name: len(batch.images) / median(measured) for name, measured in seconds.items()}
+
+
+def comparison(dataset: DetectionDataset, found: Mapping[str, Results]) -> bytes:
+    """A PNG of the first test pictures with at least three objects: ground truth, then what each detector finds."""
+    shown = [index for index, record in enumerate(dataset.images) if len(record.labels) >= 3][:SHOWN]
+    cell = round(SIZE * CELL_SCALE)
+    font = ImageFont.load_default(17)
+    headings = ("ground truth", *(TITLES[name] for name in found))
+    sheet = Image.new("RGB", (GAP + len(headings) * (cell + GAP), 2 * HEADING + len(shown) * (cell + GAP) + GAP), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for column, heading in enumerate(headings):
+        pen.text((GAP + column * (cell + GAP), GAP), heading, fill=INK, font=font)
+    for row, index in enumerate(shown):
+        record = dataset.images[index]
+        truth = [
+            mark(box, dataset.classes[label], TRUTH) for box, label in zip(record.boxes, record.labels, strict=True)
+        ]
+        marks = [truth, *(judged(dataset, index, results) for results in found.values())]
+        image = read_image(record.path, (record.height, record.width))
+        for column, own in enumerate(marks):
+            place = GAP + column * (cell + GAP), HEADING + GAP + row * (cell + GAP)
+            sheet.paste(draw_boxes(image, own, scale=cell / max(image.shape), font_size=15), place)
+    x, y = GAP, sheet.height - HEADING
+    for color, meaning in ((RIGHT, "right class, IoU at least .5"), (WRONG, "wrong"), (MISSED, "missed (broken line)")):
+        pen.rectangle((x, y, x + 17, y + 17), fill=color, outline=INK)
+        pen.text((x + 26, y - 1), meaning, fill=INK, font=font)
+        x += 60 + round(font.getlength(meaning))
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    return file.getvalue()
+
+
+def judged(dataset: DetectionDataset, index: int, results: Results) -> list[Mark]:
+    """What was found in a picture, right or wrong, and what was missed; the better scores choose their object first."""
+    record = dataset.images[index]
+    own = chosen(results, results.image == index)
+    overlaps = pairwise_iou(torch.from_numpy(own.boxes), torch.from_numpy(record.boxes)).numpy()
+    missed = np.ones(len(record.labels), dtype=bool)
+    marks = []
+    for each in np.argsort(-own.scores, kind="stable"):
+        fitting = np.where(missed & (record.labels == own.labels[each]), overlaps[each], 0.0)
+        is_right = bool(fitting.max(initial=0) >= 0.5)
+        if is_right:
+            missed[fitting.argmax()] = False
+        name = dataset.classes[own.labels[each]]
+        marks.append(mark(own.boxes[each], name, RIGHT if is_right else WRONG))
+    return marks + [mark(record.boxes[each], "", MISSED, dashed=True) for each in np.flatnonzero(missed)]
+
+
+def mark(box: NDArray[np.float64], text: str, color: Color, *, dashed: bool = False) -> Mark:
+    x1, y1, x2, y2 = (float(side) for side in box)
+    return Mark((x1, y1, x2, y2), text, color, dashed)
+
+
+def rows(table: Numbers) -> list[tuple[str, ...]]:
+    return [
+        (
+            TITLES[name],
+            points(values["AP"]),
+            points(values["AP50"]),
+            f"{(values['parameters'] or 0) / 1e6:.2f} M",
+            f"{values['images_per_second']:.0f}",
+        )
+        for name, values in table.items()
+    ]
+
+
+def detection_loss(folder: Path) -> list[tuple[float, float]]:
+    """Steps and the student's own loss, terms left out, averaged over neighbouring lines of the log."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    losses = [(line["step"], line["classification"] + line["box"]) for line in lines if "classification" in line]
+    window = max(1, len(losses) // 20)
+    return [
+        (losses[last][0], float(np.mean([loss for _, loss in losses[max(0, last + 1 - window) : last + 1]])))
+        for last in range(len(losses))
+    ]
+
+
+def write_page(out: Path, table: Numbers, picture: bytes, recipes: Mapping[str, Recipe]) -> None:
+    teacher, alone, taught = (points(table[name]["AP"]) for name in RUNS)
+    weights = read_description(out / "distilled").provenance["weights"]
+    found = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
+    verbs = {"teacher": "train", "baseline": "train", "distilled": "distill"}
+    commands = [f"detdistill {verbs[name]} --recipe {out / name / 'recipe.yaml'} --out {name}" for name in RUNS]
+    scores = Table(
+        COLUMNS,
+        rows(table),
+        "On test pictures of digits and backgrounds that no detector has seen. AP: COCO's average precision, 0 to 100; "
+        f"AP50: at IoU .5 alone. images/s: network and post-processing, batches of {BATCH}, float32, "
+        f"threads: {torch.get_num_threads()}.",
+    )
+    seeds = Text(f"This is one run, of seed {recipes['baseline'].seed}; the README has the pairs of five seeds.")
+    pictures = Picture(
+        picture,
+        "Test pictures in rows; ground truth, teacher, student alone and taught student in columns.",
+        f"The first {SHOWN} test pictures with at least three objects, whatever came out on them. A box is shown from "
+        "the score on that was best for its class (F1) on the validation pictures.",
+    )
+    losses = Chart(
+        "step",
+        "Detection loss in training",
+        {TITLES[name]: detection_loss(out / name) for name in RUNS},
+        "Of class and box, without what is learned from the teacher; smoothed.",
+    )
+    fairness = Text(
+        "Student alone and taught student start from the same weights and see the same pictures in the same order "
+        f"for {recipes['baseline'].schedule.epochs} epochs. The final weights count; nothing was chosen on the test "
+        "pictures. The weights of the two terms were found in the first steps, such that the gradient of each is half "
+        f"as long as the detection loss's: {found}."
+    )
+    write_report(
+        out / "report.html",
+        title="A small detector learns from a large one",
+        summary=f"The same small student reaches {alone} AP alone, and {taught} AP when a teacher of {teacher} AP "
+        "shows it how to rank its boxes (Rank Mimicking, RM) and where its features matter (Prediction-guided Feature "
+        "Imitation, PFI).",
+        sections=[
+            Section("What came out", [scores, seeds]),
+            Section("What they find", [pictures]),
+            Section("How they learned", [losses]),
+            Section("How it was made", [fairness, Code("\n".join(commands))]),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
