@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/step_cost.py [--rounds 7]
 
 A step is forward, loss, backward and optimiser, on random images with random boxes, channels last, in float32. The
-three are timed in turns in one process, and a ratio is that of the medians: other work on the machine slows all three.
-Weights are given, as they are fixed in all but a few steps of a run.
+three are timed in turns in one process, and a ratio is that of the medians. The worst ratio is one of processor times,
+which with one thread are the clock's on an idle machine, and change little with other work on a busy one. Weights are
+given, as they are fixed in all but a few steps of a run.
 
 Memory is the peak of what a process of its own holds (VmHWM, Linux only) above what it holds after its imports; glibc
 is told to give memory back at once, or what it hoards would be most of the difference. The teacher's weights and
@@ -99,6 +100,7 @@ def step_of(learner: Learner, images: Tensor, targets: Targets) -> Callable[[], 
 
 
 def time_ratio(case: Case, rounds: int) -> float:
+    """Prints the ratios by the clock and of processor time; the latter is returned."""
     images, targets = random_batch(case)
     taught = distiller(case)
     works: tuple[Callable[[], object], ...] = (
@@ -106,16 +108,20 @@ def time_ratio(case: Case, rounds: int) -> float:
         lambda: taught.teach(images, targets.sizes),
         step_of(taught, images, targets),
     )
-    seconds: list[list[float]] = [[] for _ in works]
+    clocks = {"time": time.perf_counter, "processor time": time.process_time}
+    taken: dict[str, list[list[float]]] = {name: [[] for _ in works] for name in clocks}
     for round_number in range(rounds + 1):
-        for work, taken in zip(works, seconds, strict=True):
-            start = time.perf_counter()
+        for index, work in enumerate(works):
+            start = {name: clock() for name, clock in clocks.items()}
             work()
             if round_number:  # the first round warms up
-                taken.append(time.perf_counter() - start)
-    plain, teacher, distilled = (1000 * median(taken) for taken in seconds)
-    ratio = distilled / (plain + teacher)
-    print(f"  time: plain {plain:.0f} ms, teacher {teacher:.0f} ms, distilling {distilled:.0f} ms: ratio {ratio:.3f}")
+                for name, clock in clocks.items():
+                    taken[name][index].append(clock() - start[name])
+    for name, seconds in taken.items():
+        plain, teacher, distilled = (1000 * median(values) for values in seconds)
+        ratio = distilled / (plain + teacher)
+        parts = f"plain {plain:.0f} ms, teacher {teacher:.0f} ms, distilling {distilled:.0f} ms"
+        print(f"  {name}: {parts}: ratio {ratio:.3f}", flush=True)
     return ratio
 
 

@@ -10,12 +10,23 @@ import pytest
 import yaml
 
 from detdistill.cli import COMMANDS, main
+from detdistill.cli.distill import Distill
 from detdistill.cli.parser import parse
 from detdistill.cli.train import Train
 from detdistill.detectors.architecture import Architecture, Towers
+from detdistill.distill.building import build_terms
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
-from detdistill.training.recipe import Data, Evaluation, Logging, Machine, Optimization, Recipe, Schedule
+from detdistill.training.recipe import (
+    Data,
+    DistillationRecipe,
+    Evaluation,
+    Logging,
+    Machine,
+    Optimization,
+    Recipe,
+    Schedule,
+)
 from detdistill.training.recipe_file import differences, read_recipe, write_recipe
 
 OTHER = Recipe(
@@ -171,5 +182,11 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
-def test_the_recipes_of_the_repository_can_be_read(file: Path) -> None:
-    assert read_recipe(file).data.path
+def test_the_recipes_of_the_repository_are_for_their_verb(file: Path) -> None:
+    recipe = read_recipe(file)
+    verb = parse(COMMANDS, ["distill" if "distill" in file.stem else "train", str(file), "--out", "run"])
+    assert isinstance(verb, Train | Distill)
+    assert verb.recipe == recipe
+    if isinstance(recipe, DistillationRecipe):
+        terms, _ = build_terms(recipe.terms, weight=recipe.weight, ratio=recipe.ratio, head=recipe.detector.head)
+        assert terms.keys() == recipe.terms.keys()
