@@ -134,6 +134,7 @@ def test_bf16_and_loggers(data: Path, tmp_path: Path) -> None:
     recipe = small_recipe(
         data,
         epochs=1,
+        detector=replace(TINY, backbone_width=0.25),
         images=ImageOptions(letterbox=96),
         machine=Machine(accelerator="cpu", workers=0, precision="bf16"),
         logging=Logging(every=1, loggers=("csv", "tensorboard")),
@@ -309,6 +310,7 @@ def test_changed_data_and_a_damaged_checkpoint_stop_a_resumed_run(
             {"machine": Machine("cpu", devices=2), "start": Start(batch_norm="sync")},
             "batch_norm sync needs GPUs",
         ),
+        ({"machine": Machine("cpu", precision="bf16")}, "channels_last damages memory .*1x1, stride 2, under 16"),
     ],
 )
 def test_what_the_machine_cannot_do_is_told_before_training(

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from detdistill.errors import DetdistillError
 from detdistill.training.recipe import Machine, Recipe
@@ -27,11 +28,32 @@ def asking_for(machine: Machine) -> Iterator[None]:
         raise DetdistillError(f"machine: {asked} cannot be had here: {error}") from error
 
 
-def check_device(recipe: Recipe, device: torch.device) -> None:
-    """Raises `DetdistillError` if a run on this device cannot do as the recipe says."""
+NARROWEST = 16
+"""Channels. With fewer, torch 2.14's backward pass of a bfloat16, channels-last 1x1 convolution of stride 2 writes
+beyond its memory on CPUs: it crashes, or goes on with damaged numbers."""
+
+
+def check_device(recipe: Recipe, device: torch.device, detector: nn.Module) -> None:
+    """Raises `DetdistillError` if a run on this device cannot do as the recipe says with this detector."""
     if device.type == "cpu" and recipe.machine.precision == "fp16":
         raise DetdistillError("machine.precision fp16 needs a GPU, and this run is on a CPU: use bf16 or float32")
     if device.type == "cpu" and recipe.start.batch_norm == "sync" and recipe.images_per_process < recipe.batch_size:
         raise DetdistillError(
             "start.batch_norm sync needs GPUs, and this run is on CPUs: use train, eval or frozen, or one process"
         )
+    if device.type == "cpu" and recipe.machine.precision == "bf16" and recipe.machine.channels_last:
+        narrow = [name for name, part in detector.named_modules() if _is_narrow_shortcut(part)]
+        if narrow:
+            raise DetdistillError(
+                f"on CPUs, machine.precision bf16 with channels_last damages memory in convolutions like {narrow[0]} "
+                f"(1x1, stride 2, under {NARROWEST} channels): use machine.channels_last false, or a wider backbone"
+            )
+
+
+def _is_narrow_shortcut(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels < NARROWEST
+    )

@@ -50,16 +50,16 @@ class Summary:
         steps: of the optimiser.
         AP: COCO's, of the detector that was kept, on the validation set, 0 to 1; None without one.
         best_epoch: the epoch that it comes from; None without a validation set: then it is the last.
-        teacher_ap: the teacher's on the validation set, 0 to 1; None without one.
         seconds: that this process took, from the last resumption on.
+        teacher_ap: the teacher's AP on the validation set, 0 to 1; None without one.
     """
 
     epochs: int
     steps: int
     AP: float | None
     best_epoch: int | None
-    teacher_ap: float | None
     seconds: float
+    teacher_ap: float | None = None
 
 
 def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite: bool = False) -> Summary:
@@ -156,7 +156,7 @@ def fit(recipe: Recipe, folder: str | Path, lesson_of: LessonOf, *, resume: bool
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-        check_device(recipe, trainer.strategy.root_device)
+        check_device(recipe, trainer.strategy.root_device, detector)
         with _memory_errors(), closing(module):
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     best = keeping.best if validation is not None else None
