@@ -14,8 +14,8 @@ Item = TypeVar("Item")
 ItemOut = TypeVar("ItemOut", covariant=True)
 
 PLAIN_STEPS = 10
-PATIENCE = 10.0
-"""Seconds after which a job that is no terminal's is worth a line."""
+PATIENCE = 60.0
+"""Seconds after which a job is worth a line where there is no terminal."""
 
 
 class SizedIterable(Protocol[ItemOut]):
@@ -29,7 +29,7 @@ class SizedIterable(Protocol[ItemOut]):
 def track(items: SizedIterable[Item], what: str) -> Iterator[Item]:
     """Yields `items` and shows on standard error how many are done: a bar, or ten plain lines if it is no terminal.
 
-    There a job of a few seconds says nothing.
+    There a job of less than a minute says nothing.
 
     Args:
         items: what is worked through.

@@ -39,7 +39,10 @@ def lines(output: str) -> list[list[str]]:
     return [line.split() for line in output.splitlines()]
 
 
-def test_inspect_reports_on_all_parts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_reports_on_all_parts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("detdistill.progress.PATIENCE", 0.0)
     sheet = folder / "sheet.png"
     assert main(["data", "inspect", str(folder), "--sheet", str(sheet)]) == 0
     captured = capsys.readouterr()

@@ -175,7 +175,10 @@ def test_senseless_options_are_refused() -> None:
         InferenceOptions(batch_size=0, workers=1)
 
 
-def test_progress_is_plain_lines_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_plain_lines_without_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("detdistill.progress.PATIENCE", 0.0)
     predict(Reader(("red", "green", "blue")), rectangles(tmp_path), SMALL, InferenceOptions(batch_size=2))
     assert capsys.readouterr().err.splitlines()[-1] == "batches of 2 images: 3 of 3"
 
