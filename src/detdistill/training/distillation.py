@@ -16,12 +16,13 @@ from detdistill.data.sampling import derived_seed
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense import DenseDetector
-from detdistill.detectors.description import read_description
+from detdistill.detectors.description import ImageSize, read_description
 from detdistill.distill.building import build_terms
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.inheritance import inherit
 from detdistill.distill.preflight import Preflight, preflight
 from detdistill.errors import DetdistillError
+from detdistill.image_options import ImageOptions
 from detdistill.inference.predict import PADDING
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.processes import is_first_process
@@ -107,12 +108,9 @@ def _distiller(
         folder = Path(recipe.teacher).expanduser()
         teacher = load_detector(folder)
         made_for = read_description(folder).image_size
-        own = (recipe.images.short_side, recipe.images.long_side, recipe.images.letterbox)
-        theirs = made_for and (made_for.short_side, made_for.long_side, made_for.letterbox)
+        own, theirs = _in_words(recipe.images), made_for and _in_words(made_for)
         if theirs is not None and theirs != own:
-            notes.append(
-                f"the teacher was made for images of {theirs} (short side, long side, letterbox), not of {own}"
-            )
+            notes.append(f"image size: the teacher was made for {theirs}; both get {own}")
     else:
         check_detector(teacher)
     if recipe.init_from_teacher:
@@ -128,6 +126,12 @@ def _distiller(
         seed=derived_seed(recipe.seed, "adapters"),
     )
     return distiller, notes
+
+
+def _in_words(size: ImageOptions | ImageSize) -> str:
+    if size.letterbox is not None:
+        return f"a square of {size.letterbox} px"
+    return f"sides of {size.short_side} and at most {size.long_side} px"
 
 
 def _preflight(
