@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
 
+from detdistill.detectors.architecture import HeadName
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.errors import DetdistillError
-from detdistill.losses.rank import rank_mimicking
+from detdistill.losses.rank import plackett_luce, rank_mimicking
 from detdistill.structures import BACKGROUND, Assignment, Targets
-from term_cases import grid, objects, output
+from term_cases import grid, objects, one_image, output, outputs, shares
 
 GRID = grid((2, 2))
 NOTHING = torch.zeros(1, 1, 2, 2)
@@ -100,3 +104,69 @@ def test_the_score_that_detections_are_ranked_by() -> None:
 def test_a_temperature_of_zero() -> None:
     with pytest.raises(DetdistillError, match="temperature must be above 0, not 0"):
         RankMimicking(temperature=0)
+
+
+def test_the_order_alone() -> None:
+    own, other = logits(1, -2, 0, 3), logits(0, 2, 1, -1)
+    matched, targets = assignment(0, 0, 0, BACKGROUND), objects([BOX])
+    found = loss(RankMimicking(form="plackett_luce", temperature=0.5), own, other, matched, targets)
+    expected = plackett_luce(2 * own[0, :3, 0], other[0, :3, 0], torch.zeros(3, dtype=torch.int64))
+    torch.testing.assert_close(found["classification"], expected)
+    order_kept = loss(RankMimicking(form="plackett_luce", temperature=0.5), own, other**3, matched, targets)
+    assert torch.equal(found["classification"], order_kept["classification"])
+
+
+def test_who_is_to_be_ranked_low() -> None:
+    """Centres (8, 8) to (16, 16) lie in both boxes; the second object has its own positive and the two best of each."""
+    targets = objects([(0.0, 0.0, 12.0, 12.0), (0.0, 0.0, 20.0, 20.0)])
+    own, other = logits(3, 2, 1, 0).requires_grad_(), logits(1, 4, 0, 3)
+    found = loss(RankMimicking(candidates="topk", k=2), own, other, assignment(-1, -2, 1, -1), targets)
+    expected = rank_mimicking(
+        own[0, [0, 0, 1, 2, 3], 0], other[0, [0, 0, 1, 2, 3], 0], torch.tensor([0, 1, 1, 1, 1]), temperature=1.0
+    )
+    torch.testing.assert_close(found["classification"], expected)
+    torch.autograd.backward(found["classification"])
+    assert own.grad is not None
+    assert own.grad[0, 0, 0] > 0, "whom the teacher ranks lower than the student does"
+
+
+def test_topk_of_the_boxes_is_by_their_overlap() -> None:
+    """Priors of 16 x 16 at steps of 8: the first lies in the object as a whole; the teacher swaps it for its fourth."""
+    deltas = torch.zeros(1, 4, 4)
+    deltas[0, 0, :2], deltas[0, 3, :2] = 0.5, -0.5
+    own, other = output(GRID, [NOTHING], logits(0, 0, 9, 9)), output(GRID, [NOTHING], logits(9, 9, 0, 0), deltas)
+    targets = objects([(0.0, 0.0, 17.0, 17.0)])
+    parts = RankMimicking(rank_by="localization", candidates="topk", k=1)(
+        own, other, assignment(-1, 0, -1, -1), targets
+    )
+    square = 256 / 289
+    side, corner = 9 * 16 / (289 + 256 - 9 * 16), 81 / (289 + 256 - 81)
+    expected = rank_mimicking(
+        torch.tensor([square, side, corner]), torch.tensor([corner, side, square]), torch.tensor([0, 0, 0])
+    )
+    torch.testing.assert_close(parts["localization"], expected)
+
+
+@pytest.mark.parametrize("form", ["kl", "plackett_luce"])
+@pytest.mark.parametrize("head", ["retinanet", "fcos"])
+def test_lists_of_topk_step_and_share(head: HeadName, form: Literal["kl", "plackett_luce"]) -> None:
+    """Finite with and without objects and in bfloat16; the shares of two processes add up."""
+    term = RankMimicking(form=form, candidates="topk", rank_by="both", detector_score=True)
+    student, _, case = outputs(head, 2)
+    together = term(*case)
+    parts = shares(lambda image, reduce_sum: term.forward(*one_image(case, student, image), reduce_sum), 2)
+    for key, value in together.items():
+        assert value > 0
+        torch.testing.assert_close(parts[0][key] + parts[1][key], value, rtol=1e-4, atol=1e-6)
+    own, other, _, _ = case
+    half = replace(own, class_logits=own.class_logits.bfloat16())
+    torch.testing.assert_close(term(half, *case[1:])["classification"], together["classification"], rtol=0.05, atol=0)
+    nothing = objects([], images=2)
+    empty = term(own, other, student.assign(own.grid, nothing), nothing)
+    assert [value.item() for value in empty.values()] == [0, 0]
+    assert all(value.requires_grad for value in empty.values())
+
+
+def test_no_candidates_to_take() -> None:
+    with pytest.raises(DetdistillError, match="k must be at least 1, not 0"):
+        RankMimicking(candidates="topk", k=0)

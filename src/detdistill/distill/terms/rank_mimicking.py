@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from torch import Tensor
 
 from detdistill.boxes import aligned_iou
+from detdistill.distill.candidates import Candidates, positives_and_best
 from detdistill.distill.term import Method, Term
 from detdistill.errors import DetdistillError
-from detdistill.losses.rank import rank_mimicking
+from detdistill.losses.rank import plackett_luce, rank_mimicking
 from detdistill.precision import at_least_float32
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets, single_process
+
+Scores = Callable[[DenseOutput, Tensor, Tensor], Tensor]
+"""What an output's candidates are ranked by, `(K,)`, from the object and the prior of each, both `(K,)`."""
 
 
 class RankMimicking(Term):
@@ -19,7 +25,8 @@ class RankMimicking(Term):
 
     An object's candidates are the student's positives for it, over all levels and anchors. Their scores for the
     object's class become a distribution by a softmax, on both sides; the loss is KL(teacher ‖ student), summed over
-    the candidates, times T², and averaged over the objects that have candidates.
+    the candidates, times T², and averaged over the objects that have candidates. Two options are extensions of this
+    package, not the paper's: `form: plackett_luce` and `candidates: topk`.
 
     Args:
         space: the softmax is taken of class logits, or of probabilities, which differ less: they make flatter
@@ -29,9 +36,16 @@ class RankMimicking(Term):
             the paper finds best. The printed form of the second is not known; here it is the same softmax and KL of
             the IoUs.
         detector_score: rank by class times quality where the detector does (FCOS, ATSS).
+        form: `kl`, or `plackett_luce` (an extension): how unlikely the teacher's order is when the student chooses the
+            best of what is left, again and again. Of the teacher only the order counts, its top the most; T divides
+            the student's scores and no T² follows.
+        candidates: the student's positives; `topk` (an extension) adds the k candidates that the student, and the k
+            that the teacher ranks highest among those with their centre in the object's box, so that the student also
+            learns whom to rank low. A candidate may then be in the lists of several objects.
+        k: of `topk`, at least 1.
 
     Raises:
-        DetdistillError: the temperature is not above 0.
+        DetdistillError: the temperature is not above 0, or k is below 1.
     """
 
     method = Method(
@@ -53,12 +67,18 @@ class RankMimicking(Term):
         temperature: float = 1.0,
         rank_by: Literal["classification", "localization", "both"] = "classification",
         detector_score: bool = False,
+        form: Literal["kl", "plackett_luce"] = "kl",
+        candidates: Literal["positive", "topk"] = "positive",
+        k: int = 9,
     ) -> None:
         super().__init__()
         if not temperature > 0:
             raise DetdistillError(f"temperature must be above 0, not {temperature}")
+        if k < 1:
+            raise DetdistillError(f"k must be at least 1, not {k}")
         self.space, self.temperature = space, temperature
         self.rank_by, self.detector_score = rank_by, detector_score
+        self.form, self.candidates, self.k = form, candidates, k
 
     def forward(
         self,
@@ -69,32 +89,44 @@ class RankMimicking(Term):
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`classification` and `localization`, as far as asked for."""
-        image, prior = assignment.positive
-        objects = assignment.positive_targets
-        parts = {}
+
+        def class_scores(output: DenseOutput, objects: Tensor, priors: Tensor) -> Tensor:
+            index = targets.image[objects], priors, targets.labels[objects]
+            logits = output.score_logits(index) if self.detector_score else at_least_float32(output.class_logits[index])
+            return logits if self.space == "logit" else logits.sigmoid()
+
+        def overlaps(output: DenseOutput, objects: Tensor, priors: Tensor) -> Tensor:
+            return aligned_iou(output.boxes((targets.image[objects], priors)), targets.boxes[objects])
+
+        known = targets.labels >= 0
+        rankings: dict[str, tuple[Scores, Tensor]] = {}
         if self.rank_by != "localization":
-            labels = targets.labels[objects]
-            known = labels >= 0
-            index = image[known], prior[known], labels[known]
-            parts["classification"] = rank_mimicking(
-                self._scores(student, index),
-                self._scores(teacher, index),
-                objects[known],
-                temperature=self.temperature,
-                reduce_sum=reduce_sum,
-            )
+            rankings["classification"] = class_scores, known
         if self.rank_by != "classification":
-            goals = targets.boxes[objects]
-            parts["localization"] = rank_mimicking(
-                aligned_iou(student.boxes((image, prior)), goals),
-                aligned_iou(teacher.boxes((image, prior)), goals),
-                objects,
-                temperature=self.temperature,
-                reduce_sum=reduce_sum,
-            )
+            rankings["localization"] = overlaps, known.new_ones(len(known))
+        parts = {}
+        for name, (scores, among) in rankings.items():
+            own, other = partial(scores, student), partial(scores, teacher)
+            objects, priors = self._lists(student.grid, assignment, targets, (own, other), among)
+            parts[name] = self._difference(own(objects, priors), other(objects, priors), objects, reduce_sum)
         return parts
 
-    def _scores(self, output: DenseOutput, index: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """`(K,)` what the candidates are ranked by."""
-        logits = output.score_logits(index) if self.detector_score else at_least_float32(output.class_logits[index])
-        return logits if self.space == "logit" else logits.sigmoid()
+    def _lists(
+        self,
+        grid: Grid,
+        assignment: Assignment,
+        targets: Targets,
+        scores: Sequence[Callable[[Tensor, Tensor], Tensor]],
+        among: Tensor,
+    ) -> Candidates:
+        """The candidates of those objects that are `among` `(G,)`."""
+        if self.candidates == "topk":
+            return positives_and_best(grid, assignment, targets, scores, self.k, among)
+        objects, (_, priors) = assignment.positive_targets, assignment.positive
+        kept = among[objects]
+        return objects[kept], priors[kept]
+
+    def _difference(self, student: Tensor, teacher: Tensor, objects: Tensor, reduce_sum: ReduceSum) -> Tensor:
+        if self.form == "kl":
+            return rank_mimicking(student, teacher, objects, temperature=self.temperature, reduce_sum=reduce_sum)
+        return plackett_luce(student / self.temperature, teacher, objects, reduce_sum=reduce_sum)
