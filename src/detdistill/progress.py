@@ -27,7 +27,7 @@ class SizedIterable(Protocol[ItemOut]):
 
 
 def track(items: SizedIterable[Item], what: str) -> Iterator[Item]:
-    """Yields `items` and shows on standard error how many are done: a bar; ten plain lines at most if it is no terminal.
+    """Yields `items` and shows on standard error how many are done: a bar, or at most ten lines if it is no terminal.
 
     There a job of less than a minute says nothing.
 

@@ -15,7 +15,7 @@ import torch
 from detdistill import load
 from detdistill.cli import main
 from detdistill.detectors.checkpoints import save_detector
-from detdistill.detectors.description import read_description
+from detdistill.detectors.description import ImageSize, read_description
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import CocoMetrics
 from detdistill.training.distillation import check, distill
@@ -283,6 +283,14 @@ def test_a_teacher_of_other_classes_teaches_the_same(
 def test_a_class_that_the_teacher_lacks_is_told(data: Path, tmp_path: Path) -> None:
     said = check(small_distillation(data, write_teacher(tmp_path / "t", ("verde", "red"))))
     assert "classes the teacher lacks: green" in said
+
+
+def test_a_teacher_for_another_image_size_is_told(data: Path, teacher: Path, tmp_path: Path) -> None:
+    save_detector(load(teacher), tmp_path / "t", image_size=ImageSize(320, 427))
+    said = check(small_distillation(data, tmp_path / "t"))
+    assert "the teacher was made for sides of 320 and at most 427 px; both get a square of 64 px" in said
+    save_detector(load(teacher), tmp_path / "same", image_size=ImageSize(1, 2, letterbox=64))
+    assert "image size" not in check(small_distillation(data, tmp_path / "same")).partition("WARNING")[0]
 
 
 def test_the_student_can_start_with_the_teachers_pyramid_and_head(data: Path, tmp_path: Path) -> None:
