@@ -8,7 +8,8 @@ import torch
 
 from detdistill.distill.terms.soft_label import SoftLabel
 from detdistill.errors import DetdistillError
-from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy, softmax_kl
+from detdistill.losses.distribution import distribution_kl
+from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy
 from detdistill.structures import BACKGROUND, IGNORED, Assignment, Targets
 from term_cases import bound, grid, objects, output
 
@@ -31,7 +32,7 @@ def test_the_loss_of_the_chosen_over_the_number_of_positives(form: Any, where: A
     student, teacher = own.class_logits[0, cells], other.class_logits[0, cells]
     losses = {
         "binary": binary_kl(student, teacher, 2.0),
-        "softmax": softmax_kl(student, teacher, 2.0),
+        "softmax": distribution_kl(student, teacher, 2.0),
         "modulated": modulated_binary_cross_entropy(student, teacher),
     }
     assert set(found) == {"classification"}
@@ -45,6 +46,16 @@ def test_by_hand() -> None:
     )
     found = SoftLabel()(own, other, MATCHED, objects([BOX]))
     assert found["classification"].item() == pytest.approx(math.log(4 / 3) / 2)
+
+
+def test_the_softmax_is_that_of_published_weights() -> None:
+    """LD's code averages over classes: logits (ln 3, 0) and (0, 0) give half of their divergence of .130812."""
+    own, other = (
+        output(GRID, [torch.zeros(1, 1, 1, 4)], torch.tensor([value, 0.0]).expand(1, 4, 2))
+        for value in (0.0, math.log(3))
+    )
+    found = SoftLabel(form="softmax")(own, other, MATCHED, objects([BOX]))
+    assert found["classification"].item() == pytest.approx(0.065406, abs=1e-6)
 
 
 @pytest.mark.parametrize("where", ["positive", "all"])

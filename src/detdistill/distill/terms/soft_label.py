@@ -8,7 +8,8 @@ from torch import Tensor
 
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.errors import DetdistillError
-from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy, softmax_kl
+from detdistill.losses.distribution import distribution_kl
+from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy
 from detdistill.structures import BACKGROUND, Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
@@ -16,9 +17,9 @@ class SoftLabel(Term):
     """The student learns the teacher's class probabilities, each candidate on its own.
 
     Args:
-        form: `binary`, the KL divergence of each class's yes or no, the natural one for sigmoid heads; `softmax` over
-            the classes, as LD's configurations have it; `modulated`, binary cross entropy times |p_teacher −
-            p_student|, as in BCKD and CrossKD.
+        form: `binary`, the KL divergence of each class's yes or no, the natural one for sigmoid heads; `softmax`, that
+            of the distribution over classes, averaged over them as in LD's code; `modulated`, binary cross entropy
+            times |p_teacher − p_student|, as in BCKD and CrossKD.
         where: the student's positives, which rank mimicking compares too, or all candidates that are not ignored.
         temperature: T, above 0, of `binary` and `softmax`: logits are divided by it, the loss multiplied by T².
 
@@ -72,7 +73,7 @@ class SoftLabel(Term):
 
     def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.form == "softmax":
-            return softmax_kl(student, teacher, self.temperature)
+            return distribution_kl(student, teacher, self.temperature)
         if self.form == "modulated":
             return modulated_binary_cross_entropy(student, teacher)
         return binary_kl(student, teacher, self.temperature)
