@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torchvision.ops import nms
 
 from detdistill.annotations import DetectionDataset
 from detdistill.boxes import pairwise_iou
@@ -62,7 +63,8 @@ BATCH = 16
 SHOWN = 6
 CELL_SCALE = 2.25
 GAP, HEADING = 12, 34
-TRUTH, RIGHT, WRONG, MISSED = (255, 255, 255), (0, 158, 115), (213, 94, 0), (240, 228, 66)
+TRUTH, RIGHT, WRONG, MISSED = (255, 255, 255), (86, 180, 233), (213, 94, 0), (240, 228, 66)
+SAME_PLACE = 0.6
 PAPER, INK = (250, 250, 250), (30, 30, 30)
 
 Numbers = Mapping[str, Mapping[str, float | None]]
@@ -105,6 +107,7 @@ def demonstrate(out: Path, seed: int, *, tiny: bool) -> None:
             distill(recipe, out / name)
         else:
             train(recipe, out / name)
+    print("\nscores on the validation and test pictures", file=sys.stderr)
     validation, test = open_dataset(data, "val"), open_dataset(data, "test")
     outcomes = {name: outcome(out / name, recipes[name].images, validation, test) for name in RUNS}
     speeds = images_per_second({name: load_detector(out / name) for name in RUNS}, test, recipes["teacher"].images)
@@ -142,12 +145,12 @@ def outcome(folder: Path, images: ImageOptions, validation: DetectionDataset, te
             "AP50": scores.AP50,
             "parameters": sum(parameter.numel() for parameter in detector.parameters()),
         },
-        chosen(results, results.scores >= least[results.labels]),
+        chosen(results, np.flatnonzero(results.scores >= least[results.labels])),
     )
 
 
-def chosen(results: Results, mask: NDArray[np.bool_]) -> Results:
-    return Results(results.image[mask], results.xywh[mask], results.scores[mask], results.labels[mask])
+def chosen(results: Results, index: NDArray[np.int64]) -> Results:
+    return Results(results.image[index], results.xywh[index], results.scores[index], results.labels[index])
 
 
 def images_per_second(
@@ -197,13 +200,17 @@ def comparison(dataset: DetectionDataset, found: Mapping[str, Results]) -> bytes
 
 
 def judged(dataset: DetectionDataset, index: int, results: Results) -> list[Mark]:
-    """What was found in a picture, right or wrong, and what was missed; the better scores choose their object first."""
+    """What was found in a picture, right or wrong, and what was missed; the better scores choose their object first.
+
+    Of several boxes on one another only the best is shown: what the detector would say if it had to say one digit.
+    """
     record = dataset.images[index]
-    own = chosen(results, results.image == index)
+    own = chosen(results, np.flatnonzero(results.image == index))
+    own = chosen(own, nms(torch.from_numpy(own.boxes), torch.from_numpy(own.scores), SAME_PLACE).numpy())
     overlaps = pairwise_iou(torch.from_numpy(own.boxes), torch.from_numpy(record.boxes)).numpy()
     missed = np.ones(len(record.labels), dtype=bool)
     marks = []
-    for each in np.argsort(-own.scores, kind="stable"):
+    for each in range(len(own)):
         fitting = np.where(missed & (record.labels == own.labels[each]), overlaps[each], 0.0)
         is_right = bool(fitting.max(initial=0) >= 0.5)
         if is_right:
@@ -260,7 +267,7 @@ def write_page(out: Path, table: Numbers, picture: bytes, recipes: Mapping[str, 
         picture,
         "Test pictures in rows; ground truth, teacher, student alone and taught student in columns.",
         f"The first {SHOWN} test pictures with at least three objects, whatever came out on them. A box is shown from "
-        "the score on that was best for its class (F1) on the validation pictures.",
+        "the score on that was best for its class (F1) on the validation pictures; of boxes on one another, the best.",
     )
     losses = Chart(
         "step",

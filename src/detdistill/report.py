@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 WIDTH, HEIGHT = 640, 300
 """Of a chart, in units of its own; the page scales it."""
-LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 12, 12, HEIGHT - 46
+LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 24, 12, HEIGHT - 46
 """The edges of what the axes enclose."""
 STEPS_OF_AXIS = 5
 
