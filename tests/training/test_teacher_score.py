@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.opening import open_dataset
+from detdistill.evaluation.coco import CocoMetrics
 from detdistill.evaluation.results import Results
 from detdistill.training.recipe import DistillationRecipe
-from detdistill.training.teacher_score import quick_look, teacher_metrics
+from detdistill.training.teacher_score import LOOKED_AT, quick_look, teacher_metrics
 from small_runs import small_distillation, write_boxes
 from tiny_detector import tiny_detector
 
@@ -80,3 +82,22 @@ def test_a_class_that_the_teacher_lacks_is_no_surprise(
 ) -> None:
     finding(monkeypatch, data, {"green": "verde"})
     assert len(quick_look(tiny_detector(classes=("ghost", "verde")), data, recipe)) == 1
+
+
+def test_images_without_objects_are_not_looked_at(
+    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data set may begin with backgrounds, on which no teacher finds anything."""
+    first = data.images[0]
+    none: Any = {name: getattr(first, name)[:0] for name in ("boxes", "labels", "areas", "crowd", "difficult")}
+    backgrounds = (replace(first, **none),) * LOOKED_AT
+    later = replace(data, images=backgrounds + data.images)
+    looked_at: list[DetectionDataset] = []
+
+    def score(_: object, few: DetectionDataset, *__: object) -> CocoMetrics:
+        looked_at.append(few)
+        return CocoMetrics(AP=0.5, per_class={})
+
+    monkeypatch.setattr("detdistill.training.teacher_score.teacher_metrics", score)
+    assert quick_look(TEACHER, later, recipe) == [f"the teacher's AP on 4 images of {data.source}: 50.0"]
+    assert looked_at[0].images == data.images

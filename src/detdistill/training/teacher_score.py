@@ -28,10 +28,10 @@ def quick_look(teacher: nn.Module, dataset: DetectionDataset, recipe: Distillati
 
     Args:
         teacher: a `Detector`.
-        dataset: with the student's classes; its first images are looked at.
+        dataset: with the student's classes; its first images with objects are looked at.
         recipe: of the distillation.
     """
-    few = replace(dataset, images=dataset.images[:LOOKED_AT])
+    few = replace(dataset, images=tuple(image for image in dataset.images if len(image.labels))[:LOOKED_AT])
     metrics = teacher_metrics(teacher, few, recipe)
     ap = metrics.AP or 0.0
     found = f"the teacher's AP on {len(few.images)} images of {dataset.source}: {100 * ap:.1f}"
