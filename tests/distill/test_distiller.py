@@ -164,6 +164,17 @@ class TestLoss:
             assert lengths[name].item() == pytest.approx(sum(squares), rel=1e-4)
             assert lengths[name] > 0
 
+    def test_a_small_loss_has_its_gradient_in_fp16_too(self) -> None:
+        """Two fresh heads differ so little that its gradient, as it is, is below fp16's least number."""
+        options: dict[str, dict[str, Any]] = {"prediction_guided": {}}
+        learner = distiller(tiny_detector(), tiny_detector(seed=1, channels=24), options)
+        lengths = []
+        for precision in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", precision):
+                lengths.append(learner.compare(*batch([0, 1, 2], [2, 1])).squared_lengths())
+        for name in ("detection", *options):
+            assert lengths[1][name].sqrt().item() == pytest.approx(lengths[0][name].sqrt().item(), rel=0.05)
+
     def test_a_loss_without_features_has_no_length(self) -> None:
         learner = pair()
         compared = learner.compare(*batch([0], [1]))

@@ -27,6 +27,9 @@ EXAMPLE_SIDE = 256
 DETECTION = "detection"
 """The detection loss, among the names of terms."""
 
+MEASURED_SIZE = 1024
+"""About what a loss is scaled to before its gradient is measured: fp16 would lose that of a loss of 1e-6."""
+
 
 @dataclass(frozen=True, eq=False)
 class Compared:
@@ -49,8 +52,10 @@ class Compared:
         """
         lengths = {}
         for name, loss in {DETECTION: torch.stack(tuple(self.detection.values())).sum(), **self.terms}.items():
-            gradients = torch.autograd.grad(loss, self.output.features, retain_graph=True, allow_unused=True)
-            squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+            exponent = loss.detach().abs().clamp(min=1e-9).frexp().exponent
+            scale = torch.ldexp(loss.new_tensor(MEASURED_SIZE), -exponent)  # a power of two rounds nothing
+            gradients = torch.autograd.grad(loss * scale, self.output.features, retain_graph=True, allow_unused=True)
+            squares = [(gradient.float() / scale).square().sum() for gradient in gradients if gradient is not None]
             lengths[name] = torch.stack(squares).sum() if squares else torch.zeros_like(loss.detach())
         return lengths
 
