@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from detdistill.detectors.dense import Detector
+from detdistill.errors import DetdistillError
 from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
@@ -94,3 +95,9 @@ class Term(nn.Module, ABC):
             targets: the objects; a label is `BACKGROUND` where the teacher has no such class.
             reduce_sum: sums counts over processes.
         """
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises `DetdistillError` for a temperature that is not above 0."""
+    if not temperature > 0:
+        raise DetdistillError(f"temperature must be above 0, not {temperature}")

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.distill.adapters import Adapters
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method, Pair, Term, check_temperature
 from detdistill.losses.features import channel_wise_divergence
 from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
@@ -22,6 +22,9 @@ class ChannelWise(Term):
         compare: the channels of the pyramid `features`, convolved (1x1) where the two differ in their number; or of the
             `class` logits.
         temperature: T, above 0: what values are divided by.
+
+    Raises:
+        DetdistillError: the temperature is not above 0.
     """
 
     method = Method(
@@ -35,6 +38,7 @@ class ChannelWise(Term):
 
     def __init__(self, *, compare: Literal["features", "class"] = "features", temperature: float = 1.0) -> None:
         super().__init__()
+        check_temperature(temperature)
         self.compare, self.temperature = compare, temperature
         self.adapters = Adapters()
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.regions import largest_by_image
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method, Pair, Term, check_temperature
 from detdistill.losses.features import channel_attention, spatial_attention
 from detdistill.precision import at_least_float32
 from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets, single_process
@@ -33,6 +33,9 @@ class FocalGlobal(Term):
         temperature: T, above 0, of both attentions; the authors take 0.8 for FCOS.
         box_scale: a box is brought onto the map by the ratio of map and `image` size, as in the authors' code, or of
             map and `canvas`. The first shifts boxes in images that are padded.
+
+    Raises:
+        DetdistillError: the temperature is not above 0.
     """
 
     method = Method(
@@ -54,6 +57,7 @@ class FocalGlobal(Term):
         box_scale: Literal["image", "canvas"] = "image",
     ) -> None:
         super().__init__()
+        check_temperature(temperature)
         self.background, self.attention, self.relation = background, attention, relation
         self.temperature, self.box_scale = temperature, box_scale
         self.adapters = Adapters()

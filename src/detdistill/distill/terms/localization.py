@@ -11,7 +11,7 @@ from torchvision.ops import distance_box_iou
 from detdistill.boxes import pairwise_iou
 from detdistill.detectors.assigners import AtssAssigner
 from detdistill.detectors.coders import DistributionCoder
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method, Pair, Term, check_temperature
 from detdistill.errors import DetdistillError
 from detdistill.losses.distribution import distribution_kl
 from detdistill.precision import at_least_float32
@@ -35,6 +35,9 @@ class Localization(Term):
     Args:
         region: the positives, the `main` region; the `valuable` region; or both.
         temperature: T, above 0: what logits are divided by.
+
+    Raises:
+        DetdistillError: the temperature is not above 0.
     """
 
     method = Method(
@@ -49,6 +52,7 @@ class Localization(Term):
 
     def __init__(self, *, region: Literal["main", "valuable", "both"] = "both", temperature: float = 10.0) -> None:
         super().__init__()
+        check_temperature(temperature)
         self.region, self.temperature = region, temperature
         self.bins = 0
 

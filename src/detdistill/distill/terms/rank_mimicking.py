@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detdistill.boxes import aligned_iou
 from detdistill.distill.candidates import Candidates, positives_and_best
-from detdistill.distill.term import Method, Term
+from detdistill.distill.term import Method, Term, check_temperature
 from detdistill.errors import DetdistillError
 from detdistill.losses.rank import plackett_luce, rank_mimicking
 from detdistill.precision import at_least_float32
@@ -72,8 +72,7 @@ class RankMimicking(Term):
         k: int = 9,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise DetdistillError(f"temperature must be above 0, not {temperature}")
+        check_temperature(temperature)
         if k < 1:
             raise DetdistillError(f"k must be at least 1, not {k}")
         self.space, self.temperature = space, temperature

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method, Pair, Term, check_temperature
 from detdistill.errors import DetdistillError
 from detdistill.losses.distribution import distribution_kl
 from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy
@@ -43,8 +43,7 @@ class SoftLabel(Term):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise DetdistillError(f"temperature must be above 0, not {temperature}")
+        check_temperature(temperature)
         self.form, self.where, self.temperature = form, where, temperature
 
     def bind(self, pair: Pair) -> list[str]:
