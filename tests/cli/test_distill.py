@@ -91,11 +91,14 @@ def test_a_mistyped_key_that_holds_nothing_is_no_default(
         read_recipe(Path(file))
 
 
-def test_train_sends_a_recipe_with_a_teacher_to_distill(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("line", "words"), [("teacher: t\n", []), ("", ["--teacher", "t"])])
+def test_train_sends_who_names_a_teacher_to_distill(
+    line: str, words: list[str], file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Path(file).open("a") as more:
-        more.write("teacher: t\n")
+        more.write(line)
     with pytest.raises(SystemExit) as stop:
-        main(["train", file, "--out", "run"])
+        main(["train", file, *words, "--out", "run"])
     assert stop.value.code == 2
     assert "a recipe that names a teacher is for `detdistill distill`" in capsys.readouterr().err
 

@@ -67,7 +67,7 @@ class Parser(ArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         known = [str(word) for action in parser._actions for word in (*action.option_strings, *(action.choices or ()))]
         hint = did_you_mean(message, [*known, *parser.prog.split()])
-        if message.endswith("option 'teacher'"):
+        if message.endswith("option 'teacher'") or "arguments: --teacher" in message:
             hint = "\na recipe that names a teacher is for `detdistill distill`"
         super().error(message + hint, ex)
 
