@@ -37,7 +37,9 @@ def buffers_kept(*modules: nn.Module) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for buffer, value in before.items():
-                buffer.copy_(value)
+                # A graph that is still to be walked may hold a buffer that nobody has changed.
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
 
 
 @contextmanager

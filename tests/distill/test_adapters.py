@@ -55,3 +55,22 @@ def test_binding_again_starts_anew() -> None:
     adapters.bind(pair(16, 16))
     assert len(adapters.levels) == 5
     assert list(adapters.parameters()) == []
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 40.0])
+def test_convolutions_start_at_the_scale_of_the_teacher(size: float) -> None:
+    example = pair(16, 24)
+    features = tuple(size * torch.randn_like(level) for level in example.teacher_output.features)
+    adapters = Adapters()
+    adapters.bind(replace(example, teacher_output=replace(example.teacher_output, features=features)))
+    own = [torch.randn_like(level) for level in example.student_output.features]
+    for adapted, level in zip(adapters(own), features, strict=True):
+        assert 0.2 < adapted.std() / level.std() < 2
+
+
+def test_a_map_that_is_the_same_everywhere_has_no_scale() -> None:
+    example = pair(16, 24)
+    features = tuple(torch.full_like(level, 3.0) for level in example.teacher_output.features)
+    adapters = Adapters()
+    adapters.bind(replace(example, teacher_output=replace(example.teacher_output, features=features)))
+    assert all(buffer == 1 for buffer in adapters.buffers())

@@ -4,13 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from detdistill.distill.term import Pair
+from detdistill.precision import at_least_float32
+
+
+class ScaledConv(nn.Conv2d):
+    """A convolution whose output comes in units of `scale`.
+
+    Features of two networks can differ ten times in size. An optimiser such as AdamW moves every weight by about the
+    learning rate a step: the convolution alone would not get there in thousands of steps, while its student is told
+    in each of them to grow.
+
+    Args:
+        in_channels: of the student's features.
+        out_channels: of the teacher's.
+        kernel_size: odd; the size of the map is kept.
+        scale: standard deviation of the teacher's features.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, scale: Tensor) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.scale: Tensor
+        self.register_buffer("scale", scale)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`(N, in_channels, H, W)` to `(N, out_channels, H, W)`."""
+        return super().forward(features) * self.scale
 
 
 class Adapters(nn.Module):
     """One convolution per level from the student's channels to the teacher's; nothing where they agree already.
+
+    The convolutions work in units of the teacher's features, so that these are within reach from the first step on.
 
     Args:
         kernel_size: of the convolutions.
@@ -32,7 +60,7 @@ class Adapters(nn.Module):
             if channels == wanted and not self.always:
                 self.levels.append(nn.Identity())
                 continue
-            self.levels.append(nn.Conv2d(channels, wanted, self.kernel_size, padding=self.kernel_size // 2))
+            self.levels.append(ScaledConv(channels, wanted, self.kernel_size, _spread(other)))
             strides.setdefault(f"{channels} to {wanted} channels", []).append(str(stride))
         size = f"{self.kernel_size}x{self.kernel_size}"
         return [
@@ -43,3 +71,9 @@ class Adapters(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Maps, L x `(N, Q, H, W)`, to the teacher's number of channels."""
         return [adapter(level) for adapter, level in zip(self.levels, features, strict=True)]
+
+
+def _spread(features: Tensor) -> Tensor:
+    """Scalar: the standard deviation of a map; 1 for one that is the same everywhere."""
+    deviation = at_least_float32(features.detach()).std()
+    return torch.where(deviation > 0, deviation, 1.0)

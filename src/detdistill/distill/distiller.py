@@ -217,10 +217,11 @@ class Distiller(nn.Module):
     def _bind(self, seed: int) -> list[str]:
         student, teacher = self._detectors()
         device = next(self.student.parameters()).device
-        images = torch.zeros(1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE, dtype=torch.uint8, device=device)
         sizes = torch.tensor([[EXAMPLE_SIDE, EXAMPLE_SIDE]], device=device)
         nothing = Targets.from_images([sizes.new_zeros(0, 4).float()], [sizes.new_zeros(0)], sizes)
         with untouched(self.student, seed=seed):
+            # Noise moves features about as far as photographs do: adapters take their scale from it.
+            images = torch.randint(0, 256, (1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE), dtype=torch.uint8).to(device)
             with torch.no_grad():
                 self.student.eval()
                 own, other = self._output(student, images, sizes), self.teach(images, sizes)
