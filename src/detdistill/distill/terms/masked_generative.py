@@ -18,8 +18,8 @@ class MaskedGenerative(Term):
 
     The squared difference is summed over channels, cells and levels and averaged over images. Generators learn along
     with the student and belong to no detector. The masks come from a generator of random numbers of their own, whose
-    seed is the number of the step: the student sees the same random numbers as without this method, and a resumed run
-    the same masks.
+    seed is the number of batches seen: the student sees the same random numbers as without this method, and a resumed
+    run the same masks.
 
     Args:
         masked: share of the cells that are blanked out, in all channels, 0 to 1. In the authors' code this, and not
