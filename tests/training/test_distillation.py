@@ -20,7 +20,7 @@ from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import CocoMetrics
 from detdistill.training.distillation import check, distill
 from detdistill.training.interruption import Interrupted
-from detdistill.training.recipe import DistillationRecipe, Optimization, Schedule, Start
+from detdistill.training.recipe import Data, DistillationRecipe, Optimization, Schedule, Start
 from detdistill.training.recipe_file import read_recipe, write_recipe
 from detdistill.training.run import Summary, train
 from small_runs import (
@@ -106,7 +106,7 @@ def test_the_model_holds_the_student_alone(whole: Path) -> None:
     own = tiny_detector(classes=("green", "red")).state_dict()
     assert load(whole).state_dict().keys() == own.keys()
     adapters = [name for name in state(whole)["state_dict"] if ".adapters." in name]
-    assert len(adapters) == 2 * 5 * 2  # two terms, five levels, weight and bias
+    assert len(adapters) == 2 * 5 * 3  # two terms, five levels, weight, bias and scale
     assert not any("teacher" in name for name in state(whole)["state_dict"])
     blocked = ("detdistill.distill", "detdistill.training", "pytorch_lightning")
     program = (
@@ -180,6 +180,19 @@ def test_stopped_in_any_phase_goes_on_to_the_same_end(
     monkeypatch.setattr("detdistill.training.distillation.teacher_metrics", None)  # the score is remembered
     assert distill(recipe, tmp_path / "run").teacher_ap == TEACHER_AP
     assert_equal_runs(tmp_path / "run", whole)
+
+
+def test_a_run_does_not_go_on_with_another_teacher(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is the same, but somebody has trained in it meanwhile."""
+    teacher = write_teacher(tmp_path / "teacher")
+    recipe = replace(small_distillation(data, teacher), data=Data(str(data), val=None))
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            distill(recipe, tmp_path / "run")
+    write_teacher(teacher, seed=2)
+    with pytest.raises(DetdistillError, match=r"started with the teacher .* put that teacher back"):
+        distill(recipe, tmp_path / "run")
 
 
 def test_stopped_while_scores_are_taken_goes_on_to_the_same_end(

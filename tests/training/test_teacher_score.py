@@ -9,7 +9,7 @@ import pytest
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.opening import open_dataset
-from detdistill.evaluation.coco import CocoMetrics
+from detdistill.evaluation.coco import CocoMetrics, CocoScores
 from detdistill.evaluation.results import Results
 from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.teacher_score import LOOKED_AT, quick_look, teacher_metrics
@@ -81,7 +81,8 @@ def test_a_class_that_the_teacher_lacks_is_no_surprise(
     data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding(monkeypatch, data, {"green": "verde"})
-    assert len(quick_look(tiny_detector(classes=("ghost", "verde")), data, recipe)) == 1
+    (found,) = quick_look(tiny_detector(classes=("ghost", "verde")), data, recipe)
+    assert found.endswith(": 100.0 over the classes that it knows")
 
 
 def test_images_without_objects_are_not_looked_at(
@@ -96,7 +97,7 @@ def test_images_without_objects_are_not_looked_at(
 
     def score(_: object, few: DetectionDataset, *__: object) -> CocoMetrics:
         looked_at.append(few)
-        return CocoMetrics(AP=0.5, per_class={})
+        return CocoMetrics(per_class={"green": CocoScores(AP=0.5, AP50=0.5)})
 
     monkeypatch.setattr("detdistill.training.teacher_score.teacher_metrics", score)
     assert quick_look(TEACHER, later, recipe) == [f"the teacher's AP on 4 images of {data.source}: 50.0"]

@@ -17,6 +17,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from detdistill.annotations import DetectionDataset
 from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.description import ImageSize
+from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import CocoMetrics, coco_metrics
 from detdistill.files import write_atomically
 from detdistill.inference.predict import InferenceOptions
@@ -76,10 +77,20 @@ class Keeping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {key: getattr(self, key) for key in REMEMBERED}
+        return {"teacher": self.origin().get("teacher"), **{key: getattr(self, key) for key in REMEMBERED}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the state of the run before."""
+        """Takes up the state of the run before.
+
+        Raises:
+            DetdistillError: the teacher is not the one that the run was started with.
+        """
+        before, now = state_dict["teacher"], self.origin().get("teacher")
+        if before != now:
+            raise DetdistillError(
+                f"{self.folder.path} was started with the teacher {before} and would go on with {now}: put that "
+                "teacher back, or start anew in another folder, or here (--overwrite)"
+            )
         for key in REMEMBERED:
             setattr(self, key, state_dict[key])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import fmean
 from typing import cast
 
 import numpy as np
@@ -33,17 +34,19 @@ def quick_look(teacher: nn.Module, dataset: DetectionDataset, recipe: Distillati
     """
     few = replace(dataset, images=tuple(image for image in dataset.images if len(image.labels))[:LOOKED_AT])
     metrics = teacher_metrics(teacher, few, recipe)
-    ap = metrics.AP or 0.0
+    missing = ClassMap(dataset.classes, cast(Detector, teacher).classes, recipe.class_map).unknown_to_teacher
+    known = {name: scores for name, scores in metrics.per_class.items() if name not in missing}
+    ap = fmean([scores.AP for scores in known.values() if scores.AP is not None] or [0.0])
     found = f"the teacher's AP on {len(few.images)} images of {dataset.source}: {100 * ap:.1f}"
+    if missing:
+        found += " over the classes that it knows"
     if ap < HARDLY_ANY:
         return [
             found,
             "WARNING: the teacher finds next to nothing here. Are its classes named as the data's (class_map)? Is its "
             "normalization that of its training, and the image size what it was made for? Was it trained at all?",
         ]
-    blind = [name for name, values in metrics.per_class.items() if (values.AP50 or 0.0) < HARDLY_ANY]
-    known = ClassMap(dataset.classes, cast(Detector, teacher).classes, recipe.class_map).unknown_to_teacher
-    unseen = [name for name in blind if name not in known and metrics.per_class[name].AP50 is not None]
+    unseen = [name for name, scores in known.items() if scores.AP50 is not None and scores.AP50 < HARDLY_ANY]
     if not unseen:
         return [found]
     return [
