@@ -36,10 +36,10 @@ from detdistill.data.scenes import write_scenes
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.distill.terms import TERMS
-from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import coco_metrics
 from detdistill.inference.predict import predict
 from detdistill.training.distillation import distill
+from detdistill.training.module import DivergedError
 from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import train
@@ -100,8 +100,8 @@ def record(options: argparse.Namespace, head: str, method: str, data: Path) -> N
     is_new, started = not folder.exists(), time.process_time()
     try:
         summary = distill(recipe, folder) if isinstance(recipe, DistillationRecipe) else train(recipe, folder)
-    except DetdistillError as error:
-        print(f"{head}, {method} failed: {error}", file=sys.stderr, flush=True)
+    except DivergedError as error:
+        print(f"{head}, {method}: {error}", file=sys.stderr, flush=True)
         return
     seconds = time.process_time() - started
     test = open_dataset(data, "test")
