@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detdistill import load
 from detdistill.cli import main
 from detdistill.detectors.description import ImageSize, read_description
 from detdistill.errors import DataError, DetdistillError
 from detdistill.image_options import ImageOptions
-from detdistill.normalization import EFFICIENTNET_LITE
 from detdistill.structures import ReduceSum
-from detdistill.training.materials import starting_detector
 from detdistill.training.module import DetectorTraining, DivergedError
-from detdistill.training.recipe import Data, Logging, Machine, Optimization, Recipe, Schedule, Start
-from detdistill.training.recipe_file import read_recipe, write_recipe
+from detdistill.training.recipe import Data, Logging, Machine, Optimization, Schedule, Start
+from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import train
 from small_runs import TINY, lines, small_recipe, state, write_boxes
 
@@ -295,105 +289,3 @@ def test_changed_data_and_a_damaged_checkpoint_stop_a_resumed_run(
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
     with pytest.raises(DetdistillError, match=r"state.ckpt cannot be read"):
         train(small_recipe(data), tmp_path / "run")
-
-
-# The machine
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"machine": Machine("toaster")}, "machine: accelerator toaster, devices 1, .* invalid accelerator name"),
-        ({"machine": Machine("cpu", strategy="ddpp")}, "strategy ddpp cannot be had here"),
-        ({"machine": Machine("cpu", precision="fp16")}, "precision fp16 needs a GPU"),
-        (
-            {"machine": Machine("cpu", devices=2), "start": Start(batch_norm="sync")},
-            "batch_norm sync needs GPUs",
-        ),
-        ({"machine": Machine("cpu", precision="bf16")}, "channels_last damages memory .*1x1, stride 2, under 16"),
-    ],
-)
-def test_what_the_machine_cannot_do_is_told_before_training(
-    changes: dict[str, Any], said: str, data: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(DetdistillError, match=said):
-        train(small_recipe(data, **changes), tmp_path / "run")
-    assert not (tmp_path / "run" / "resume" / "state.ckpt").exists()
-
-
-# Weights to start from
-
-
-@pytest.mark.parametrize(
-    ("start", "said"),
-    [
-        (Start(run="detector.pth"), "detector.pth holds no model.json.*`detdistill import`"),
-        (Start(backbone="lite1"), "start.backbone is lite1: that is neither a file"),
-    ],
-)
-def test_what_is_no_start_is_told(start: Start, said: str, data: Path) -> None:
-    with pytest.raises(DetdistillError, match=said):
-        starting_detector(small_recipe(data, start=start), ("a",))
-
-
-def test_starting_from_a_run_takes_its_weights_over(data: Path, tmp_path: Path) -> None:
-    train(small_recipe(data, epochs=1), tmp_path / "first")
-    detector = starting_detector(small_recipe(data, start=Start(run=str(tmp_path / "first"))), ("red", "blue"))
-    own, first = detector.state_dict(), load(tmp_path / "first").state_dict()
-    assert torch.equal(own["head.class_predictor.weight"][0], first["head.class_predictor.weight"][1])
-    assert torch.equal(own["backbone.network.conv1.weight"], first["backbone.network.conv1.weight"])
-
-
-def test_starting_from_a_backbone_file_takes_its_normalisation_too(tmp_path: Path) -> None:
-    recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
-    other = starting_detector(recipe, ("a",))
-    file = tmp_path / "backbone.pth"
-    torch.save(other.backbone.network.state_dict(), file)
-    detector = starting_detector(replace(recipe, start=Start(backbone=str(file))), ("a",))
-    assert detector.normalization.mean == (127.5, 127.5, 127.5)
-    pairs = zip(detector.backbone.parameters(), other.backbone.parameters(), strict=True)
-    assert all(torch.equal(one, two) for one, two in pairs)
-
-
-def test_lite0_from_pypi() -> None:
-    recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
-    detector = starting_detector(replace(recipe, start=Start(backbone="lite0")), ("a",))
-    assert detector.normalization == EFFICIENTNET_LITE
-    norm = next(module for module in detector.backbone.modules() if isinstance(module, nn.BatchNorm2d))
-    assert norm.running_mean is not None
-    assert norm.running_mean.abs().max() > 0
-
-
-# The command
-
-
-def command(*words: str) -> subprocess.Popen[str]:
-    program = "import sys, torch; torch.set_num_threads(1); from detdistill.cli import main; sys.exit(main())"
-    return subprocess.Popen([sys.executable, "-c", program, *words], stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_the_command_stops_with_the_shells_status_and_goes_on(
-    number: int, status: int, data: Path, tmp_path: Path
-) -> None:
-    """The whole group gets the signal, the loading processes too."""
-    recipe = small_recipe(data, epochs=400, workers=1, logging=Logging(every=1))
-    words = ["train", "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
-    write_recipe(replace(recipe, data=replace(recipe.data, val=None)), tmp_path / "recipe.yaml")
-    running = command(*words)
-    assert running.stderr is not None
-    said = ""
-    while "step 5/" not in said:
-        said = running.stderr.readline()
-        assert said, "the command ended"
-    os.kill(running.pid, number)
-    rest = running.stderr.read()
-    assert running.wait() == status
-    assert "everything is saved: the same command goes on from there" in rest
-    stopped = state(tmp_path / "run")["global_step"]
-    again = command(*words)
-    assert again.stderr is not None
-    assert f"step {stopped + 1}/" in again.stderr.readline()
-    again.kill()
-    again.wait()
-    again.stderr.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from detdistill.detectors.description import ImageSize, read_description
 from detdistill.distill.building import build_terms
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.inheritance import inherit
-from detdistill.distill.preflight import Preflight, preflight
+from detdistill.distill.preflight import preflight
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
 from detdistill.inference.predict import PADDING
@@ -149,10 +150,10 @@ def _preflight(
         seed=recipe.seed,
         difficult=recipe.data.difficult,
     )
-    batches = (batch for batch, _ in zip(loader, range(FIRST_BATCHES), strict=False))
-    batch = next(iter(loader))
-    batch = next((each for each in batches if len(each.targets.labels)), batch)
-    report: Preflight = preflight(distiller, batch.images, batch.targets)
+    for batch in islice(loader, FIRST_BATCHES):
+        if len(batch.targets.labels):
+            break
+    report = preflight(distiller, batch.images, batch.targets)
     look = quick_look(distiller.teacher, dataset if validation is None else validation, recipe)
     return "\n".join([*notes, str(report), *look])
 

@@ -22,22 +22,22 @@ def read_recipe(file: Path) -> Recipe:
     Raises:
         DetdistillError: it cannot be read, has an unknown key (the nearest is suggested) or a value that cannot be.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    kind: type[Recipe] = Recipe
     try:
         text = file.read_text(encoding="utf-8")
-        if text.startswith("teacher:") or "\nteacher:" in text:
-            kind = DistillationRecipe
-        parser.add_class_arguments(kind, None)
-        namespace = parser.instantiate(parser.parse_string(text))
     except OSError as error:
         raise DetdistillError(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DetdistillError(f"{file} is no recipe: it is not a text file") from error
+    values = _each_key_once(file, text)
+    kind = DistillationRecipe if isinstance(values, Mapping) and "teacher" in values else Recipe
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, None)
+    try:
+        namespace = parser.instantiate(parser.parse_string(text))
     except ArgumentError as error:
         message = str(error)
         raise DetdistillError(f"{file}: {message}{did_you_mean(message, keys(kind))}") from error
-    check_keys(file, kind)
+    _check_known(file, values, kind)
     return kind(**vars(namespace))
 
 
@@ -51,10 +51,17 @@ def check_keys(file: Path, kind: type) -> None:
     Raises:
         DetdistillError: an unknown key; the nearest is suggested. Or a key that stands twice in its group.
     """
+    _check_known(file, _each_key_once(file, file.read_text(encoding="utf-8")), kind)
+
+
+def _each_key_once(file: Path, text: str) -> Any:
     try:
-        values = _EachKeyOnce(file.read_text(encoding="utf-8")).get_single_data()
+        return _EachKeyOnce(text).get_single_data()
     except yaml.YAMLError as error:
         raise DetdistillError(f"{file}: {error}") from error
+
+
+def _check_known(file: Path, values: Any, kind: type) -> None:
     unknown = _unknown_keys(values or {}, kind)
     if unknown:
         message = f"{file}: there is no key '{unknown[0]}'"

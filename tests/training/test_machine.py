@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detdistill.errors import DetdistillError
+from detdistill.training.recipe import Machine, Start
+from detdistill.training.run import train
+from small_runs import small_recipe, write_boxes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_boxes(tmp_path_factory.mktemp("boxes"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"machine": Machine("toaster")}, "machine: accelerator toaster, devices 1, .* invalid accelerator name"),
+        ({"machine": Machine("cpu", strategy="ddpp")}, "strategy ddpp cannot be had here"),
+        ({"machine": Machine("cpu", precision="fp16")}, "precision fp16 needs a GPU"),
+        (
+            {"machine": Machine("cpu", devices=2), "start": Start(batch_norm="sync")},
+            "batch_norm sync needs GPUs",
+        ),
+        ({"machine": Machine("cpu", precision="bf16")}, "channels_last damages memory .*1x1, stride 2, under 16"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_told_before_training(
+    changes: dict[str, Any], said: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DetdistillError, match=said):
+        train(small_recipe(data, **changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "resume" / "state.ckpt").exists()

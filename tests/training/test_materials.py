@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from detdistill import load
+from detdistill.errors import DetdistillError
+from detdistill.normalization import EFFICIENTNET_LITE
+from detdistill.training.materials import starting_detector
+from detdistill.training.recipe import Data, Recipe, Start
+from detdistill.training.run import train
+from small_runs import TINY, small_recipe, write_boxes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_boxes(tmp_path_factory.mktemp("boxes"))
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (Start(run="detector.pth"), "detector.pth holds no model.json.*`detdistill import`"),
+        (Start(backbone="lite1"), "start.backbone is lite1: that is neither a file"),
+    ],
+)
+def test_what_is_no_start_is_told(start: Start, said: str, data: Path) -> None:
+    with pytest.raises(DetdistillError, match=said):
+        starting_detector(small_recipe(data, start=start), ("a",))
+
+
+def test_starting_from_a_run_takes_its_weights_over(data: Path, tmp_path: Path) -> None:
+    train(small_recipe(data, epochs=1), tmp_path / "first")
+    detector = starting_detector(small_recipe(data, start=Start(run=str(tmp_path / "first"))), ("red", "blue"))
+    own, first = detector.state_dict(), load(tmp_path / "first").state_dict()
+    assert torch.equal(own["head.class_predictor.weight"][0], first["head.class_predictor.weight"][1])
+    assert torch.equal(own["backbone.network.conv1.weight"], first["backbone.network.conv1.weight"])
+
+
+def test_starting_from_a_backbone_file_takes_its_normalisation_too(tmp_path: Path) -> None:
+    recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
+    other = starting_detector(recipe, ("a",))
+    file = tmp_path / "backbone.pth"
+    torch.save(other.backbone.network.state_dict(), file)
+    detector = starting_detector(replace(recipe, start=Start(backbone=str(file))), ("a",))
+    assert detector.normalization.mean == (127.5, 127.5, 127.5)
+    pairs = zip(detector.backbone.parameters(), other.backbone.parameters(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+
+
+def test_lite0_from_pypi() -> None:
+    recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
+    detector = starting_detector(replace(recipe, start=Start(backbone="lite0")), ("a",))
+    assert detector.normalization == EFFICIENTNET_LITE
+    norm = next(module for module in detector.backbone.modules() if isinstance(module, nn.BatchNorm2d))
+    assert norm.running_mean is not None
+    assert norm.running_mean.abs().max() > 0
