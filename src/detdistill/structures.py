@@ -243,6 +243,15 @@ class DenseOutput:
             return self.coder.decode(priors, strides, at_least_float32(self.regression))
         return self.coder.decode(priors[index[1]], strides[index[1]], at_least_float32(self.regression[index]))
 
+    def priors(self, index: tuple[Tensor, Tensor]) -> Tensor:
+        """`(K, 4)` the priors that `boxes(index)` are decoded from, in pixels."""
+        return self.grid.priors[index[1]]
+
+    @property
+    def anchors(self) -> Grid:
+        """The same cells with every anchor that the detector has there; `grid` has the candidates' alone."""
+        return self.grid
+
 
 @dataclass(frozen=True, eq=False)
 class Targets:

@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.detectors.coders import DistanceCoder
+from detdistill.boxes import encode_deltas
+from detdistill.detectors.coders import DeltaCoder, DistanceCoder
 from detdistill.detectors.priors import cell_boxes
 from detdistill.distill.alignment import Aligned, find_alignment
 from detdistill.distill.class_map import ClassMap, identical_classes
 from detdistill.errors import DetdistillError
 from detdistill.structures import BACKGROUND, IGNORED, Assignment, DenseOutput, Grid, Targets
+from term_cases import grid as anchor_grid
+from term_cases import output as anchor_output
 
 CLASSES = ("cat", "dog", "cow")
 Sizes = tuple[tuple[int, int], ...]
@@ -234,3 +237,22 @@ def test_gradients_reach_the_student_through_cells() -> None:
     assert student.class_logits.grad.sum() == aligned.student.class_logits.numel()
     assert student.regression.grad is not None
     assert (student.regression.grad != 0).any(dim=-1).sum() <= 2 * 84
+
+
+def test_a_cell_has_the_prior_of_the_anchor_that_it_stands_for() -> None:
+    """The best anchor of each is the second, 32 x 8: the deltas are those of the box on that anchor."""
+    own = anchor_grid((2, 2), anchors=[[0, 0, 16, 16], [0, 0, 32, 8]])
+    logits = torch.tensor([0.0, 1.0]).repeat(4).view(1, 8, 1)
+    deltas = torch.tensor([[0.5, 0, 0, 0], [0, 0, 0.1, 0.2]]).repeat(4, 1)[None]
+    student = anchor_output(own, [torch.zeros(1, 2, 2, 2)], logits, deltas)
+    other = anchor_grid((2, 2))
+    teacher = anchor_output(other, student.features, torch.zeros(1, 4, 1))
+    alignment = find_alignment(own, other, identical_classes(("cat",)))
+    aligned = alignment(student, teacher, Assignment(torch.full((1, 8), BACKGROUND)), truth())
+    assert isinstance(student.coder, DeltaCoder)
+    index = torch.tensor([0, 0]), torch.tensor([0, 3])
+    assert torch.equal(aligned.student.priors(index), own.priors[[1, 7]])
+    encoded = encode_deltas(aligned.student.priors(index), aligned.student.boxes(index))
+    assert torch.allclose(encoded, deltas[0, [1, 7]], atol=1e-6)
+    assert torch.equal(aligned.student.anchors.priors, own.priors)
+    assert torch.equal(aligned.teacher.anchors.priors, other.priors)

@@ -38,6 +38,15 @@ class ChosenCandidates(DenseOutput):
             return self.origin.boxes((index[0], self.chosen[index]))
         return self.origin.boxes().gather(1, self.chosen[..., None].expand(-1, -1, 4))
 
+    def priors(self, index: tuple[Tensor, Tensor]) -> Tensor:
+        """Those that the candidates stand for; as `DenseOutput.priors`."""
+        return self.origin.grid.priors[self.chosen[index]]
+
+    @property
+    def anchors(self) -> Grid:
+        """The candidates' cells with all anchors of the other output's cells."""
+        return replace(self.grid, base_anchors=self.origin.grid.base_anchors)
+
 
 @dataclass(frozen=True)
 class Aligned:
@@ -93,7 +102,7 @@ class Alignment:
             targets = replace(targets, labels=self.classes.labels(targets.labels))
         by_cell = student.grid.anchors_per_cell != teacher.grid.anchors_per_cell
         if by_cell:
-            matched = _cell_matches(matched, student.grid.anchors_per_cell)
+            matched = cell_matches(matched, student.grid.anchors_per_cell)
         if teacher.grid.sizes != student.grid.sizes or (by_cell and teacher.grid.anchors_per_cell > 1):
             teacher = _resampled(teacher, student.grid.sizes, by_cell=by_cell)
         if by_cell and student.grid.anchors_per_cell > 1:
@@ -232,8 +241,11 @@ def _resized(features: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
 
 
-def _cell_matches(matched: Tensor, anchors: int) -> Tensor:
-    """`(N, P / A)`: the object of a cell's first positive anchor, else `IGNORED` if one is, else `BACKGROUND`."""
+def cell_matches(matched: Tensor, anchors: int) -> Tensor:
+    """Matches of cells, `(N, P / A)`, from those of their anchors, `(N, P)`.
+
+    A cell has the object of its first positive anchor, else is `IGNORED` if one of them is, else `BACKGROUND`.
+    """
     if anchors == 1:
         return matched
     by_anchor = matched.reshape(len(matched), -1, anchors)

@@ -71,6 +71,19 @@ def test_a_step_with_every_head(name: str, head: str) -> None:
     assert finite(parameter.grad for parameter in learner.parameters())
 
 
+@pytest.mark.parametrize("name", ["chen", "fine_grained", "task_adaptive", "general_instance"])
+def test_a_student_with_more_anchors_than_the_teacher(name: str) -> None:
+    """These look at priors: those of the anchors that cells stand for are not those of a cell's first anchor."""
+    student, teacher = tiny_detector("retinanet"), confident(tiny_detector("gfl", seed=1))
+    learner = Distiller(student, teacher, {name: TERMS[name]()}).train()
+    images, targets = batch(2)
+    loss = learner.compare(images, targets).terms[name]
+    assert loss.isfinite()
+    assert loss > 0
+    torch.autograd.backward(loss)
+    assert finite(parameter.grad for parameter in learner.parameters())
+
+
 @pytest.mark.parametrize("name", TERMS)
 def test_half_precision(name: str) -> None:
     learner = distiller(name, "gfl")

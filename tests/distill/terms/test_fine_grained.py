@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detdistill.boxes import pairwise_iou
+from detdistill.distill.alignment import find_alignment
+from detdistill.distill.class_map import identical_classes
 from detdistill.distill.terms.fine_grained import FineGrained, near_object_cells
 from detdistill.structures import Assignment, Grid
 from term_cases import bound, grid, objects, output
@@ -49,3 +51,18 @@ def test_by_hand(normalizer: Literal["locations", "elements"], expected: float) 
     term = bound(FineGrained(adapter="auto", normalizer=normalizer), own, other)
     loss = term(own, other, Assignment(torch.full((1, 16), -1)), objects([[0, 0, 16, 16]], side=32))
     assert loss["features"].item() == pytest.approx(expected)
+
+
+def test_cells_of_objects_count_all_anchors_where_cells_are_compared() -> None:
+    """The teacher has one anchor in each cell; the object is like the second of the student's."""
+    own = grid((4, 4), anchors=[[0, 0, 4, 4], [0, 0, 32, 8]])
+    other = grid((4, 4))
+    student = output(own, [torch.zeros(1, 2, 4, 4)], torch.zeros(1, 32, 1))
+    teacher = output(other, [torch.ones(1, 2, 4, 4)], torch.zeros(1, 16, 1))
+    background, targets = Assignment(torch.full((1, 32), -1)), objects([[0, 0, 32, 8]], side=32)
+    aligned = find_alignment(own, other, identical_classes(("cat",)))(student, teacher, background, targets)
+    term = bound(FineGrained(adapter="auto", share=0.9), aligned.student, aligned.teacher)
+    cells = near_object_cells(aligned.student.anchors, aligned.targets, 0.9)
+    assert [level.nonzero().tolist() for level in cells] == [[[0, 0, 0]]]
+    loss = term(aligned.student, aligned.teacher, aligned.assignment, aligned.targets)
+    assert loss["features"].item() == pytest.approx(1)

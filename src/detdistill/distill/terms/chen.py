@@ -74,7 +74,7 @@ class Chen(Term):
         classification = weighted_binary_cross_entropy(
             student.class_logits[index], teacher.class_logits[index], self.background_weight
         )
-        priors = student.grid.priors[index[1]]
+        priors = student.priors(index)
         regression = teacher_bounded_regression(
             encode_deltas(priors, student.boxes(index)),
             encode_deltas(priors, teacher.boxes(index)),

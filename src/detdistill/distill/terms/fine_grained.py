@@ -62,7 +62,7 @@ class FineGrained(Term):
         Raises:
             DetdistillError: the student's priors are points.
         """
-        grid = pair.student_output.grid
+        grid = pair.student_output.anchors
         cells = grid.base_anchors.new_tensor([[step_x, step_y] for step_y, step_x in grid.strides])
         if torch.equal(box_sides(grid.base_anchors), cells[:, None].expand(-1, grid.anchors_per_cell, -1)):
             raise DetdistillError(
@@ -83,7 +83,7 @@ class FineGrained(Term):
         loss = fine_grained_imitation(
             self.adapters(student.features),
             teacher.features,
-            near_object_cells(student.grid, targets, self.share),
+            near_object_cells(student.anchors, targets, self.share),
             normalizer=self.normalizer,
             reduce_sum=reduce_sum,
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from detdistill.boxes import encode_deltas
 from detdistill.distill.adapters import Adapters
+from detdistill.distill.alignment import cell_matches
 from detdistill.distill.regions import Regions, best_regions, region_features
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.errors import DetdistillError
@@ -92,7 +93,7 @@ class GeneralInstance(Term):
             DetdistillError: the assigner cannot be used on the candidates that both have.
         """
         self._assign = pair.student.assign
-        grid = pair.student_output.grid
+        grid = pair.student_output.anchors
         nothing = Regions(grid.priors[:0], grid.priors.new_zeros(0, dtype=torch.int64))
         self._assign(grid, _as_targets(nothing, grid.priors.new_ones(1, 2)))
         return self.adapters.bind(pair)
@@ -113,9 +114,11 @@ class GeneralInstance(Term):
         counts = torch.bincount(regions.image, minlength=targets.num_images)
         by_image = zip(*(torch.split(values.flatten(1), counts.tolist()) for values in (own, other)), strict=True)
         relations = torch.stack([relation_imitation(mine, theirs) for mine, theirs in by_image]).sum()
-        index = self._assign(student.grid, _as_targets(regions, targets.sizes)).positive
+        matched = self._assign(student.anchors, _as_targets(regions, targets.sizes)).matched
+        anchors_per_candidate = student.anchors.anchors_per_cell // student.grid.anchors_per_cell
+        index = Assignment(cell_matches(matched, anchors_per_candidate)).positive
         classes = binary_kl(student.class_logits[index], teacher.class_logits[index]).sum()
-        priors = student.grid.priors[index[1]]
+        priors = student.priors(index)
         deltas = [encode_deltas(priors, output.boxes(index)) for output in (student, teacher)]
         boxes = (deltas[0] - deltas[1]).abs().sum()
 

@@ -58,7 +58,7 @@ class TaskAdaptive(Term):
         """`features`, `classification` and `regression`."""
         index, goals = taught_positives(assignment, targets)
         count = reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
-        priors, guidance = student.grid.priors[index[1]], teacher.boxes(index)
+        priors, guidance = student.priors(index), teacher.boxes(index)
         helps = aligned_iou(guidance, goals) > aligned_iou(priors, goals)
         regression = F.smooth_l1_loss(
             encode_deltas(priors, student.boxes(index)), encode_deltas(priors, guidance), reduction="none"
