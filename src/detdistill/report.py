@@ -158,7 +158,62 @@ def round_numbers(lowest: float, highest: float) -> list[float]:
     return [count * step for count in range(first, max(last, first + 1) + 1)]
 
 
-Part = Text | Code | Table | Picture | Chart
+ROW, NAMES, AXIS = 30, 190, 46
+"""Of a chart of dots: the height of a row, the width of the names, the height of the axis."""
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Values of a few names on one axis: a dot for each value, a bar for an interval, a line for a reference.
+
+    Attributes:
+        x_label: what runs to the right.
+        values: by name, from top to bottom.
+        intervals: lower end, mean and upper end by name; a name may have none.
+        reference: a name and a value that the others are seen beside.
+        caption: stands below.
+    """
+
+    kind: ClassVar[str] = "dots"
+    width: ClassVar[int] = WIDTH
+    left: ClassVar[int] = NAMES
+    right: ClassVar[int] = RIGHT
+    row: ClassVar[int] = ROW
+    x_label: str
+    values: Mapping[str, Sequence[float]]
+    intervals: Mapping[str, tuple[float, float, float]]
+    reference: tuple[str, float] | None = None
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` where there is nothing to draw."""
+        if not any(self.values.values()):
+            raise DetdistillError(f"dots of {self.x_label}: there is no value to draw")
+
+    @property
+    def height(self) -> int:
+        """Of the drawing."""
+        return ROW * len(self.values) + AXIS
+
+    @property
+    def _ends(self) -> list[float]:
+        found = [value for values in self.values.values() for value in values]
+        found += [end for interval in self.intervals.values() for end in interval]
+        found += [] if self.reference is None else [self.reference[1]]
+        return round_numbers(min(found), max(found))
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Position and text of each number on the axis."""
+        return [(self.place(tick), f"{tick:g}") for tick in self._ends]
+
+    def place(self, value: float) -> float:
+        """The position of a value."""
+        first, *_, last = self._ends
+        return NAMES + (value - first) / (last - first) * (RIGHT - NAMES)
+
+
+Part = Text | Code | Table | Picture | Chart | Dots
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from detdistill.cli import data
+from detdistill.cli.compare import Compare
 from detdistill.cli.distill import Check, Distill
 from detdistill.cli.evaluate import Evaluate
 from detdistill.cli.importing import Import
@@ -29,6 +30,7 @@ COMMANDS = Group(
         "distill": Distill,
         "check": Check,
         "methods": Methods,
+        "compare": Compare,
         "evaluate": Evaluate,
         "import": Import,
     },

@@ -69,7 +69,7 @@ def distill(
         )
 
     def lesson(detector: DenseDetector, dataset: DetectionDataset, validation: DetectionDataset | None) -> Lesson:
-        distiller, notes = _distiller(recipe, detector, teacher)
+        distiller, notes = make_distiller(recipe, detector, teacher)
         if is_first_process():
             report = _preflight(recipe, distiller, dataset, validation, notes)
             print(report, file=sys.stderr, flush=True)
@@ -96,14 +96,23 @@ def check(recipe: DistillationRecipe, *, teacher: nn.Module | None = None) -> st
     """
     dataset, validation = open_training_data(recipe.data)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
-    distiller, notes = _distiller(recipe, starting_detector(recipe, dataset.classes), teacher)
+    distiller, notes = make_distiller(recipe, starting_detector(recipe, dataset.classes), teacher)
     return _preflight(recipe, distiller, dataset, validation, notes)
 
 
-def _distiller(
-    recipe: DistillationRecipe, student: DenseDetector, teacher: nn.Module | None
+def make_distiller(
+    recipe: DistillationRecipe, student: DenseDetector, teacher: nn.Module | None = None
 ) -> tuple[Distiller, list[str]]:
-    """The distiller of a recipe, and what is to be said of its making."""
+    """The distiller of a recipe, and what is to be said of its making.
+
+    Args:
+        recipe: of the distillation.
+        student: its detector.
+        teacher: as in `distill`.
+
+    Raises:
+        DetdistillError: what cannot fit.
+    """
     notes: list[str] = []
     if teacher is None:
         folder = Path(recipe.teacher).expanduser()

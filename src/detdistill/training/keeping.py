@@ -20,11 +20,11 @@ from detdistill.detectors.description import ImageSize
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import CocoMetrics, coco_metrics
 from detdistill.files import write_atomically
-from detdistill.inference.predict import InferenceOptions
 from detdistill.inference.score import score
 from detdistill.training.interruption import Interruption
 from detdistill.training.module import DetectorTraining
 from detdistill.training.run_folder import RunFolder, fingerprint
+from detdistill.training.scoring import inference_options
 
 REMEMBERED = ("best", "without_gain", "awaited", "teacher_ap")
 """Attributes of `Keeping` that a resumed run must know."""
@@ -161,14 +161,8 @@ class Keeping(Callback):
             self._keep(trainer, module, epoch)
             self.awaited = None
             return
-        options = InferenceOptions(
-            recipe.evaluation.batch_size,
-            recipe.machine.workers,
-            bf16=recipe.machine.precision == "bf16",
-            channels_last=recipe.machine.channels_last,
-        )
         module.evaluating = True
-        self.metrics = score(module.result, self.validation, recipe.images, coco_metrics, options)
+        self.metrics = score(module.result, self.validation, recipe.images, coco_metrics, inference_options(recipe))
         module.evaluating = False
         numbers = asdict(self.metrics)
         per_class = {name: values["AP50"] for name, values in numbers.pop("per_class").items()}

@@ -22,22 +22,46 @@ def read_recipe(file: Path) -> Recipe:
     Raises:
         DetdistillError: it cannot be read, has an unknown key (the nearest is suggested) or a value that cannot be.
     """
+    return recipe_of(read_values(file), str(file))
+
+
+def read_values(file: Path) -> dict[str, Any]:
+    """What a YAML file of keys and values says, as it stands there.
+
+    Raises:
+        DetdistillError: it cannot be read, holds something else, or has a key twice.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise DetdistillError(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DetdistillError(f"{file} is no recipe: it is not a text file") from error
-    values = _each_key_once(file, text)
-    kind = DistillationRecipe if isinstance(values, Mapping) and "teacher" in values else Recipe
+    values = _each_key_once(file, text) or {}
+    if not isinstance(values, dict):
+        raise DetdistillError(f"{file} is no recipe: it holds no `key: value` lines")
+    return values
+
+
+def recipe_of(values: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe of nested values; those of a distillation name a `teacher`.
+
+    Args:
+        values: as a recipe's file has them.
+        source: where they come from, for messages.
+
+    Raises:
+        DetdistillError: an unknown key (the nearest is suggested) or a value that cannot be.
+    """
+    kind = DistillationRecipe if "teacher" in values else Recipe
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None)
     try:
-        namespace = parser.instantiate(parser.parse_string(text))
+        namespace = parser.instantiate(parser.parse_string(yaml.safe_dump(dict(values))))
     except ArgumentError as error:
         message = str(error)
-        raise DetdistillError(f"{file}: {message}{did_you_mean(message, keys(kind))}") from error
-    _check_known(file, values, kind)
+        raise DetdistillError(f"{source}: {message}{did_you_mean(message, keys(kind))}") from error
+    _check_known(source, values, kind)
     return kind(**vars(namespace))
 
 
@@ -51,7 +75,7 @@ def check_keys(file: Path, kind: type) -> None:
     Raises:
         DetdistillError: an unknown key; the nearest is suggested. Or a key that stands twice in its group.
     """
-    _check_known(file, _each_key_once(file, file.read_text(encoding="utf-8")), kind)
+    _check_known(str(file), _each_key_once(file, file.read_text(encoding="utf-8")), kind)
 
 
 def _each_key_once(file: Path, text: str) -> Any:
@@ -61,10 +85,10 @@ def _each_key_once(file: Path, text: str) -> Any:
         raise DetdistillError(f"{file}: {error}") from error
 
 
-def _check_known(file: Path, values: Any, kind: type) -> None:
+def _check_known(source: str, values: Any, kind: type) -> None:
     unknown = _unknown_keys(values or {}, kind)
     if unknown:
-        message = f"{file}: there is no key '{unknown[0]}'"
+        message = f"{source}: there is no key '{unknown[0]}'"
         raise DetdistillError(message + did_you_mean(message, keys(kind)))
 
 
@@ -107,7 +131,16 @@ def write_recipe(recipe: Recipe, file: Path) -> None:
     Raises:
         DetdistillError: the file cannot be written.
     """
-    write_atomically(file, yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False, allow_unicode=True))
+    write_values(dataclasses.asdict(recipe), file)
+
+
+def write_values(values: Mapping[str, Any], file: Path) -> None:
+    """Writes nested values as YAML.
+
+    Raises:
+        DetdistillError: the file cannot be written.
+    """
+    write_atomically(file, yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True))
 
 
 def _plain(value: Any) -> Any:

@@ -15,8 +15,9 @@ from detdistill.distill.class_map import ClassMap
 from detdistill.evaluation.coco import CocoMetrics, coco_metrics
 from detdistill.evaluation.gather import score_together
 from detdistill.evaluation.results import Results
-from detdistill.inference.predict import DetectorModule, InferenceOptions, predict
+from detdistill.inference.predict import DetectorModule, predict
 from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.scoring import inference_options
 
 LOOKED_AT = 50
 """Validation images of the first look."""
@@ -66,13 +67,7 @@ def teacher_metrics(teacher: nn.Module, dataset: DetectionDataset, recipe: Disti
     module = cast(DetectorModule, teacher)
     classes = ClassMap(dataset.classes, module.classes, recipe.class_map)
     renamed = replace(dataset, classes=module.classes, category_ids=tuple(range(len(module.classes))))
-    options = InferenceOptions(
-        recipe.evaluation.batch_size,
-        recipe.machine.workers,
-        bf16=recipe.machine.precision == "bf16",
-        channels_last=recipe.machine.channels_last,
-    )
-    found = predict(module, renamed, recipe.images, options)
+    found = predict(module, renamed, recipe.images, inference_options(recipe))
     return score_together(found, lambda results: coco_metrics(dataset, _renamed(results, classes)))
 
 

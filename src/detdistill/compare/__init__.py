@@ -1,0 +1,1 @@
+"""Many runs, one table: which method helps this student, with this teacher, on these data."""

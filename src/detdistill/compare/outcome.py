@@ -1,0 +1,150 @@
+"""One run of a comparison: training it, scoring it, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detdistill.annotations import DetectionDataset
+from detdistill.compare.plan import Cell, Plan
+from detdistill.data.opening import open_dataset
+from detdistill.detectors.checkpoints import load_detector
+from detdistill.detectors.description import read_description
+from detdistill.errors import DetdistillError
+from detdistill.evaluation.coco import CocoMetrics, coco_metrics
+from detdistill.files import write_atomically
+from detdistill.inference.score import score
+from detdistill.training.distillation import distill
+from detdistill.training.recipe import DistillationRecipe, Recipe
+from detdistill.training.run import train
+from detdistill.training.run_folder import RunFolder
+from detdistill.training.scoring import inference_options
+
+FILE = "outcome.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is kept of a run.
+
+    Attributes:
+        setting: of the cell.
+        method: of the cell.
+        seed: of the cell.
+        report_on: the split of `scores`.
+        scores: COCO's numbers of the final weights, 0 to 1, `per_class` among them.
+        select_on: the split of `selection`, if there is one.
+        selection: COCO's numbers there.
+        steps: of the optimiser.
+        seconds: of training, from the last resumption on.
+        peak_memory_mib: the most that the training process held at once, in MiB, loading processes apart; with a GPU,
+            the most that torch held there.
+        weights: of the terms.
+        threads: of the training process.
+        machine: on which it ran.
+        python: its version.
+        versions: of the packages.
+    """
+
+    setting: str
+    method: str
+    seed: int
+    report_on: str
+    scores: dict[str, Any]
+    select_on: str | None
+    selection: dict[str, Any] | None
+    steps: int
+    seconds: float
+    peak_memory_mib: int
+    weights: dict[str, float]
+    threads: int
+    machine: str
+    python: str
+    versions: dict[str, str]
+
+
+def run_cell(plan: Plan, cell: Cell, out: Path) -> Outcome:
+    """Trains and scores one run, or goes on with it; what is finished stays as it is.
+
+    Args:
+        plan: the comparison.
+        cell: one of its runs.
+        out: the comparison's folder.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
+        DetdistillError: the run cannot be made, or diverged.
+    """
+    done = read_outcome(plan, cell, out)
+    if done is not None:
+        return done
+    folder, recipe = cell.folder(out), plan.recipe(cell)
+    summary = distill(recipe, folder) if isinstance(recipe, DistillationRecipe) else train(recipe, folder)
+    memory = _peak_memory_mib()
+    provenance = read_description(folder).provenance
+    outcome = Outcome(
+        **asdict(cell),
+        report_on=plan.report_on,
+        scores=asdict(_scores(folder, recipe, plan.report_on)),
+        select_on=plan.select_on,
+        selection=None if plan.select_on is None else asdict(_scores(folder, recipe, plan.select_on)),
+        steps=summary.steps,
+        seconds=summary.seconds,
+        peak_memory_mib=memory,
+        weights=provenance.get("weights", {}),
+        threads=torch.get_num_threads(),
+        machine=machine(),
+        python=platform.python_version(),
+        versions=provenance["versions"],
+    )
+    write_atomically(folder / FILE, json.dumps(asdict(outcome), indent=1, ensure_ascii=False) + "\n")
+    return outcome
+
+
+def read_outcome(plan: Plan, cell: Cell, out: Path) -> Outcome | None:
+    """What is kept of a run that is finished and was scored on the plan's splits; else None.
+
+    Raises:
+        DetdistillError: the file is damaged.
+    """
+    folder = RunFolder(cell.folder(out))
+    file = folder.path / FILE
+    if not file.exists() or not folder.is_finished(plan.recipe(cell)):
+        return None
+    try:
+        outcome = Outcome(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DetdistillError(f"{file} is damaged ({error}): remove it, and the run is scored again") from error
+    return outcome if (outcome.report_on, outcome.select_on) == (plan.report_on, plan.select_on) else None
+
+
+def split_of(recipe: Recipe, split: str) -> DetectionDataset:
+    """A split of a recipe's data set."""
+    return open_dataset(Path(recipe.data.path).expanduser(), split)
+
+
+def machine() -> str:
+    """What a record says of the machine."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def _scores(folder: Path, recipe: Recipe, split: str) -> CocoMetrics:
+    detector = load_detector(folder)
+    if torch.cuda.is_available() and recipe.machine.accelerator != "cpu":
+        detector.to("cuda")
+    return score(detector, split_of(recipe, split), recipe.images, coco_metrics, inference_options(recipe))
+
+
+def _peak_memory_mib() -> int:
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(held / 2**20 if sys.platform == "darwin" else held / 2**10)

@@ -1,0 +1,192 @@
+"""What is compared: every method, with every seed, in every setting; each of them an ordinary run."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from detdistill.distill.building import build_terms
+from detdistill.errors import DetdistillError
+from detdistill.suggestions import did_you_mean
+from detdistill.training.recipe import DistillationRecipe, Recipe
+from detdistill.training.recipe_file import read_values, recipe_of, write_values
+
+Terms = dict[str, dict[str, Any]]
+"""Options of terms by their names; without any, the student learns alone."""
+
+BASELINE = "baseline"
+SHORT = {"rm": "rank_mimicking", "pfi": "prediction_guided"}
+KEYS = ("recipe", "settings", "methods", "seeds", "report_on", "select_on")
+NAME = re.compile(r"[\w+.-]+")
+"""Of a method or setting: it becomes a folder's name."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison.
+
+    Attributes:
+        setting: the student, teacher and data.
+        method: by its name in the plan.
+        seed: of everything random.
+    """
+
+    setting: str
+    method: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.setting}, {self.method}, seed {self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        """The run's folder in the comparison's."""
+        return out / self.setting / self.method / str(self.seed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison.
+
+    Attributes:
+        settings: recipe by name: student, teacher, data and schedule. Its seed, terms and validation set do not count.
+        methods: terms by name, the baseline among them.
+        seeds: of the runs. The same seed gives every method the same first weights, order of images and variations.
+        report_on: the split whose scores are reported.
+        select_on: a split on which a method or option may be chosen; it is scored and reported apart.
+    """
+
+    settings: Mapping[str, DistillationRecipe]
+    methods: Mapping[str, Terms]
+    seeds: Sequence[int]
+    report_on: str = "val"
+    select_on: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a plan that cannot be followed, whatever its runs would find."""
+        for kind, names in (("setting", self.settings), ("method", self.methods)):
+            for name in names:
+                if not NAME.fullmatch(name):
+                    raise DetdistillError(
+                        f"the name of a {kind} becomes a folder's: letters, digits, _ + - ., not {name!r}"
+                    )
+        if not self.settings or not self.seeds or len(self.methods) < 2:
+            raise DetdistillError("a comparison needs a setting, a method beside the baseline, and a seed")
+        if self.report_on == self.select_on:
+            raise DetdistillError(
+                f"report_on and select_on are both {self.report_on!r}: on what something is chosen it is not reported"
+            )
+        for setting, recipe in self.settings.items():
+            for split, use in ((self.report_on, "reported"), (self.select_on, "chosen")):
+                if split == recipe.data.train:
+                    raise DetdistillError(f"{setting}: the split {split!r} is trained on; nothing is {use} on it")
+            for method, terms in self.methods.items():
+                try:
+                    build_terms(terms, weight=recipe.weight, ratio=recipe.ratio, head=recipe.detector.head)
+                except DetdistillError as error:
+                    raise DetdistillError(f"method {method}: {error}") from error
+
+    def cells(self) -> list[Cell]:
+        """All runs. Those of one seed come before those of the next: half a comparison compares all methods already."""
+        return [
+            Cell(setting, method, seed) for seed in self.seeds for setting in self.settings for method in self.methods
+        ]
+
+    def recipe(self, cell: Cell) -> Recipe:
+        """The recipe of one run. No checkpoint is chosen: the final weights count, averaged if the recipe says so."""
+        recipe = self.settings[cell.setting]
+        recipe = replace(recipe, seed=cell.seed, data=replace(recipe.data, val=None))
+        terms = self.methods[cell.method]
+        return replace(recipe, terms=terms) if terms else alone(recipe)
+
+    def write(self, file: Path) -> None:
+        """Writes the plan with all its values, so that a later default changes nothing.
+
+        Raises:
+            DetdistillError: the file cannot be written.
+        """
+        values = {key: getattr(self, key) for key in KEYS if key not in ("recipe", "settings")}
+        write_values({"settings": {name: asdict(recipe) for name, recipe in self.settings.items()}, **values}, file)
+
+
+def alone(recipe: DistillationRecipe) -> Recipe:
+    """The same student, data and schedule without a teacher."""
+    return Recipe(**{field.name: getattr(recipe, field.name) for field in fields(Recipe)})
+
+
+def read_plan(
+    file: Path,
+    *,
+    methods: str | None = None,
+    seeds: int | None = None,
+    teacher: str | None = None,
+    data: str | None = None,
+    report_on: str | None = None,
+    select_on: str | None = None,
+) -> Plan:
+    """Reads a plan, or the recipe of a distillation, which is compared in one setting.
+
+    A plan's file has any of these keys: `recipe`, a file that all settings share, from the plan's folder; `settings`,
+    changes of it by name; `methods`, terms by name; `seeds`, their number or a list; `report_on`; `select_on`.
+
+    Args:
+        file: the plan or recipe.
+        methods: instead of the plan's: `baseline,soft_label,rm+pfi`, terms joined by `+`, with their defaults.
+        seeds: instead of the plan's: 0 to `seeds` - 1.
+        teacher: run folder, in all settings.
+        data: data set, in all settings.
+        report_on: instead of the plan's.
+        select_on: instead of the plan's.
+
+    Raises:
+        DetdistillError: a file cannot be read, or what it says cannot be followed.
+    """
+    values = read_values(file)
+    is_plan = not set(values).isdisjoint({"recipe", "settings", "methods"})
+    if not is_plan:
+        values = {"settings": {file.stem: values}}
+    unknown = [key for key in values if key not in KEYS]
+    if unknown:
+        message = f"{file}: a comparison has no key '{unknown[0]}'"
+        raise DetdistillError(message + did_you_mean(message, KEYS))
+    shared = read_values(file.parent / str(values["recipe"])) if "recipe" in values else {}
+    given = {"teacher": teacher, "data": None if data is None else {"path": data}}
+    changes = {key: value for key, value in given.items() if value is not None}
+    settings = {}
+    for name, own in (values.get("settings") or {file.stem: {}}).items():
+        recipe = recipe_of(_merged(_merged(shared, own or {}), changes), f"{file}, setting {name}")
+        if not isinstance(recipe, DistillationRecipe):
+            raise DetdistillError(f"{file}: the setting {name} names no teacher: give one in it, or with --teacher")
+        settings[str(name)] = recipe
+    chosen = named_methods(methods) if methods is not None else values.get("methods")
+    if chosen is None:
+        chosen = named_methods("rm+pfi")
+    number = values.get("seeds", 1) if seeds is None else seeds
+    return Plan(
+        settings,
+        {BASELINE: {}} | {str(name): terms or {} for name, terms in chosen.items()},
+        tuple(range(number)) if isinstance(number, int) else tuple(number),
+        report_on or values.get("report_on", "val"),
+        select_on or values.get("select_on"),
+    )
+
+
+def named_methods(names: str) -> dict[str, Terms]:
+    """Methods as a command line has them: `baseline,soft_label,rm+pfi`; `rm` and `pfi` are the paper's two."""
+    found: dict[str, Terms] = {}
+    for name in (part.strip() for part in names.split(",")):
+        terms = [] if name == BASELINE else [SHORT.get(term, term) for term in name.split("+")]
+        found[name] = {term: {} for term in terms}
+    return found
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values with some of them changed."""
+    merged = copy.deepcopy(dict(values))
+    for key, value in changes.items():
+        is_group = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if is_group else value
+    return merged

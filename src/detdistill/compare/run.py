@@ -1,0 +1,157 @@
+"""All runs of a comparison, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from detdistill.compare.outcome import read_outcome
+from detdistill.compare.plan import Cell, Plan
+from detdistill.errors import DetdistillError
+
+PLAN, LOGS = "plan.yaml", "logs"
+LISTENING = 0.2
+"""Seconds between two looks at the processes."""
+LAST_LINES = 3
+"""Of a failed run's log, in the report."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not come to its end.
+
+    Attributes:
+        cell: the run.
+        log: file with all it said.
+        message: the last of it.
+    """
+
+    cell: Cell
+    log: Path
+    message: str
+
+
+class Stopped(DetdistillError):  # noqa: N818, nothing went wrong
+    """A comparison that was interrupted; its runs are saved.
+
+    Attributes:
+        exit_status: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("stopped; finished runs are kept, and the same command goes on with the others")
+        self.exit_status = 128 + signal_number
+
+
+def run_all(plan: Plan, out: Path, *, jobs: int = 1, threads: int = 1) -> list[Failure]:
+    """Makes all runs that are not finished. A failed one does not stop the rest.
+
+    Args:
+        plan: the comparison.
+        out: its folder, made or gone on with.
+        jobs: runs at the same time.
+        threads: of each run; part of the record.
+
+    Returns:
+        What failed.
+
+    Raises:
+        Stopped: after Ctrl-C or SIGTERM, once the runs have saved.
+        DetdistillError: the folder cannot be used.
+    """
+    cells = plan.cells()
+    try:
+        (out / LOGS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DetdistillError(f"{out} cannot be used: {error.strerror}") from error
+    plan.write(out / PLAN)
+    waiting = [number for number, cell in enumerate(cells) if read_outcome(plan, cell, out) is None]
+    if len(waiting) < len(cells):
+        _say(f"{len(cells) - len(waiting)} of {len(cells)} runs are finished already")
+    running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+    failures = []
+    with _first_signal() as caught:
+        while waiting or running:
+            if caught:
+                for process, _ in running.values():
+                    process.send_signal(caught[0])
+                for process, _ in running.values():
+                    process.wait()
+                raise Stopped(caught[0])
+            while waiting and len(running) < jobs:
+                number = waiting.pop(0)
+                _say(f"run {number + 1} of {len(cells)}: {cells[number]}")
+                running[number] = _start(out, number, threads, _log(out, cells[number])), time.monotonic()
+            for number, (process, start) in list(running.items()):
+                if process.poll() is not None:
+                    del running[number]
+                    failure = _result(plan, cells[number], out, process.returncode, time.monotonic() - start)
+                    failures += [] if failure is None else [failure]
+            time.sleep(LISTENING)
+    return failures
+
+
+def cell_command(out: Path, number: int) -> list[str]:
+    """The command of one run of a comparison whose plan is in the folder `out`."""
+    plan = str(out / PLAN)
+    return [sys.executable, "-m", "detdistill", "compare", plan, "--out", str(out), "--cell", str(number)]
+
+
+def _start(out: Path, number: int, threads: int, log: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    with log.open("ab") as file:
+        # A session of its own: the terminal's Ctrl-C comes once, through us, and a second one would not let it save.
+        return subprocess.Popen(  # noqa: S603 (our own command)
+            cell_command(out, number), env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+
+
+def _result(plan: Plan, cell: Cell, out: Path, status: int, seconds: float) -> Failure | None:
+    log = _log(out, cell)
+    outcome = None if status else read_outcome(plan, cell, out)
+    if outcome is None:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        failure = Failure(cell, log, "\n".join(lines[-LAST_LINES:]) or f"exit status {status}")
+        _say(f"FAILED: {cell}: {failure.message}")
+        return failure
+    ap = outcome.scores["AP"]
+    found = "no AP" if ap is None else f"AP {100 * ap:.1f}"
+    _say(f"finished: {cell}: {found} on {plan.report_on}, {seconds / 60:.1f} min")
+    return None
+
+
+def _log(out: Path, cell: Cell) -> Path:
+    return out / LOGS / f"{cell.setting}_{cell.method}_{cell.seed}.log"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _first_signal() -> Iterator[Sequence[int]]:
+    """Gives a list that the first Ctrl-C or SIGTERM is put in; a second one acts as usual."""
+    caught: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        _say("stopping: the runs finish their step and save")
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

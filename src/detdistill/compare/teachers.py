@@ -1,0 +1,45 @@
+"""How good the teachers of a comparison are on the data that its runs are scored on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from detdistill.compare.outcome import split_of
+from detdistill.detectors.checkpoints import load_detector
+from detdistill.detectors.description import read_description
+from detdistill.files import write_atomically
+from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.teacher_score import teacher_metrics
+
+FILE = "teacher.json"
+
+
+def teacher_scores(recipe: DistillationRecipe, split: str, folder: Path) -> dict[str, Any]:
+    """COCO's numbers of a setting's teacher; once found, they are kept.
+
+    Args:
+        recipe: of the setting.
+        split: that is reported on.
+        folder: of the setting, in which `teacher.json` is kept.
+
+    Returns:
+        As `outcome.json` has them, 0 to 1.
+
+    Raises:
+        DetdistillError: the teacher or the data cannot be used.
+    """
+    teacher = Path(recipe.teacher).expanduser()
+    key = {"split": split, "weights_sha256": read_description(teacher).weights_sha256}
+    file = folder / FILE
+    if file.exists():
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if key.items() <= kept.items():
+            scores: dict[str, Any] = kept["scores"]
+            return scores
+    scores = asdict(teacher_metrics(load_detector(teacher), split_of(recipe, split), recipe))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps({**key, "scores": scores}, indent=1) + "\n")
+    return scores

@@ -1,0 +1,81 @@
+"""What a step of each method costs, measured in turns in one process, so that a busy machine hits all alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import islice
+from statistics import median
+from typing import cast
+
+import torch
+from torch import nn
+
+from detdistill.compare.plan import Terms, alone
+from detdistill.data.loading import Batch, training_loader
+from detdistill.inference.predict import PADDING, chosen_device
+from detdistill.structures import single_process
+from detdistill.training.distillation import make_distiller
+from detdistill.training.learner import Learner, Supervision
+from detdistill.training.materials import open_training_data, starting_detector
+from detdistill.training.optim import build_optimizer
+from detdistill.training.recipe import DistillationRecipe
+
+BATCHES = 4
+ROUNDS = 5
+GIVEN = 1.0
+"""Weight of every term: to find weights takes time in a few steps of a run only."""
+
+
+def step_seconds(
+    recipe: DistillationRecipe, methods: Mapping[str, Terms], *, batches: int = BATCHES, rounds: int = ROUNDS
+) -> dict[str, float]:
+    """The median time of an optimiser's step with each method, batches in memory.
+
+    Args:
+        recipe: student, teacher and data.
+        methods: terms by name; none for a step without the teacher.
+        batches: number of different batches.
+        rounds: times that each method sees each batch; one more before warms up.
+    """
+    dataset, _ = open_training_data(replace(recipe.data, val=None))
+    loader = training_loader(
+        dataset, recipe.images, batch_size=recipe.images_per_process, multiple=PADDING, seed=recipe.seed
+    )
+    loaded = list(islice(loader, batches))
+    device = chosen_device(None if recipe.machine.accelerator == "auto" else recipe.machine.accelerator)
+    works = {name: _step(recipe, terms, dataset.classes, device) for name, terms in methods.items()}
+    taken: dict[str, list[float]] = {name: [] for name in methods}
+    for number in range(rounds + 1):
+        for batch in loaded:
+            for name, work in works.items():
+                start = time.perf_counter()
+                work(batch.to(device))
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                if number:
+                    taken[name].append(time.perf_counter() - start)
+    return {name: median(times) for name, times in taken.items()}
+
+
+def _step(
+    recipe: DistillationRecipe, terms: Terms, classes: tuple[str, ...], device: torch.device
+) -> Callable[[Batch], None]:
+    student = starting_detector(alone(recipe), classes)
+    learner: nn.Module = Supervision(student, channels_last=recipe.machine.channels_last)
+    if terms:
+        given = {name: {**options, "weight": GIVEN} for name, options in terms.items()}
+        learner, _ = make_distiller(replace(recipe, terms=given), student)
+    learner.to(device).train()
+    optimizer = build_optimizer(learner, student.backbone, recipe.optimization)
+
+    def step(batch: Batch) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.machine.precision == "bf16"):
+            losses = cast(Learner, learner)(batch.images, batch.targets, single_process)
+            loss = torch.stack(tuple(losses.values())).sum()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step

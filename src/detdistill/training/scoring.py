@@ -1,0 +1,17 @@
+"""How a run works through the images that it is scored on."""
+
+from __future__ import annotations
+
+from detdistill.inference.predict import InferenceOptions
+from detdistill.training.recipe import Recipe
+
+
+def inference_options(recipe: Recipe) -> InferenceOptions:
+    """As fast as training is; in bfloat16 where it trains in it."""
+    machine = recipe.machine
+    return InferenceOptions(
+        recipe.evaluation.batch_size,
+        machine.workers,
+        bf16=machine.precision == "bf16",
+        channels_last=machine.channels_last,
+    )

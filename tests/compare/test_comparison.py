@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from detdistill.cli import main
+from detdistill.compare.comparison import compare
+from detdistill.compare.outcome import FILE
+from detdistill.compare.plan import BASELINE, Plan
+from detdistill.compare.run import PLAN, cell_command
+from small_runs import lines, small_distillation, write_boxes, write_teacher
+
+pytestmark = pytest.mark.slow
+
+
+def small_plan(folder: Path, *, epochs: int = 1, seeds: tuple[int, ...] = (0, 1)) -> Plan:
+    data, teacher = write_boxes(folder / "data"), write_teacher(folder / "teacher")
+    recipe = small_distillation(data, teacher, epochs=epochs)
+    return Plan({"boxes": recipe}, {BASELINE: {}, "pfi": {"prediction_guided": {}}}, seeds)
+
+
+def test_a_comparison_from_plan_to_page(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two at a time; a run that fails is told and does not stop the others; the same command makes what is missing."""
+    plan = small_plan(tmp_path)
+    out = tmp_path / "out"
+    blocked = plan.cells()[1].folder(out)
+    blocked.mkdir(parents=True)
+    (blocked / "letter.txt").write_text("not a run")
+    came_out = compare(plan, out, jobs=2)
+    (failure,) = came_out.failures
+    assert failure.cell == plan.cells()[1]
+    assert "holds files, but no run" in failure.message
+    assert [(row.method, row.seeds) for row in came_out.rows] == [("teacher", ()), (BASELINE, (0, 1)), ("pfi", (1,))]
+    (blocked / "letter.txt").unlink()
+    capfd.readouterr()
+    assert main(["compare", str(out / PLAN), "--out", str(out)]) == 0
+    said = capfd.readouterr()
+    assert "3 of 4 runs are finished already" in said.err
+    assert "the largest mean gain is pfi's" in said.out
+    table = json.loads((out / "table.json").read_text())
+    assert [(row["method"], len(row["seeds"])) for row in table] == [("teacher", 0), (BASELINE, 2), ("pfi", 2)]
+    assert all(row["step_seconds"] > 0 for row in table[1:])
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path, epochs=400, seeds=(0,))
+    out = tmp_path / "out"
+    out.mkdir()
+    plan.write(out / PLAN)
+    command = [*cell_command(out, 0)[:4], str(out / PLAN), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    metrics = plan.cells()[0].folder(out) / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 5:
+        assert time.monotonic() < deadline, "the run did not start"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert b"the same command goes on" in said
+    folder = metrics.parent
+    assert (folder / "resume" / "state.ckpt").exists()
+    assert not (folder / FILE).exists()
+    steps = [line["step"] for line in lines(folder) if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1))

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from detdistill.compare.plan import BASELINE, Cell, Plan, named_methods, read_plan
+from detdistill.errors import DetdistillError
+from detdistill.training.recipe import Data, DistillationRecipe, Recipe
+
+RECIPE = {"teacher": "t", "data": {"path": "d", "val": "val"}, "detector": {"head": "gfl"}, "seed": 7}
+
+
+def write(folder: Path, values: Any, name: str = "plan.yaml") -> Path:
+    file = folder / name
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def plan(**changes: Any) -> Plan:
+    values = {
+        "settings": {"a": DistillationRecipe(Data("d"), teacher="t")},
+        "methods": {BASELINE: {}, "hint": {"hint": {}}},
+    }
+    return Plan(**{**values, "seeds": (0, 1), "report_on": "test", **changes})
+
+
+def test_a_recipe_is_a_plan_of_one_setting(tmp_path: Path) -> None:
+    found = read_plan(write(tmp_path, RECIPE, "mine.yaml"), methods="soft_label,rm+pfi", seeds=2)
+    assert list(found.settings) == ["mine"]
+    assert found.methods == {
+        BASELINE: {},
+        "soft_label": {"soft_label": {}},
+        "rm+pfi": {"rank_mimicking": {}, "prediction_guided": {}},
+    }
+    assert found.seeds == (0, 1)
+    assert len(found.cells()) == 6
+
+
+def test_settings_change_the_shared_recipe(tmp_path: Path) -> None:
+    write(tmp_path, RECIPE, "shared.yaml")
+    settings = {"gfl": None, "retina": {"detector": {"head": "retinanet"}, "teacher": "u", "batch_size": 4}}
+    methods = {"square": {"prediction_guided": {"form": "square"}}}
+    values = {"recipe": "shared.yaml", "settings": settings, "methods": methods, "seeds": [3, 5], "report_on": "test"}
+    found = read_plan(write(tmp_path, values))
+    assert found.settings["gfl"].detector.head == "gfl"
+    assert found.settings["retina"].detector.head == "retinanet"
+    assert (found.settings["retina"].teacher, found.settings["retina"].batch_size) == ("u", 4)
+    assert found.settings["retina"].data.path == "d"
+    assert (found.seeds, found.report_on, list(found.methods)) == ((3, 5), "test", [BASELINE, "square"])
+    assert read_plan(tmp_path / "plan.yaml", teacher="v", data="e").settings["retina"].teacher == "v"
+    assert read_plan(tmp_path / "plan.yaml", teacher="v", data="e").settings["gfl"].data == Data("e", val="val")
+
+
+def test_a_written_plan_is_the_same_plan(tmp_path: Path) -> None:
+    written = plan(select_on="val")
+    written.write(tmp_path / "plan.yaml")
+    assert read_plan(tmp_path / "plan.yaml") == written
+
+
+def test_seeds_come_one_after_the_other() -> None:
+    assert plan().cells() == [Cell("a", name, seed) for seed in (0, 1) for name in (BASELINE, "hint")]
+    assert str(Cell("a", "hint", 1)) == "a, hint, seed 1"
+    assert Cell("a", "hint", 1).folder(Path("out")) == Path("out/a/hint/1")
+
+
+def test_runs_differ_in_seed_and_terms_alone_and_choose_no_epoch() -> None:
+    alone, taught = (plan().recipe(Cell("a", name, 4)) for name in (BASELINE, "hint"))
+    assert type(alone) is Recipe
+    assert isinstance(taught, DistillationRecipe)
+    assert taught.terms == {"hint": {}}
+    assert (alone.seed, alone.data.val, taught.seed, taught.data.val) == (4, None, 4, None)
+    assert all(getattr(taught, name) == value for name, value in vars(alone).items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"report_on": "train"}, "a: the split 'train' is trained on; nothing is reported on it"),
+        ({"select_on": "train"}, "a: the split 'train' is trained on; nothing is chosen on it"),
+        ({"select_on": "test"}, "report_on and select_on are both 'test'"),
+        ({"seeds": ()}, "a comparison needs a setting, a method beside the baseline, and a seed"),
+        ({"methods": {BASELINE: {}}}, "a method beside the baseline"),
+        ({"methods": {BASELINE: {}, "a/b": {"hint": {}}}}, "becomes a folder's.*'a/b'"),
+        ({"methods": {BASELINE: {}, "x": {"hnt": {}}}}, "method x: terms: there is no method 'hnt'.*did you mean hint"),
+        ({"methods": {BASELINE: {}, "x": {"hint": {"wher": "all"}}}}, "method x: terms.hint has no option 'wher'"),
+    ],
+)
+def test_what_cannot_be_followed_is_said_before_the_first_run(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DetdistillError, match=f"(?s){message}"):
+        plan(**changes)
+
+
+def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(DetdistillError, match=r"(?s)plan.yaml: a comparison has no key 'sedes'.*seeds"):
+        read_plan(write(tmp_path, {"settings": {"a": RECIPE}, "sedes": 3}))
+    with pytest.raises(DetdistillError, match=r"plan.yaml, setting a: there is no key 'detectr'"):
+        read_plan(write(tmp_path, {"settings": {"a": RECIPE | {"detectr": {}}}}))
+    with pytest.raises(DetdistillError, match="the setting a names no teacher: give one in it, or with --teacher"):
+        read_plan(write(tmp_path, {"settings": {"a": {"data": {"path": "d"}}}}))
+    with pytest.raises(DetdistillError, match=r"nowhere.yaml cannot be read"):
+        read_plan(write(tmp_path, {"recipe": "nowhere.yaml", "methods": {"hint": {"hint": {}}}}))
+
+
+def test_names_of_a_command_line() -> None:
+    assert named_methods("baseline, rm ,hint+cross_head") == {
+        "baseline": {},
+        "rm": {"rank_mimicking": {}},
+        "hint+cross_head": {"hint": {}, "cross_head": {}},
+    }
