@@ -5,7 +5,8 @@ OMP_NUM_THREADS=1 python benchmarks/terms_scenes.py --runs RUNS [--steps 400] [-
 The detectors are those of `make demo` (recipes/demo_*.yaml), for GFL with its head instead of RetinaNet's. A teacher is
 trained by its recipe, students for `steps`, rounded to whole epochs: what a term does in a few hundred steps is no
 ranking of methods. All terms have their defaults and find their weight themselves. All students of a head start from
-the same weights and see the same pictures in the same order; the final weights are scored once, on test pictures.
+the same weights and see the same pictures in the same order, but for the wider ones that `pearson` needs; the final
+weights are scored once, on test pictures.
 
 Runs are made and gone on with in the folder RUNS; what `terms_scenes.json` holds is not done again. Losses are means of
 the first and of the last three lines of the log. Processor time, preflight included, is left out of runs that were
@@ -58,7 +59,10 @@ METHODS: dict[str, dict[str, dict[str, Any]]] = {
     **{name: {name: OPTIONS.get(name, {})} for name in TERMS},
     "rank_mimicking, plackett_luce": {"rank_mimicking": {"form": "plackett_luce"}},
     "rank_mimicking, topk": {"rank_mimicking": {"candidates": "topk"}},
+    "baseline, wide": {},
 }
+WIDE = {"pearson": "baseline, wide"}
+"""Methods that adapt nothing, for students with a pyramid as wide as the teacher's, and whom these stand beside."""
 AVERAGED = 3
 """Lines of the log."""
 
@@ -132,11 +136,13 @@ def runs_of(options: argparse.Namespace, head: str) -> Path:
 
 
 def recipe_of(options: argparse.Namespace, head: str, method: str, data: Path) -> Recipe:
-    file = method if method in ("teacher", "baseline") else "distilled"
+    file = method if method == "teacher" else "distilled" if METHODS[method] else "baseline"
     recipe = read_recipe(RECIPES / f"demo_{file}.yaml")
     detector = recipe.detector
     if head == "gfl":
         detector = replace(detector, head="gfl", options=GFL_ANCHORS)
+    if method in (*WIDE, *WIDE.values()):
+        detector = replace(detector, channels=read_recipe(RECIPES / "demo_teacher.yaml").detector.channels)
     recipe = replace(
         recipe,
         data=replace(recipe.data, path=str(data)),
@@ -173,9 +179,9 @@ def print_table(found: Sequence[dict[str, Any]], heads: Sequence[str]) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for head in heads:
         rows = [entry for entry in found if entry["head"] == head]
-        baselines = {(row["seed"], row["epochs"]): row["AP"] for row in rows if row["method"] == "baseline"}
+        found_ap = {(row["method"], row["seed"], row["epochs"]): row["AP"] for row in rows}
         for row in rows:
-            baseline = baselines.get((row["seed"], row["epochs"]))
+            baseline = found_ap.get((WIDE.get(row["method"], "baseline"), row["seed"], row["epochs"]))
             gain = "" if baseline is None else f"{100 * (row['AP'] - baseline):+.1f}"
             shown = next((value for name, value in row["losses"].items() if name != "loss"), row["losses"]["loss"])
             cells = [head, row["method"], str(row["steps"]), points(row["AP"]), gain]

@@ -54,6 +54,13 @@ def test_settings_change_the_shared_recipe(tmp_path: Path) -> None:
     assert read_plan(tmp_path / "plan.yaml", teacher="v", data="e").settings["gfl"].data == Data("e", val="val")
 
 
+def test_options_of_a_head_are_not_mixed_with_those_of_another(tmp_path: Path) -> None:
+    write(tmp_path, RECIPE | {"detector": {"head": "retinanet", "options": {"anchor_ratios": [1.0]}}}, "shared.yaml")
+    settings = {"gfl": {"detector": {"head": "gfl", "options": {"anchor_scale": 2.0}}}}
+    found = read_plan(write(tmp_path, {"recipe": "shared.yaml", "settings": settings}))
+    assert found.settings["gfl"].detector.options == {"anchor_scale": 2.0}
+
+
 def test_a_written_plan_is_the_same_plan(tmp_path: Path) -> None:
     written = plan(select_on="val")
     written.write(tmp_path / "plan.yaml")

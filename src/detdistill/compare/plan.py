@@ -21,6 +21,8 @@ Terms = dict[str, dict[str, Any]]
 BASELINE = "baseline"
 SHORT = {"rm": "rank_mimicking", "pfi": "prediction_guided"}
 KEYS = ("recipe", "settings", "methods", "seeds", "report_on", "select_on")
+FREE = ("options", "terms", "class_map")
+"""Keys whose values depend on other choices: a setting's take the place of the shared ones, nothing is merged."""
 NAME = re.compile(r"[\w+.-]+")
 """Of a method or setting: it becomes a folder's name."""
 
@@ -187,6 +189,6 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     """Nested values with some of them changed."""
     merged = copy.deepcopy(dict(values))
     for key, value in changes.items():
-        is_group = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        is_group = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and key not in FREE
         merged[key] = _merged(merged[key], value) if is_group else value
     return merged

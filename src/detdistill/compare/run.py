@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from detdistill.compare.outcome import read_outcome
+from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan
 from detdistill.errors import DetdistillError
 
@@ -51,7 +51,15 @@ class Stopped(DetdistillError):  # noqa: N818, nothing went wrong
         self.exit_status = 128 + signal_number
 
 
-def run_all(plan: Plan, out: Path, *, jobs: int = 1, threads: int = 1) -> list[Failure]:
+def run_all(
+    plan: Plan,
+    out: Path,
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    cells: Sequence[Cell] | None = None,
+    finished: Callable[[Outcome], None] = lambda _: None,
+) -> list[Failure]:
     """Makes all runs that are not finished. A failed one does not stop the rest.
 
     Args:
@@ -59,6 +67,8 @@ def run_all(plan: Plan, out: Path, *, jobs: int = 1, threads: int = 1) -> list[F
         out: its folder, made or gone on with.
         jobs: runs at the same time.
         threads: of each run; part of the record.
+        cells: the runs to make; None for all of the plan.
+        finished: called with the outcome of each run that is made here.
 
     Returns:
         What failed.
@@ -67,16 +77,18 @@ def run_all(plan: Plan, out: Path, *, jobs: int = 1, threads: int = 1) -> list[F
         Stopped: after Ctrl-C or SIGTERM, once the runs have saved.
         DetdistillError: the folder cannot be used.
     """
-    cells = plan.cells()
+    numbers = {cell: number for number, cell in enumerate(plan.cells())}
+    asked = list(numbers) if cells is None else list(cells)
     try:
         (out / LOGS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DetdistillError(f"{out} cannot be used: {error.strerror}") from error
     plan.write(out / PLAN)
-    waiting = [number for number, cell in enumerate(cells) if read_outcome(plan, cell, out) is None]
-    if len(waiting) < len(cells):
-        _say(f"{len(cells) - len(waiting)} of {len(cells)} runs are finished already")
-    running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+    waiting = [cell for cell in asked if read_outcome(plan, cell, out) is None]
+    if len(waiting) < len(asked):
+        _say(f"{len(asked) - len(waiting)} of {len(asked)} runs are finished already")
+    begun = len(asked) - len(waiting)
+    running: dict[Cell, tuple[subprocess.Popen[bytes], float]] = {}
     failures = []
     with _first_signal() as caught:
         while waiting or running:
@@ -87,14 +99,18 @@ def run_all(plan: Plan, out: Path, *, jobs: int = 1, threads: int = 1) -> list[F
                     process.wait()
                 raise Stopped(caught[0])
             while waiting and len(running) < jobs:
-                number = waiting.pop(0)
-                _say(f"run {number + 1} of {len(cells)}: {cells[number]}")
-                running[number] = _start(out, number, threads, _log(out, cells[number])), time.monotonic()
-            for number, (process, start) in list(running.items()):
+                cell = waiting.pop(0)
+                begun += 1
+                _say(f"run {begun} of {len(asked)}: {cell}")
+                running[cell] = _start(out, numbers[cell], threads, _log(out, cell)), time.monotonic()
+            for cell, (process, start) in list(running.items()):
                 if process.poll() is not None:
-                    del running[number]
-                    failure = _result(plan, cells[number], out, process.returncode, time.monotonic() - start)
-                    failures += [] if failure is None else [failure]
+                    del running[cell]
+                    result = _result(plan, cell, out, process.returncode, time.monotonic() - start)
+                    if isinstance(result, Failure):
+                        failures.append(result)
+                    else:
+                        finished(result)
             time.sleep(LISTENING)
     return failures
 
@@ -114,7 +130,7 @@ def _start(out: Path, number: int, threads: int, log: Path) -> subprocess.Popen[
         )
 
 
-def _result(plan: Plan, cell: Cell, out: Path, status: int, seconds: float) -> Failure | None:
+def _result(plan: Plan, cell: Cell, out: Path, status: int, seconds: float) -> Failure | Outcome:
     log = _log(out, cell)
     outcome = None if status else read_outcome(plan, cell, out)
     if outcome is None:
@@ -125,7 +141,7 @@ def _result(plan: Plan, cell: Cell, out: Path, status: int, seconds: float) -> F
     ap = outcome.scores["AP"]
     found = "no AP" if ap is None else f"AP {100 * ap:.1f}"
     _say(f"finished: {cell}: {found} on {plan.report_on}, {seconds / 60:.1f} min")
-    return None
+    return outcome
 
 
 def _log(out: Path, cell: Cell) -> Path:

@@ -1,0 +1,105 @@
+"""The paper's claims, judged by the recorded runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from detdistill.compare.statistics import Estimate, estimate, paired_difference
+
+BASELINE, BOTH = "baseline", "rm+pfi"
+MAIN = ("scenes_retinanet", "bccd_retinanet")
+SCENES = ("scenes_retinanet",)
+OTHERS = ("scenes_gfl", "scenes_atss", "scenes_mobilenet")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That one method is ahead of another.
+
+    Attributes:
+        number: of the claim; several comparisons may belong to one.
+        text: in words.
+        method: what is ahead.
+        against: of what.
+        settings: where it is tried.
+        share: it is told as a share of the way from the baseline to the teacher, instead of AP.
+    """
+
+    number: int
+    text: str
+    method: str
+    against: str
+    settings: Sequence[str]
+    share: bool = False
+
+
+CLAIMS = (
+    Claim(1, "Rank Mimicking beats soft labels", "rank_mimicking", "soft_label", MAIN),
+    Claim(2, "PFI beats hints on the full map", "prediction_guided", "hint", MAIN),
+    Claim(2, "PFI beats hints at positives", "prediction_guided", "hint_positive", SCENES),
+    Claim(2, "PFI beats hints in ground-truth boxes", "prediction_guided", "hint_box", SCENES),
+    Claim(3, "RM + PFI beats RM", BOTH, "rank_mimicking", MAIN),
+    Claim(3, "RM + PFI beats PFI", BOTH, "prediction_guided", MAIN),
+    Claim(4, "RM + PFI beats the student alone", BOTH, BASELINE, MAIN),
+    Claim(5, "RM + PFI beats other students alone", BOTH, BASELINE, OTHERS),
+    Claim(6, "Ranking by both beats ranking by class scores", "rm_both", "rank_mimicking", SCENES),
+    Claim(6, "Ranking by both beats ranking by IoU", "rm_both", "rm_localization", SCENES),
+    Claim(7, "RM + PFI closes a share of the gap to the teacher", BOTH, BASELINE, MAIN, share=True),
+)
+
+
+def claims_of(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each claim in each setting where both sides have a common seed.
+
+    Args:
+        runs: the entries of `results.json`.
+
+    Returns:
+        `difference`, `low` and `high` are AP, 0 to 1, of runs of one seed each, or a share of the gap. A claim of an
+        interval above 0 holds, below 0 fails, and else is undecided.
+    """
+    found = []
+    for claim in CLAIMS:
+        for setting in claim.settings:
+            own = [run for run in runs if run["setting"] == setting]
+            judged = _share(claim, own) if claim.share else _difference(claim, own)
+            if judged is not None:
+                found.append(
+                    {
+                        "claim": claim.number,
+                        "text": claim.text,
+                        "data": setting.partition("_")[0],
+                        "setting": setting,
+                        "method": claim.method,
+                        "against": claim.against,
+                        "measure": "share of the gap" if claim.share else "AP",
+                        "difference": judged.mean,
+                        "low": judged.low,
+                        "high": judged.high,
+                        "seeds": judged.count,
+                        "verdict": judged.verdict,
+                    }
+                )
+    return found
+
+
+def _by_seed(runs: Sequence[dict[str, Any]], method: str) -> dict[int, float]:
+    return {run["seed"]: run["AP"] for run in runs if run["method"] == method}
+
+
+def _difference(claim: Claim, runs: Sequence[dict[str, Any]]) -> Estimate | None:
+    return paired_difference(_by_seed(runs, claim.method), _by_seed(runs, claim.against))
+
+
+def _share(claim: Claim, runs: Sequence[dict[str, Any]]) -> Estimate | None:
+    """The gain of each seed over the way from the mean baseline to the teacher."""
+    values, baseline = _by_seed(runs, claim.method), _by_seed(runs, claim.against)
+    common = [seed for seed in values if seed in baseline]
+    if not common:
+        return None
+    teacher = fmean(run["teacher"]["AP"] for run in runs if run["method"] == claim.method)
+    gap = teacher - fmean(baseline[seed] for seed in common)
+    return estimate([(values[seed] - baseline[seed]) / gap for seed in common]) if gap > 0 else None

@@ -1,0 +1,161 @@
+"""The evidence: what Rank Mimicking and PFI give beside their opponents, at a scale that a CPU can carry.
+
+OMP_NUM_THREADS=1 python -m benchmarks.paper_claims.run --runs RUNS [--data DATA] [--plans bccd scenes …] [--jobs 2]
+
+The plans are those of `detdistill compare` in this folder; DATA is a folder with `bccd` and `facemask`, and `scenes` is
+drawn. A teacher is trained by its recipe where RUNS has none. Runs are made and gone on with in RUNS; what
+`results.json` holds is not done again, so the folder may be lost between two sittings: a seed's teacher is then trained
+anew, and its hash and AP stand beside each run. Nothing is chosen on what is reported; the final weights count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.paper_claims.claims import claims_of
+
+from detdistill.cli.train import engine
+from detdistill.compare.outcome import Outcome, read_outcome
+from detdistill.compare.plan import Cell, Plan, read_plan
+from detdistill.compare.run import run_all
+from detdistill.compare.teachers import teacher_scores
+from detdistill.data.scenes import write_scenes
+from detdistill.detectors.description import read_description
+from detdistill.files import write_atomically
+from detdistill.training.recipe_file import read_recipe
+from detdistill.training.run import train
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+PLANS = ("bccd", "scenes", "scenes_variants", "scenes_detectors", "facemask", "scenes_others")
+SCENES = {"train": 3000, "val": 500, "test": 500}
+SIDE = 128
+OWN_KIND = ("scenes_gfl", "scenes_atss")
+"""Settings whose teacher has the student's head; the other teachers have RetinaNet's."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--data", type=Path, help="folder of bccd and facemask")
+    parser.add_argument("--plans", nargs="*", default=PLANS, choices=PLANS)
+    parser.add_argument("--seeds", type=int, help="only the first so many of each plan")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with engine():
+        for name in options.plans:
+            follow(name, options)
+
+
+def follow(name: str, options: argparse.Namespace) -> None:
+    """Makes the runs of a plan that are not recorded."""
+    kind = name.partition("_")[0]
+    data = scenes(options.runs) if kind == "scenes" else options.data / kind
+    plan = read_plan(HERE / f"{name}.yaml", data=str(data), teacher="")
+    plan = replace(plan, seeds=plan.seeds[: options.seeds])
+    missing = [cell for cell in plan.cells() if not is_recorded(kind, cell)]
+    settings = {cell.setting for cell in missing}
+    teachers = {setting: teacher_of(setting, plan, options.runs) for setting in settings}
+    plan = replace(
+        plan,
+        settings={
+            setting: replace(recipe, teacher=str(teachers.get(setting, "")))
+            for setting, recipe in plan.settings.items()
+        },
+    )
+    scores = {
+        setting: teacher_scores(plan.settings[setting], plan.report_on, options.runs / name / setting)
+        for setting in settings
+    }
+
+    def keep(outcome: Outcome) -> None:
+        teacher = {
+            "recipe": teacher_recipe(outcome.setting).name,
+            "weights_sha256": read_description(teachers[outcome.setting]).weights_sha256,
+            **{key: value for key, value in scores[outcome.setting].items() if key != "per_class"},
+        }
+        record(kind, name, plan, outcome, teacher)
+
+    for cell in missing:
+        done = read_outcome(plan, cell, options.runs / name)
+        if done is not None:
+            keep(done)
+    waiting = [cell for cell in missing if not is_recorded(kind, cell)]
+    for failure in run_all(plan, options.runs / name, jobs=options.jobs, cells=waiting, finished=keep):
+        print(f"FAILED, not recorded: {failure.cell} ({failure.log})", file=sys.stderr)
+
+
+def scenes(runs: Path) -> Path:
+    folder = runs / "scenes_data"
+    if not folder.exists():
+        write_scenes(folder, seed=0, size=SIDE, **SCENES)
+    return folder
+
+
+def teacher_recipe(setting: str) -> Path:
+    return HERE / f"{setting.partition('_')[0]}_teacher.yaml"
+
+
+def teacher_of(setting: str, plan: Plan, runs: Path) -> Path:
+    """The folder of a setting's teacher, trained if need be."""
+    recipe = read_recipe(teacher_recipe(setting))
+    own = plan.settings[setting]
+    recipe = replace(recipe, data=replace(recipe.data, path=own.data.path))
+    name = teacher_recipe(setting).stem
+    if setting in OWN_KIND:
+        head = own.detector.head
+        recipe = replace(recipe, detector=replace(recipe.detector, head=head, options=own.detector.options))
+        name = f"{name}_{head}"
+    train(recipe, runs / name)
+    return runs / name
+
+
+def entries() -> dict[str, list[dict[str, Any]]]:
+    if not RESULTS.exists():
+        return {"runs": [], "claims": []}
+    found: dict[str, list[dict[str, Any]]] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return found
+
+
+def is_recorded(kind: str, cell: Cell) -> bool:
+    what = {"data": kind, **asdict(cell)}
+    return any(what.items() <= entry.items() for entry in entries()["runs"])
+
+
+def record(kind: str, name: str, plan: Plan, outcome: Outcome, teacher: dict[str, Any]) -> None:
+    """Adds a run, and judges the claims anew."""
+    recipe = plan.settings[outcome.setting]
+    scores = {key: value for key, value in outcome.scores.items() if key != "per_class"}
+    entry = {
+        "data": kind,
+        **{key: value for key, value in asdict(outcome).items() if key not in ("scores", "select_on", "selection")},
+        "detector": recipe.detector.head,
+        "backbone": recipe.detector.backbone,
+        "terms": plan.methods[outcome.method],
+        **scores,
+        "AP_per_class": {label: values["AP"] for label, values in outcome.scores["per_class"].items()},
+        "teacher": teacher,
+        "command": f"python -m benchmarks.paper_claims.run --plans {name}",
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    # Read again: another process may have recorded a run meanwhile.
+    write([*entries()["runs"], entry])
+
+
+def write(runs: Iterable[dict[str, Any]]) -> None:
+    order = sorted(runs, key=lambda run: (run["data"], run["setting"], run["method"], run["seed"]))
+    text = json.dumps({"runs": order, "claims": claims_of(order)}, indent=1, ensure_ascii=False)
+    write_atomically(RESULTS, text + "\n")
+
+
+if __name__ == "__main__":
+    main()
