@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detdistill.errors import DetdistillError
-from detdistill.report import BOTTOM, LEFT, RIGHT, TOP, Chart, Code, Picture, Section, Table, Text, round_numbers
+from detdistill.report import BOTTOM, LEFT, RIGHT, TOP, Chart, Code, Dots, Picture, Section, Table, Text, round_numbers
 from detdistill.report import write_report as write
 
 NASTY = '<script>alert("x")</script> & {{ title }}'
@@ -107,3 +107,21 @@ def test_round_numbers_enclose_the_range_closely(lowest: float, spread: float) -
 def test_a_page_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
     with pytest.raises(DetdistillError, match="cannot be written"):
         write(tmp_path / "missing" / "page.html", title="", summary="", sections=[])
+
+
+def test_dots_stand_where_the_axis_says() -> None:
+    dots = Dots("AP", {"a": [10.0, 20.0], "b": []}, {"a": (10.0, 15.0, 20.0)}, ("teacher", 30.0))
+    assert [text for _, text in dots.ticks] == ["10", "15", "20", "25", "30"]
+    assert (dots.place(10), dots.place(30)) == (dots.left, dots.right)
+    assert dots.place(20) == (dots.left + dots.right) / 2
+    with pytest.raises(DetdistillError, match="dots of AP: there is no value to draw"):
+        Dots("AP", {"a": []}, {})
+
+
+def test_a_page_with_dots_has_one_for_each_value(tmp_path: Path) -> None:
+    dots = Dots("AP", {"<a>": [1.0, 2.0], "b": [3.0]}, {"b": (2.5, 3.0, 3.5)}, caption="seeds")
+    write(tmp_path / "page.html", title="t", summary="s", sections=[Section("h", [dots])])
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<circle") == 3
+    assert "&lt;a&gt;" in page
+    assert "seeds" in page

@@ -14,7 +14,7 @@ def test_the_files_and_the_page(tmp_path: Path) -> None:
     rows = rows_of(PLAN, RUNS, TEACHER, {})
     write_summary(PLAN, rows, tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<circle") == 5, "a ring for each run"
+    assert page.count("<circle") == 5 + 2, "a ring for each run, and for each pair"
     assert "these seeds do not tell it from 0" in page
     assert f"detdistill compare {tmp_path / 'plan.yaml'}" in page
     assert len(json.loads((tmp_path / "table.json").read_text())) == 3

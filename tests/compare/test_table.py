@@ -85,7 +85,7 @@ def test_texts_are_of_0_to_100_and_undefined_is_a_dash() -> None:
     assert texts(one[1])[COLUMNS.index("AP gained")] == "+5.5"
     assert texts(one[1])[COLUMNS.index("gap closed")] == "–"
     (empty,) = rows_of(PLAN, [outcome(BASELINE, 0, None)], {}, {})
-    assert texts(empty)[2:8] == ["–"] * 6
+    assert texts(empty)[2:10] == ["–"] * 8
     assert class_texts(one) == (["method", "cat", "dog"], [[BASELINE, "20.5", "–"], ["hint", "26.0", "–"]])
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detdistill.compare.plan import BASELINE, Plan
+from detdistill.compare.statistics import Estimate
 from detdistill.compare.table import COLUMNS, TEACHER, Row, as_csv, as_json, as_markdown, class_texts, texts
 from detdistill.files import write_atomically
 from detdistill.report import Code, Dots, Part, Section, Table, Text, write_report
@@ -87,26 +88,45 @@ def _section(setting: str, rows: Sequence[Row]) -> Section:
     runs = [row for row in rows if row.method != TEACHER]
     teacher = next((row.scores["AP"] for row in rows if row.method == TEACHER), None)
     if any(row.values for row in runs):
-        parts.append(_dots(runs, None if teacher is None else teacher.mean))
+        parts.append(_scores(runs, None if teacher is None else teacher.mean))
+    if any(row.gained is not None for row in runs):
+        parts.append(_gains(runs))
     parts.append(Table(*class_texts(rows), "Mean AP by class."))
     return Section(setting, parts)
 
 
-def _dots(rows: Sequence[Row], teacher: float | None) -> Dots:
-    intervals = {}
-    for row in rows:
-        ap = row.scores["AP"]
-        if ap is not None and ap.low is not None and ap.high is not None:
-            intervals[row.method] = (PERCENT * ap.low, PERCENT * ap.mean, PERCENT * ap.high)
+def _scores(rows: Sequence[Row], teacher: float | None) -> Dots:
     return Dots(
         "AP",
         {row.method: [PERCENT * value for value in row.values.values()] for row in rows},
-        intervals,
+        _intervals({row.method: row.scores["AP"] for row in rows}),
         None if teacher is None else ("teacher", PERCENT * teacher),
-        "A ring for each seed; the bar is the 95 % interval of the mean, which is the upright stroke in it. Rings of "
-        f"one seed belong together: the table's gain is the mean of their distances from the {BASELINE}'s, which can "
-        "be clear although bars overlap.",
+        "A ring for each seed; the bar is the 95 % interval of the mean, which is the upright stroke in it.",
     )
+
+
+def _gains(rows: Sequence[Row]) -> Dots:
+    baseline = next(row.values for row in rows if row.method == BASELINE)
+    compared = [row for row in rows if row.gained is not None]
+    return Dots(
+        "AP gained",
+        {
+            row.method: [PERCENT * (value - baseline[seed]) for seed, value in row.values.items() if seed in baseline]
+            for row in compared
+        },
+        _intervals({row.method: row.gained for row in compared}),
+        (BASELINE, 0.0),
+        f"Beside the {BASELINE} of the same seed, so that what a seed does to both is not in it: these bars can be clear "
+        "of 0 although those of the scores overlap.",
+    )
+
+
+def _intervals(estimates: Mapping[str, Estimate | None]) -> dict[str, tuple[float, float, float]]:
+    return {
+        name: (PERCENT * value.low, PERCENT * value.mean, PERCENT * value.high)
+        for name, value in estimates.items()
+        if value is not None and value.low is not None and value.high is not None
+    }
 
 
 def _commands(out: Path) -> list[Part]:

@@ -15,7 +15,7 @@ from detdistill.compare.statistics import Estimate, estimate, gap_closed, paired
 
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 TEACHER = "teacher"
-COLUMNS = ("method", "seeds", *SCORES, "AP gained", "gap closed", "ms a step", "memory, MiB")
+COLUMNS = ("method", "seeds", "AP", "AP gained", "gap closed", *SCORES[1:], "ms a step", "memory, MiB")
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,15 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def texts(row: Row) -> list[str]:
-    """A row for people, in the order of `COLUMNS`: scores 0 to 100, the interval's half width behind ±."""
+    """A row for people, in the order of `COLUMNS`: scores 0 to 100, of AP the interval's half width behind ±."""
     share = row.gap_closed
     return [
         row.method,
         str(len(row.seeds)) if row.seeds else "–",
-        *(_spread(row.scores[name]) for name in SCORES),
+        _spread(row.scores["AP"]),
         _signed(row.gained),
         "–" if share is None else f"{100 * share:.0f} %",
+        *("–" if value is None else f"{100 * value.mean:.1f}" for value in map(row.scores.get, SCORES[1:])),
         "–" if row.step_seconds is None else f"{1000 * row.step_seconds:.0f}",
         "–" if row.peak_memory_mib is None else f"{row.peak_memory_mib:.0f}",
     ]
