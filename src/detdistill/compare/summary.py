@@ -116,7 +116,7 @@ def _gains(rows: Sequence[Row]) -> Dots:
         },
         _intervals({row.method: row.gained for row in compared}),
         (BASELINE, 0.0),
-        f"Beside the {BASELINE} of the same seed, so that what a seed does to both is not in it: these bars can be clear "
+        f"Beside the {BASELINE} of the same seed, so that what a seed does to both is not in it: bars can be clear "
         "of 0 although those of the scores overlap.",
     )
 
