@@ -1,0 +1,169 @@
+"""Writes `docs/evidence.md` and its figure from `results.json`: python -m benchmarks.paper_claims.page.
+
+Every number on the page is one of the record, or a mean of such; a test keeps it so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from benchmarks.paper_claims.claims import BASELINE
+from benchmarks.paper_claims.run import HERE, RESULTS
+from jinja2 import Environment, FileSystemLoader
+
+from detdistill.compare.statistics import Estimate, estimate, gap_closed, paired_difference
+from detdistill.report import round_numbers
+
+DOCS = HERE.parents[1] / "docs"
+PAGE, FIGURE = DOCS / "evidence.md", DOCS / "figures" / "evidence.svg"
+SCORES = ("AP50", "APs", "APm", "APl")
+VERDICTS = {"holds": "holds", "undecided": "undecided", "fails": "**fails**"}
+
+Run = dict[str, Any]
+
+
+def main() -> None:
+    recorded = json.loads(RESULTS.read_text(encoding="utf-8"))
+    PAGE.write_text(page(recorded), encoding="utf-8")
+    FIGURE.parent.mkdir(exist_ok=True)
+    FIGURE.write_text(figure(recorded["claims"]), encoding="utf-8")
+
+
+def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
+    """The page as Markdown."""
+    runs, claims = recorded["runs"], recorded["claims"]
+    settings = {
+        setting: [run for run in runs if run["setting"] == setting]
+        for setting in dict.fromkeys(run["setting"] for run in runs)
+    }
+    template = Environment(loader=FileSystemLoader(HERE), trim_blocks=True, lstrip_blocks=True).get_template(
+        "evidence.md.jinja"
+    )
+    return template.render(
+        claims=[[*_claim_texts(claim)] for claim in claims],
+        settings={setting: _rows(own) for setting, own in settings.items()},
+        teachers={setting: _teachers(own) for setting, own in settings.items()},
+        about={setting: _about(own) for setting, own in settings.items()},
+        count=len(runs),
+        machines=sorted({f"{run['machine']}, {run['threads']} thread" for run in runs}),
+        versions=sorted({", ".join(f"{name} {number}" for name, number in run["versions"].items()) for run in runs}),
+        pythons=sorted({run["python"] for run in runs}),
+    )
+
+
+def _claim_texts(claim: dict[str, Any]) -> list[str]:
+    unit = " %" if claim["measure"] != "AP" else ""
+    found = f"{100 * claim['difference']:+.1f}{unit}"
+    if claim["low"] is not None:
+        found += f" [{100 * claim['low']:+.1f}, {100 * claim['high']:+.1f}]"
+    return [
+        str(claim["claim"]),
+        claim["text"],
+        claim["setting"],
+        str(claim["seeds"]),
+        found,
+        VERDICTS[claim["verdict"]],
+    ]
+
+
+def _rows(runs: Sequence[Run]) -> list[list[str]]:
+    """A row for each method, the baseline first, then by AP."""
+    baseline = _values(runs, BASELINE)
+    teacher = fmean(run["teacher"]["AP"] for run in runs)
+    methods = sorted({run["method"] for run in runs}, key=lambda name: -fmean(_values(runs, name).values()))
+    rows = []
+    for method in [BASELINE, *(name for name in methods if name != BASELINE)]:
+        own = [run for run in runs if run["method"] == method]
+        values = _values(own, method)
+        if not values:
+            continue
+        gained = None if method == BASELINE else paired_difference(values, baseline)
+        share = None if method == BASELINE else gap_closed(values, baseline, teacher)
+        rows.append(
+            [
+                method,
+                str(len(values)),
+                _spread(estimate(list(values.values()))),
+                "–" if gained is None else _interval(gained),
+                "–" if share is None else f"{100 * share:.0f} %",
+                *(_mean(own, name) for name in SCORES),
+                f"{fmean(run['peak_memory_mib'] for run in own):.0f}",
+            ]
+        )
+    return rows
+
+
+def _values(runs: Sequence[Run], method: str) -> dict[int, float]:
+    return {run["seed"]: run["AP"] for run in runs if run["method"] == method}
+
+
+def _mean(runs: Sequence[Run], name: str) -> str:
+    values = [run[name] for run in runs if run[name] is not None]
+    return f"{100 * fmean(values):.1f}" if values else "–"
+
+
+def _spread(value: Estimate | None) -> str:
+    assert value is not None
+    return f"{100 * value.mean:.1f}" + ("" if value.high is None else f" ± {100 * (value.high - value.mean):.1f}")
+
+
+def _interval(value: Estimate) -> str:
+    found = f"{100 * value.mean:+.1f}"
+    return (
+        found
+        if value.low is None or value.high is None
+        else f"{found} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+    )
+
+
+def _teachers(runs: Sequence[Run]) -> str:
+    found = {run["teacher"]["weights_sha256"]: run["teacher"] for run in runs}
+    return "; ".join(f"AP {100 * one['AP']:.1f} (`{one['recipe']}`)" for one in found.values())
+
+
+def _about(runs: Sequence[Run]) -> str:
+    one = runs[0]
+    return f"{one['detector']} with {one['backbone']}, {one['steps']} steps, scored on `{one['report_on']}`"
+
+
+LEFT, RIGHT, ROW, BOTTOM = 400, 880, 30, 46
+
+
+def figure(claims: Sequence[dict[str, Any]]) -> str:
+    """The claims that are measured in AP as an SVG: a bar for each interval, and the line at 0 that decides."""
+    shown = [claim for claim in claims if claim["measure"] == "AP" and claim["low"] is not None]
+    ends = [100 * claim[end] for claim in shown for end in ("low", "high")]
+    ticks = round_numbers(min([*ends, 0.0]), max([*ends, 0.0]))
+
+    def place(value: float) -> float:
+        return round(LEFT + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (RIGHT - LEFT), 1)
+
+    template = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return template.get_template("evidence.svg.jinja").render(
+        rows=[
+            {
+                "label": f"{claim['claim']}. {claim['text']}",
+                "where": f"{claim['setting']}, {claim['seeds']} seeds",
+                "verdict": claim["verdict"],
+                "low": place(100 * claim["low"]),
+                "mean": place(100 * claim["difference"]),
+                "high": place(100 * claim["high"]),
+                "y": round(ROW * (index + 0.5), 1),
+            }
+            for index, claim in enumerate(shown)
+        ],
+        ticks=[(place(tick), f"{tick:g}") for tick in ticks],
+        zero=place(0.0),
+        left=LEFT,
+        right=RIGHT,
+        bottom=ROW * len(shown),
+        width=RIGHT + 20,
+        height=ROW * len(shown) + BOTTOM,
+    )
+
+
+if __name__ == "__main__":
+    main()
