@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from detdistill.cli import data
+from detdistill.cli.analyze import Analyze
 from detdistill.cli.compare import Compare
 from detdistill.cli.distill import Check, Distill
 from detdistill.cli.evaluate import Evaluate
@@ -31,6 +32,7 @@ COMMANDS = Group(
         "check": Check,
         "methods": Methods,
         "compare": Compare,
+        "analyze": Analyze,
         "evaluate": Evaluate,
         "import": Import,
     },

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Protocol, get_type_hints
+from typing import Any, ClassVar, NoReturn, Protocol, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
@@ -32,7 +32,8 @@ class Argument(str):
 class Option(str):
     """Help of a field that the command line takes by name: `split: Annotated[str | None, Option("…")] = None`.
 
-    A bool is a flag that takes no value and is False unless given.
+    A bool is a flag that takes no value and is False unless given. A list takes one or more items,
+    each time it is given.
     """
 
     __slots__ = ()
@@ -216,6 +217,9 @@ def _add_fields(parser: Parser, verb: type[Verb]) -> None:
             parser.add_argument(field.name, type=kind, help=text, metavar=field.name.upper(), nargs=count)
         elif kind is bool:
             parser.add_argument(option, action="store_true", help=text)
+        elif get_origin(kind) is list:
+            (item,) = get_args(kind)
+            parser.add_argument(option, type=item, help=f"{text} (required)", required=True, nargs="+", action="extend")
         elif field.default is dataclasses.MISSING:
             parser.add_argument(option, type=kind, help=f"{text} (required)", required=True)
         elif field.default is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -123,7 +123,6 @@ def predict(
 
 
 def _detect(detector: DetectorModule, batch: Batch, options: InferenceOptions) -> Iterator[tuple[int, Detections]]:
-    """The index of each image of a batch and what is found there, in pixels of the image file."""
     device = next(detector.parameters()).device
     sizes = batch.targets.sizes.to(device)
     pixels = detector.normalization(batch.images.to(device, non_blocking=True), sizes)
@@ -131,7 +130,16 @@ def _detect(detector: DetectorModule, batch: Batch, options: InferenceOptions) -
         pixels = pixels.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
         output = detector(pixels)
-    found = detector.detect(output, sizes)
+    yield from in_files(batch, detector.detect(output, sizes))
+
+
+def in_files(batch: Batch, found: Sequence[Detections]) -> Iterator[tuple[int, Detections]]:
+    """The index of each image of a batch, and what was found there in pixels of the image file.
+
+    Args:
+        batch: the images.
+        found: for each image, in pixels of the canvas.
+    """
     resized, original = batch.targets.sizes.tolist(), batch.original_sizes.tolist()
     for index, one, size, original_size in zip(batch.indices, found, resized, original, strict=True):
         yield index, Detections(boxes_to_original(one.boxes, size, original_size), one.scores, one.labels)

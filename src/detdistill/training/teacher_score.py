@@ -68,11 +68,11 @@ def teacher_metrics(teacher: nn.Module, dataset: DetectionDataset, recipe: Disti
     classes = ClassMap(dataset.classes, module.classes, recipe.class_map)
     renamed = replace(dataset, classes=module.classes, category_ids=tuple(range(len(module.classes))))
     found = predict(module, renamed, recipe.images, inference_options(recipe))
-    return score_together(found, lambda results: coco_metrics(dataset, _renamed(results, classes)))
+    return score_together(found, lambda results: coco_metrics(dataset, with_student_labels(results, classes)))
 
 
-def _renamed(results: Results, classes: ClassMap) -> Results:
-    """Results with the teacher's labels as results with the student's."""
+def with_student_labels(results: Results, classes: ClassMap) -> Results:
+    """A teacher's detections with the student's labels; those of classes that the student lacks are left out."""
     meaning = np.full(len(classes.teacher), -1)
     for label, sources in enumerate(classes.sources):
         meaning[list(sources)] = label

@@ -1,0 +1,200 @@
+"""One pass over a data set: a teacher and its students on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import numpy as np
+import torch
+
+from detdistill.analysis.differences import LinearMap, fits_of
+from detdistill.analysis.errors import Errors, errors_of
+from detdistill.analysis.observation import Observation
+from detdistill.analysis.pairing import align, swapped
+from detdistill.annotations import DetectionDataset
+from detdistill.data.classes import with_classes
+from detdistill.data.loading import Batch, evaluation_loader
+from detdistill.distill.alignment import Aligned
+from detdistill.distill.class_map import ClassMap
+from detdistill.errors import DetdistillError
+from detdistill.evaluation.coco import CocoMetrics, coco_metrics
+from detdistill.evaluation.results import Results
+from detdistill.image_options import ImageOptions
+from detdistill.inference.predict import PADDING, DetectorModule, InferenceOptions, in_files
+from detdistill.modules import modes_kept
+from detdistill.progress import track
+from detdistill.structures import DenseOutput, Detections
+from detdistill.training.teacher_score import with_student_labels
+
+FITTED_ON = 4
+"""Batches at the start from which the linear maps of features are found; they are kept, not run twice."""
+SHOWN = 6
+"""Cases of each gallery."""
+
+Found = list[tuple[int, Detections]]
+
+
+@dataclass(frozen=True, eq=False)
+class Student:
+    """What was measured of a student.
+
+    Attributes:
+        name: of its run.
+        notes: what was done to compare it with the teacher.
+        observation: ranks and differences.
+        scores: of its detections.
+        teachers_order: of its boxes, ranked by the teacher's scores.
+        teachers_boxes: of the teacher's boxes, ranked by its scores.
+        errors: their kinds.
+    """
+
+    name: str
+    notes: Sequence[str]
+    observation: Observation
+    scores: CocoMetrics
+    teachers_order: CocoMetrics
+    teachers_boxes: CocoMetrics
+    errors: Errors
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        dataset: with the students' classes.
+        teacher: the scores of its detections.
+        teacher_errors: their kinds.
+        students: in the order given.
+    """
+
+    dataset: DetectionDataset
+    teacher: CocoMetrics
+    teacher_errors: Errors
+    students: Sequence[Student]
+
+
+def measure(
+    teacher: DetectorModule,
+    students: Mapping[str, DetectorModule],
+    dataset: DetectionDataset,
+    images: ImageOptions,
+    options: InferenceOptions = InferenceOptions(),
+    *,
+    class_map: Mapping[str, str] | None = None,
+) -> Measured:
+    """Runs all detectors on every image once, without a gradient. Only detections grow with the data set.
+
+    Args:
+        teacher: on the device where it is to run.
+        students: by name, on the same device; all have the same classes.
+        dataset: its classes are among the students'.
+        images: the size to resize to, for all of them.
+        options: batches, precision, loading processes.
+        class_map: classes of the teacher that mean a student's under another name.
+
+    Raises:
+        DetdistillError: no class or level in common, or students of different classes.
+        DataError: an image cannot be read, or the data set has a class that the students lack.
+    """
+    classes = _same_classes(students)
+    shared = ClassMap(classes, teacher.classes, class_map or {})
+    known = with_classes(dataset, classes)
+    if not any(len(record.labels) for record in known.images):
+        raise DetdistillError(f"{dataset.source}: there is no object in {len(known.images)} images to analyse")
+    loader = evaluation_loader(known, images, batch_size=options.batch_size, multiple=PADDING, workers=options.workers)
+    found: dict[tuple[str, str], Found] = {}
+    observations = {name: Observation(classes, SHOWN) for name in students}
+    notes: dict[str, list[str]] = {}
+
+    def work() -> Iterator[tuple[Batch, dict[str, Aligned]]]:
+        for batch in track(loader, f"batches of {options.batch_size} images"):
+            batch = batch.to(next(teacher.parameters()).device)
+            other = _output(teacher, batch, options)
+            _keep(found, ("", "teacher"), batch, teacher.detect(other, batch.targets.sizes))
+            aligned = {}
+            for name, student in students.items():
+                own = _output(student, batch, options)
+                _keep(found, (name, "own"), batch, student.detect(own, batch.targets.sizes))
+                pair, notes[name] = align(student, shared, own, other, batch.targets)
+                order = swapped(pair.teacher, pair.student), swapped(pair.student, pair.teacher)
+                for kind, output in zip(("order", "boxes"), order, strict=True):
+                    _keep(found, (name, kind), batch, student.detect(output, batch.targets.sizes))
+                aligned[name] = pair
+            yield batch, aligned
+
+    with torch.no_grad(), ExitStack() as stack:
+        for detector in (teacher, *students.values()):
+            stack.enter_context(modes_kept(detector))
+            detector.eval()
+        batches = work()
+        first = list(islice(batches, FITTED_ON))
+        maps = {name: _maps(first, name) for name in students}
+        for batch, aligned in chain(first, batches):
+            for name, pair in aligned.items():
+                observations[name].add(batch, pair, maps[name])
+
+    detections = {key: Results.from_detections(parts) for key, parts in found.items()}
+    teachers = with_student_labels(detections["", "teacher"], shared)
+    return Measured(
+        known,
+        coco_metrics(known, teachers),
+        errors_of(known, teachers),
+        [
+            Student(
+                name,
+                [*shared.notes(), *notes[name]],
+                observations[name],
+                coco_metrics(known, detections[name, "own"]),
+                coco_metrics(known, _of_shared(detections[name, "order"], shared)),
+                coco_metrics(known, _of_shared(detections[name, "boxes"], shared)),
+                errors_of(known, detections[name, "own"]),
+            )
+            for name in students
+        ],
+    )
+
+
+def _same_classes(students: Mapping[str, DetectorModule]) -> tuple[str, ...]:
+    (first, classes), *others = ((name, student.classes) for name, student in students.items())
+    for name, own in others:
+        if own != classes:
+            raise DetdistillError(
+                f"students of different classes cannot stand side by side: {first} has {', '.join(classes)}; {name} "
+                f"has {', '.join(own)}"
+            )
+    return classes
+
+
+def _output(detector: DetectorModule, batch: Batch, options: InferenceOptions) -> DenseOutput:
+    pixels = detector.normalization(batch.images, batch.targets.sizes)
+    if options.channels_last:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=options.bf16):
+        return detector(pixels)
+
+
+def _keep(found: dict[tuple[str, str], Found], key: tuple[str, str], batch: Batch, own: list[Detections]) -> None:
+    found.setdefault(key, []).extend(
+        (index, Detections(one.boxes.cpu(), one.scores.cpu(), one.labels.cpu())) for index, one in in_files(batch, own)
+    )
+
+
+def _maps(batches: Sequence[tuple[Batch, Mapping[str, Aligned]]], name: str) -> list[LinearMap]:
+    """The linear maps from a student's features to the teacher's, one for each level."""
+    fits = None
+    for batch, aligned in batches:
+        pair = aligned[name]
+        fits = fits or fits_of(pair.student.features, pair.teacher.features)
+        valid = pair.student.grid.valid_cells(batch.targets.sizes)
+        for fit, own, other, cells in zip(fits, pair.student.features, pair.teacher.features, valid, strict=True):
+            fit.add(own, other, cells)
+    return [fit.solve() for fit in fits or []]
+
+
+def _of_shared(results: Results, classes: ClassMap) -> Results:
+    """Detections of positions among the shared classes, with the student's labels."""
+    return Results(results.image, results.xywh, results.scores, np.array(classes.shared)[results.labels])

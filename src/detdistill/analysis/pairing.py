@@ -1,0 +1,122 @@
+"""A student beside its teacher on one batch, on the cells, candidates and classes that both have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detdistill.boxes import aligned_iou, pairwise_iou
+from detdistill.detectors.dense import Detector
+from detdistill.distill.alignment import Aligned, find_alignment
+from detdistill.distill.class_map import ClassMap
+from detdistill.structures import DenseOutput, Targets
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Swapped(DenseOutput):
+    """The boxes of one output, ranked by the scores of another one of the same candidates.
+
+    Attributes:
+        ranked_by: gives the scores.
+        boxed_by: gives the boxes.
+    """
+
+    ranked_by: DenseOutput
+    boxed_by: DenseOutput
+
+    def scores(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+        """Those of `ranked_by`."""
+        return self.ranked_by.scores(index)
+
+    def boxes(self, index: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Those of `boxed_by`."""
+        return self.boxed_by.boxes(index)
+
+
+def swapped(ranked_by: DenseOutput, boxed_by: DenseOutput) -> Swapped:
+    """Scores of one, boxes of the other."""
+    return Swapped(
+        boxed_by.grid,
+        (),
+        ranked_by.class_logits,
+        boxed_by.regression,
+        boxed_by.coder,
+        ranked_by.quality_logits,
+        ranked_by=ranked_by,
+        boxed_by=boxed_by,
+    )
+
+
+def align(
+    student: Detector, classes: ClassMap, own: DenseOutput, other: DenseOutput, targets: Targets
+) -> tuple[Aligned, list[str]]:
+    """Brings two outputs of one batch together, and tells what was done for it.
+
+    Args:
+        student: its assigner gives each object its candidates.
+        classes: which mean the same.
+        own: the student's output.
+        other: the teacher's.
+        targets: with the student's labels.
+
+    Raises:
+        DetdistillError: no common level.
+    """
+    alignment = find_alignment(own.grid, other.grid, classes)
+    assignment = student.assign(own.grid, targets)
+    return alignment(own, other, assignment, targets), alignment.notes(own, other)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The candidates of the objects of a batch, as Rank Mimicking sees them: the student's positives.
+
+    Attributes:
+        objects: `(K,)` the object of each, ascending; only objects of a class that the teacher knows.
+        own: `(K,)` the student's score for the object's class, as a logit: what it ranks by.
+        other: `(K,)` the teacher's.
+        own_boxes: `(K, 4)` in pixels of the canvas.
+        other_boxes: `(K, 4)` the teacher's.
+        own_iou: `(K,)` IoU of the student's box with the object.
+        other_iou: `(K,)` the teacher's.
+    """
+
+    objects: Tensor
+    own: Tensor
+    other: Tensor
+    own_boxes: Tensor
+    other_boxes: Tensor
+    own_iou: Tensor
+    other_iou: Tensor
+
+
+def candidates(aligned: Aligned) -> Candidates:
+    """Those of the objects of a batch."""
+    targets = aligned.targets
+    objects, (image, prior) = aligned.assignment.positive_targets, aligned.assignment.positive
+    known = targets.labels[objects] >= 0
+    objects, image, prior = objects[known], image[known], prior[known]
+    order = objects.argsort(stable=True)
+    objects, image, prior = objects[order], image[order], prior[order]
+    index = image, prior, targets.labels[objects]
+    boxes = [output.boxes((image, prior)) for output in (aligned.student, aligned.teacher)]
+    goals = targets.boxes[objects]
+    return Candidates(
+        objects,
+        aligned.student.score_logits(index),
+        aligned.teacher.score_logits(index),
+        boxes[0],
+        boxes[1],
+        aligned_iou(boxes[0], goals),
+        aligned_iou(boxes[1], goals),
+    )
+
+
+def crowding(targets: Targets) -> Tensor:
+    """`(G,)` the largest IoU of each object with another one of its image."""
+    iou = pairwise_iou(targets.boxes, targets.boxes)
+    others = targets.image[:, None] == targets.image[None, :]
+    iou = iou * (others & ~torch.eye(len(iou), dtype=torch.bool, device=iou.device))
+    return iou.amax(dim=1) if len(iou) else iou.new_zeros(0)

@@ -1,0 +1,120 @@
+"""What was measured as numbers, and what the numbers say in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from detdistill.analysis.measure import Measured, Student
+from detdistill.analysis.observation import ALL, MEASURES
+
+
+def numbers(measured: Measured) -> dict[str, Any]:
+    """Everything on the page as machines read it: 0 to 1, None where undefined."""
+    return {
+        "data": measured.dataset.source,
+        "images": len(measured.dataset.images),
+        "teacher": {"scores": asdict(measured.teacher), "errors": asdict(measured.teacher_errors)},
+        "students": {
+            student.name: {
+                "scores": asdict(student.scores),
+                "teachers_order": asdict(student.teachers_order),
+                "teachers_boxes": asdict(student.teachers_boxes),
+                "errors": asdict(student.errors),
+                "ranks": [
+                    {"kind": kind, "group": name, **values}
+                    for (kind, name), values in student.observation.ranks.table(MEASURES).items()
+                ],
+                "levels": {str(stride): level.summary() for stride, level in student.observation.levels.items()},
+                "notes": list(student.notes),
+            }
+            for student in measured.students
+        },
+    }
+
+
+def verdict(measured: Measured, student: Student) -> list[str]:
+    """What the numbers say of a student, a sentence each; each has the number that it rests on."""
+    said = []
+    teacher, own, order = measured.teacher.AP, student.scores.AP, student.teachers_order.AP
+    boxes = student.teachers_boxes.AP
+    if teacher is not None and own is not None:
+        said.append(f"{student.name}: AP {points(own)}, its teacher {points(teacher)}.")
+    if None not in (own, order, boxes):
+        assert own is not None
+        assert order is not None
+        assert boxes is not None
+        part = "the order of its boxes" if order > boxes else "the boxes themselves"
+        said.append(
+            f"Ranked by its teacher's scores, its own boxes would reach {points(order)}; its teacher's boxes, ranked "
+            f"by its own scores, {points(boxes)}: what it lacks most is {part}."
+        )
+    top, tau = (student.observation.ranks.mean(ALL, measure) for measure in ("top1", "tau"))
+    if top is not None:
+        said.append(
+            f"Of {100 * top:.0f} % of the objects both put the same candidate first"
+            + ("." if tau is None else f" (mean tau {tau:.2f}).")
+        )
+    levels = student.observation.levels.values()
+    total, agreed = (sum(getattr(level, name) for level in levels) for name in ("features", "features_agreed"))
+    if total > 0:
+        said.append(
+            f"{100 * agreed / total:.0f} % of the difference of features lies where the predictions agree already."
+        )
+    costs = {kind: cost for kind, cost in student.errors.costs.items() if cost is not None}
+    if costs:
+        kind = max(costs, key=lambda each: costs[each])
+        said.append(f"The costliest errors are of the kind {kind}: {points(costs[kind])} AP50.")
+    return said
+
+
+def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: what each student has left of observations and errors; the first one is the start."""
+    students = measured.students
+    start, teacher = students[0].scores.AP, measured.teacher.AP
+
+    def share(student: Student) -> str:
+        own = student.scores.AP
+        if own is None or start is None or teacher is None or teacher <= start:
+            return "–"
+        return percent((own - start) / (teacher - start))
+
+    def ranks(student: Student, measure: str) -> float | None:
+        return student.observation.ranks.mean(ALL, measure)
+
+    def levels(student: Student, key: str) -> float | None:
+        found = [level.summary()[key] for level in student.observation.levels.values()]
+        defined = [value for value in found if value is not None]
+        return fmean(defined) if defined else None
+
+    def costs(student: Student) -> float | None:
+        defined = [cost for cost in student.errors.costs.values() if cost is not None]
+        return sum(defined) if defined else None
+
+    rows = [
+        ["AP", *(points(student.scores.AP) for student in students)],
+        ["of the way to the teacher", *(share(student) for student in students)],
+        ["same candidate first", *(percent(ranks(student, "top1")) for student in students)],
+        ["tau", *(number(ranks(student, "tau")) for student in students)],
+        ["RM loss", *(number(ranks(student, "divergence")) for student in students)],
+        ["F, mean over levels", *(number(levels(student, "feature_difference")) for student in students)],
+        ["P, mean over levels", *(number(levels(student, "prediction_difference")) for student in students)],
+        ["AP50 lost by all kinds of errors", *(points(costs(student)) for student in students)],
+    ]
+    return ["", *(student.name for student in students)], rows
+
+
+def points(value: float | None) -> str:
+    """A score of 0 to 1 as people read it, 0 to 100; a dash where it is undefined."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def percent(value: float | None) -> str:
+    """A share of 0 to 1 in percent."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def number(value: float | None) -> str:
+    """Two digits that count."""
+    return "–" if value is None else f"{value:.2g}" if abs(value) < 0.01 else f"{value:.2f}"
