@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/analysis.py [--images 200] [--side 320]
 
 A teacher and a student of ResNet-18, random weights, on drawn pictures of that size, in batches of 8, channels last.
-Measured is processor time in one process, drawing the page apart: all of `measure`, loading, post-processing, scores and
-error kinds included, over the two detectors' forward passes on the same batches.
+Measured is processor time in one process, drawing the page apart: all of `measure`, loading, post-processing, scores
+and error kinds included, over the two detectors' forward passes on the same batches.
 """
 
 from __future__ import annotations
