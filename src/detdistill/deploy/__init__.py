@@ -1,0 +1,1 @@
+"""A trained detector on its way out: exported, and verified against PyTorch."""

@@ -1,0 +1,110 @@
+"""A detector as one function of tensors, of shapes that an exporter can follow."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import nms
+
+from detdistill.boxes import clip_boxes
+from detdistill.detectors.postprocess import PostProcessing
+from detdistill.normalization import Normalization
+from detdistill.structures import DenseOutput
+
+GROUPS_ABREAST = 64
+"""Boxes of different images and classes are moved apart on a lattice this wide: in a row of N * C places, float32 would
+lose up to a sixteenth of a pixel."""
+NO_SCORE = -1.0
+
+
+class Exportable(Protocol):
+    """What is exported: a detector whose post-processing is known."""
+
+    normalization: Normalization
+
+    def __call__(self, images: Tensor) -> DenseOutput:
+        """As `DenseDetector.forward`."""
+
+
+class Raw(nn.Module):
+    """Scores and boxes of all priors, nothing selected.
+
+    Args:
+        detector: in evaluation mode.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads a batch.
+
+        Args:
+            images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of its canvas.
+            sizes: `(N, 2)` int64, true height and width of each image.
+
+        Returns:
+            Scores `(N, P, C)`, 0 to 1, and boxes `(N, P, 4)`, x1 y1 x2 y2 in pixels of the canvas.
+        """
+        output = self.detector(self.detector.normalization(images, sizes))
+        return output.scores(), clip_boxes(output.boxes(), sizes[:, None])
+
+
+class EndToEnd(nn.Module):
+    """Detections, as `PostProcessing` reads them off an output, with a fixed number of places for them.
+
+    Args:
+        detector: in evaluation mode.
+        postprocessing: the detector's.
+    """
+
+    def __init__(self, detector: nn.Module, postprocessing: PostProcessing) -> None:
+        super().__init__()
+        self.detector, self.postprocessing = detector, postprocessing
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Reads a batch; arguments as of `Raw`.
+
+        Returns:
+            Of the D best places of each image, best first: boxes `(N, D, 4)` in pixels of the canvas, scores `(N, D)`,
+            -1 where there is no detection, labels `(N, D)` int64; and the number `(N,)` of detections.
+        """
+        output: DenseOutput = self.detector(self.detector.normalization(images, sizes))
+        index, kept = self._selected(output)
+        image, _, label = index
+        images_, classes = output.class_logits.shape[0], output.class_logits.shape[2]
+        boxes = clip_boxes(output.boxes(index[:2]), sizes[image])
+        is_box = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        scores = torch.where(kept & is_box, output.scores(index), NO_SCORE)
+
+        group = image * classes + label
+        place = torch.stack((group % GROUPS_ABREAST, group // GROUPS_ABREAST), dim=1).repeat(1, 2)
+        # What has no score is last in the order: it suppresses nothing, and whether it stays does not matter.
+        survivors = nms(boxes + place * (boxes.max() + 1), scores, self.postprocessing.iou_threshold)
+        survives = torch.zeros_like(scores).scatter(0, survivors, torch.ones_like(survivors, dtype=scores.dtype))
+        final = torch.where(survives > 0, scores, NO_SCORE).reshape(images_, -1)
+        best, order = final.topk(min(self.postprocessing.max_detections, final.shape[1]), dim=1)
+        places = boxes.reshape(images_, -1, 4).gather(1, order[..., None].expand(-1, -1, 4))
+        return places, best, label.reshape(images_, -1).gather(1, order), (best >= 0).sum(dim=1)
+
+    def _selected(self, output: DenseOutput) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Image, prior and class of the best candidates of each level, and which of them pass the threshold."""
+        threshold = self.postprocessing.score_threshold
+        least = math.log(threshold / (1 - threshold)) if threshold > 0 else -math.inf
+        classes, start = output.class_logits.shape[2], 0
+        priors, labels, values = [], [], []
+        for length in output.grid.level_lengths:  # slices, because a split keeps the example's lengths
+            flat = output.class_logits[:, start : start + length].flatten(1)
+            best, place = flat.topk(min(self.postprocessing.candidates_per_level, flat.shape[1]), dim=1)
+            priors.append(start + place // classes)
+            labels.append(place % classes)
+            values.append(best)
+            start += length
+        prior, label = torch.cat(priors, dim=1), torch.cat(labels, dim=1)
+        image = torch.arange(prior.shape[0], device=prior.device)[:, None].expand(-1, prior.shape[1])
+        index = image.reshape(-1), prior.reshape(-1), label.reshape(-1)
+        return index, torch.cat(values, dim=1).reshape(-1) > least

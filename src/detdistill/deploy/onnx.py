@@ -1,0 +1,151 @@
+"""ONNX files: a detector's network, with or without post-processing, and all that a program needs to know of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.export import Dim
+
+from detdistill.deploy.exportable import EndToEnd, Raw
+from detdistill.detectors.checkpoints import load_detector
+from detdistill.detectors.description import ImageSize, read_description
+from detdistill.errors import DetdistillError
+from detdistill.image_options import ImageOptions
+from detdistill.inference.predict import PADDING
+
+Form = Literal["end_to_end", "raw"]
+OUTPUTS: Mapping[Form, tuple[str, ...]] = {
+    "end_to_end": ("boxes", "scores", "labels", "counts"),
+    "raw": ("scores", "boxes"),
+}
+OPSET = 20
+LARGEST_BATCH = 64
+EXAMPLES = 2
+"""Images of the batch that is traced: with one, the exporter would take the batch's size for fixed."""
+METADATA = "detdistill"
+
+
+def export_onnx(
+    folder: Path, file: Path, *, form: Form = "end_to_end", size: tuple[int, int] | None = None, any_size: bool = False
+) -> dict[str, Any]:
+    """Writes a run folder's detector as an ONNX file of any batch size.
+
+    Args:
+        folder: of the run.
+        file: to write, `.onnx`.
+        form: `end_to_end` gives detections, `raw` scores and boxes of all priors.
+        size: height and width of the canvas, multiples of 32; None for what holds the images that the run was made for.
+        any_size: the canvas may have any height and width that are multiples of 32.
+
+    Returns:
+        The metadata that the file holds under the key `detdistill`.
+
+    Raises:
+        DetdistillError: the extra `export` is missing, the folder or size cannot be used, or the detector cannot be
+            exported.
+    """
+    check_installed()
+    description = read_description(folder)
+    canvas = size or canvas_of(folder, description.image_size)
+    if any(side % PADDING or side < PADDING for side in canvas):
+        raise DetdistillError(
+            f"the canvas must have sides that are multiples of {PADDING}, not {canvas[0]}x{canvas[1]}"
+        )
+    detector = load_detector(folder).eval()
+    model: nn.Module = Raw(detector) if form == "raw" else EndToEnd(detector, description.postprocessing)
+    metadata = {
+        "version": version("detdistill"),
+        "form": form,
+        "classes": list(description.classes),
+        "input": "images: N x 3 x H x W, uint8, RGB, 0 to 255, each image in the upper left corner, the rest 0; "
+        "sizes: N x 2, int64, true height and width of each image. Normalization is inside.",
+        "canvas": "any multiples of 32" if any_size else list(canvas),
+        "resize": None if description.image_size is None else asdict(description.image_size),
+        "outputs": list(OUTPUTS[form]),
+        "postprocessing": asdict(description.postprocessing),
+        "score_thresholds": description.score_thresholds,
+        "provenance": dict(description.provenance),
+        "weights_sha256": description.weights_sha256,
+    }
+    images = torch.randint(0, 256, (EXAMPLES, 3, *canvas), dtype=torch.uint8)
+    sizes = torch.tensor([canvas] * EXAMPLES)
+    batch = Dim("N", min=1, max=LARGEST_BATCH)
+    image_dims = {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if any_size else {0: batch}
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                (images, sizes),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["images", "sizes"],
+                output_names=list(OUTPUTS[form]),
+                dynamic_shapes=(image_dims, {0: batch}),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever it meets
+        raise DetdistillError(f"{folder}: torch cannot export this detector as {form}: {_root(error)}") from error
+    assert program is not None
+    program.model.metadata_props[METADATA] = json.dumps(metadata, ensure_ascii=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        program.save(str(file))  # `export(…, file)` would write a second file beside it
+    except OSError as error:
+        raise DetdistillError(f"{file} cannot be written: {error.strerror}") from error
+    return metadata
+
+
+def canvas_of(folder: Path, made_for: ImageSize | None) -> tuple[int, int]:
+    """Height and width of the canvas that holds every image, whichever way it lies, that is resized as `made_for` says.
+
+    Raises:
+        DetdistillError: the size is not known.
+    """
+    if made_for is None:
+        raise DetdistillError(
+            f"{folder / 'model.json'} does not tell the size of images that the detector was made for: give the canvas "
+            "with --height and --width"
+        )
+    options = ImageOptions(**asdict(made_for))
+    longest = made_for.letterbox or options.long_side
+    side = -(-longest // PADDING) * PADDING
+    return side, side
+
+
+def check_installed() -> None:
+    """Raises `DetdistillError` if the extra `export` is not installed."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise DetdistillError(f"exporting needs {error.name}: pip install 'detdistill[export]'") from error
+
+
+def _root(error: BaseException) -> str:
+    """The first line of what went wrong first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells of every dimension that it names."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logger.setLevel(level)
