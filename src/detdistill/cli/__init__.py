@@ -14,6 +14,7 @@ from detdistill.cli.analyze import Analyze
 from detdistill.cli.compare import Compare
 from detdistill.cli.distill import Check, Distill
 from detdistill.cli.evaluate import Evaluate
+from detdistill.cli.export import Export
 from detdistill.cli.importing import Import
 from detdistill.cli.methods import Methods
 from detdistill.cli.parser import Group, parse
@@ -35,6 +36,7 @@ COMMANDS = Group(
         "analyze": Analyze,
         "evaluate": Evaluate,
         "import": Import,
+        "export": Export,
     },
 )
 

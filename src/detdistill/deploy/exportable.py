@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import nms
 
 from detdistill.boxes import clip_boxes
+from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.imported.torchvision import TorchvisionDetector
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.normalization import Normalization
 from detdistill.structures import DenseOutput
 
 GROUPS_ABREAST = 64
 """Boxes of different images and classes are moved apart on a lattice this wide: in a row of N * C places, float32 would
 lose up to a sixteenth of a pixel."""
 NO_SCORE = -1.0
-
-
-class Exportable(Protocol):
-    """What is exported: a detector whose post-processing is known."""
-
-    normalization: Normalization
-
-    def __call__(self, images: Tensor) -> DenseOutput:
-        """As `DenseDetector.forward`."""
 
 
 class Raw(nn.Module):
@@ -36,7 +27,7 @@ class Raw(nn.Module):
         detector: in evaluation mode.
     """
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: DenseDetector | TorchvisionDetector) -> None:
         super().__init__()
         self.detector = detector
 
@@ -62,7 +53,7 @@ class EndToEnd(nn.Module):
         postprocessing: the detector's.
     """
 
-    def __init__(self, detector: nn.Module, postprocessing: PostProcessing) -> None:
+    def __init__(self, detector: DenseDetector | TorchvisionDetector, postprocessing: PostProcessing) -> None:
         super().__init__()
         self.detector, self.postprocessing = detector, postprocessing
 

@@ -57,7 +57,8 @@ class DenseHead(nn.Module, ABC):
 
     def grid(self, features: Sequence[Tensor]) -> Grid:
         """The grid of these pyramid maps."""
-        sizes = tuple((int(level.shape[-2]), int(level.shape[-1])) for level in features)
+        # While a graph is traced the lengths may be symbols: `int` would take the example's for good.
+        sizes = tuple((level.shape[-2], level.shape[-1]) for level in features)
         return self.layout.grid(sizes, features[0].device)
 
     def keep_towers(self, depth: int) -> None:

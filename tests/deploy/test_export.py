@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from detdistill.cli import main
+from detdistill.data.opening import open_dataset
+from detdistill.deploy.export import export
+from detdistill.deploy.onnx import METADATA, Form, export_onnx
+from detdistill.deploy.verify import session
+from detdistill.detectors.architecture import HeadName
+from detdistill.detectors.checkpoints import load_detector, save_detector
+from detdistill.detectors.description import ImageSize
+from detdistill.errors import DetdistillError
+from pairs import confident
+from small_runs import write_boxes
+from tiny_detector import tiny_detector
+
+
+def write_run(folder: Path, head: HeadName = "gfl", *, side: int | None = 64, seed: int = 0) -> Path:
+    detector = confident(tiny_detector(head, ("green", "red"), seed=seed))
+    save_detector(detector, folder, image_size=None if side is None else ImageSize(short_side=side, long_side=side))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run, and its file."""
+    folder = tmp_path_factory.mktemp("exported")
+    run = write_run(folder / "run")
+    export_onnx(run, folder / "model.onnx")
+    return run, folder / "model.onnx"
+
+
+def test_the_file_tells_all_that_a_program_needs(exported: tuple[Path, Path]) -> None:
+    _, file = exported
+    assert [path.name for path in file.parent.iterdir() if path.is_file()] == ["model.onnx"], "one file"
+    runner = session(file)
+    metadata = json.loads(runner.get_modelmeta().custom_metadata_map[METADATA])
+    assert metadata["classes"] == ["green", "red"]
+    assert metadata["canvas"] == [64, 64]
+    assert metadata["resize"] == {"short_side": 64, "long_side": 64, "letterbox": None}
+    assert [output.name for output in runner.get_outputs()] == metadata["outputs"]
+    assert [given.name for given in runner.get_inputs()] == ["images", "sizes"]
+
+
+def test_a_file_of_other_weights_is_refused(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    """Verification can fail: the file is of one detector, and another one is beside it."""
+    from detdistill.deploy.verify import verify
+
+    _, file = exported
+    other = load_detector(write_run(tmp_path / "other", seed=1)).eval()
+    batch = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), torch.tensor([[64, 64], [48, 64]])
+    found = verify(other, file, "end_to_end", other.head.postprocessing, [batch])  # type: ignore[union-attr]
+    assert found.problems
+    with pytest.raises(DetdistillError, match=r"model.onnx is not what PyTorch computes:\n  image 0: only"):
+        found.check(file)
+
+
+def test_real_images_on_any_canvas(tmp_path: Path) -> None:
+    dataset = open_dataset(write_boxes(tmp_path / "data"), "val")
+    found = export(write_run(tmp_path / "run", "retinanet"), tmp_path / "m.onnx", any_size=True, dataset=dataset)
+    assert found.images == 4
+    assert found.detections > 0
+    assert found.problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize("head", get_args(HeadName))
+def test_every_head_is_what_pytorch_computes(tmp_path: Path, head: HeadName, form: Form) -> None:
+    found = export(write_run(tmp_path / "run", head), tmp_path / "m.onnx", form=form, size=(64, 96), images=6)
+    assert found.images == 6
+    assert found.detections > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": (60, 64)}, "multiples of 32, not 60x64"),
+        ({}, "does not tell the size of images that the detector was made for: give the canvas with --height"),
+    ],
+)
+def test_canvases_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DetdistillError, match=message):
+        export_onnx(write_run(tmp_path / "run", side=None), tmp_path / "m.onnx", **changes)
+
+
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run")
+    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--form", "raw", "--images", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "MiB" in said
+    assert "verified on 3 images" in said
+    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--height", "64"]) == 1
+    assert "--height and --width belong together" in capsys.readouterr().err
