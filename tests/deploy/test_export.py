@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from detdistill.cli import main
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.export import export
 from detdistill.deploy.onnx import METADATA, Form, export_onnx
-from detdistill.deploy.verify import session
+from detdistill.deploy.verify import session, verify
 from detdistill.detectors.architecture import HeadName
 from detdistill.detectors.checkpoints import load_detector, save_detector
-from detdistill.detectors.description import ImageSize
+from detdistill.detectors.description import ImageSize, read_description
 from detdistill.errors import DetdistillError
 from pairs import confident
 from small_runs import write_boxes
@@ -50,12 +53,10 @@ def test_the_file_tells_all_that_a_program_needs(exported: tuple[Path, Path]) ->
 
 def test_a_file_of_other_weights_is_refused(exported: tuple[Path, Path], tmp_path: Path) -> None:
     """Verification can fail: the file is of one detector, and another one is beside it."""
-    from detdistill.deploy.verify import verify
-
-    _, file = exported
+    run, file = exported
     other = load_detector(write_run(tmp_path / "other", seed=1)).eval()
     batch = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), torch.tensor([[64, 64], [48, 64]])
-    found = verify(other, file, "end_to_end", other.head.postprocessing, [batch])  # type: ignore[union-attr]
+    found = verify(other, file, "end_to_end", read_description(run).postprocessing, [batch])
     assert found.problems
     with pytest.raises(DetdistillError, match=r"model.onnx is not what PyTorch computes:\n  image 0: only"):
         found.check(file)
@@ -98,3 +99,28 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "verified on 3 images" in said
     assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--height", "64"]) == 1
     assert "--height and --width belong together" in capsys.readouterr().err
+
+
+def test_the_program_of_the_documentation_runs_as_it_stands(
+    exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file = exported
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    program = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(file, "student.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (50, 100, 3), dtype=np.uint8)
+    Image.fromarray(image).save("image.png")
+    exec(compile(program, "docs/export.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    detector = load_detector(run)
+    pixels = torch.from_numpy(np.asarray(Image.fromarray(image).resize((64, 32)))).permute(2, 0, 1)
+    canvas = torch.nn.functional.pad(pixels, (0, 0, 0, 32))[None]
+    sizes = torch.tensor([[32, 64]])
+    with torch.no_grad():
+        (found,) = detector.detect(detector(detector.normalization(canvas, sizes)), sizes)
+    shown = found.scores > 0.3
+    assert len(printed) == int(shown.sum()) > 0
+    label, score = printed[0].split()[:2]
+    assert label == detector.classes[int(found.labels[0])]
+    assert float(score) == pytest.approx(float(found.scores[0]), abs=0.006)
