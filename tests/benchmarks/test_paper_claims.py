@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from benchmarks.paper_claims.claims import CLAIMS, claims_of
+from benchmarks.paper_claims.page import FIGURE, PAGE, figure, page
 from benchmarks.paper_claims.run import HERE, PLANS, RESULTS, teacher_recipe
 
 from detdistill.compare.plan import read_plan
@@ -72,3 +73,12 @@ def test_the_recorded_claims_are_those_of_the_recorded_runs() -> None:
         pytest.skip("nothing is recorded yet")
     recorded = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert recorded["claims"] == claims_of(recorded["runs"])
+
+
+def test_the_page_is_that_of_the_record() -> None:
+    if not RESULTS.exists():
+        pytest.skip("nothing is recorded yet")
+    recorded = json.loads(RESULTS.read_text(encoding="utf-8"))
+    written = "write it anew: python -m benchmarks.paper_claims.page"
+    assert PAGE.read_text(encoding="utf-8") == page(recorded), written
+    assert FIGURE.read_text(encoding="utf-8") == figure(recorded["claims"]), written

@@ -24,7 +24,9 @@ def write_run(folder: Path, *, seed: int) -> str:
     [
         (["runs/a"], ["a"]),
         (["runs/a", "runs/b"], ["a", "b"]),
+        (["runs/a/0"], ["a/0"]),
         (["runs/a/0", "runs/b/0"], ["a/0", "b/0"]),
+        (["runs/a/0", "runs/a/1"], ["a/0", "a/1"]),
         (["x/a/0", "y/a/0"], ["x/a/0", "y/a/0"]),
     ],
 )

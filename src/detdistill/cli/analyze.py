@@ -66,7 +66,7 @@ class Analyze:
 
 
 def names_of(folders: list[Path]) -> list[str]:
-    """Names by which students are told apart: their folders' last parts, as few as do.
+    """Names by which students are told apart: their folders' last parts, as few as do; a seed alone is no name.
 
     Raises:
         DetdistillError: a folder is there twice.
@@ -76,6 +76,6 @@ def names_of(folders: list[Path]) -> list[str]:
         raise DetdistillError("--student: the same folder is given twice")
     for count in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-count:]) for path in paths]
-        if len(set(names)) == len(names):
+        if len(set(names)) == len(names) and not any(name.isdigit() for name in names):
             break
     return names
