@@ -18,6 +18,7 @@ from detdistill.cli.export import Export
 from detdistill.cli.importing import Import
 from detdistill.cli.methods import Methods
 from detdistill.cli.parser import Group, parse
+from detdistill.cli.predict import Predict
 from detdistill.cli.train import Train
 from detdistill.errors import DetdistillError
 
@@ -36,6 +37,7 @@ COMMANDS = Group(
         "analyze": Analyze,
         "evaluate": Evaluate,
         "import": Import,
+        "predict": Predict,
         "export": Export,
     },
 )

@@ -80,7 +80,7 @@ class Evaluate:
         from detdistill.inference.processes import sharing_images
         from detdistill.inference.score import score
 
-        images = self._image_options(folder, read_description(folder).image_size)
+        images = image_options(folder, read_description(folder).image_size, self.short_side, self.long_side)
         options = InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last)
         detector = load_detector(folder).to(chosen_device(self.device))
         dataset = self._dataset(check_images=True)
@@ -123,23 +123,6 @@ class Evaluate:
             )
         return dataset
 
-    def _image_options(self, folder: Path, made_for: ImageSize | None) -> ImageOptions:
-        from detdistill.errors import DetdistillError
-        from detdistill.image_options import ImageOptions
-
-        if self.short_side is None and self.long_side is None:
-            if made_for is None:
-                raise DetdistillError(
-                    f"{folder / 'model.json'} does not tell the size of images that the detector was made for: give it "
-                    "with --short-side and --long-side (800 and 1333 in most published COCO models)"
-                )
-            return ImageOptions(**asdict(made_for))
-        usual = made_for or ImageOptions()
-        return ImageOptions(
-            short_side=usual.short_side if self.short_side is None else self.short_side,
-            long_side=usual.long_side if self.long_side is None else self.long_side,
-        )
-
     def _print_scores(self, dataset: DetectionDataset, results: Results) -> dict[str, Any]:
         from detdistill.evaluation.coco import coco_metrics
         from detdistill.evaluation.voc import voc_metrics
@@ -162,6 +145,31 @@ class Evaluate:
         if self.json is not None:
             text = json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=2)
             write_atomically(self.json, f"{text}\n")
+
+
+def image_options(
+    folder: Path, made_for: ImageSize | None, short_side: int | None, long_side: int | None
+) -> ImageOptions:
+    """The size of images: what a run was made for, or what the user says.
+
+    Raises:
+        DetdistillError: neither is known.
+    """
+    from detdistill.errors import DetdistillError
+    from detdistill.image_options import ImageOptions
+
+    if short_side is None and long_side is None:
+        if made_for is None:
+            raise DetdistillError(
+                f"{folder / 'model.json'} does not tell the size of images that the detector was made for: give it "
+                "with --short-side and --long-side (800 and 1333 in most published COCO models)"
+            )
+        return ImageOptions(**asdict(made_for))
+    usual = made_for or ImageOptions()
+    return ImageOptions(
+        short_side=usual.short_side if short_side is None else short_side,
+        long_side=usual.long_side if long_side is None else long_side,
+    )
 
 
 def _print_coco(metrics: CocoMetrics) -> None:

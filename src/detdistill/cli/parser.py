@@ -23,7 +23,7 @@ from detdistill.training.recipe_file import check_keys, keys
 class Argument(str):
     """Help of a field that the command line takes by position: `path: Annotated[Path, Argument("…")]`.
 
-    With a default it may be left out.
+    With a default it may be left out. A list takes one or more.
     """
 
     __slots__ = ()
@@ -214,6 +214,8 @@ def _add_fields(parser: Parser, verb: type[Verb]) -> None:
         kind, (text,) = hint.__origin__, hint.__metadata__
         if isinstance(text, Argument):
             count = None if field.default is dataclasses.MISSING else "?"
+            if get_origin(kind) is list:
+                (kind,), count = get_args(kind), "+"
             parser.add_argument(field.name, type=kind, help=text, metavar=field.name.upper(), nargs=count)
         elif kind is bool:
             parser.add_argument(option, action="store_true", help=text)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.loading import Batch, evaluation_loader
@@ -123,14 +123,26 @@ def predict(
 
 
 def _detect(detector: DetectorModule, batch: Batch, options: InferenceOptions) -> Iterator[tuple[int, Detections]]:
+    return in_files(batch, detect(detector, batch.images, batch.targets.sizes, options))
+
+
+def detect(detector: DetectorModule, images: Tensor, sizes: Tensor, options: InferenceOptions) -> list[Detections]:
+    """The detections in a batch, in pixels of its canvas.
+
+    Args:
+        detector: in evaluation mode.
+        images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of the canvas, on any device.
+        sizes: `(N, 2)` true height and width of each image.
+        options: precision and memory format.
+    """
     device = next(detector.parameters()).device
-    sizes = batch.targets.sizes.to(device)
-    pixels = detector.normalization(batch.images.to(device, non_blocking=True), sizes)
+    sizes = sizes.to(device)
+    pixels = detector.normalization(images.to(device, non_blocking=True), sizes)
     if options.channels_last:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
         output = detector(pixels)
-    yield from in_files(batch, detector.detect(output, sizes))
+    return detector.detect(output, sizes)
 
 
 def in_files(batch: Batch, found: Sequence[Detections]) -> Iterator[tuple[int, Detections]]:

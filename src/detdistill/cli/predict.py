@@ -1,0 +1,164 @@
+"""`detdistill predict`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from detdistill.cli.parser import Argument, Option
+from detdistill.errors import DataError, DetdistillError
+
+if TYPE_CHECKING:
+    from detdistill.inference.pictures import Pixels
+    from detdistill.structures import Detections
+
+USUAL = 0.3
+"""Score from which on a detection is shown, where neither the run nor the user says."""
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Find objects in images: pictures with boxes, COCO-results JSON, and a table by class.
+
+    A detection counts from its class's threshold on, which `evaluate --store-thresholds` keeps in the run's folder. An
+    image that cannot be read is told, and the rest goes on.
+    """
+
+    run_folder: Annotated[Path, Argument("folder of a trained, distilled or imported detector")]
+    paths: Annotated[list[str], Argument("images, folders of images, or patterns such as 'shots/*.jpg'")]
+    out: Annotated[Path | None, Option("folder for the pictures with boxes on them")] = None
+    json: Annotated[Path | None, Option("COCO-results JSON; category_id 1 is the run's first class")] = None
+    threshold: Annotated[float | None, Option("score to count from, instead of the run's thresholds (or 0.3)")] = None
+    short_side: Annotated[int | None, Option("pixels of the shorter side, instead of what the run was made for")] = None
+    long_side: Annotated[int | None, Option("limit of the longer side, instead of what the run was made for")] = None
+    batch_size: Annotated[int, Option("images at a time")] = 8
+    bf16: Annotated[bool, Option("run the network in bfloat16")] = False
+    channels_last: Annotated[bool, Option("store images with the channels innermost, often faster")] = False
+    device: Annotated[str | None, Option("where to run, such as cpu or cuda:1; a GPU if there is one")] = None
+
+    def run(self) -> None:
+        """Predicts, writes and prints."""
+        from detdistill.cli.evaluate import image_options
+        from detdistill.detectors.checkpoints import load_detector
+        from detdistill.detectors.description import read_description
+        from detdistill.files import write_atomically
+        from detdistill.inference.pictures import above, detect_in_pictures, find_pictures
+        from detdistill.inference.predict import InferenceOptions, chosen_device
+
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise DetdistillError(f"--threshold must lie between 0 and 1, not {self.threshold}")
+        description = read_description(self.run_folder)
+        images = image_options(self.run_folder, description.image_size, self.short_side, self.long_side)
+        thresholds = {} if self.threshold is not None else dict(description.score_thresholds or {})
+        options = InferenceOptions(self.batch_size, 0, self.bf16, self.channels_last)
+        detector = load_detector(self.run_folder).to(chosen_device(self.device))
+        files = find_pictures(self.paths)
+        reading = Reading(files)
+        entries: list[dict[str, Any]] = []
+        drawing = Drawing(self.out, description.classes)
+        counts = {name: [0, 0] for name in description.classes}
+        found = detect_in_pictures(detector, (picture for _, picture in reading.pictures()), images, options)
+        for one in found:
+            file, picture = reading.next()
+            shown = above(one, description.classes, thresholds, USUAL if self.threshold is None else self.threshold)
+            entries += _entries(file, shown)
+            drawing.draw(file, picture, shown)
+            for label in shown.labels.tolist():
+                counts[description.classes[label]][0] += 1
+            for label in set(shown.labels.tolist()):
+                counts[description.classes[label]][1] += 1
+        if self.json is not None:
+            write_atomically(self.json, json.dumps(entries, ensure_ascii=False, allow_nan=False))
+        _print(counts, len(files) - len(reading.broken), self.out)
+        if reading.broken:
+            raise DetdistillError(f"{len(reading.broken)} of {len(files)} images could not be read, see above")
+
+
+@dataclass
+class Reading:
+    """Reads files one after the other, keeps each until its detections are there, and tells of broken ones."""
+
+    files: list[Path]
+    broken: list[Path] = field(default_factory=list)
+    waiting: list[tuple[Path, Pixels]] = field(default_factory=list)
+
+    def pictures(self) -> Iterator[tuple[Path, Pixels]]:
+        """The files that can be read."""
+        from detdistill.data.images import read_image
+        from detdistill.progress import track
+
+        for file in track(self.files, "images"):
+            try:
+                picture = read_image(file)
+            except DataError as error:
+                print(f"left out: {error}", file=sys.stderr)
+                self.broken.append(file)
+                continue
+            self.waiting.append((file, picture))
+            yield file, picture
+
+    def next(self) -> tuple[Path, Pixels]:
+        """The file whose detections come next."""
+        return self.waiting.pop(0)
+
+
+@dataclass
+class Drawing:
+    """Writes pictures with boxes into a folder; of files with the same name each gets a number."""
+
+    folder: Path | None
+    classes: tuple[str, ...]
+    taken: set[str] = field(default_factory=set)
+
+    def draw(self, file: Path, picture: Pixels, found: Detections) -> None:
+        """Writes one picture, or nothing without a folder."""
+        if self.folder is None:
+            return
+        from detdistill.drawing import Mark, class_color, draw_boxes
+
+        name, number = f"{file.stem}.png", 1
+        while name in self.taken:
+            number += 1
+            name = f"{file.stem}_{number}.png"
+        self.taken.add(name)
+        marks = [
+            Mark((box[0], box[1], box[2], box[3]), f"{self.classes[label]} {score:.2f}", class_color(label))
+            for box, score, label in zip(
+                found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+            )
+        ]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draw_boxes(picture, marks).save(self.folder / name)
+        except OSError as error:
+            raise DetdistillError(f"{self.folder / name} cannot be written: {error.strerror}") from error
+
+
+def _entries(file: Path, found: Detections) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": file.stem,
+            "file_name": str(file),
+            "category_id": label + 1,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for (x1, y1, x2, y2), score, label in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+    ]
+
+
+def _print(counts: dict[str, list[int]], images: int, out: Path | None) -> None:
+    from detdistill.cli.table import print_table
+
+    print_table(
+        ("class", "detections", "in images"), [(name, *(str(count) for count in both)) for name, both in counts.items()]
+    )
+    print(f"\n{sum(count for count, _ in counts.values())} detections in {images} images")
+    if out is not None and images:
+        print(f"pictures in {out}")

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detdistill.cli import main
+from detdistill.detectors.checkpoints import save_detector
+from detdistill.detectors.description import ImageSize, store_thresholds
+from pairs import confident
+from small_runs import write_boxes
+from tiny_detector import tiny_detector
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    detector = confident(tiny_detector("gfl", ("green", "red")))
+    save_detector(detector, folder, image_size=ImageSize(short_side=64, long_side=64))
+    return folder
+
+
+def test_pictures_numbers_and_table(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_boxes(tmp_path / "data") / "val"
+    out, file = tmp_path / "out", tmp_path / "found.json"
+    assert main(["predict", str(run), str(images), "--out", str(out), "--json", str(file), "--threshold", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "detections in 4 images" in said
+    entries = json.loads(file.read_text())
+    assert f"{len(entries)} detections" in said
+    assert {entry["image_id"] for entry in entries} <= {"0", "1", "2", "3"}
+    assert {entry["category_id"] for entry in entries} <= {1, 2}
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png", "3.png"]
+    before, after = (np.asarray(Image.open(folder / "0.png").convert("RGB")) for folder in (images, out))
+    assert before.shape == after.shape
+    assert (before != after).any(), "boxes are on it"
+
+
+def test_thresholds_of_the_run_count_unless_one_is_given(run: Path, tmp_path: Path) -> None:
+    images = write_boxes(tmp_path / "data") / "val"
+    store_thresholds(run, {"green": 0.999, "red": 0.999})
+    found = {}
+    for name, words in (("run", []), ("given", ["--threshold", "0"])):
+        file = tmp_path / f"{name}.json"
+        assert main(["predict", str(run), str(images), "--json", str(file), *words]) == 0
+        found[name] = json.loads(file.read_text())
+    assert found["run"] == []
+    assert len(found["given"]) > 0
+
+
+def test_a_broken_image_is_told_and_the_rest_goes_on(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = write_boxes(tmp_path / "data") / "val"
+    (images / "1.png").write_bytes((images / "1.png").read_bytes()[:60])
+    file = tmp_path / "found.json"
+    words = ["predict", str(run), str(images), "--json", str(file), "--threshold", "0", "--batch-size", "2"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert "left out: " in said.err
+    assert "1.png" in said.err
+    assert "1 of 4 images could not be read" in said.err
+    assert "detections in 3 images" in said.out
+    by_image = {entry["image_id"] for entry in json.loads(file.read_text())}
+    assert "1" not in by_image
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png", "3.png"]
+
+
+def test_files_of_the_same_name_do_not_overwrite_one_another(run: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (64, 64)).save(tmp_path / folder / "x.png")
+    words = [str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]
+    assert main(["predict", str(run), *words]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.png", "x_2.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["nowhere.png"], "there is no such file"), (["x.png", "--threshold", "2"], "must lie between 0 and 1, not 2")],
+)
+def test_mistakes_are_told(run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run), *words]) == 1
+    assert message in capsys.readouterr().err
