@@ -34,9 +34,9 @@ def test_pictures_numbers_and_table(run: Path, tmp_path: Path, capsys: pytest.Ca
     assert {entry["image_id"] for entry in entries} <= {"0", "1", "2", "3"}
     assert {entry["category_id"] for entry in entries} <= {1, 2}
     assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png", "3.png"]
-    before, after = (np.asarray(Image.open(folder / "0.png").convert("RGB")) for folder in (images, out))
-    assert before.shape == after.shape
-    assert (before != after).any(), "boxes are on it"
+    before, after = (Image.open(folder / "0.png").convert("RGB") for folder in (images, out))
+    assert after.size == (640, 640), "of 64, enlarged"
+    assert (np.asarray(before.resize(after.size)) != np.asarray(after)).any(), "boxes are on it"
 
 
 def test_thresholds_of_the_run_count_unless_one_is_given(run: Path, tmp_path: Path) -> None:

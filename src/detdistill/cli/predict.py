@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 USUAL = 0.3
 """Score from which on a detection is shown, where neither the run nor the user says."""
+READABLE = 640
+"""Pixels of the longer side: smaller pictures are enlarged by a whole number, or names would hide them."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class Drawing:
         ]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            draw_boxes(picture, marks).save(self.folder / name)
+            scale = max(1, round(READABLE / max(picture.shape[:2])))
+            draw_boxes(picture, marks, scale=scale).save(self.folder / name)
         except OSError as error:
             raise DetdistillError(f"{self.folder / name} cannot be written: {error.strerror}") from error
 
