@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from detdistill.cli import data
 from detdistill.cli.analyze import Analyze
+from detdistill.cli.benchmark import Benchmark
 from detdistill.cli.compare import Compare
 from detdistill.cli.distill import Check, Distill
 from detdistill.cli.evaluate import Evaluate
@@ -36,6 +37,7 @@ COMMANDS = Group(
         "compare": Compare,
         "analyze": Analyze,
         "evaluate": Evaluate,
+        "benchmark": Benchmark,
         "import": Import,
         "predict": Predict,
         "export": Export,

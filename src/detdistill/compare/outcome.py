@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import resource
 import sys
@@ -22,6 +21,7 @@ from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import CocoMetrics, coco_metrics
 from detdistill.files import write_atomically
 from detdistill.inference.score import score
+from detdistill.machine import machine
 from detdistill.training.distillation import distill
 from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.training.run import train
@@ -129,11 +129,6 @@ def read_outcome(plan: Plan, cell: Cell, out: Path) -> Outcome | None:
 def split_of(recipe: Recipe, split: str) -> DetectionDataset:
     """A split of a recipe's data set."""
     return open_dataset(Path(recipe.data.path).expanduser(), split)
-
-
-def machine() -> str:
-    """What a record says of the machine."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
 def _scores(folder: Path, recipe: Recipe, split: str) -> CocoMetrics:

@@ -1,0 +1,101 @@
+"""`detdistill benchmark`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from detdistill.cli.parser import Argument, Option
+
+if TYPE_CHECKING:
+    from detdistill.deploy.latency import Size, Speed
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure detectors side by side: parameters, multiply-accumulates, latency, images per second, AP.
+
+    From pixels to detections on the CPU, post-processing included, in PyTorch (eager, channels last, bfloat16) and in
+    onnxruntime. All take turns, so that other work on the machine hits all alike.
+    """
+
+    run_folders: Annotated[list[Path], Argument("folders of trained, distilled or imported detectors")]
+    batch: Annotated[int, Option("images at a time, beside one")] = 8
+    rounds: Annotated[int, Option("times that each is measured")] = 20
+    threads: Annotated[int, Option("of PyTorch and of onnxruntime")] = 1
+    data: Annotated[Path | None, Option("data set to score the detectors on")] = None
+    split: Annotated[str | None, Option("which part of the data set, such as val")] = None
+    json: Annotated[Path | None, Option("file to write the numbers to")] = None
+
+    def run(self) -> None:
+        """Measures, prints and writes."""
+        import json
+
+        from detdistill.cli.analyze import names_of
+        from detdistill.deploy.latency import sizes_of, speeds_of
+        from detdistill.files import write_atomically
+        from detdistill.machine import machine
+
+        folders = dict(zip(names_of(self.run_folders), self.run_folders, strict=True))
+        sizes = sizes_of(folders)
+        speeds = speeds_of(folders, batches=sorted({1, self.batch}), rounds=self.rounds, threads=self.threads)
+        scores = {name: self._ap(folder) for name, folder in folders.items()}
+        _print(sizes, speeds, scores)
+        print(
+            f"\n{machine()}, {self.threads} threads, medians of {self.rounds} rounds; MACs of the network for an image"
+        )
+        if self.json is not None:
+            numbers = {
+                "machine": machine(),
+                "threads": self.threads,
+                "rounds": self.rounds,
+                "detectors": {name: {**asdict(size), "AP": scores[name]} for name, size in sizes.items()},
+                "speeds": [{**asdict(speed), "images_per_second": speed.images_per_second} for speed in speeds],
+            }
+            write_atomically(self.json, json.dumps(numbers, indent=1) + "\n")
+
+    def _ap(self, folder: Path) -> float | None:
+        if self.data is None:
+            return None
+        from detdistill.cli.evaluate import image_options
+        from detdistill.data.opening import open_dataset
+        from detdistill.detectors.checkpoints import load_detector
+        from detdistill.detectors.description import read_description
+        from detdistill.evaluation.coco import coco_metrics
+        from detdistill.inference.score import score
+
+        images = image_options(folder, read_description(folder).image_size, None, None)
+        dataset = open_dataset(self.data, self.split, check_images=True)
+        return score(load_detector(folder), dataset, images, coco_metrics).AP
+
+
+def _print(sizes: dict[str, Size], speeds: list[Speed], scores: dict[str, float | None]) -> None:
+    from detdistill.cli.table import points, print_table
+
+    print_table(
+        ("detector", "AP", "parameters", "MACs", "file", "canvas"),
+        [
+            (
+                name,
+                points(scores[name]),
+                f"{size.parameters / 1e6:.2f} M",
+                "–" if size.macs is None else f"{size.macs / 1e9:.2f} G",
+                f"{size.file_bytes / 2**20:.1f} MiB",
+                f"{size.canvas[0]}x{size.canvas[1]}",
+            )
+            for name, size in sizes.items()
+        ],
+    )
+    print()
+    rows: list[Any] = [
+        (
+            f"{speed.name}, {speed.engine}",
+            str(speed.batch),
+            f"{1000 * speed.p50:.1f}",
+            f"{1000 * speed.p95:.1f}",
+            f"{speed.images_per_second:.1f}",
+        )
+        for speed in sorted(speeds, key=lambda one: (one.batch, list(sizes).index(one.name)))
+    ]
+    print_table(("", "batch", "ms, median", "ms, 95th percentile", "images/s"), rows)

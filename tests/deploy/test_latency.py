@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deploy.test_export import write_run
+from detdistill.cli import main
+from detdistill.deploy.latency import ENGINES, Speed, sizes_of, speeds_of
+from detdistill.detectors.checkpoints import load_detector
+from detdistill.errors import DetdistillError
+
+
+def test_size(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    size = sizes_of({"run": run})["run"]
+    assert size.parameters == sum(each.numel() for each in load_detector(run).parameters())
+    assert size.file_bytes == (run / "model.safetensors").stat().st_size
+    assert size.canvas == (64, 64)
+    assert size.macs is not None
+    larger = write_run(tmp_path / "larger", side=128)
+    macs = sizes_of({"larger": larger})["larger"].macs
+    assert macs is not None
+    # The coarsest maps are rounded up to a cell.
+    assert 3 < macs / size.macs < 4.1
+
+
+def test_images_per_second() -> None:
+    assert Speed("a", "eager", 8, 0.5, 1.0).images_per_second == 16
+
+
+def test_every_engine_and_batch_is_measured(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    found = speeds_of({"a": run}, batches=(1, 2), rounds=2)
+    assert [(speed.engine, speed.batch) for speed in found] == [(engine, n) for n in (1, 2) for engine in ENGINES]
+    assert all(0 < speed.p50 <= speed.p95 for speed in found)
+
+
+@pytest.mark.parametrize("changes", [{"rounds": 0}, {"threads": 0}, {"batches": ()}, {"batches": (0,)}])
+def test_numbers_that_cannot_be(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(DetdistillError, match="must be at least 1"):
+        speeds_of({"a": tmp_path}, **changes)  # type: ignore[arg-type]
+
+
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(write_run(tmp_path / name, seed=seed)) for seed, name in enumerate(("teacher", "student"))]
+    file = tmp_path / "speeds.json"
+    assert main(["benchmark", *runs, "--rounds", "1", "--batch", "2", "--json", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "student, onnxruntime" in said
+    assert "MACs of the network" in said
+    numbers = json.loads(file.read_text())
+    assert list(numbers["detectors"]) == ["teacher", "student"]
+    assert len(numbers["speeds"]) == 2 * len(ENGINES) * 2
+    assert numbers["threads"] == 1
