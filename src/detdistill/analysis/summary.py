@@ -50,11 +50,18 @@ def verdict(measured: Measured, student: Student) -> list[str]:
             f"Ranked by its teacher's scores, its own boxes would reach {points(order)}; its teacher's boxes, ranked "
             f"by its own scores, {points(boxes)}: what it lacks most is {part}."
         )
-    top, tau = (student.observation.ranks.mean(ALL, measure) for measure in ("top1", "tau"))
+    ranks = student.observation.ranks
+    top, tau = (ranks.mean(ALL, measure) for measure in ("top1", "tau"))
     if top is not None:
         said.append(
             f"Of {100 * top:.0f} % of the objects both put the same candidate first"
             + ("." if tau is None else f" (mean tau {tau:.2f}).")
+        )
+    first, others = (ranks.mean(ALL, measure) for measure in ("own_best_iou", "own_iou_at_teachers_best"))
+    if first is not None and others is not None:
+        said.append(
+            f"Its box at the candidate that it ranks first overlaps the object by {first:.3f}, at the one that its "
+            f"teacher ranks first by {others:.3f}: what ranking within objects can give."
         )
     levels = student.observation.levels.values()
     total, agreed = (sum(getattr(level, name) for level in levels) for name in ("features", "features_agreed"))
