@@ -90,7 +90,7 @@ def _rows(runs: Sequence[Run]) -> list[list[str]]:
                 "–" if gained is None else _interval(gained),
                 "–" if share is None else f"{100 * share:.0f} %",
                 *(_mean(own, name) for name in SCORES),
-                f"{fmean(run['peak_memory_mib'] for run in own):.0f}",
+                _memory(own),
             ]
         )
     return rows
@@ -103,6 +103,11 @@ def _values(runs: Sequence[Run], method: str) -> dict[int, float]:
 def _mean(runs: Sequence[Run], name: str) -> str:
     values = [run[name] for run in runs if run[name] is not None]
     return f"{100 * fmean(values):.1f}" if values else "–"
+
+
+def _memory(runs: Sequence[Run]) -> str:
+    values = [run["peak_memory_mib"] for run in runs if run["peak_memory_mib"] is not None]
+    return f"{fmean(values):.0f}" if values else "–"
 
 
 def _spread(value: Estimate | None) -> str:

@@ -141,5 +141,10 @@ def _scores(folder: Path, recipe: Recipe, split: str) -> CocoMetrics:
 def _peak_memory_mib() -> int:
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return round(torch.cuda.max_memory_allocated() / 2**20)
+    status = Path("/proc/self/status")
+    if status.exists():
+        # On Linux, `getrusage` begins with what the process held that started this one.
+        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+        return round(int(lines["VmHWM"].split()[0]) / 2**10)
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(held / 2**20 if sys.platform == "darwin" else held / 2**10)

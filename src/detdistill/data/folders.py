@@ -40,6 +40,8 @@ class Folder:
         Returns:
             What is wrong, or None for a file inside the folder.
         """
+        if "\0" in name:
+            return "holds a null character, which no file name can"
         path = PurePath(name)
         if path.is_absolute() or ".." in path.parts:
             return f"leaves the folder {self.root}; only files inside it are read"
