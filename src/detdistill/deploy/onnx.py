@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,12 +125,9 @@ def canvas_of(folder: Path, made_for: ImageSize | None) -> tuple[int, int]:
 
 def check_installed() -> None:
     """Raises `DetdistillError` if the extra `export` is not installed."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise DetdistillError(f"exporting needs {error.name}: pip install 'detdistill[export]'") from error
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise DetdistillError(f"exporting needs {', '.join(missing)}: pip install 'detdistill[export]'")
 
 
 def _root(error: BaseException) -> str:
@@ -145,7 +143,9 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logger.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
