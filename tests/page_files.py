@@ -26,6 +26,8 @@ from small_runs import write_boxes
 from tiny_detector import tiny_detector
 
 SIDE = 64
+CLASSES = ("green", "red")
+"""Of `write_boxes`."""
 COCO_COLUMNS = 91
 
 
@@ -58,7 +60,7 @@ def _data(path: Path) -> None:
 
 
 def _run(path: Path) -> None:
-    detector = confident(tiny_detector("gfl", ("green", "red")))
+    detector = confident(tiny_detector("gfl", CLASSES))
     save_detector(detector, path, image_size=ImageSize(letterbox=SIDE))
 
 
@@ -80,7 +82,9 @@ def _results(path: Path) -> None:
 
 
 def _mmdetection(path: Path) -> None:
-    saved(path.parent, checkpoint(small("gfl")), path.name)
+    content = checkpoint(small("gfl"))
+    content["meta"]["dataset_meta"]["classes"] = CLASSES
+    saved(path.parent, content, path.name)
 
 
 def _bare_weights(path: Path) -> None:

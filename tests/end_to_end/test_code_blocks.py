@@ -1,8 +1,9 @@
 """Every code block of the documentation runs, in a folder of its own, at a tiny size.
 
 Python blocks run as they stand, those of a page in one namespace. Of shell blocks every command runs, at the sizes of
-`SMALLER`. YAML blocks are read as recipes or plans, and written where their first line is `# NAME.yaml`. Everything else
-must have a comment `<!-- not run: why -->` directly above it. What a page finds beside it is in `tests/page_files.py`.
+`SMALLER`. YAML blocks are read as recipes or plans, and written where their first line is `# NAME.yaml`. Everything
+else must have a comment `<!-- not run: why -->` directly above it. What a page finds beside it is in
+`tests/page_files.py`.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def words_of(block: Block) -> list[list[str]]:
 
 def is_long(page: Path) -> bool:
     shown = [block for block in blocks(page) if block.not_run is None]
-    verbs = {words[1] for block in shown if block.language == "bash" for words in words_of(block) if len(words) > 1}
-    return bool(verbs & LONG_VERBS) or any(
+    asked = [words for block in shown if block.language == "bash" for words in words_of(block)]
+    return any(words[1] in LONG_VERBS and "--list" not in words for words in asked if words[1:]) or any(
         LONG_CALLS.search(block.text) for block in shown if block.language == "python"
     )
 
@@ -106,7 +107,7 @@ def _python(arguments: list[str]) -> str:
     return finished.stderr if finished.returncode else ""
 
 
-def _nothing(arguments: list[str]) -> str:
+def _nothing(_: list[str]) -> str:
     return ""
 
 
