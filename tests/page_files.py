@@ -59,6 +59,11 @@ def _data(path: Path) -> None:
     write_boxes(path, train=8, val=4, test=4, val2017=4)
 
 
+def _photos(path: Path) -> None:
+    shutil.copytree(write_boxes(path.with_suffix(".data"), val=1) / "val", path)
+    (path / "0.png").rename(path / "0.jpg")  # decoders go by content
+
+
 def _run(path: Path) -> None:
     detector = confident(tiny_detector("gfl", CLASSES))
     save_detector(detector, path, image_size=ImageSize(letterbox=SIDE))
@@ -108,7 +113,9 @@ def _examples(path: Path) -> None:
 WRITERS: dict[str, Callable[[Path], None]] = {
     "DATA": _data,
     "coco": _data,
-    "scenes": _data,
+    "data/mine": _data,
+    "photos": _photos,
+    "more": _photos,
     "runs/teacher": _run,
     "runs/teacher_retinanet": _run,
     "runs/baseline": _run,
@@ -131,10 +138,10 @@ FILES: dict[str, tuple[str, ...]] = {
     "docs/cluster.md": ("DATA", "runs/teacher"),
     "docs/comparison.md": ("DATA", "runs/teacher", "runs/teacher_retinanet"),
     "docs/distillation.md": ("DATA",),
-    "docs/export.md": ("DATA", "runs/student", "image.png"),
+    "docs/export.md": ("DATA", "runs/teacher", "runs/student", "image.png", "photos", "more"),
     "docs/mmdetection.md": ("coco", "gfl_r101_fpn_ms-2x_coco.pth", "weights.pth"),
     "docs/onnx_elsewhere.md": ("student.onnx", "image.png"),
-    "docs/own_detector.md": ("DATA", "examples"),
+    "docs/own_detector.md": ("data/mine", "examples"),
     "docs/resume.md": ("DATA", "runs/teacher"),
     "docs/torchvision.md": ("fcos_resnet50_fpn_coco-99b0c9b7.pth",),
     "docs/training.md": ("DATA",),

@@ -172,7 +172,7 @@ def rank_figure(lists: Mapping[str, Candidates], losses: Mapping[str, Mapping[in
     columns = [("teacher", "teacher", "what the student is to learn", teacher)]
     for kind, (name, title) in zip(("alone", "taught"), STUDENTS.items(), strict=True):
         own = lists[name].own[chosen[name]][order]
-        columns.append((kind, title, f"RM loss {losses[name][shown]:.2f}; lines: the teacher", own))
+        columns.append((kind, title, f"RM loss {losses[name][shown]:.4f}; lines: the teacher", own))
     highest = [
         max(float(scores.sigmoid().max()) for *_, scores in columns),
         max(float(scores.softmax(0).max()) for *_, scores in columns),
