@@ -16,7 +16,6 @@ import torchvision
 import yaml
 
 from code_blocks import ROOT
-from detdistill.deploy.export import export
 from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.description import ImageSize
 from detdistill.detectors.imported.torchvision import TorchvisionArchitecture, build_torchvision
@@ -73,11 +72,6 @@ def _image(path: Path) -> None:
     shutil.copy(write_boxes(path.with_suffix(".data"), val=1) / "val" / "0.png", path)
 
 
-def _onnx(path: Path) -> None:
-    _run(path.with_suffix(".run"))
-    export(path.with_suffix(".run"), path, images=1)
-
-
 def _annotations(path: Path) -> None:
     shutil.copy(write_boxes(path.with_suffix(".data")) / "annotations" / "instances_val.json", path)
 
@@ -121,7 +115,6 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "runs/baseline": _run,
     "runs/student": _run,
     "image.png": _image,
-    "student.onnx": _onnx,
     "annotations.json": _annotations,
     "results.json": _results,
     "gfl_r101_fpn_ms-2x_coco.pth": _mmdetection,
@@ -140,7 +133,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "docs/distillation.md": ("DATA",),
     "docs/export.md": ("DATA", "runs/teacher", "runs/student", "image.png", "photos", "more"),
     "docs/mmdetection.md": ("coco", "gfl_r101_fpn_ms-2x_coco.pth", "weights.pth"),
-    "docs/onnx_elsewhere.md": ("student.onnx", "image.png"),
+    "docs/onnx_elsewhere.md": ("runs/student",),
     "docs/own_detector.md": ("data/mine", "examples"),
     "docs/resume.md": ("DATA", "runs/teacher"),
     "docs/torchvision.md": ("fcos_resnet50_fpn_coco-99b0c9b7.pth",),
