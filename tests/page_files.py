@@ -87,7 +87,7 @@ def _mmdetection(path: Path) -> None:
 
 
 def _bare_weights(path: Path) -> None:
-    saved(path.parent, mmdet_state(small("retinanet")), path.name)
+    saved(path.parent, mmdet_state(small("retinanet", extra_source="input")), path.name)
 
 
 def _torchvision(path: Path) -> None:
