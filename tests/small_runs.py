@@ -32,9 +32,9 @@ from tiny_detector import tiny_detector
 TINY = Architecture(backbone_width=0.125, channels=16, towers=Towers(depth=1))
 
 
-def write_boxes(folder: Path, *, train: int = 10, val: int = 4, side: int = 64) -> Path:
+def write_boxes(folder: Path, *, train: int = 10, val: int = 4, side: int = 64, **others: int) -> Path:
     """A COCO folder of noise with filled rectangles of two classes; every third image of `train` has none."""
-    for part, count in (("train", train), ("val", val)):
+    for part, count in {"train": train, "val": val, **others}.items():
         (folder / part).mkdir(parents=True, exist_ok=True)
         random = np.random.default_rng(len(part))
         images: list[dict[str, Any]] = []

@@ -1,0 +1,129 @@
+"""`docs/reference/api.md`: the public Python API, with signatures and the first paragraph of each docstring."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from typing import Any
+
+INTRODUCTION = """\
+# Python API
+
+Functions and classes by task. Everything is typed (`py.typed`); the docstrings have shapes,
+units, ranges and errors. Importing `detdistill` imports neither torch nor numpy. Errors that a user can mend are
+`DetdistillError`s.
+
+This page is written by `python -m docs.generate`; a test compares the two.
+"""
+
+GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "Load and use a detector": {
+        "detdistill": ("load",),
+        "detdistill.inference.pictures": ("find_pictures", "detect_in_pictures"),
+        "detdistill.inference.predict": ("predict", "InferenceOptions"),
+        "detdistill.image_options": ("ImageOptions",),
+    },
+    "Data": {
+        "detdistill.data.opening": ("open_dataset", "find_splits"),
+        "detdistill.annotations": ("DetectionDataset", "ImageRecord"),
+        "detdistill.data.splitting": ("split_dataset", "write_split"),
+        "detdistill.data.scenes": ("write_scenes",),
+    },
+    "Train, distil, compare, analyze": {
+        "detdistill.training.recipe_file": ("read_recipe", "write_recipe"),
+        "detdistill.training.recipe": ("Recipe", "DistillationRecipe"),
+        "detdistill.training.run": ("train", "Summary"),
+        "detdistill.training.distillation": ("distill", "check"),
+        "detdistill.compare.plan": ("read_plan", "Plan"),
+        "detdistill.compare.comparison": ("compare",),
+        "detdistill.analysis.measure": ("measure",),
+        "detdistill.analysis.page": ("write_analysis",),
+    },
+    "Losses, as functions of tensors": {
+        "detdistill.losses": (
+            "rank_mimicking",
+            "prediction_guided_imitation",
+            "feature_imitation",
+            "binary_kl",
+            "softmax_kl",
+            "modulated_binary_cross_entropy",
+            "plackett_luce",
+        ),
+    },
+    "Distillation in your own loop": {
+        "detdistill.distill.distiller": ("Distiller",),
+        "detdistill.distill.preflight": ("preflight",),
+        "detdistill.distill.weighting": ("Weight",),
+        "detdistill.distill.methods": ("list_methods",),
+        "detdistill.distill.term": ("Term",),
+        "detdistill.distill.terms.rank_mimicking": ("RankMimicking",),
+        "detdistill.distill.terms.prediction_guided": ("PredictionGuided",),
+    },
+    "Detectors": {
+        "detdistill.detectors.architecture": ("Architecture", "Towers"),
+        "detdistill.detectors.dense": ("DenseDetector", "Detector"),
+        "detdistill.detectors.conformance": ("check_detector",),
+        "detdistill.detectors.checkpoints": ("save_detector", "load_detector"),
+        "detdistill.detectors.weights": ("load_backbone_weights",),
+        "detdistill.detectors.efficientnet_lite": ("efficientnet_lite0_file",),
+        "detdistill.detectors.imported.mmdet": ("import_mmdet",),
+        "detdistill.detectors.imported.torchvision_weights": ("import_torchvision",),
+        "detdistill.normalization": ("Normalization",),
+    },
+    "What detectors exchange": {
+        "detdistill.structures": ("Targets", "Grid", "DenseOutput", "Assignment", "Detections"),
+        "detdistill.detectors.priors": ("PriorLayout",),
+    },
+    "Scores": {
+        "detdistill.inference.score": ("score",),
+        "detdistill.evaluation.coco": ("coco_metrics", "CocoMetrics"),
+        "detdistill.evaluation.voc": ("voc_metrics", "VocMetrics"),
+        "detdistill.evaluation.results": ("Results", "read_results", "write_results"),
+    },
+    "Ship": {
+        "detdistill.deploy.export": ("export",),
+        "detdistill.deploy.onnx": ("export_onnx",),
+        "detdistill.deploy.latency": ("sizes_of", "speeds_of"),
+    },
+    "Errors": {"detdistill.errors": ("DetdistillError", "DataError")},
+}
+
+
+def page() -> str:
+    """The page as Markdown."""
+    parts = [INTRODUCTION]
+    for title, modules in GROUPS.items():
+        parts.append(f"## {title}\n")
+        parts += [_entry(module, name) for module, names in modules.items() for name in names]
+    return "\n".join(parts)
+
+
+def _entry(module: str, name: str) -> str:
+    found = getattr(importlib.import_module(module), name)
+    kind = "class " if inspect.isclass(found) else ""
+    text = (inspect.getdoc(found) or "").split("\n\n")[0]
+    return f"### {name}\n\n`{kind}{module}.{name}{_signature(found)}`\n\n{text}\n"
+
+
+def _signature(found: Any) -> str:
+    """Arguments with types and defaults; nothing for errors, protocols and abstract classes, which nobody calls."""
+    if inspect.isclass(found) and (
+        issubclass(found, BaseException) or inspect.isabstract(found) or getattr(found, "_is_protocol", False)
+    ):
+        return ""
+    signature = inspect.signature(found)
+    texts = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in texts:
+            texts.append("*")
+        default = "" if parameter.default is parameter.empty else f" = {_default(parameter.default)}"
+        texts.append(f"{parameter.name}: {parameter.annotation}{default}")
+    returned = "" if inspect.isclass(found) else f" -> {signature.return_annotation}"
+    return f"({', '.join(texts)}){returned}"
+
+
+def _default(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        return f"{type(value).__name__}(…)"
+    return getattr(value, "__name__", "…" if repr(value) == "<factory>" else repr(value))
