@@ -10,7 +10,7 @@ from typing import Any
 from detdistill.compare.statistics import Estimate, estimate, paired_difference
 
 BASELINE, BOTH = "baseline", "rm+pfi"
-MAIN = ("scenes_retinanet", "bccd_retinanet")
+MAIN = ("scenes_retinanet", "bccd_wide", "bccd_retinanet")
 SCENES = ("scenes_retinanet",)
 OTHERS = ("scenes_gfl", "scenes_atss", "scenes_mobilenet")
 
