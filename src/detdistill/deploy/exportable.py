@@ -74,10 +74,11 @@ class EndToEnd(nn.Module):
 
         group = image * classes + label
         place = torch.stack((group % GROUPS_ABREAST, group // GROUPS_ABREAST), dim=1).repeat(1, 2)
-        # What has no score is last in the order: it suppresses nothing, and whether it stays does not matter.
-        survivors = nms(boxes + place * (boxes.max() + 1), scores, self.postprocessing.iou_threshold)
-        survives = torch.zeros_like(scores).scatter(0, survivors, torch.ones_like(survivors, dtype=scores.dtype))
-        final = torch.where(survives > 0, scores, NO_SCORE).reshape(images_, -1)
+        apart = boxes + place * (boxes.max() + 1)
+        # Only what has a score: suppression compares every box with every survivor, and most places are empty.
+        scored = (scores >= 0).nonzero()[:, 0]
+        survivors = scored[nms(apart[scored], scores[scored], self.postprocessing.iou_threshold)]
+        final = torch.full_like(scores, NO_SCORE).scatter(0, survivors, scores[survivors]).reshape(images_, -1)
         best, order = final.topk(min(self.postprocessing.max_detections, final.shape[1]), dim=1)
         places = boxes.reshape(images_, -1, 4).gather(1, order[..., None].expand(-1, -1, 4))
         return places, best, label.reshape(images_, -1).gather(1, order), (best >= 0).sum(dim=1)
