@@ -27,13 +27,14 @@ from torchvision.ops import nms
 
 from detdistill.annotations import DetectionDataset
 from detdistill.boxes import pairwise_iou
+from detdistill.canvas import PADDING
 from detdistill.cli.table import points, print_table
 from detdistill.cli.train import engine
-from detdistill.data.images import read_image
 from detdistill.data.loading import evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.scenes import write_scenes
 from detdistill.detectors.checkpoints import load_detector
+from detdistill.detectors.contract import DetectorModule
 from detdistill.detectors.description import read_description, store_thresholds
 from detdistill.drawing import Color, Mark, draw_boxes
 from detdistill.errors import DetdistillError
@@ -43,7 +44,8 @@ from detdistill.evaluation.results import Results
 from detdistill.evaluation.voc import rank_detections
 from detdistill.files import write_atomically
 from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import PADDING, DetectorModule, predict
+from detdistill.images import read_image
+from detdistill.inference.predict import predict
 from detdistill.report import Chart, Code, Picture, Section, Table, Text, write_report
 from detdistill.training.distillation import distill
 from detdistill.training.recipe import DistillationRecipe, Recipe

@@ -12,7 +12,7 @@ from torch import Tensor
 from detdistill.detectors.architecture import HeadName
 from detdistill.detectors.assigners import MaxIouAssigner
 from detdistill.detectors.coders import DeltaCoder
-from detdistill.detectors.dense import Detector
+from detdistill.detectors.contract import Detector
 from detdistill.distill.term import Pair, Term
 from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets
 from tiny_detector import tiny_detector

@@ -20,8 +20,10 @@ This page is written by `python -m docs.generate`; a test compares the two.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Load and use a detector": {
         "detdistill": ("load",),
-        "detdistill.inference.pictures": ("find_pictures", "detect_in_pictures"),
-        "detdistill.inference.predict": ("predict", "InferenceOptions"),
+        "detdistill.detectors.pictures": ("FindsInPictures", "detect_in_pictures"),
+        "detdistill.detectors.running": ("InferenceOptions",),
+        "detdistill.data.finding": ("find_pictures",),
+        "detdistill.inference.predict": ("predict",),
         "detdistill.image_options": ("ImageOptions",),
     },
     "Data": {
@@ -62,7 +64,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Detectors": {
         "detdistill.detectors.architecture": ("Architecture", "Towers"),
-        "detdistill.detectors.dense": ("DenseDetector", "Detector"),
+        "detdistill.detectors.dense": ("DenseDetector",),
+        "detdistill.detectors.contract": ("Detector",),
         "detdistill.detectors.conformance": ("check_detector",),
         "detdistill.detectors.checkpoints": ("save_detector", "load_detector"),
         "detdistill.detectors.weights": ("load_backbone_weights",),

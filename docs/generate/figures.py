@@ -25,7 +25,7 @@ from detdistill.analysis.differences import LinearMap, fits_of, prediction_maps
 from detdistill.analysis.pairing import Candidates, align, candidates
 from detdistill.analysis.pictures import SCALE
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.data.images import read_image
+from detdistill.canvas import PADDING
 from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.checkpoints import load_detector
@@ -34,7 +34,7 @@ from detdistill.distill.alignment import Aligned
 from detdistill.distill.class_map import ClassMap
 from detdistill.drawing import Box, Mark, draw_boxes
 from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import PADDING
+from detdistill.images import read_image
 from detdistill.losses import rank_mimicking
 
 DOCS = Path(__file__).parents[1]

@@ -128,3 +128,19 @@ def aligned_iou(a: Tensor, b: Tensor) -> Tensor:
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     """`(…, A, B)` intersection over union, 0 to 1, of all boxes of `a` `(…, A, 4)` with all of `b` `(…, B, 4)`."""
     return aligned_iou(a[..., :, None, :], b[..., None, :, :])
+
+
+def boxes_to_original(boxes: Tensor, size: tuple[int, int], original: tuple[int, int]) -> Tensor:
+    """Brings boxes found in a resized image back to the original one.
+
+    Args:
+        boxes: `(K, 4)` in pixels of the resized image.
+        size: true height and width of the resized image (without batch padding).
+        original: height and width of the original image.
+
+    Returns:
+        `(K, 4)` in pixels of the original image, clipped to it.
+    """
+    scale = boxes.new_tensor((original[1] / size[1], original[0] / size[0])).repeat(2)
+    limit = boxes.new_tensor((original[1], original[0])).repeat(2)
+    return torch.minimum((boxes * scale).clamp(min=0), limit)

@@ -15,9 +15,9 @@ from detdistill.analysis.summary import numbers, verdict
 from detdistill.annotations import DetectionDataset
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.running import InferenceOptions
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import InferenceOptions
 from pairs import confident
 from small_runs import write_boxes
 from tiny_detector import tiny_detector

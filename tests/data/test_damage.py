@@ -17,8 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detdistill.data import open_dataset
-from detdistill.data.images import read_image
 from detdistill.errors import DetdistillError
+from detdistill.images import read_image
 from small_datasets import BOMB, SIZES, WRITERS, write_coco
 
 JUNK: list[Any] = [

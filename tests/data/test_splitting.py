@@ -14,9 +14,9 @@ from PIL import Image, ImageEnhance
 
 from detdistill.annotations import DetectionDataset, ImageRecord
 from detdistill.data import open_dataset
-from detdistill.data.images import read_image
 from detdistill.data.splitting import difference_hash, near_duplicates, split_dataset, write_split
 from detdistill.errors import DataError, DetdistillError
+from detdistill.images import read_image
 
 
 def record(path: Path, image_id: int | str, labels: list[int], width: int = 64, height: int = 48) -> ImageRecord:

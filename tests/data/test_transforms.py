@@ -8,12 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.data.transforms import (
-    EvaluationTransform,
-    Sample,
-    TrainingTransform,
-    boxes_to_original,
-)
+from detdistill.boxes import boxes_to_original
+from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
 

@@ -17,11 +17,12 @@ from detdistill.data.opening import open_dataset
 from detdistill.detectors.coders import DistanceCoder
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.running import InferenceOptions
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import coco_metrics
 from detdistill.evaluation.results import Results
 from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import InferenceOptions, predict
+from detdistill.inference.predict import predict
 from detdistill.inference.score import score
 from detdistill.normalization import Normalization
 from detdistill.structures import Assignment, DenseOutput, Detections, Grid, ReduceSum, Targets, single_process

@@ -15,15 +15,18 @@ from detdistill.analysis.errors import Errors, errors_of
 from detdistill.analysis.observation import Observation
 from detdistill.analysis.pairing import align, swapped
 from detdistill.annotations import DetectionDataset
+from detdistill.canvas import PADDING
 from detdistill.data.classes import with_classes
 from detdistill.data.loading import Batch, evaluation_loader
+from detdistill.detectors.contract import DetectorModule
+from detdistill.detectors.running import InferenceOptions
 from detdistill.distill.alignment import Aligned
 from detdistill.distill.class_map import ClassMap
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import CocoMetrics, coco_metrics
 from detdistill.evaluation.results import Results
 from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import PADDING, DetectorModule, InferenceOptions, in_files
+from detdistill.inference.predict import in_files
 from detdistill.modules import modes_kept
 from detdistill.progress import track
 from detdistill.structures import DenseOutput, Detections

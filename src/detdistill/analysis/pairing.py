@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detdistill.boxes import aligned_iou, pairwise_iou
-from detdistill.detectors.dense import Detector
+from detdistill.detectors.contract import Detector
 from detdistill.distill.alignment import Aligned, find_alignment
 from detdistill.distill.class_map import ClassMap
 from detdistill.structures import DenseOutput, Targets

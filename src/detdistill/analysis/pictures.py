@@ -14,8 +14,8 @@ from torch import Tensor
 
 from detdistill.analysis.observation import ImageCase, ObjectCase
 from detdistill.annotations import DetectionDataset
-from detdistill.data.images import read_image
 from detdistill.drawing import Box, Color, Mark, draw_boxes
+from detdistill.images import read_image
 
 TRUTH: Color = (255, 255, 255)
 TEACHER: Color = (86, 180, 233)

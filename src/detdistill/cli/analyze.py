@@ -38,8 +38,8 @@ class Analyze:
             from detdistill.data.opening import open_dataset
             from detdistill.detectors.checkpoints import load_detector
             from detdistill.detectors.description import read_description
+            from detdistill.detectors.running import InferenceOptions, chosen_device
             from detdistill.image_options import ImageOptions
-            from detdistill.inference.predict import InferenceOptions, chosen_device
 
             names = names_of(self.student)
             device = chosen_device(self.device)

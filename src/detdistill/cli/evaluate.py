@@ -76,7 +76,7 @@ class Evaluate:
     def _evaluate_run(self, folder: Path) -> None:
         from detdistill.detectors.checkpoints import load_detector
         from detdistill.detectors.description import read_description
-        from detdistill.inference.predict import InferenceOptions, chosen_device
+        from detdistill.detectors.running import InferenceOptions, chosen_device
         from detdistill.inference.processes import sharing_images
         from detdistill.inference.score import score
 

@@ -13,11 +13,9 @@ from detdistill.cli.parser import Argument, Option
 from detdistill.errors import DataError, DetdistillError
 
 if TYPE_CHECKING:
-    from detdistill.inference.pictures import Pixels
+    from detdistill.detectors.pictures import Pixels
     from detdistill.structures import Detections
 
-USUAL = 0.3
-"""Score from which on a detection is shown, where neither the run nor the user says."""
 READABLE = 640
 """Pixels of the longer side: smaller pictures are enlarged by a whole number, or names would hide them."""
 
@@ -45,17 +43,19 @@ class Predict:
     def run(self) -> None:
         """Predicts, writes and prints."""
         from detdistill.cli.evaluate import image_options
+        from detdistill.data.finding import find_pictures
         from detdistill.detectors.checkpoints import load_detector
         from detdistill.detectors.description import read_description
+        from detdistill.detectors.pictures import USUAL_THRESHOLD, above, detect_in_pictures
+        from detdistill.detectors.running import InferenceOptions, chosen_device
         from detdistill.files import write_atomically
-        from detdistill.inference.pictures import above, detect_in_pictures, find_pictures
-        from detdistill.inference.predict import InferenceOptions, chosen_device
 
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise DetdistillError(f"--threshold must lie between 0 and 1, not {self.threshold}")
         description = read_description(self.run_folder)
         images = image_options(self.run_folder, description.image_size, self.short_side, self.long_side)
         thresholds = {} if self.threshold is not None else dict(description.score_thresholds or {})
+        usual = USUAL_THRESHOLD if self.threshold is None else self.threshold
         options = InferenceOptions(self.batch_size, 0, self.bf16, self.channels_last)
         detector = load_detector(self.run_folder).to(chosen_device(self.device))
         files = find_pictures(self.paths)
@@ -66,7 +66,7 @@ class Predict:
         found = detect_in_pictures(detector, (picture for _, picture in reading.pictures()), images, options)
         for one in found:
             file, picture = reading.next()
-            shown = above(one, description.classes, thresholds, USUAL if self.threshold is None else self.threshold)
+            shown = above(one, description.classes, thresholds, usual)
             entries += _entries(file, shown)
             drawing.draw(file, picture, shown)
             for label in shown.labels.tolist():
@@ -90,7 +90,7 @@ class Reading:
 
     def pictures(self) -> Iterator[tuple[Path, Pixels]]:
         """The files that can be read."""
-        from detdistill.data.images import read_image
+        from detdistill.images import read_image
         from detdistill.progress import track
 
         for file in track(self.files, "images"):

@@ -12,9 +12,10 @@ from typing import cast
 import torch
 from torch import nn
 
+from detdistill.canvas import PADDING
 from detdistill.compare.plan import Terms, alone
 from detdistill.data.loading import Batch, training_loader
-from detdistill.inference.predict import PADDING, chosen_device
+from detdistill.detectors.running import chosen_device
 from detdistill.structures import single_process
 from detdistill.training.distillation import make_distiller
 from detdistill.training.learner import Learner, Supervision

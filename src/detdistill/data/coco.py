@@ -15,9 +15,9 @@ from typing import Any
 from detdistill.annotations import DetectionDataset
 from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, is_number, is_text, shown
 from detdistill.data.folders import Folder
-from detdistill.data.images import Size, image_size
 from detdistill.data.splits import Split, names_a_split
 from detdistill.errors import DataError, Problem
+from detdistill.images import Size, image_size
 
 LOOKED_FOR = "COCO: *.json, annotations/*.json or */_annotations.coco.json"
 

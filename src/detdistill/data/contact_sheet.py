@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.data.images import read_image
 from detdistill.drawing import COLORS, Color, Mark, class_color, draw_boxes
 from detdistill.errors import DataError
+from detdistill.images import read_image
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.images import read_image
 from detdistill.errors import DataError, Problem
+from detdistill.images import read_image
 from detdistill.progress import track
 
 SMALL, MEDIUM = 32, 96

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.images import read_image
+from detdistill.canvas import on_one_canvas
 from detdistill.data.sampling import EpochAndIndex, EvaluationSampler, TrainingSampler, derived_seed
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
 from detdistill.errors import DataError
 from detdistill.image_options import ImageOptions
+from detdistill.images import read_image
 from detdistill.structures import Targets
 
 
@@ -121,13 +122,8 @@ class Collate:
         records = [self.dataset.images[index] for index in indices]
         chosen = [sample.keep(~sample.crowd & (~sample.difficult | self.difficult)) for _, sample in samples]
         sizes = torch.tensor([sample.size for sample in chosen])
-        least = torch.tensor(self.side or 0)
-        height, width = (int(-(-torch.maximum(sizes[:, axis].max(), least) // self.multiple)) for axis in (0, 1))
-        images = torch.zeros(len(chosen), 3, height * self.multiple, width * self.multiple, dtype=torch.uint8)
-        for canvas, sample in zip(images, chosen, strict=True):
-            canvas[:, : sample.size[0], : sample.size[1]] = sample.image
         return Batch(
-            images=images,
+            images=on_one_canvas([sample.image for sample in chosen], multiple=self.multiple, side=self.side),
             targets=Targets.from_images([s.boxes for s in chosen], [s.labels for s in chosen], sizes),
             indices=indices,
             original_sizes=torch.tensor([(record.height, record.width) for record in records]),

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.data.images import read_image
 from detdistill.data.sampling import derived_seed
 from detdistill.errors import DataError, Problem
 from detdistill.files import new_folder
+from detdistill.images import read_image
 from detdistill.progress import track
 
 HASH_SIDE = 16

@@ -15,8 +15,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from detdistill.data.images import Size
 from detdistill.image_options import ImageOptions, scaled
+from detdistill.images import Size
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,22 +49,6 @@ class Sample:
 
 
 Transform = Callable[[Sample], Sample]
-
-
-def boxes_to_original(boxes: Tensor, size: Size, original: Size) -> Tensor:
-    """Brings boxes found in a resized image back to the original one.
-
-    Args:
-        boxes: `(K, 4)` in pixels of the resized image.
-        size: true height and width of the resized image (without batch padding).
-        original: height and width of the original image.
-
-    Returns:
-        `(K, 4)` in pixels of the original image, clipped to it.
-    """
-    scale = boxes.new_tensor((original[1] / size[1], original[0] / size[0])).repeat(2)
-    limit = boxes.new_tensor((original[1], original[0])).repeat(2)
-    return torch.minimum((boxes * scale).clamp(min=0), limit)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from defusedxml.ElementTree import parse
 from detdistill.annotations import DetectionDataset
 from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_number
 from detdistill.data.folders import Folder
-from detdistill.data.images import ENDINGS, Size, image_size
 from detdistill.data.splits import Split
 from detdistill.errors import DataError, Problem
+from detdistill.images import ENDINGS, Size, image_size
 
 LOOKED_FOR = "PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/*.txt, also in VOC2007/ or VOCdevkit/VOC2007/"
 

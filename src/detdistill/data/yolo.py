@@ -15,9 +15,9 @@ import yaml
 from detdistill.annotations import DetectionDataset
 from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, shown, to_number
 from detdistill.data.folders import Folder, exists
-from detdistill.data.images import ENDINGS, Size, image_size
 from detdistill.data.splits import Split
 from detdistill.errors import DataError, Problem
+from detdistill.images import ENDINGS, Size, image_size
 
 LOOKED_FOR = "YOLO: *.yaml with 'names' and 'train', 'val' or 'test'"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from detdistill.annotations import DetectionDataset
+from detdistill.canvas import PADDING
 from detdistill.data.loading import evaluation_loader
 from detdistill.deploy.onnx import Form, canvas_of, export_onnx
 from detdistill.deploy.verify import Canvases, Verification, on_canvas, verify
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import PADDING
 
 VERIFIED_ON = 16
 """Images."""

@@ -17,12 +17,12 @@ import torch
 from torch import nn
 from torch.export import Dim
 
+from detdistill.canvas import PADDING
 from detdistill.deploy.exportable import EndToEnd, Raw
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import ImageSize, read_description
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import PADDING
 
 Form = Literal["end_to_end", "raw"]
 OUTPUTS: Mapping[Form, tuple[str, ...]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from detdistill.detectors.description import (
 from detdistill.detectors.imported.torchvision import TorchvisionDetector, build_torchvision
 from detdistill.errors import LISTED_PROBLEMS, DetdistillError
 from detdistill.files import write_atomically
+from detdistill.image_options import ImageOptions
 
 WEIGHTS = "model.safetensors"
 LIBRARIES = ("detdistill", "torch", "torchvision", "timm")
@@ -102,6 +104,9 @@ def load_detector(folder: Path) -> DenseDetector | TorchvisionDetector:
         detector = _build(folder, description, len(tensors))
     _check_state(folder, detector.state_dict(), tensors)
     detector.load_state_dict(tensors)
+    detector.score_thresholds = description.score_thresholds or {}
+    if description.image_size is not None:
+        detector.image_options = ImageOptions(**asdict(description.image_size))
     return detector.eval()
 
 

@@ -1,10 +1,9 @@
-"""The dense detector: backbone, pyramid, head; and the contract that any detector must meet to take part."""
+"""The dense detector: backbone, pyramid, head."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from detdistill.detectors.heads.gfl import GflHead
 from detdistill.detectors.heads.gflv2 import Gflv2Head
 from detdistill.detectors.heads.retinanet import RetinaNetHead
 from detdistill.detectors.heads.vfnet import VfnetHead
+from detdistill.detectors.pictures import FindsInPictures
 from detdistill.detectors.pyramid import Pyramid
 from detdistill.errors import DetdistillError
 from detdistill.normalization import IMAGENET, Normalization
@@ -40,33 +40,7 @@ HEADS: dict[str, Callable[..., DenseHead]] = {
 }
 
 
-class Detector(Protocol):
-    """What a detector must offer to be trained, distilled, evaluated and exported; `check_detector` tests it.
-
-    Attributes:
-        classes: class names; label c is `classes[c]`.
-        normalization: turns a batch of 0..255 RGB images into what `forward` takes.
-    """
-
-    classes: tuple[str, ...]
-    normalization: Normalization
-
-    def __call__(self, images: Tensor) -> DenseOutput:
-        """Normalised images `(N, 3, H, W)` to an output, the same type in training and in inference."""
-
-    def assign(self, grid: Grid, targets: Targets) -> Assignment:
-        """Which ground truth each candidate is positive for."""
-
-    def detection_loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum = single_process
-    ) -> dict[str, Tensor]:
-        """The named, weighted terms of the detection loss, each a scalar over the global normaliser."""
-
-    def detect(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
-        """The detections of each image, best first; `sizes` `(N, 2)` are the images' true heights and widths."""
-
-
-class DenseDetector(nn.Module):
+class DenseDetector(FindsInPictures, nn.Module):
     """Backbone, pyramid and head in a row.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from detdistill.detectors.dense import Detector
+from detdistill.detectors.contract import Detector
 from detdistill.distill.alignment import find_alignment
 from detdistill.distill.class_map import ClassMap
 from detdistill.distill.frozen import Frozen

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from detdistill.detectors.dense import Detector
+from detdistill.detectors.contract import Detector
 from detdistill.errors import DetdistillError
 from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 

@@ -7,11 +7,13 @@ from typing import TypeVar
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.classes import with_classes
+from detdistill.detectors.contract import DetectorModule
+from detdistill.detectors.running import InferenceOptions
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.gather import score_together
 from detdistill.evaluation.results import Results
 from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import DetectorModule, InferenceOptions, predict
+from detdistill.inference.predict import predict
 
 Score = TypeVar("Score")
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from detdistill.annotations import DetectionDataset
+from detdistill.canvas import PADDING
 from detdistill.data.loading import training_loader
 from detdistill.data.sampling import derived_seed
 from detdistill.detectors.checkpoints import load_detector
@@ -24,7 +25,6 @@ from detdistill.distill.inheritance import inherit
 from detdistill.distill.preflight import preflight
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import PADDING
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import DistillationRecipe

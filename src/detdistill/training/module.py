@@ -16,11 +16,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from detdistill.annotations import DetectionDataset
+from detdistill.canvas import PADDING
 from detdistill.data.loading import Batch, training_loader
 from detdistill.data.sampling import derived_seed
 from detdistill.detectors.dense import DenseDetector
 from detdistill.errors import DetdistillError
-from detdistill.inference.predict import PADDING
 from detdistill.modules import buffers_kept
 from detdistill.structures import ReduceSum
 from detdistill.training.accumulation import split, window_normalizers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detdistill.inference.predict import InferenceOptions
+from detdistill.detectors.running import InferenceOptions
 from detdistill.training.recipe import Recipe
 
 

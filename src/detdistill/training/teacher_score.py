@@ -10,12 +10,12 @@ import numpy as np
 from torch import nn
 
 from detdistill.annotations import DetectionDataset
-from detdistill.detectors.dense import Detector
+from detdistill.detectors.contract import Detector, DetectorModule
 from detdistill.distill.class_map import ClassMap
 from detdistill.evaluation.coco import CocoMetrics, coco_metrics
 from detdistill.evaluation.gather import score_together
 from detdistill.evaluation.results import Results
-from detdistill.inference.predict import DetectorModule, predict
+from detdistill.inference.predict import predict
 from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.scoring import inference_options
 

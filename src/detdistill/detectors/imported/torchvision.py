@@ -19,6 +19,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detdistill.boxes import box_centers, box_sides, distances_to_boxes, pairwise_iou
 from detdistill.detectors.assigners import FcosAssigner, MaxIouAssigner
+from detdistill.detectors.pictures import FindsInPictures
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.errors import DetdistillError
 from detdistill.normalization import IMAGENET
@@ -113,7 +114,7 @@ class GeometricMeanOutput(DenseOutput):
         return product - log_root + log_root.exp().log1p()
 
 
-class TorchvisionDetector(nn.Module, ABC):
+class TorchvisionDetector(FindsInPictures, nn.Module, ABC):
     """One of torchvision's dense detectors, taken apart.
 
     Raw outputs, assignment, losses, scores and boxes are torchvision's; what torchvision resizes and normalises inside

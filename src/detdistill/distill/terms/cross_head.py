@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detdistill.detectors.coders import DistributionCoder
-from detdistill.detectors.dense import DenseDetector, Detector
+from detdistill.detectors.contract import Detector
+from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.heads.base import DenseHead, counted_positives
 from detdistill.detectors.heads.centerness import centerness
 from detdistill.detectors.heads.fcos import FcosHead

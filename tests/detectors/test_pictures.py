@@ -5,42 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from detdistill.data.images import read_image
+import detdistill
 from detdistill.data.opening import open_dataset
+from detdistill.detectors.checkpoints import save_detector
+from detdistill.detectors.description import ImageSize
+from detdistill.detectors.pictures import above, detect_in_pictures
+from detdistill.detectors.running import InferenceOptions
 from detdistill.errors import DataError, DetdistillError
 from detdistill.image_options import ImageOptions
-from detdistill.inference.pictures import above, detect_in_pictures, find_pictures
-from detdistill.inference.predict import InferenceOptions, predict
+from detdistill.images import read_image
+from detdistill.inference.predict import predict
 from detdistill.structures import Detections
 from pairs import confident
 from small_runs import write_boxes
 from tiny_detector import tiny_detector
-
-
-def write(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8)).save(folder / name)
-
-
-def test_files_folders_and_patterns_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, "b.png", "a/2.JPG", "a/deep/1.png", "c1.png", "c2.png")
-    (tmp_path / "a" / "notes.txt").write_text("not an image")
-    monkeypatch.chdir(tmp_path)
-    found = [str(path) for path in find_pictures(["b.png", "a", "c*.png", "b.png"])]
-    assert found == ["b.png", "a/2.JPG", "a/deep/1.png", "c1.png", "c2.png"]
-    assert len(find_pictures(["**/*.png"])) == 4
-
-
-@pytest.mark.parametrize(
-    ("name", "message"), [("x.png", "there is no such file"), ("empty", "no image in this folder")]
-)
-def test_nothing_by_a_name_is_told(tmp_path: Path, name: str, message: str) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DetdistillError, match=message):
-        find_pictures([str(tmp_path / name)])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -82,3 +61,39 @@ def test_each_class_has_its_threshold() -> None:
     kept = above(found, ("cat", "dog"), {"cat": 0.45}, 0.3)
     assert kept.labels.tolist() == [0, 1]
     assert kept.scores.tolist() == pytest.approx([0.5, 0.4])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run whose detector is sure of what it finds, with a threshold for one of its classes."""
+    dataset = open_dataset(write_boxes(tmp_path / "data"), "val")
+    detector = confident(tiny_detector("gfl", dataset.classes))
+    size = ImageSize(short_side=48, long_side=64)
+    save_detector(detector, tmp_path / "run", image_size=size, thresholds={dataset.classes[1]: 0.95})
+    return tmp_path
+
+
+def test_a_loaded_detector_predicts_files_and_arrays_alike(run: Path) -> None:
+    detector = detdistill.load(run / "run")
+    files = sorted((run / "data").rglob("*.png"))[:3]
+    found = detector.predict([files[0], str(files[1]), read_image(files[2])])
+    assert len(found) == 3
+    again = detector.predict(files, options=InferenceOptions(batch_size=1))
+    for one, other in zip(found, again, strict=True):
+        torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=1e-2)
+        assert one.labels.tolist() == other.labels.tolist()
+        assert all(score >= (0.95 if label == 1 else 0.3) for score, label in zip(one.scores, one.labels, strict=True))
+    assert sum(map(len, detector.predict(files, threshold=0.0))) > sum(map(len, found)) > 0
+
+
+def test_what_cannot_be_predicted_is_told(run: Path) -> None:
+    detector = detdistill.load(run / "run")
+    with pytest.raises(DetdistillError, match=r"put the only one into brackets, \[picture\]"):
+        detector.predict("photo.png")
+    with pytest.raises(DetdistillError, match=r"photo\.png: there is no such image file"):
+        detector.predict(["photo.png"])
+    with pytest.raises(DetdistillError, match=r"between 0 and 1, not 1.5"):
+        detector.predict([], threshold=1.5)
+    with pytest.raises(DetdistillError, match=r"give it with images=ImageOptions\(short_side=…"):
+        tiny_detector().predict([np.zeros((8, 8, 3), dtype=np.uint8)])
+    assert detector.predict([]) == []

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from detdistill.data.images import image_size, read_image
 from detdistill.errors import DataError
+from detdistill.images import image_size, read_image
 
 GREY_16 = (np.arange(64, dtype=np.uint16) * 1040).reshape(4, 16)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)

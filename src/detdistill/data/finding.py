@@ -1,0 +1,38 @@
+"""Which image files are meant by names, folders and patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+
+from detdistill.data.folders import Folder
+from detdistill.errors import DetdistillError
+from detdistill.images import ENDINGS
+
+
+def find_pictures(paths: Sequence[str]) -> list[Path]:
+    """Image files by name, by folder, subfolders included, or by pattern, each once and in the order asked for.
+
+    Args:
+        paths: such as `a.jpg`, `shots`, `shots/*.png`.
+
+    Raises:
+        DetdistillError: there is nothing by a name, or no image in a folder.
+    """
+    found: dict[Path, None] = {}
+    for name in paths:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            own = [path / each for each in Folder(path).walk() if each.suffix.lower() in ENDINGS]
+        elif path.exists():
+            own = [path]
+        else:
+            # `Path.glob` wants the part before the pattern apart.
+            own = sorted(Path(each) for each in glob(str(path), recursive=True) if Path(each).is_file())  # noqa: PTH207
+        if not own:
+            raise DetdistillError(
+                f"{name}: there is no image in this folder" if path.is_dir() else f"{name}: there is no such file"
+            )
+        found |= dict.fromkeys(own)
+    return list(found)

@@ -1,0 +1,69 @@
+"""How a detector is run on a batch: device, precision, memory format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detdistill.detectors.contract import DetectorModule
+from detdistill.errors import DetdistillError
+from detdistill.structures import Detections
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """How fast a data set is worked through. None of it changes what is found, but for the rounding of `bf16`.
+
+    Attributes:
+        batch_size: images at a time.
+        workers: processes that load images.
+        bf16: run the network in bfloat16 where that is safe (autocast).
+        channels_last: store images with the channels innermost; faster for most convolutions on CPUs.
+    """
+
+    batch_size: int = 8
+    workers: int = 0
+    bf16: bool = False
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises `DetdistillError` for a value out of range."""
+        if self.batch_size < 1 or self.workers < 0:
+            raise DetdistillError(
+                f"batch_size must be at least 1 and workers at least 0, not {self.batch_size} and {self.workers}"
+            )
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The device of that name; without one the GPU, where there is one.
+
+    Raises:
+        DetdistillError: no such device here.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+        raise DetdistillError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def detect(detector: DetectorModule, images: Tensor, sizes: Tensor, options: InferenceOptions) -> list[Detections]:
+    """The detections in a batch, in pixels of its canvas.
+
+    Args:
+        detector: in evaluation mode.
+        images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of the canvas, on any device.
+        sizes: `(N, 2)` true height and width of each image.
+        options: precision and memory format.
+    """
+    device = next(detector.parameters()).device
+    sizes = sizes.to(device)
+    pixels = detector.normalization(images.to(device, non_blocking=True), sizes)
+    if options.channels_last:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+        output = detector(pixels)
+    return detector.detect(output, sizes)
