@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -18,9 +19,11 @@ from detdistill.deploy.verify import session, verify
 from detdistill.detectors.architecture import HeadName
 from detdistill.detectors.checkpoints import load_detector, save_detector
 from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.imported.torchvision import NetworkName, TorchvisionArchitecture, build_torchvision
 from detdistill.errors import DetdistillError
+from detdistill.training.run import train
 from pairs import confident
-from small_runs import write_boxes
+from small_runs import small_recipe, write_boxes
 from tiny_detector import tiny_detector
 
 
@@ -65,9 +68,66 @@ def test_a_file_of_other_weights_is_refused(exported: tuple[Path, Path], tmp_pat
 def test_real_images_on_any_canvas(tmp_path: Path) -> None:
     dataset = open_dataset(write_boxes(tmp_path / "data"), "val")
     found = export(write_run(tmp_path / "run", "retinanet"), tmp_path / "m.onnx", any_size=True, dataset=dataset)
-    assert found.images == 4
-    assert found.detections > 0
-    assert found.problems == []
+    assert found.verification.images == 4
+    assert found.verification.detections > 0
+    assert found.verification.problems == []
+    assert found.change is None
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run that has learned something, and its data set."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = write_boxes(folder / "data")
+    train(small_recipe(data, epochs=40), folder / "run")
+    return folder / "run", data
+
+
+@pytest.mark.parametrize(("precision", "form"), [("fp16", "raw"), ("int8", "end_to_end")])
+def test_narrow_files_are_smaller_and_scored(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str, form: str
+) -> None:
+    run, data = trained
+    command = ["export", str(run), "--data", str(data), "--split", "val", "--form", form, "--out"]
+    assert main([*command, str(tmp_path / "whole.onnx"), "--score"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"AP \d+\.\d on 4 images, \+0\.0 beside PyTorch's", said), said
+    narrow = tmp_path / "narrow.onnx"
+    assert main([*command, str(narrow), "--precision", precision, "--ap-drop", "100"]) == 0
+    said = capsys.readouterr().out
+    assert f"MiB, {precision}\nverified in fp32 on 4 images" in said
+    assert re.search(r"AP \d+\.\d on 4 images, [+-]\d+\.\d beside PyTorch's", said), said
+    assert ("calibrated on 10 images of" in said) == (precision == "int8")
+    assert narrow.stat().st_size < 0.8 * (tmp_path / "whole.onnx").stat().st_size
+    metadata = json.loads(session(narrow).get_modelmeta().custom_metadata_map[METADATA])
+    assert metadata["precision"] == precision
+    assert metadata["classes"] == ["green", "red"]
+    assert main([*command, str(narrow), "--precision", precision, "--ap-drop", "-101"]) == 1
+    assert "lost more than it may (-101 AP)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--precision", "int8"], "int8 needs --data"),
+        (["--score"], "--score needs --data"),
+    ],
+)
+def test_what_is_scored_needs_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["export", str(write_run(tmp_path / "run")), "--out", str(tmp_path / "m.onnx"), *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"])
+def test_torchvision_detectors(tmp_path: Path, network: NetworkName) -> None:
+    torch.manual_seed(0)
+    detector = build_torchvision(TorchvisionArchitecture(network), ("cat", "dog"))
+    save_detector(detector.eval(), tmp_path / "run", image_size=ImageSize(short_side=128, long_side=128))
+    found = export(tmp_path / "run", tmp_path / "m.onnx", images=4)
+    assert found.verification.images == 4
 
 
 @pytest.mark.slow
@@ -75,8 +135,8 @@ def test_real_images_on_any_canvas(tmp_path: Path) -> None:
 @pytest.mark.parametrize("head", get_args(HeadName))
 def test_every_head_is_what_pytorch_computes(tmp_path: Path, head: HeadName, form: Form) -> None:
     found = export(write_run(tmp_path / "run", head), tmp_path / "m.onnx", form=form, size=(64, 96), images=6)
-    assert found.images == 6
-    assert found.detections > 0
+    assert found.verification.images == 6
+    assert found.verification.detections > 0
 
 
 @pytest.mark.parametrize(

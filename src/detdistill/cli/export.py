@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from detdistill.cli.parser import Argument, Option
 from detdistill.errors import DetdistillError
+
+if TYPE_CHECKING:
+    from detdistill.annotations import DetectionDataset
+
+TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -28,26 +33,58 @@ class Export:
     )
     width: Annotated[int | None, Option("of the canvas, likewise")] = None
     any_size: Annotated[bool, Option("canvases of any height and width that are multiples of 32")] = False
-    data: Annotated[Path | None, Option("data set to verify on; drawn noise without one")] = None
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], Option("of the network; AP is measured beside PyTorch's if it is not fp32")
+    ] = "fp32"
+    data: Annotated[Path | None, Option("data set to verify on, and to score; drawn noise without one")] = None
     split: Annotated[str | None, Option("which part of the data set, such as val")] = None
     images: Annotated[int, Option("number of images to verify on")] = 16
+    calibration_split: Annotated[
+        str | None, Option("which part of the data set int8 is calibrated on, instead of train, or the only one")
+    ] = None
+    calibration_images: Annotated[int, Option("number of images to calibrate on")] = 64
+    score: Annotated[bool, Option("measure AP in fp32 too")] = False
+    ap_drop: Annotated[float, Option("AP, 0 to 100, that may be lost")] = 1.0
 
     def run(self) -> None:
         """Exports, verifies, and tells what was compared."""
         if (self.height is None) != (self.width is None):
             raise DetdistillError("--height and --width belong together: give both")
+        if self.data is None and (self.precision != "fp32" or self.score):
+            raise DetdistillError(
+                f"{'--score' if self.score else self.precision} needs --data: what it costs is measured there"
+            )
         from detdistill.data.opening import open_dataset
         from detdistill.deploy.export import export
 
         size = None if self.height is None or self.width is None else (self.height, self.width)
-        dataset = None if self.data is None else open_dataset(self.data, self.split, check_images=True)
         found = export(
             self.run_folder,
             self.out,
             form=self.form,
+            precision=self.precision,
             size=size,
             any_size=self.any_size,
-            dataset=dataset,
+            dataset=None if self.data is None else open_dataset(self.data, self.split, check_images=True),
             images=self.images,
+            calibration=self._calibration(),
+            calibration_images=self.calibration_images,
+            scored=self.score,
+            tolerated=self.ap_drop / 100,
         )
-        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB\nverified on {found}")
+        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB, {self.precision}")
+        print(f"verified in fp32 on {found.verification}")
+        if found.change is not None:
+            print(found.change)
+
+    def _calibration(self) -> DetectionDataset | None:
+        """What int8 is calibrated on: images that are not scored, where there are any."""
+        if self.data is None or self.precision != "int8":
+            return None
+        from detdistill.data.opening import find_splits, open_dataset
+
+        names = [split.name for split in find_splits(self.data)]
+        split = self.calibration_split or (TRAIN if TRAIN in names else self.split)
+        dataset = open_dataset(self.data, split, check_images=True)
+        print(f"calibrated on {min(self.calibration_images, len(dataset.images))} images of {dataset.source}")
+        return dataset

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
+from typing import Literal
 
 from detdistill.annotations import DetectionDataset
-from detdistill.canvas import PADDING
-from detdistill.data.loading import evaluation_loader
-from detdistill.deploy.onnx import Form, canvas_of, export_onnx
-from detdistill.deploy.verify import Canvases, Verification, on_canvas, verify
+from detdistill.deploy.canvases import canvas_for, canvas_of, noise, photographs
+from detdistill.deploy.onnx import Form, export_onnx
+from detdistill.deploy.quantize import quantize
+from detdistill.deploy.score import ScoreChange, average_precision, score_onnx
+from detdistill.deploy.verify import Verification, verify
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
+from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
+from detdistill.inference.score import score
+
+Precision = Literal["fp32", "fp16", "int8"]
 
 VERIFIED_ON = 16
 """Images."""
-BATCHES = (1, 2, 3)
-"""Sizes of the batches that an exported model is tried with, in turns."""
+CALIBRATED_ON = 64
+"""Images."""
+TOLERATED = 0.01
+"""AP, 0 to 1, that a narrower precision may lose."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What is known of an exported file.
+
+    Attributes:
+        verification: of the file in float32, beside PyTorch.
+        change: of AP; None where it was not measured.
+    """
+
+    verification: Verification
+    change: ScoreChange | None
 
 
 def export(
@@ -28,74 +47,68 @@ def export(
     file: Path,
     *,
     form: Form = "end_to_end",
+    precision: Precision = "fp32",
     size: tuple[int, int] | None = None,
     any_size: bool = False,
     dataset: DetectionDataset | None = None,
     images: int = VERIFIED_ON,
-) -> Verification:
-    """Writes an ONNX file, and runs it beside PyTorch.
+    calibration: DetectionDataset | None = None,
+    calibration_images: int = CALIBRATED_ON,
+    scored: bool = False,
+    tolerated: float = TOLERATED,
+) -> Exported:
+    """Writes an ONNX file, and runs it beside PyTorch; in float32 first, and of fp16 and int8 the AP is measured.
 
     Args:
         folder: of the run.
         file: to write.
         form: as in `export_onnx`.
-        size: as in `export_onnx`.
+        precision: of the network; boxes are decoded in float32.
+        size: height and width of the canvas, multiples of 32; None for the smallest that holds the images of the data
+            set, or, without one, what the run was made for.
         any_size: as in `export_onnx`.
-        dataset: whose images it is verified on; None for drawn noise.
-        images: number of them.
+        dataset: whose images it is verified and scored on; None for drawn noise.
+        images: number of them to verify on.
+        calibration: whose images int8 is calibrated on; None for those of `dataset`.
+        calibration_images: number of them.
+        scored: measure AP in float32 too.
+        tolerated: AP, 0 to 1, that may be lost.
 
     Raises:
-        DetdistillError: the detector cannot be exported, or the file does not compute what PyTorch does. The file stays
-            for a look at it.
+        DetdistillError: the detector cannot be exported, the file does not compute what PyTorch does, or it lost more
+            AP than it may. The file stays for a look at it.
     """
-    export_onnx(folder, file, form=form, size=size, any_size=any_size)
     description = read_description(folder)
+    options = None if description.image_size is None else ImageOptions(**asdict(description.image_size))
+    data = [each for each in (dataset, calibration) if each is not None]
+    if size is None and not any_size and data and options is not None:
+        size = canvas_for(data, options)
     canvas = size or canvas_of(folder, description.image_size)
-    if dataset is None or description.image_size is None:
-        batches = _noise(canvas, images)
-    else:
-        batches = _photographs(dataset, ImageOptions(**vars(description.image_size)), canvas, images, any_size=any_size)
-    found = verify(load_detector(folder).eval(), file, form, description.postprocessing, batches)
-    found.check(file)
-    return found
-
-
-def _noise(canvas: tuple[int, int], count: int) -> Iterator[Canvases]:
-    """Blobs of all scales, so that features vary as in photographs; the second half does not fill the canvas."""
-    random = torch.Generator().manual_seed(0)
-    for number, batch in enumerate(_batch_sizes(count)):
-        coarse = [
-            torch.nn.functional.interpolate(
-                torch.rand(batch, 3, side, side, generator=random), size=canvas, mode="bilinear", align_corners=False
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = file if precision == "fp32" else Path(scratch) / file.name
+        export_onnx(folder, whole, form=form, size=canvas, any_size=any_size)
+        if dataset is None or options is None:
+            batches = noise(canvas, images)
+        else:
+            batches = photographs(dataset, options, None if any_size else canvas, images)
+        verification = verify(load_detector(folder).eval(), whole, form, description.postprocessing, batches)
+        verification.check(whole)
+        if precision == "fp32" and not scored:
+            return Exported(verification, None)
+        if dataset is None or options is None:
+            raise DetdistillError(
+                f"{precision} needs a data set, on which AP is measured, and the size of images that {folder} was made "
+                "for: give --data, and export a trained or distilled run"
             )
-            for side in (2, 5, 16, 64)
-        ]
-        pixels = (torch.stack(coarse).mean(dim=0) * 255).to(torch.uint8)
-        sizes = torch.tensor([canvas] * batch)
-        if number % 2:
-            sizes = sizes - torch.tensor([canvas[0] // 4, canvas[1] // 3])
-            height, width = sizes[0].tolist()
-            pixels[:, :, height:], pixels[:, :, :, width:] = 0, 0
-        yield pixels, sizes
-
-
-def _photographs(
-    dataset: DetectionDataset, options: ImageOptions, canvas: tuple[int, int], count: int, *, any_size: bool
-) -> Iterator[Canvases]:
-    few = replace(dataset, images=dataset.images[:count])
-    start = 0
-    for batch_size in _batch_sizes(len(few.images)):
-        part = replace(few, images=few.images[start : start + batch_size])
-        start += batch_size
-        for batch in evaluation_loader(part, options, batch_size=batch_size, multiple=PADDING):
-            pixels = batch.images if any_size else on_canvas(batch.images, canvas)
-            yield pixels, batch.targets.sizes
-
-
-def _batch_sizes(count: int) -> Iterator[int]:
-    turn = 0
-    while count > 0:
-        size = min(BATCHES[turn % len(BATCHES)], count)
-        yield size
-        count -= size
-        turn += 1
+        if precision == "fp16":
+            export_onnx(folder, file, form=form, size=canvas, any_size=any_size, half=True)
+        if precision == "int8":
+            shown = photographs(calibration or dataset, options, None if any_size else canvas, calibration_images)
+            quantize(whole, file, shown)
+    change = ScoreChange(
+        score(load_detector(folder), dataset, options, average_precision),
+        score_onnx(file, form, dataset, options, None if any_size else canvas, description),
+        len(dataset.images),
+    )
+    change.check(file, tolerated)
+    return Exported(verification, change)

@@ -20,6 +20,13 @@ lose up to a sixteenth of a pixel."""
 NO_SCORE = -1.0
 
 
+def read(detector: DenseDetector | TorchvisionDetector, images: Tensor, sizes: Tensor) -> DenseOutput:
+    """The output of a batch, computed in the type of the detector's weights; arguments as of `Raw`."""
+    pixels = detector.normalization(images, sizes).to(next(detector.parameters()).dtype)
+    output: DenseOutput = detector(pixels)
+    return output
+
+
 class Raw(nn.Module):
     """Scores and boxes of all priors, nothing selected.
 
@@ -41,7 +48,7 @@ class Raw(nn.Module):
         Returns:
             Scores `(N, P, C)`, 0 to 1, and boxes `(N, P, 4)`, x1 y1 x2 y2 in pixels of the canvas.
         """
-        output = self.detector(self.detector.normalization(images, sizes))
+        output = read(self.detector, images, sizes)
         return output.scores(), clip_boxes(output.boxes(), sizes[:, None])
 
 
@@ -64,7 +71,7 @@ class EndToEnd(nn.Module):
             Of the D best places of each image, best first: boxes `(N, D, 4)` in pixels of the canvas, scores `(N, D)`,
             -1 where there is no detection, labels `(N, D)` int64; and the number `(N,)` of detections.
         """
-        output: DenseOutput = self.detector(self.detector.normalization(images, sizes))
+        output = read(self.detector, images, sizes)
         index, kept = self._selected(output)
         image, _, label = index
         images_, classes = output.class_logits.shape[0], output.class_logits.shape[2]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from detdistill.deploy.onnx import canvas_of, check_installed, export_onnx
+from detdistill.deploy.canvases import canvas_of
+from detdistill.deploy.onnx import check_installed, export_onnx
 from detdistill.deploy.verify import session
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.dense import DenseDetector

@@ -18,11 +18,11 @@ from torch import nn
 from torch.export import Dim
 
 from detdistill.canvas import PADDING
+from detdistill.deploy.canvases import canvas_of
 from detdistill.deploy.exportable import EndToEnd, Raw
 from detdistill.detectors.checkpoints import load_detector
-from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.description import read_description
 from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
 
 Form = Literal["end_to_end", "raw"]
 OUTPUTS: Mapping[Form, tuple[str, ...]] = {
@@ -37,7 +37,13 @@ METADATA = "detdistill"
 
 
 def export_onnx(
-    folder: Path, file: Path, *, form: Form = "end_to_end", size: tuple[int, int] | None = None, any_size: bool = False
+    folder: Path,
+    file: Path,
+    *,
+    form: Form = "end_to_end",
+    size: tuple[int, int] | None = None,
+    any_size: bool = False,
+    half: bool = False,
 ) -> dict[str, Any]:
     """Writes a run folder's detector as an ONNX file of any batch size.
 
@@ -47,6 +53,7 @@ def export_onnx(
         form: `end_to_end` gives detections, `raw` scores and boxes of all priors.
         size: height and width of the canvas, multiples of 32; None for what holds the images that the run was made for.
         any_size: the canvas may have any height and width that are multiples of 32.
+        half: weights and network in float16; boxes are decoded in float32.
 
     Returns:
         The metadata that the file holds under the key `detdistill`.
@@ -63,10 +70,13 @@ def export_onnx(
             f"the canvas must have sides that are multiples of {PADDING}, not {canvas[0]}x{canvas[1]}"
         )
     detector = load_detector(folder).eval()
+    if half:
+        detector.half()
     model: nn.Module = Raw(detector) if form == "raw" else EndToEnd(detector, description.postprocessing)
     metadata = {
         "version": version("detdistill"),
         "form": form,
+        "precision": "fp16" if half else "fp32",
         "classes": list(description.classes),
         "input": "images: N x 3 x H x W, uint8, RGB, 0 to 255, each image in the upper left corner, the rest 0; "
         "sizes: N x 2, int64, true height and width of each image. Normalization is inside.",
@@ -104,23 +114,6 @@ def export_onnx(
     except OSError as error:
         raise DetdistillError(f"{file} cannot be written: {error.strerror}") from error
     return metadata
-
-
-def canvas_of(folder: Path, made_for: ImageSize | None) -> tuple[int, int]:
-    """Height and width of the canvas that holds every image, whichever way it lies, that is resized as `made_for` says.
-
-    Raises:
-        DetdistillError: the size is not known.
-    """
-    if made_for is None:
-        raise DetdistillError(
-            f"{folder / 'model.json'} does not tell the size of images that the detector was made for: give the canvas "
-            "with --height and --width"
-        )
-    options = ImageOptions(**asdict(made_for))
-    longest = made_for.letterbox or options.long_side
-    side = -(-longest // PADDING) * PADDING
-    return side, side
 
 
 def check_installed() -> None:

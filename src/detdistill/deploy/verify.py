@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from detdistill.boxes import pairwise_iou
+from detdistill.deploy.canvases import Canvases
 from detdistill.deploy.onnx import Form
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.imported.torchvision import TorchvisionDetector
@@ -25,9 +24,6 @@ BOX, SCORE = 0.5, 1e-3
 CLOSE = 1e-3
 """A detection may be there on one side alone if its score or an overlap is as close as this to a threshold."""
 TOLD = 5
-
-Canvases = tuple[Tensor, Tensor]
-"""Images `(N, 3, H, W)` uint8 and their true sizes `(N, 2)`."""
 
 
 @dataclass
@@ -80,21 +76,6 @@ def session(file: Path, threads: int = 1) -> Any:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own, and of many kinds
         raise DetdistillError(f"{file} cannot be run: {str(error).splitlines()[0]}") from error
-
-
-def on_canvas(images: Tensor, canvas: tuple[int, int]) -> Tensor:
-    """Images `(N, 3, h, w)` in the upper left corner of a canvas `(N, 3, H, W)`.
-
-    Raises:
-        DetdistillError: they are larger.
-    """
-    height, width = images.shape[-2:]
-    if height > canvas[0] or width > canvas[1]:
-        raise DetdistillError(
-            f"an image of {height}x{width} pixels does not fit on the canvas of {canvas[0]}x{canvas[1]}: export with a "
-            "larger --height and --width, or with --any-size"
-        )
-    return F.pad(images, (0, canvas[1] - width, 0, canvas[0] - height))
 
 
 def verify(

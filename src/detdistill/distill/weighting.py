@@ -15,6 +15,8 @@ Decay = Literal["none", "linear", "cosine"]
 CALIBRATION_STEPS = 50
 """Steps after the warm-up in which gradients are measured; at most a tenth of the run."""
 MEASURED_EVERY = 5
+RECENT = 3
+"""Measurements whose median is the weight until it is fixed."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +54,23 @@ def _is_number(value: object) -> bool:
 class TermWeight:
     """The weight of one term in the course of a run.
 
-    An automatic weight is measured in the first step and grows from 0 with the warm-up; in the steps after the warm-up
-    it is measured again, and the median of these measurements stays.
+    An automatic weight is measured every few steps, follows the latest measurements, and grows from 0 with the warm-up;
+    the median of the measurements after the warm-up stays. It must follow: a new detector's gradients say little about
+    those of 20 steps later. A weight of the first step alone was 20 times too large then, and drowned the detection
+    loss for as long as the warm-up lasted.
 
     Attributes:
         options: how much the term counts.
         value: the weight, without ramp and decay; 0 before the first measurement.
         is_fixed: it will not change any more.
-        measured: the automatic weights that single steps of the calibration gave.
+        recent: the automatic weights that the latest measured steps gave.
+        measured: those that the steps of the calibration gave.
     """
 
     options: Weight
     value: float = 0.0
     is_fixed: bool = False
+    recent: list[float] = field(default_factory=list)
     measured: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -85,8 +91,8 @@ class TermWeight:
         weight = self.options.ratio * detection / term
         if calibrating:
             self.measured.append(weight)
-        if self.value == 0:
-            self.value = weight
+        self.recent = [*self.recent, weight][-RECENT:]
+        self.value = median(self.recent)
 
     def fix(self) -> None:
         """Ends the calibration, if there is something to end it with."""
@@ -139,7 +145,7 @@ class Weighting:
         waiting = [weight for weight in self.terms.values() if not weight.is_fixed]
         if any(weight.value == 0 for weight in waiting):
             return True
-        return bool(waiting) and self.is_calibrating and (self._step - self._warmup) % MEASURED_EVERY == 0
+        return bool(waiting) and (self._step - self._warmup) % MEASURED_EVERY == 0
 
     def measure(self, detection: float, terms: Mapping[str, float]) -> None:
         """Takes in the lengths of the gradients of a step, with respect to the student's pyramid features.
@@ -171,7 +177,12 @@ class Weighting:
     def state(self) -> dict[str, dict[str, Any]]:
         """What a resumed run must know of the automatic weights, in plain types."""
         return {
-            name: {"value": term.value, "is_fixed": term.is_fixed, "measured": list(term.measured)}
+            name: {
+                "value": term.value,
+                "is_fixed": term.is_fixed,
+                "recent": list(term.recent),
+                "measured": list(term.measured),
+            }
             for name, term in self._automatic.items()
         }
 
@@ -179,4 +190,5 @@ class Weighting:
         """Takes up the state of the run before; a weight that it did not find is still to be found."""
         for name in self._automatic.keys() & state.keys():
             term, values = self.terms[name], state[name]
-            term.value, term.is_fixed, term.measured = values["value"], values["is_fixed"], list(values["measured"])
+            term.value, term.is_fixed = values["value"], values["is_fixed"]
+            term.recent, term.measured = list(values["recent"]), list(values["measured"])
