@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from detdistill.structures import Detections
+
 Color = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 
@@ -28,6 +30,8 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 LINE_WIDTH = 2
 DASH = 5
 PADDING = 3
+READABLE = 640
+"""Pixels of the longer side: smaller pictures are enlarged by a whole number, or names would hide them."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,23 @@ def draw_boxes(
                 pen.text(corner, text, fill=text_color(mark.color), font=font, anchor="lt")
         taken.append(box)
     return canvas
+
+
+def draw_detections(image: NDArray[np.uint8], found: Detections, classes: Sequence[str]) -> Image.Image:
+    """Draws what was found, with names and scores, on a copy of an image that is enlarged where names would hide it.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB.
+        found: in pixels of the image.
+        classes: names of the labels.
+    """
+    marks = [
+        Mark((x1, y1, x2, y2), f"{classes[label]} {score:.2f}", class_color(label))
+        for (x1, y1, x2, y2), score, label in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+    ]
+    return draw_boxes(image, marks, scale=max(1, round(READABLE / max(image.shape[:2]))))
 
 
 def _scaled(box: Box, scale: float) -> Box:

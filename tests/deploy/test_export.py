@@ -156,7 +156,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--form", "raw", "--images", "3"]) == 0
     said = capsys.readouterr().out
     assert "MiB" in said
-    assert "verified on 3 images" in said
+    assert "verified in fp32 on 3 images" in said
     assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--height", "64"]) == 1
     assert "--height and --width belong together" in capsys.readouterr().err
 

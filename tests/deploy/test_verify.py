@@ -5,9 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.deploy.verify import BOX, CLOSE, SCORE, is_excused, on_canvas, partners
+from detdistill.deploy.verify import BOX, CLOSE, SCORE, is_excused, partners
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.errors import DetdistillError
 from detdistill.structures import Detections
 
 RULES = PostProcessing(score_threshold=0.05, iou_threshold=0.6, max_detections=100)
@@ -62,13 +61,3 @@ def test_the_last_place_may_change_hands() -> None:
     own = detections((0, 0, 10, 10, 0.5, 0))
     assert is_excused(own, 0, detections((50, 0, 60, 10, 0.5004, 1)), few)
     assert not is_excused(own, 0, detections((50, 0, 60, 10, 0.4, 1)), few)
-
-
-def test_images_stand_in_the_corner_of_their_canvas() -> None:
-    image = torch.ones(1, 3, 2, 3, dtype=torch.uint8)
-    placed = on_canvas(image, (4, 4))
-    assert placed.shape == (1, 3, 4, 4)
-    assert placed.sum() == image.sum()
-    assert torch.equal(placed[..., :2, :3], image)
-    with pytest.raises(DetdistillError, match="5x5 pixels does not fit on the canvas of 4x4: export with a larger"):
-        on_canvas(torch.ones(1, 3, 5, 5, dtype=torch.uint8), (4, 4))

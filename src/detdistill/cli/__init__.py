@@ -20,6 +20,7 @@ from detdistill.cli.importing import Import
 from detdistill.cli.methods import Methods
 from detdistill.cli.parser import Group, parse
 from detdistill.cli.predict import Predict
+from detdistill.cli.publish import Publish
 from detdistill.cli.train import Train
 from detdistill.errors import DetdistillError
 
@@ -41,6 +42,7 @@ COMMANDS = Group(
         "import": Import,
         "predict": Predict,
         "export": Export,
+        "publish": Publish,
     },
 )
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from detdistill.detectors.pictures import Pixels
     from detdistill.structures import Detections
 
-READABLE = 640
-"""Pixels of the longer side: smaller pictures are enlarged by a whole number, or names would hide them."""
-
 
 @dataclass(frozen=True)
 class Predict:
@@ -120,23 +117,16 @@ class Drawing:
         """Writes one picture, or nothing without a folder."""
         if self.folder is None:
             return
-        from detdistill.drawing import Mark, class_color, draw_boxes
+        from detdistill.drawing import draw_detections
 
         name, number = f"{file.stem}.png", 1
         while name in self.taken:
             number += 1
             name = f"{file.stem}_{number}.png"
         self.taken.add(name)
-        marks = [
-            Mark((box[0], box[1], box[2], box[3]), f"{self.classes[label]} {score:.2f}", class_color(label))
-            for box, score, label in zip(
-                found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-            )
-        ]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            scale = max(1, round(READABLE / max(picture.shape[:2])))
-            draw_boxes(picture, marks, scale=scale).save(self.folder / name)
+            draw_detections(picture, found, self.classes).save(self.folder / name)
         except OSError as error:
             raise DetdistillError(f"{self.folder / name} cannot be written: {error.strerror}") from error
 

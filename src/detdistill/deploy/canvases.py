@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -40,14 +40,18 @@ def canvas_of(folder: Path, made_for: ImageSize | None) -> tuple[int, int]:
     return side, side
 
 
-def canvas_for(datasets: Sequence[DetectionDataset], options: ImageOptions) -> tuple[int, int]:
-    """Height and width of the smallest canvas that holds every image of the data sets, resized.
+def canvas_for(sizes: Iterable[tuple[int, int]], options: ImageOptions) -> tuple[int, int]:
+    """Height and width of the smallest canvas that holds images of these sizes, resized.
 
     An empty margin is not free: it is computed, and group norm counts it among the features.
+
+    Args:
+        sizes: height and width of each image file, at least one.
+        options: the size to resize to.
     """
     if options.letterbox:
         return _up(options.letterbox), _up(options.letterbox)
-    fitted = [options.fitted((image.height, image.width)) for dataset in datasets for image in dataset.images]
+    fitted = [options.fitted(size) for size in sizes]
     return _up(max(height for height, _ in fitted)), _up(max(width for _, width in fitted))
 
 

@@ -80,9 +80,9 @@ def export(
     """
     description = read_description(folder)
     options = None if description.image_size is None else ImageOptions(**asdict(description.image_size))
-    data = [each for each in (dataset, calibration) if each is not None]
-    if size is None and not any_size and data and options is not None:
-        size = canvas_for(data, options)
+    shown = [image for data in (dataset, calibration) if data is not None for image in data.images]
+    if size is None and not any_size and shown and options is not None:
+        size = canvas_for([(image.height, image.width) for image in shown], options)
     canvas = size or canvas_of(folder, description.image_size)
     with tempfile.TemporaryDirectory() as scratch:
         whole = file if precision == "fp32" else Path(scratch) / file.name
@@ -103,8 +103,8 @@ def export(
         if precision == "fp16":
             export_onnx(folder, file, form=form, size=canvas, any_size=any_size, half=True)
         if precision == "int8":
-            shown = photographs(calibration or dataset, options, None if any_size else canvas, calibration_images)
-            quantize(whole, file, shown)
+            batches = photographs(calibration or dataset, options, None if any_size else canvas, calibration_images)
+            quantize(whole, file, batches)
     change = ScoreChange(
         score(load_detector(folder), dataset, options, average_precision),
         score_onnx(file, form, dataset, options, None if any_size else canvas, description),

@@ -1,0 +1,188 @@
+"""A folder to give away: weights, ONNX, an example, and a card that says what the detector can and cannot do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from detdistill.annotations import DetectionDataset
+from detdistill.data.classes import with_classes
+from detdistill.deploy.export import export
+from detdistill.detectors.checkpoints import WEIGHTS, load_detector
+from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.description import (
+    DenseDescription,
+    TorchvisionDescription,
+    read_description,
+    write_description,
+)
+from detdistill.detectors.imported.torchvision import TorchvisionDetector
+from detdistill.drawing import draw_detections
+from detdistill.errors import DetdistillError
+from detdistill.evaluation.coco import CocoMetrics, CocoScores, coco_metrics
+from detdistill.files import write_atomically
+from detdistill.image_options import ImageOptions
+from detdistill.images import read_image
+from detdistill.inference.score import score
+
+ONNX, CARD, EXAMPLE = "model.onnx", "README.md", "example.png"
+SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+KEPT_PARTS = 2
+"""Of a path in the provenance: `scenes/train.json` tells enough, and whose home it lay in is nobody's business."""
+FEW = 20
+"""Objects of a class below which its AP says little."""
+
+
+def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, license: str | None = None) -> None:
+    """Writes a folder to give away.
+
+    Args:
+        folder: of the run.
+        to: new or empty.
+        name: of the detector.
+        dataset: on which it is scored, which the ONNX file is verified on, and of which an image is shown.
+        license: of the weights, by its identifier such as `apache-2.0`; None leaves it open.
+
+    Raises:
+        DetdistillError: the folder is not empty or cannot be written, the detector does not know its image size, or the
+            exported file does not verify.
+        DataError: the data set has other classes, or an image that cannot be read.
+    """
+    description = read_description(folder)
+    if description.image_size is None:
+        raise DetdistillError(
+            f"{folder / 'model.json'} does not tell the size of images that the detector was made for: nothing can be "
+            "scored, so there would be nothing to say about it"
+        )
+    if to.exists() and any(to.iterdir()):
+        raise DetdistillError(f"{to} is not empty: give a new folder, so that nothing is given away by mistake")
+    options = ImageOptions(**asdict(description.image_size))
+    known = with_classes(dataset, description.classes)
+    detector = load_detector(folder)
+    scores = score(detector, known, options, coco_metrics)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / WEIGHTS, to / WEIGHTS)
+    except OSError as error:
+        raise DetdistillError(f"{to} cannot be written: {error.strerror}") from error
+    clean = replace(description, provenance=without_folders(description.provenance))
+    write_description(to, clean)
+    exported = export(folder, to / ONNX, dataset=known)
+    _write_example(detector, known, to / EXAMPLE)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    card = environment.get_template("model_card.md.jinja").render(
+        name=name,
+        license=license,
+        classes=description.classes,
+        about=_about(clean, sum(parameter.numel() for parameter in detector.parameters())),
+        data=without_folders(known.source),
+        images=len(known.images),
+        objects=sum(len(image.labels) for image in known.images),
+        size=_size(options),
+        scores={key: _points(getattr(scores, key)) for key in SHOWN},
+        per_class=[
+            (label, str(count), _points(own.AP), _points(own.AP50)) for label, count, own in _classes(known, scores)
+        ],
+        made=made(clean.provenance),
+        teacher="teacher" in clean.provenance,
+        limits=limits(known, scores),
+        onnx=f"end to end, for onnxruntime and others; checked against PyTorch on {exported.verification}",
+    )
+    write_atomically(to / CARD, card)
+
+
+def _write_example(detector: DenseDetector | TorchvisionDetector, dataset: DetectionDataset, file: Path) -> None:
+    """What is found in the first image that has objects."""
+    record = next((image for image in dataset.images if len(image.labels)), dataset.images[0])
+    (found,) = detector.predict([record.path])
+    draw_detections(read_image(record.path), found, detector.classes).save(file)
+
+
+def without_folders(value: Any) -> Any:
+    """A copy of a JSON value in which paths are cut to their last two parts."""
+    if isinstance(value, Mapping):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(each) for each in value]
+    return str(PurePath(*PurePath(value).parts[-KEPT_PARTS:])) if isinstance(value, str) and "/" in value else value
+
+
+def made(provenance: Mapping[str, Any]) -> list[str]:
+    """How a detector came about, in sentences; of what is not known there is none."""
+    said = []
+    if "imported_from" in provenance:
+        said.append(f"Taken over from `{provenance['imported_from']}`.")
+    if data := provenance.get("data"):
+        said.append(f"Trained on `{data['source']}` (SHA-256 `{data['annotations_sha256'][:12]}…`).")
+    if teacher := provenance.get("teacher"):
+        terms = ", ".join(
+            f"{term} (weight {weight:.3g})" for term, weight in provenance.get("weights", {}).items()
+        ) or ", ".join(provenance.get("terms", {}))
+        sha256 = teacher["weights_sha256"]
+        said.append(
+            f"Taught by `{teacher['folder']}`" + (f" (SHA-256 `{sha256[:12]}…`)" if sha256 else "") + f": {terms}."
+        )
+    if "seed" in provenance:
+        said.append(f"Seed {provenance['seed']}, the weights of epoch {provenance['epoch']}.")
+    return said
+
+
+def limits(dataset: DetectionDataset, scores: CocoMetrics) -> list[str]:
+    """What the scores say that the detector cannot do, and what they cannot say."""
+    said = ["The scores are of images like those of the data above; of others they say nothing."]
+    rows = _classes(dataset, scores)
+    unseen = [label for label, count, _ in rows if count == 0]
+    rare = [f"{label} ({count})" for label, count, _ in rows if 0 < count < FEW]
+    if unseen:
+        said.append(f"Not scored, for want of objects: {', '.join(unseen)}.")
+    if rare:
+        said.append(f"Scored on few objects: {', '.join(rare)}.")
+    measured = {label: own.AP for label, _, own in rows if own.AP is not None}
+    if len(measured) > 1:
+        worst = min(measured, key=lambda label: measured[label])
+        said.append(f"Weakest class: {worst}, {_points(measured[worst])} AP.")
+    sizes = {
+        "small (below 32 x 32 px)": scores.APs,
+        "medium (to 96 x 96 px)": scores.APm,
+        "large (above)": scores.APl,
+    }
+    absent = [size for size, ap in sizes.items() if ap is None]
+    if absent:
+        said.append(f"There were no objects to score that are {' or '.join(absent)}.")
+    return said
+
+
+def _classes(dataset: DetectionDataset, scores: CocoMetrics) -> list[tuple[str, int, CocoScores]]:
+    labels = np.concatenate([image.labels for image in dataset.images]) if dataset.images else np.zeros(0, np.int64)
+    counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+    return [(name, count, scores.per_class[name]) for name, count in zip(dataset.classes, counts, strict=True)]
+
+
+def _about(description: DenseDescription | TorchvisionDescription, parameters: int) -> str:
+    if isinstance(description, DenseDescription):
+        kind = f"{description.architecture.head} on {description.architecture.backbone}"
+    else:
+        kind = description.architecture.network
+    return f"An object detector, {kind}, {parameters / 1e6:.2f} million parameters."
+
+
+def _size(options: ImageOptions) -> str:
+    if options.letterbox:
+        return f"fit a square of {options.letterbox} px"
+    return f"a shorter side of {options.short_side} px, the longer one at most {options.long_side} px"
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

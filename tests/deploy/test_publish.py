@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import detdistill
+from detdistill.cli import main
+from detdistill.data.opening import open_dataset
+from detdistill.deploy.publish import limits, made, without_folders
+from detdistill.detectors.checkpoints import save_detector
+from detdistill.evaluation.coco import coco_metrics
+from detdistill.evaluation.results import Results
+from detdistill.training.distillation import distill
+from small_runs import small_distillation, write_boxes, write_teacher
+from tiny_detector import tiny_detector
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A distilled run, and its data set."""
+    folder = tmp_path_factory.mktemp("distilled")
+    data = write_boxes(folder / "data")
+    distill(small_distillation(data, write_teacher(folder / "teacher"), epochs=1), folder / "run")
+    return folder / "run", data
+
+
+def test_what_is_given_away(run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, data = run
+    out = tmp_path / "green-or-red"
+    assert main(["publish", str(folder), "--to", str(out), "--data", str(data), "--split", "val"]) == 0
+    names = ["README.md", "example.png", "model.json", "model.onnx", "model.safetensors"]
+    assert sorted(file.name for file in out.iterdir()) == names
+    assert "the picture is one of your images" in capsys.readouterr().out
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: detdistill\n")
+    for text in ("# green-or-red", "rank_mimicking (weight", "4 images", "No licence was given", "teacher"):
+        assert text in card
+    for file in ("README.md", "model.json", "model.onnx"):
+        assert str(folder.parent).encode() not in (out / file).read_bytes(), "whose folders it came from is private"
+    detector = detdistill.load(out)
+    assert len(detector.predict([data / "val" / "0.png"], threshold=0.0)) == 1
+    with Image.open(out / "example.png") as picture:
+        assert max(picture.size) >= 600, "small pictures are enlarged"
+    assert main(["publish", str(folder), "--to", str(out), "--data", str(data), "--split", "val"]) == 1
+    assert "is not empty: give a new folder" in capsys.readouterr().err
+
+
+def test_a_detector_of_unknown_image_size_is_not_published(
+    run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_detector(tiny_detector(classes=("green", "red")), tmp_path / "run")
+    command = ["publish", str(tmp_path / "run"), "--to", str(tmp_path / "out"), "--data", str(run[1]), "--split", "val"]
+    assert main(command) == 1
+    assert "does not tell the size of images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("/home/me/data/scenes/train.json", "scenes/train.json"),
+        ("runs/teacher", "runs/teacher"),
+        ("gfl.pth", "gfl.pth"),
+        ({"a": ["/x/y/z", 1, None]}, {"a": ["y/z", 1, None]}),
+    ],
+)
+def test_paths_are_cut(value: Any, kept: Any) -> None:
+    assert without_folders(value) == kept
+
+
+def test_what_is_not_known_is_not_said() -> None:
+    assert made({}) == []
+    assert made({"imported_from": "gfl.pth", "sha256": "0"}) == ["Taken over from `gfl.pth`."]
+    taught = {"teacher": {"folder": "t", "weights_sha256": None}, "terms": {"hint": {}}, "weights": {}}
+    assert made(taught) == ["Taught by `t`: hint."]
+
+
+def test_limits_are_those_of_the_scores(tmp_path: Path) -> None:
+    dataset = open_dataset(write_boxes(tmp_path), "val")
+    for record in dataset.images:
+        record.labels[:] = 0
+    said = " ".join(limits(dataset, coco_metrics(dataset, Results.empty())))
+    assert "Not scored, for want of objects: red." in said
+    assert "Scored on few objects: green (" in said
+    assert "no objects to score that are" in said
