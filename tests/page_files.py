@@ -131,7 +131,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "docs/cluster.md": ("DATA", "runs/teacher"),
     "docs/comparison.md": ("DATA", "runs/teacher", "runs/teacher_retinanet"),
     "docs/distillation.md": ("DATA",),
-    "docs/export.md": ("DATA", "runs/teacher", "runs/student", "image.png", "photos", "more"),
+    "docs/deploy.md": ("DATA", "runs/teacher", "runs/student", "image.png", "photos", "more"),
     "docs/mmdetection.md": ("coco", "gfl_r101_fpn_ms-2x_coco.pth", "weights.pth"),
     "docs/onnx_elsewhere.md": ("runs/student",),
     "docs/own_detector.md": ("data/mine", "examples"),

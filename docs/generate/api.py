@@ -87,6 +87,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Ship": {
         "detdistill.deploy.export": ("export",),
         "detdistill.deploy.onnx": ("export_onnx",),
+        "detdistill.deploy.publish": ("publish",),
         "detdistill.deploy.latency": ("sizes_of", "speeds_of"),
     },
     "Errors": {"detdistill.errors": ("DetdistillError", "DataError")},

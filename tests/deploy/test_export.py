@@ -165,13 +165,13 @@ def test_the_program_of_the_documentation_runs_as_it_stands(
     exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, file = exported
-    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
     program = page.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     shutil.copy(file, "student.onnx")
     image = np.random.default_rng(0).integers(0, 256, (50, 100, 3), dtype=np.uint8)
     Image.fromarray(image).save("image.png")
-    exec(compile(program, "docs/export.md", "exec"), {})
+    exec(compile(program, "docs/deploy.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     detector = load_detector(run)
     pixels = torch.from_numpy(np.asarray(Image.fromarray(image).resize((64, 32)))).permute(2, 0, 1)
