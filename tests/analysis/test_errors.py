@@ -89,6 +89,26 @@ def test_crowds_are_neither_objects_nor_background() -> None:
     assert set(found.counts.values()) == {0}
 
 
+def test_a_detection_that_lies_in_a_crowd_is_no_error_however_small_it_is() -> None:
+    """COCO counts the share of the detection that lies in the crowd, not the IoU."""
+    crowd = dataset(A, crowd=(True,))
+    assert set(errors_of(crowd, results((0, 0, 20, 20, 0, 0.9))).counts.values()) == {0}
+    assert errors_of(crowd, results((0, 0, 250, 100, 0, 0.9))).counts["background"] == 1
+
+
+def test_errors_stand_with_their_class_and_size() -> None:
+    """The cat is found as a dog, the small dog is missed, and there is a small box on nothing."""
+    small = (300.0, 300.0, 320.0, 320.0, 1)
+    found = errors_of(dataset(A, small), results((*A[:4], 1, 0.9), (10, 300, 30, 320, 0, 0.8)))
+    assert {kind: count for kind, count in found.counts_by_size["large"].items() if count} == {"classification": 1}
+    small_errors = {kind: count for kind, count in found.counts_by_size["small"].items() if count}
+    assert small_errors == {"background": 1, "missed": 1}
+    assert found.costs_by_class["cat"]["classification"] == pytest.approx(1.0)
+    assert found.costs_by_class["dog"]["missed"] == pytest.approx(1.0), "none is left to find"
+    for kind in KINDS:
+        assert found.counts[kind] == sum(counts[kind] for counts in found.counts_by_size.values())
+
+
 def test_nothing_found_and_nothing_there() -> None:
     assert errors_of(dataset(A), results()).counts["missed"] == 1
     nothing = errors_of(dataset(), results((*A, 0.9)))

@@ -49,6 +49,7 @@ def test_who_is_its_own_teacher_lags_in_nothing(dataset: DetectionDataset) -> No
     assert ranks.mean(ALL, "divergence") == pytest.approx(0, abs=1e-6)
     assert ranks.mean(ALL, "own_best_iou") == ranks.mean(ALL, "teacher_best_iou")
     assert student.scores == found.teacher == student.teachers_order == student.teachers_boxes
+    assert student.teachers_order_within == student.scores
     for level in student.observation.levels.values():
         assert level.predictions == 0
         assert level.agreed == level.cells

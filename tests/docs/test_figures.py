@@ -33,8 +33,9 @@ def test_figures_and_record_are_made_of_runs(tmp_path: Path) -> None:
 
 def lists(own: list[float], other: list[float], objects: list[int]) -> Candidates:
     nothing = torch.zeros(len(own))
-    boxes = torch.zeros(len(own), 4)
-    return Candidates(torch.tensor(objects), torch.tensor(own), torch.tensor(other), boxes, boxes, nothing, nothing)
+    boxes, places = torch.zeros(len(own), 4), (nothing.long(), torch.arange(len(own)))
+    scores = torch.tensor(own), torch.tensor(other)
+    return Candidates(torch.tensor(objects), places, *scores, boxes, boxes, nothing, nothing)
 
 
 def test_what_is_said_of_objects() -> None:

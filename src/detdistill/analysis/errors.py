@@ -9,22 +9,27 @@ out, missed objects are not looked for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.boxes import pairwise_iou
-from detdistill.evaluation.coco import coco_metrics
+from detdistill.boxes import SMALLEST_AREA, aligned_intersection, box_area, pairwise_iou
+from detdistill.evaluation.coco import CocoScores, coco_metrics
 from detdistill.evaluation.results import Results, to_xywh
 
 Kind = Literal["classification", "localization", "both", "duplicate", "background", "missed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 RIGHT, IGNORED = -1, -2
 FOUND, NEAR = 0.5, 0.1
+SIZES = ("small", "medium", "large")
+BORDERS = SMALL, MEDIUM = 32.0**2, 96.0**2
+"""COCO's borders of small, medium and large, in square pixels of the image file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +39,14 @@ class Errors:
     Attributes:
         counts: by kind; of detections, or of objects for `missed`.
         costs: AP50 lost, 0 to 1; None where there is no AP50.
+        costs_by_class: AP50 lost of each class.
+        counts_by_size: by COCO's size of the object that a detection is near, or of its own box on background.
     """
 
     counts: dict[Kind, int]
     costs: dict[Kind, float | None]
+    costs_by_class: dict[str, dict[Kind, float | None]]
+    counts_by_size: dict[str, dict[Kind, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +81,47 @@ def errors_of(dataset: DetectionDataset, results: Results) -> Errors:
         judge(record, results, by_image[start:end])
         for record, start, end in zip(dataset.images, bounds[:-1], bounds[1:], strict=True)
     ]
-    kinds = np.concatenate([np.zeros(0, np.int64), *(one.kinds for one in judged)])
-    counts: dict[Kind, int] = {kind: int((kinds == number).sum()) for number, kind in enumerate(KINDS)}
-    counts["missed"] = sum(int(one.missed.sum()) for one in judged)
-    now = coco_metrics(dataset, results).AP50
-    costs: dict[Kind, float | None] = {}
-    for kind in KINDS:
-        better = coco_metrics(*_mended(dataset, results, judged, kind)).AP50
-        costs[kind] = None if now is None or better is None else max(0.0, better - now)
-    return Errors(counts, costs)
+    now = coco_metrics(dataset, results)
+    better = {kind: coco_metrics(*_mended(dataset, results, judged, kind)) for kind in KINDS}
+    by_size = _counts(dataset, results, judged)
+    return Errors(
+        {kind: sum(by_size[size][kind] for size in SIZES) for kind in KINDS},
+        {kind: _cost(now, better[kind]) for kind in KINDS},
+        {
+            name: {kind: _cost(now.per_class[name], better[kind].per_class[name]) for kind in KINDS}
+            for name in dataset.classes
+        },
+        by_size,
+    )
+
+
+def _cost(now: CocoScores, better: CocoScores) -> float | None:
+    if now.AP50 is None:
+        return None
+    # Where all objects were missed, nothing is left to find once they are left out: all that there was is lost.
+    return 1 - now.AP50 if better.AP50 is None else max(0.0, better.AP50 - now.AP50)
+
+
+def _counts(dataset: DetectionDataset, results: Results, judged: Sequence[Judged]) -> dict[str, dict[Kind, int]]:
+    """The errors of each size and kind."""
+    places = [np.zeros(0, np.int64)]
+    for record, one in zip(dataset.images, judged, strict=True):
+        areas = results.xywh[one.order, 2:].prod(axis=1)
+        near = one.objects >= 0
+        areas[near] = record.areas[one.objects[near]]
+        wrong = one.kinds >= 0
+        places.append(_size(areas[wrong]) * len(KINDS) + one.kinds[wrong])
+        places.append(_size(record.areas[one.missed]) * len(KINDS) + KINDS.index("missed"))
+    counts = np.bincount(np.concatenate(places), minlength=len(SIZES) * len(KINDS)).reshape(len(SIZES), -1)
+    return {
+        size: {kind: int(count) for kind, count in zip(KINDS, row, strict=True)}
+        for size, row in zip(SIZES, counts, strict=True)
+    }
+
+
+def _size(areas: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Index into `SIZES`."""
+    return np.searchsorted(BORDERS, areas, side="right")
 
 
 def judge(record: ImageRecord, results: Results, places: NDArray[np.int64]) -> Judged:
@@ -92,9 +133,10 @@ def judge(record: ImageRecord, results: Results, places: NDArray[np.int64]) -> J
         places: those of this image.
     """
     order = places[np.argsort(-results.scores[places], kind="stable")]
-    iou = pairwise_iou(torch.from_numpy(results.boxes[order]), torch.from_numpy(record.boxes)).numpy()
-    on_crowd = _covers(iou[:, record.crowd]) & ~_covers(iou[:, ~record.crowd])
-    iou = iou * ~record.crowd
+    boxes, targets = torch.from_numpy(results.boxes[order]), torch.from_numpy(record.boxes)
+    crowd, single = targets[torch.from_numpy(record.crowd)], ~record.crowd
+    iou = pairwise_iou(boxes, targets).numpy() * single
+    on_crowd = _within(boxes, crowd) & ~(iou >= FOUND).any(axis=1)
     same = record.labels[None, :] == results.labels[order][:, None]
     count = len(record.labels)
     taken = np.zeros(count, dtype=bool)
@@ -111,9 +153,10 @@ def judge(record: ImageRecord, results: Results, places: NDArray[np.int64]) -> J
     return Judged(order, kinds, objects, ~taken & ~nearly & ~record.crowd, taken)
 
 
-def _covers(iou: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each detection overlaps one of these objects enough."""
-    return np.asarray((iou >= FOUND).any(axis=1), dtype=bool)
+def _within(boxes: Tensor, regions: Tensor) -> NDArray[np.bool_]:
+    """Whether at least half of each box lies in one of these regions, as COCO measures it for crowds."""
+    inside = aligned_intersection(boxes[:, None], regions[None]) / box_area(boxes).clamp(min=SMALLEST_AREA)[:, None]
+    return np.asarray((inside >= FOUND).any(dim=1).numpy(), dtype=bool)
 
 
 def _verdict(iou: NDArray[np.float64], same: NDArray[np.bool_], taken: NDArray[np.bool_]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import torch
 from detdistill.analysis.differences import LinearMap, fits_of
 from detdistill.analysis.errors import Errors, errors_of
 from detdistill.analysis.observation import Observation
-from detdistill.analysis.pairing import align, swapped
+from detdistill.analysis.pairing import align, candidates, reordered, swapped
 from detdistill.annotations import DetectionDataset
 from detdistill.canvas import PADDING
 from detdistill.data.classes import with_classes
@@ -50,6 +50,7 @@ class Student:
         observation: ranks and differences.
         scores: of its detections.
         teachers_order: of its boxes, ranked by the teacher's scores.
+        teachers_order_within: of its boxes and scores, in the teacher's order among the candidates of each object.
         teachers_boxes: of the teacher's boxes, ranked by its scores.
         errors: their kinds.
     """
@@ -59,6 +60,7 @@ class Student:
     observation: Observation
     scores: CocoMetrics
     teachers_order: CocoMetrics
+    teachers_order_within: CocoMetrics
     teachers_boxes: CocoMetrics
     errors: Errors
 
@@ -123,8 +125,12 @@ def measure(
                 own = _output(student, batch, options)
                 _keep(found, (name, "own"), batch, student.detect(own, batch.targets.sizes))
                 pair, notes[name] = align(student, shared, own, other, batch.targets)
-                order = swapped(pair.teacher, pair.student), swapped(pair.student, pair.teacher)
-                for kind, output in zip(("order", "boxes"), order, strict=True):
+                others = {
+                    "order": swapped(pair.teacher, pair.student),
+                    "within": reordered(pair.student, candidates(pair)),
+                    "boxes": swapped(pair.student, pair.teacher),
+                }
+                for kind, output in others.items():
                     _keep(found, (name, kind), batch, student.detect(output, batch.targets.sizes))
                 aligned[name] = pair
             yield batch, aligned
@@ -153,6 +159,7 @@ def measure(
                 observations[name],
                 coco_metrics(known, detections[name, "own"]),
                 coco_metrics(known, _of_shared(detections[name, "order"], shared)),
+                coco_metrics(known, _of_shared(detections[name, "within"], shared)),
                 coco_metrics(known, _of_shared(detections[name, "boxes"], shared)),
                 errors_of(known, detections[name, "own"]),
             )

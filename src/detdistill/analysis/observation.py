@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from detdistill.analysis.differences import LevelDifference, LinearMap, prediction_maps
+from detdistill.analysis.errors import MEDIUM, SMALL
 from detdistill.analysis.pairing import Candidates, candidates, crowding
 from detdistill.analysis.ranks import agreement, best, divergence, padded
 from detdistill.analysis.tally import Group, Tally
 from detdistill.data.loading import Batch
 from detdistill.distill.alignment import Aligned
 
-SMALL, MEDIUM = 32.0**2, 96.0**2
-"""COCO's borders of small, medium and large, in square pixels of the image file."""
 CROWDED = 0.3
 """IoU with another object from which an object stands in a crowd."""
 MEASURES = (

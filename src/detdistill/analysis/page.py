@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from detdistill.analysis.differences import AGREED
-from detdistill.analysis.errors import KINDS
+from detdistill.analysis.errors import KINDS, Errors
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import MEASURES
 from detdistill.analysis.pictures import image_gallery, object_gallery
@@ -72,6 +72,7 @@ def _scores(measured: Measured) -> Section:
     for student in measured.students:
         rows.append([student.name, *_texts(student.scores)])
         rows.append([f"{student.name}, in the teacher's order", *_texts(student.teachers_order)])
+        rows.append([f"{student.name}, in it within objects", *_texts(student.teachers_order_within)])
         rows.append([f"{student.name}'s order of the teacher's boxes", *_texts(student.teachers_boxes)])
     names = [student.name for student in measured.students]
     columns = ["class", "teacher", *(column for name in names for column in (name, f"{name}: gap"))]
@@ -90,8 +91,10 @@ def _scores(measured: Measured) -> Section:
                 ["", *SCORES],
                 rows,
                 "COCO's AP, 0 to 100. In the teacher's order: the student's boxes with the teacher's scores, "
-                "candidate by candidate: what the student would reach if it ranked as its teacher does. The last line"
-                " is the reverse. Only levels and classes that both have take part in these two.",
+                "candidate by candidate: what the student would reach if it ranked as its teacher does. Within "
+                "objects: only the candidates of each object change places, with the student's own scores; this is "
+                "what Rank Mimicking alone could give. The last line is the reverse of the first: the teacher's boxes "
+                "with the student's scores. Only levels and classes that both have take part in these three.",
             ),
             Table(columns, by_class, "AP by class, and how far the student is behind."),
         ],
@@ -186,20 +189,40 @@ def _errors(measured: Measured) -> Section:
         for kind in KINDS
     ]
     columns = ["kind", *(column for name, _ in everyone for column in (name, "AP50 lost"))]
-    return Section(
-        "Where the AP goes",
-        [
-            Table(
-                columns,
-                rows,
-                "Errors in the manner of TIDE (Bolya et al., ECCV 2020). Each first column counts detections, of "
-                "missed objects; the second is the AP50 that mending this kind alone would gain. classification: on "
-                "an object of another class; localization: IoU of .1 to .5 with an object of its class; both: the "
-                "same with another class; duplicate: the object is found already; background: on nothing; missed: "
-                "neither found nor nearly.",
-            )
-        ],
-    )
+    parts: list[Part] = [
+        Table(
+            columns,
+            rows,
+            "Errors in the manner of TIDE (Bolya et al., ECCV 2020). Each first column counts detections, of "
+            "missed objects; the second is the AP50 that mending this kind alone would gain. classification: on "
+            "an object of another class; localization: IoU of .1 to .5 with an object of its class; both: the "
+            "same with another class; duplicate: the object is found already; background: on nothing; missed: "
+            "neither found nor nearly.",
+        )
+    ]
+    for student in measured.students:
+        parts += _errors_by_group(student.name, student.errors, measured.teacher_errors)
+    return Section("Where the AP goes", parts)
+
+
+def _errors_by_group(name: str, own: Errors, teacher: Errors) -> list[Part]:
+    by_class = [
+        [label, *(f"{points(costs[kind])} ({points(teacher.costs_by_class[label][kind])})" for kind in KINDS)]
+        for label, costs in own.costs_by_class.items()
+    ]
+    by_size = [
+        [size, *(f"{counts[kind]} ({teacher.counts_by_size[size][kind]})" for kind in KINDS)]
+        for size, counts in own.counts_by_size.items()
+    ]
+    return [
+        Table(["class", *KINDS], by_class, f"AP50 that {name} loses by class, in brackets what its teacher loses."),
+        Table(
+            ["size", *KINDS],
+            by_size,
+            f"Errors of {name} by the size of the object, on background of the detection; in brackets its teacher's. "
+            "Small is below 32 x 32 pixels of the image file, large from 96 x 96 on.",
+        ),
+    ]
 
 
 def _notes(measured: Measured) -> Section:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from detdistill.boxes import aligned_iou, pairwise_iou
 from detdistill.detectors.contract import Detector
+from detdistill.detectors.postprocess import rank_within
 from detdistill.distill.alignment import Aligned, find_alignment
 from detdistill.distill.class_map import ClassMap
 from detdistill.structures import DenseOutput, Targets
@@ -75,6 +76,7 @@ class Candidates:
 
     Attributes:
         objects: `(K,)` the object of each, ascending; only objects of a class that the teacher knows.
+        places: image and prior `(K,)` of each.
         own: `(K,)` the student's score for the object's class, as a logit: what it ranks by.
         other: `(K,)` the teacher's.
         own_boxes: `(K, 4)` in pixels of the canvas.
@@ -84,6 +86,7 @@ class Candidates:
     """
 
     objects: Tensor
+    places: tuple[Tensor, Tensor]
     own: Tensor
     other: Tensor
     own_boxes: Tensor
@@ -105,12 +108,35 @@ def candidates(aligned: Aligned) -> Candidates:
     goals = targets.boxes[objects]
     return Candidates(
         objects,
+        (image, prior),
         aligned.student.score_logits(index),
         aligned.teacher.score_logits(index),
         boxes[0],
         boxes[1],
         aligned_iou(boxes[0], goals),
         aligned_iou(boxes[1], goals),
+    )
+
+
+def reordered(output: DenseOutput, found: Candidates) -> DenseOutput:
+    """The student's output with the scores of each object's candidates in the teacher's order.
+
+    The candidate that the teacher ranks first gets the best of the student's own scores, and so on; all scores of a
+    candidate move together. How high an object is scored, and the background, stay as they are: this is what Rank
+    Mimicking alone could give.
+
+    Args:
+        output: the student's.
+        found: the candidates in it.
+    """
+    own, other = (rank_within(found.objects, scores)[0] for scores in (found.own, found.other))
+    image, prior = found.places
+    given, taken = (image[own], prior[own]), (image[other], prior[other])
+    quality = output.quality_logits
+    return replace(
+        output,
+        class_logits=output.class_logits.index_put(taken, output.class_logits[given]),
+        quality_logits=None if quality is None else quality.index_put(taken, quality[given]),
     )
 
 

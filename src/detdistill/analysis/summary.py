@@ -20,6 +20,7 @@ def numbers(measured: Measured) -> dict[str, Any]:
             student.name: {
                 "scores": asdict(student.scores),
                 "teachers_order": asdict(student.teachers_order),
+                "teachers_order_within": asdict(student.teachers_order_within),
                 "teachers_boxes": asdict(student.teachers_boxes),
                 "errors": asdict(student.errors),
                 "ranks": [
@@ -58,10 +59,12 @@ def verdict(measured: Measured, student: Student) -> list[str]:
             + ("." if tau is None else f" (mean tau {tau:.2f}).")
         )
     first, others = (ranks.mean(ALL, measure) for measure in ("own_best_iou", "own_iou_at_teachers_best"))
-    if first is not None and others is not None:
+    within = student.teachers_order_within.AP
+    if first is not None and others is not None and within is not None:
         said.append(
             f"Its box at the candidate that it ranks first overlaps the object by {first:.3f}, at the one that its "
-            f"teacher ranks first by {others:.3f}: what ranking within objects can give."
+            f"teacher ranks first by {others:.3f}; with its scores in the teacher's order within objects it would "
+            f"reach AP {points(within)}: what ranking within objects can give."
         )
     levels = student.observation.levels.values()
     total, agreed = (sum(getattr(level, name) for level in levels) for name in ("features", "features_agreed"))
