@@ -1,4 +1,4 @@
-"""Bring your own detector: anything that meets the contract can be trained, distilled, evaluated and exported.
+"""Bring your own detector: what meets the contract can teach, learn in a loop of yours, be scored and analyzed.
 
 This one is as small as it gets: five convolutions, one level of stride 16, one point per cell, a positive wherever the
 point lies in the middle of an object. `check_detector` says what is missing while you write yours.

@@ -24,6 +24,7 @@ def test_lists_of_several_objects_stand_side_by_side() -> None:
     assert lists.shape == mask.shape == (0, 0)
 
 
+@pytest.mark.filterwarnings("ignore:An input array is constant")
 @given(pairs=LISTS)
 def test_equal_to_scipy(pairs: list[tuple[int, int]]) -> None:
     first, second = (torch.tensor(values, dtype=torch.float32)[None] for values in zip(*pairs, strict=True))

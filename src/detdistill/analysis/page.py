@@ -72,7 +72,7 @@ def _scores(measured: Measured) -> Section:
     for student in measured.students:
         rows.append([student.name, *_texts(student.scores)])
         rows.append([f"{student.name}, in the teacher's order", *_texts(student.teachers_order)])
-        rows.append([f"{student.name}, in it within objects", *_texts(student.teachers_order_within)])
+        rows.append([f"{student.name}, in it only within objects", *_texts(student.teachers_order_within)])
         rows.append([f"{student.name}'s order of the teacher's boxes", *_texts(student.teachers_boxes)])
     names = [student.name for student in measured.students]
     columns = ["class", "teacher", *(column for name in names for column in (name, f"{name}: gap"))]

@@ -9,6 +9,9 @@ from typing import Any
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import ALL, MEASURES
 
+WORTH_CLOSING = 0.01
+"""AP, 0 to 1, below which shares of the distance between teacher and student are noise over noise."""
+
 
 def numbers(measured: Measured) -> dict[str, Any]:
     """Everything on the page as machines read it: 0 to 1, None where undefined."""
@@ -86,7 +89,7 @@ def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:
 
     def share(student: Student) -> str:
         own = student.scores.AP
-        if own is None or start is None or teacher is None or teacher <= start:
+        if own is None or start is None or teacher is None or teacher - start < WORTH_CLOSING:
             return "–"
         return percent((own - start) / (teacher - start))
 
