@@ -21,7 +21,8 @@ from torch import Tensor
 
 from detdistill.detectors.assigners import AtssAssigner, FcosAssigner, MaxIouAssigner
 from detdistill.detectors.priors import PriorLayout, anchor_boxes, cell_boxes
-from detdistill.structures import Assignment, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, Targets
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from detectors.assigners.oracle import atss_oracle, fcos_oracle, max_iou_oracle

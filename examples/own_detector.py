@@ -19,18 +19,11 @@ from detdistill.detectors.coders import DistanceCoder
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.priors import PriorLayout, cell_boxes
+from detdistill.grid import Grid
 from detdistill.losses.box import giou_loss
 from detdistill.losses.focal import focal_loss
 from detdistill.normalization import IMAGENET
-from detdistill.structures import (
-    Assignment,
-    DenseOutput,
-    Detections,
-    Grid,
-    ReduceSum,
-    Targets,
-    single_process,
-)
+from detdistill.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
 
 STRIDE = 16
 

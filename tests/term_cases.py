@@ -14,7 +14,8 @@ from detdistill.detectors.assigners import MaxIouAssigner
 from detdistill.detectors.coders import DeltaCoder
 from detdistill.detectors.contract import Detector
 from detdistill.distill.term import Pair, Term
-from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets
 from tiny_detector import tiny_detector
 
 Case = tuple[DenseOutput, DenseOutput, Assignment, Targets]

@@ -75,7 +75,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.normalization": ("Normalization",),
     },
     "What detectors exchange": {
-        "detdistill.structures": ("Targets", "Grid", "DenseOutput", "Assignment", "Detections"),
+        "detdistill.grid": ("Grid",),
+        "detdistill.structures": ("Targets", "DenseOutput", "Assignment", "Detections"),
         "detdistill.detectors.priors": ("PriorLayout",),
     },
     "Scores": {

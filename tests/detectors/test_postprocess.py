@@ -10,7 +10,8 @@ from torchvision.ops import nms
 from detdistill.detectors.coders import DistanceCoder
 from detdistill.detectors.postprocess import PostProcessing, rank_within
 from detdistill.errors import DetdistillError
-from detdistill.structures import DenseOutput, Grid
+from detdistill.grid import Grid
+from detdistill.structures import DenseOutput
 
 
 def make_output(seed: int, batch: int, num_classes: int, quality: bool) -> tuple[DenseOutput, Tensor]:

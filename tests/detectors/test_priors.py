@@ -9,7 +9,7 @@ from torch import Tensor
 from conftest import Golden
 from detdistill.detectors.priors import KEPT_GRIDS, PriorLayout, anchor_boxes, cell_boxes
 from detdistill.errors import DetdistillError
-from detdistill.structures import Grid
+from detdistill.grid import Grid
 
 CPU = torch.device("cpu")
 RETINANET_SCALES = [4 * 2 ** (k / 3) for k in range(3)]

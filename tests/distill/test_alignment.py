@@ -14,7 +14,8 @@ from detdistill.detectors.priors import cell_boxes
 from detdistill.distill.alignment import Aligned, find_alignment
 from detdistill.distill.class_map import ClassMap, identical_classes
 from detdistill.errors import DetdistillError
-from detdistill.structures import BACKGROUND, IGNORED, Assignment, DenseOutput, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import BACKGROUND, IGNORED, Assignment, DenseOutput, Targets
 from term_cases import grid as anchor_grid
 from term_cases import output as anchor_output
 

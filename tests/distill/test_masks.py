@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from detdistill.detectors.priors import cell_boxes
 from detdistill.distill.masks import object_cells, positive_cells
-from detdistill.structures import BACKGROUND, IGNORED, Assignment, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import BACKGROUND, IGNORED, Assignment, Targets
 
 STRIDES = (8, 16)
 SIZES = ((4, 6), (2, 3))

@@ -21,11 +21,12 @@ from detdistill.detectors.running import InferenceOptions
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import coco_metrics
 from detdistill.evaluation.results import Results
+from detdistill.grid import Grid
 from detdistill.image_options import ImageOptions
 from detdistill.inference.predict import predict
 from detdistill.inference.score import score
 from detdistill.normalization import Normalization
-from detdistill.structures import Assignment, DenseOutput, Detections, Grid, ReduceSum, Targets, single_process
+from detdistill.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
 from tiny_detector import tiny_detector
 
 SMALL = ImageOptions(short_side=96, long_side=160)

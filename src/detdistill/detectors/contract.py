@@ -7,8 +7,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from detdistill.grid import Grid
 from detdistill.normalization import Normalization
-from detdistill.structures import Assignment, DenseOutput, Detections, Grid, ReduceSum, Targets, single_process
+from detdistill.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
 
 
 class Detector(Protocol):

@@ -19,16 +19,9 @@ from detdistill.detectors.heads.vfnet import VfnetHead
 from detdistill.detectors.pictures import FindsInPictures
 from detdistill.detectors.pyramid import Pyramid
 from detdistill.errors import DetdistillError
+from detdistill.grid import Grid
 from detdistill.normalization import IMAGENET, Normalization
-from detdistill.structures import (
-    Assignment,
-    DenseOutput,
-    Detections,
-    Grid,
-    ReduceSum,
-    Targets,
-    single_process,
-)
+from detdistill.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
 
 HEADS: dict[str, Callable[..., DenseHead]] = {
     "retinanet": RetinaNetHead,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detdistill.errors import DetdistillError
-from detdistill.structures import Grid
+from detdistill.grid import Grid
 
 KEPT_GRIDS = 16
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from detdistill.detectors.postprocess import rank_within
-from detdistill.structures import Assignment, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, Targets
 
 Candidates = tuple[Tensor, Tensor]
 """Object and prior of each entry of the lists, each `(K,)` int64."""

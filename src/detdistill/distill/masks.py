@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detdistill.structures import Assignment, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, Targets
 
 
 def positive_cells(grid: Grid, assignment: Assignment) -> tuple[Tensor, ...]:

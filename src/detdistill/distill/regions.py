@@ -11,8 +11,9 @@ from torchvision.ops import batched_nms, roi_align
 
 from detdistill.boxes import box_area, box_sides, clip_boxes
 from detdistill.detectors.postprocess import rank_within
+from detdistill.grid import Grid
 from detdistill.precision import at_least_float32
-from detdistill.structures import Grid, Targets
+from detdistill.structures import Targets
 
 CELLS_ACROSS = 14
 """Least side of a region, in cells, on the level that sees it: FPN's 224 pixels at stride 16, DeFeat's 56 at 4."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detdistill.structures import Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import Targets
 
 Arrays = dict[str, NDArray[Any]]
 

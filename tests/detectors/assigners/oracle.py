@@ -13,7 +13,8 @@ from torch import Tensor
 
 from detdistill.boxes import pairwise_iou
 from detdistill.detectors.assigners import AtssAssigner, FcosAssigner, MaxIouAssigner
-from detdistill.structures import BACKGROUND, IGNORED, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import BACKGROUND, IGNORED, Targets
 
 
 def in_float64(grid: Grid) -> Grid:

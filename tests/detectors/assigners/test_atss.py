@@ -12,7 +12,8 @@ from detdistill.boxes import pairwise_iou
 from detdistill.detectors.assigners import AtssAssigner
 from detdistill.detectors.assigners.atss import threshold_of
 from detdistill.errors import DetdistillError
-from detdistill.structures import BACKGROUND, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import BACKGROUND, Targets
 from detectors.assigners.cases import (
     GOLDEN_CASES,
     assert_equal_but_ambiguous,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from conftest import Golden
 from detdistill.detectors.assigners import FcosAssigner
 from detdistill.errors import DetdistillError
-from detdistill.structures import BACKGROUND, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import BACKGROUND, Targets
 from detectors.assigners.cases import (
     GOLDEN_CASES,
     assert_equal_but_ambiguous,

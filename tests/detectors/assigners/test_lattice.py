@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from detdistill.detectors.assigners import AtssAssigner, FcosAssigner, MaxIouAssigner
 from detdistill.detectors.assigners.lattice import Lattice, best_claims
 from detdistill.detectors.priors import anchor_boxes, cell_boxes
-from detdistill.structures import Assignment, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, Targets
 from detectors.assigners.cases import batches, grids, renamed, select_images
 
 STRIDES = (8, 16, 32, 64, 128)

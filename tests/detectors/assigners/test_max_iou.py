@@ -11,7 +11,8 @@ from conftest import Golden
 from detdistill.boxes import pairwise_iou
 from detdistill.detectors.assigners import MaxIouAssigner
 from detdistill.errors import DetdistillError
-from detdistill.structures import BACKGROUND, IGNORED, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import BACKGROUND, IGNORED, Targets
 from detectors.assigners.cases import (
     GOLDEN_CASES,
     assert_equal_but_ambiguous,

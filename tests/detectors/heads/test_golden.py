@@ -21,8 +21,9 @@ from detdistill.detectors.heads.gflv2 import Gflv2Head
 from detdistill.detectors.heads.retinanet import RetinaNetHead
 from detdistill.detectors.heads.vfnet import VfnetHead, VfnetOutput
 from detdistill.detectors.postprocess import PostProcessing
+from detdistill.grid import Grid
 from detdistill.precision import at_least_float32
-from detdistill.structures import DenseOutput, Grid, Targets, joint_logit, single_process
+from detdistill.structures import DenseOutput, Targets, joint_logit, single_process
 
 Arrays = dict[str, NDArray[Any]]
 Maps = dict[str, list[Tensor]]

@@ -24,7 +24,8 @@ from detdistill.detectors.imported.torchvision import (
     TorchvisionDetector,
     build_torchvision,
 )
-from detdistill.structures import Assignment, DenseOutput, Detections, Grid, Targets, single_process
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, DenseOutput, Detections, Targets, single_process
 
 Arrays = dict[str, NDArray[Any]]
 MODELS = {

@@ -11,7 +11,8 @@ from detdistill.boxes import pairwise_iou
 from detdistill.distill.alignment import find_alignment
 from detdistill.distill.class_map import identical_classes
 from detdistill.distill.terms.fine_grained import FineGrained, near_object_cells
-from detdistill.structures import Assignment, Grid
+from detdistill.grid import Grid
+from detdistill.structures import Assignment
 from term_cases import bound, grid, objects, output
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from conftest import Golden
 from detdistill.distill.terms.focal_global import FocalGlobal, GlobalContext, background_weights, object_weights
-from detdistill.structures import Assignment, DenseOutput, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, DenseOutput, Targets
 from golden_losses import Arrays, as_tensor
 from term_cases import bound, grid, objects, output
 

@@ -20,7 +20,8 @@ from detdistill.detectors.heads.gfl import GflHead
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.localization import Localization, valuable_region
 from detdistill.errors import DetdistillError
-from detdistill.structures import Assignment, DenseOutput, Grid, Targets, single_process
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, DenseOutput, Targets, single_process
 from term_cases import bound, grid, objects
 from tiny_detector import tiny_detector
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from detdistill.boxes import aligned_iou, box_centers, boxes_to_distances
 from detdistill.detectors.assigners.lattice import Lattice, all_background, batch_index, best_claims
-from detdistill.structures import Assignment, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, Targets
 
 INSIDE = 0.01
 """Pixels; a prior's centre this near to an object's side is not inside the object."""

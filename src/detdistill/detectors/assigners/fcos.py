@@ -9,7 +9,8 @@ import torch
 from detdistill.boxes import box_area, box_centers, box_sides, boxes_to_distances
 from detdistill.detectors.assigners.lattice import Lattice, all_background, batch_index, best_claims
 from detdistill.errors import DetdistillError
-from detdistill.structures import Assignment, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, Targets
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from detdistill.boxes import box_centers
 from detdistill.errors import DetdistillError
-from detdistill.structures import BACKGROUND, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import BACKGROUND, Targets
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ from torch import Tensor
 from detdistill.boxes import aligned_iou, box_area, box_centers, box_sides
 from detdistill.detectors.assigners.lattice import Lattice, all_background, batch_index, best_claims
 from detdistill.errors import DetdistillError
-from detdistill.structures import IGNORED, Assignment, Grid, Targets
+from detdistill.grid import Grid
+from detdistill.structures import IGNORED, Assignment, Targets
 
 SLACK = 1e-9
 """Windows ask for this much less overlap than is needed, relatively: rounding may add a cell but take none."""

@@ -13,7 +13,8 @@ from detdistill.detectors.heads.towers import conv_tower, from_activation, up_to
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.priors import PriorLayout
 from detdistill.errors import DetdistillError
-from detdistill.structures import Assignment, BoxCoder, DenseOutput, Grid, ReduceSum, Targets, TowerMaps
+from detdistill.grid import Grid
+from detdistill.structures import Assignment, BoxCoder, DenseOutput, ReduceSum, Targets, TowerMaps
 
 Assigner = Callable[[Grid, Targets], Assignment]
 

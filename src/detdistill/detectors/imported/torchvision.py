@@ -22,18 +22,10 @@ from detdistill.detectors.assigners import FcosAssigner, MaxIouAssigner
 from detdistill.detectors.pictures import FindsInPictures
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.errors import DetdistillError
+from detdistill.grid import Grid
 from detdistill.normalization import IMAGENET
 from detdistill.precision import at_least_float32
-from detdistill.structures import (
-    Assignment,
-    BoxCoder,
-    DenseOutput,
-    Detections,
-    Grid,
-    ReduceSum,
-    Targets,
-    single_process,
-)
+from detdistill.structures import Assignment, BoxCoder, DenseOutput, Detections, ReduceSum, Targets, single_process
 
 NetworkName = Literal["retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"]
 NETWORKS = {

@@ -11,8 +11,9 @@ from detdistill.boxes import box_sides, pairwise_iou
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.errors import DetdistillError
+from detdistill.grid import Grid
 from detdistill.losses.regional import fine_grained_imitation
-from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets, single_process
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class FineGrained(Term):

@@ -14,10 +14,11 @@ from detdistill.distill.alignment import cell_matches
 from detdistill.distill.regions import Regions, best_regions, region_features
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.errors import DetdistillError
+from detdistill.grid import Grid
 from detdistill.losses.relations import LEAST_RELATED, relation_imitation
 from detdistill.losses.soft_labels import binary_kl
 from detdistill.precision import at_least_float32
-from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets, single_process
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 OVERLAP = 0.3
 """Suppresses instances. This and the two numbers below are those of the reproduction."""

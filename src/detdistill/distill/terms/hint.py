@@ -9,8 +9,9 @@ from torch import Tensor
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.masks import object_cells, positive_cells
 from detdistill.distill.term import Method, Pair, Term
+from detdistill.grid import Grid
 from detdistill.losses.imitation import feature_imitation
-from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets, single_process
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class Hint(Term):

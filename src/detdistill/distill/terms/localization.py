@@ -13,9 +13,10 @@ from detdistill.detectors.assigners import AtssAssigner
 from detdistill.detectors.coders import DistributionCoder
 from detdistill.distill.term import Method, Pair, Term, check_temperature
 from detdistill.errors import DetdistillError
+from detdistill.grid import Grid
 from detdistill.losses.distribution import distribution_kl
 from detdistill.precision import at_least_float32
-from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets, single_process
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 SIDES = 4
 VALUABLE_SHARE = 0.25

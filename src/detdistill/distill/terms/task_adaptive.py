@@ -13,9 +13,10 @@ from detdistill.distill.adapters import Adapters
 from detdistill.distill.positives import taught_positives
 from detdistill.distill.regions import largest_by_image, object_windows
 from detdistill.distill.term import Method, Pair, Term
+from detdistill.grid import Grid
 from detdistill.losses.imitation import feature_imitation
 from detdistill.losses.soft_labels import binary_kl
-from detdistill.structures import Assignment, DenseOutput, Grid, ReduceSum, Targets, single_process
+from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class TaskAdaptive(Term):
