@@ -4,15 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.grid import Grid
+from grids import make_grid
 
 SIZES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4)
-
-
-def make_grid(sizes: list[tuple[int, int]], anchors: int) -> Grid:
-    strides = [8 * 2**level for level in range(len(sizes))]
-    base = torch.tensor([[[0.0, 0.0, stride, stride + anchor] for anchor in range(anchors)] for stride in strides])
-    return Grid(tuple(sizes), tuple((stride, stride) for stride in strides), base)
 
 
 @given(SIZES, st.integers(1, 3), st.integers(1, 3))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detdistill.structures import BACKGROUND, IGNORED, Assignment, DenseOutput, Targets, joint_logit, single_process
-from test_grid import make_grid
+from grids import make_grid
 
 
 @given(st.floats(-12, 12), st.floats(-12, 12))
