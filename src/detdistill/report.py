@@ -193,7 +193,12 @@ class Dots:
     @property
     def height(self) -> int:
         """Of the drawing."""
-        return ROW * len(self.values) + AXIS
+        return self.top + ROW * len(self.values) + AXIS
+
+    @property
+    def top(self) -> int:
+        """Where the first row begins: the reference's name stands above it."""
+        return 0 if self.reference is None else ROW // 2
 
     @property
     def _ends(self) -> list[float]:

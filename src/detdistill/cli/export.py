@@ -28,9 +28,9 @@ class Export:
     form: Annotated[
         Literal["end_to_end", "raw"], Option("detections, non-maximum suppression inside; or all scores and boxes")
     ] = "end_to_end"
-    height: Annotated[int | None, Option("of the canvas, a multiple of 32, instead of what holds the run's images")] = (
-        None
-    )
+    height: Annotated[
+        int | None, Option("of the canvas, a multiple of 32, instead of the smallest that holds the images")
+    ] = None
     width: Annotated[int | None, Option("of the canvas, likewise")] = None
     any_size: Annotated[bool, Option("canvases of any height and width that are multiples of 32")] = False
     precision: Annotated[
