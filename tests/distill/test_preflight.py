@@ -67,7 +67,7 @@ def test_the_table_in_plain_words() -> None:
         "auto: a first guess, found again after the warm-up",
         "                      loss  gradient    weight",
         "  detection           1.25       0.5         1",
-        "  rank_mimicking    0.0625     0.125         2 (auto)",
+        "  rank_mimicking    0.0625     0.125         2 (auto, at first)",
         "  hint                12.5         1     0.001",
     ]
 

@@ -72,7 +72,7 @@ class Preflight:
         for loss in self.losses:
             weight = 1.0 if loss.weight is None else loss.weight
             row = f"  {loss.name:{width}} {loss.value:9.3g} {loss.gradient:9.3g} {weight:9.3g}"
-            lines.append(f"{row} (auto)" if loss.is_automatic else row)
+            lines.append(f"{row} (auto, at first)" if loss.is_automatic else row)
         return "\n".join([*lines, *(f"WARNING: {warning}" for warning in self.warnings)])
 
 
