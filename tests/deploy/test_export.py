@@ -166,7 +166,7 @@ def test_the_program_of_the_documentation_runs_as_it_stands(
 ) -> None:
     run, file = exported
     page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
-    program = page.split("```python\n")[1].split("```")[0]
+    program = next(block for block in page.split("```") if "InferenceSession" in block).removeprefix("python\n")
     monkeypatch.chdir(tmp_path)
     shutil.copy(file, "student.onnx")
     image = np.random.default_rng(0).integers(0, 256, (50, 100, 3), dtype=np.uint8)
@@ -174,7 +174,7 @@ def test_the_program_of_the_documentation_runs_as_it_stands(
     exec(compile(program, "docs/deploy.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     detector = load_detector(run)
-    pixels = torch.from_numpy(np.asarray(Image.fromarray(image).resize((64, 32)))).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(Image.fromarray(image).resize((64, 32)))).permute(2, 0, 1)
     canvas = torch.nn.functional.pad(pixels, (0, 0, 0, 32))[None]
     sizes = torch.tensor([[32, 64]])
     with torch.no_grad():

@@ -80,9 +80,10 @@ def test_the_calibration_of_a_short_run_is_a_tenth_of_it() -> None:
 
 def test_without_a_warmup_the_first_step_counts_too() -> None:
     weighting = Weighting({"a": Weight(ratio=1.0)})
-    weighting.begin_step(0, 1, 0)
-    assert weighting.weight("a") == 0
+    weighting.begin_step(0, 2, 0)
     weighting.measure(3.0, {"a": 1.0})
+    assert weighting.weight("a") == 0, "it does not change within a step"
+    weighting.begin_step(1, 2, 0)
     assert weighting.weight("a") == 3.0
 
 
@@ -136,6 +137,7 @@ def test_a_changed_number_and_another_term_are_not_overruled_by_the_state_before
     before = Weighting({"a": Weight(3.0), "b": Weight(), "c": Weight()})
     before.begin_step(0, TOTAL, 0)
     before.measure(1.0, {"b": 1.0, "c": 0.25})
+    before.begin_step(1, TOTAL, 0)
     after = Weighting({"a": Weight(), "b": Weight(7.0), "c": Weight()})
     after.load(before.state())
     assert [after.terms[name].value for name in "abc"] == [0.0, 7.0, 2.0]

@@ -73,7 +73,7 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
         raise DetdistillError(f"{to} cannot be written: {error.strerror}") from error
     clean = replace(description, provenance=without_folders(description.provenance))
     write_description(to, clean)
-    exported = export(folder, to / ONNX, dataset=known)
+    exported = export(to, to / ONNX, dataset=known)  # of the clean description: it goes into the file's metadata
     _write_example(detector, known, to / EXAMPLE)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

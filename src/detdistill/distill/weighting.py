@@ -92,12 +92,17 @@ class TermWeight:
         if calibrating:
             self.measured.append(weight)
         self.recent = [*self.recent, weight][-RECENT:]
-        self.value = median(self.recent)
 
-    def fix(self) -> None:
-        """Ends the calibration, if there is something to end it with."""
-        if not self.is_fixed and self.measured:
-            self.value, self.is_fixed = median(self.measured), True
+    def settle(self, *, is_over: bool) -> None:
+        """Makes a weight of the measurements so far.
+
+        Args:
+            is_over: the calibration is: the weight stays, if anything was measured in it.
+        """
+        if self.is_fixed or not self.recent:
+            return
+        self.is_fixed = is_over and bool(self.measured)
+        self.value = median(self.measured if self.is_fixed else self.recent)
 
 
 class Weighting:
@@ -113,7 +118,7 @@ class Weighting:
         self._has_begun = False
 
     def begin_step(self, step: int, total: int, warmup: int) -> None:
-        """Says where in the run the next step is.
+        """Says where in the run the next step is; what was measured before counts from now on.
 
         Args:
             step: 0 to `total` - 1.
@@ -122,9 +127,8 @@ class Weighting:
         """
         self._step, self._total, self._warmup = step, total, warmup
         self._has_begun = True
-        if step >= warmup + self._window:
-            for weight in self.terms.values():
-                weight.fix()
+        for weight in self.terms.values():
+            weight.settle(is_over=step >= warmup + self._window)
 
     @property
     def _automatic(self) -> dict[str, TermWeight]:
