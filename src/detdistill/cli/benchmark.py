@@ -42,9 +42,8 @@ class Benchmark:
         speeds = speeds_of(folders, batches=sorted({1, self.batch}), rounds=self.rounds, threads=self.threads)
         scores = {name: self._ap(folder) for name, folder in folders.items()}
         _print(sizes, speeds, scores)
-        print(
-            f"\n{machine()}, {self.threads} threads, medians of {self.rounds} rounds; MACs of the network for an image"
-        )
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        print(f"\n{machine()}, {threads}, medians of {self.rounds} rounds; MACs of the network for an image")
         if self.json is not None:
             numbers = {
                 "machine": machine(),
