@@ -156,7 +156,7 @@ def limits(dataset: DetectionDataset, scores: CocoMetrics) -> list[str]:
     sizes = {
         "small (below 32 x 32 px)": scores.APs,
         "medium (to 96 x 96 px)": scores.APm,
-        "large (above)": scores.APl,
+        "large (from 96 x 96 px on)": scores.APl,
     }
     absent = [size for size, ap in sizes.items() if ap is None]
     if absent:
