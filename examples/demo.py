@@ -28,7 +28,7 @@ from torchvision.ops import nms
 from detdistill.annotations import DetectionDataset
 from detdistill.boxes import pairwise_iou
 from detdistill.canvas import PADDING
-from detdistill.cli.table import points, print_table
+from detdistill.cli.table import print_table
 from detdistill.cli.train import engine
 from detdistill.data.loading import evaluation_loader
 from detdistill.data.opening import open_dataset
@@ -47,6 +47,7 @@ from detdistill.image_options import ImageOptions
 from detdistill.images import read_image
 from detdistill.inference.predict import predict
 from detdistill.report import Chart, Code, Picture, Section, Table, Text, write_report
+from detdistill.texts import points
 from detdistill.training.distillation import distill
 from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.training.recipe_file import read_recipe

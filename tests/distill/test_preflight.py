@@ -64,7 +64,7 @@ def test_the_table_in_plain_words() -> None:
     assert str(Preflight(("classes: the same 3 in the same order",), losses)).splitlines() == [
         "classes: the same 3 in the same order",
         "losses of the first batch, before they are weighted; gradient: its length at the student's pyramid features; "
-        "auto: a first guess, found again after the warm-up",
+        "auto: a first guess, which follows the gradients until the warm-up is over",
         "                      loss  gradient    weight",
         "  detection           1.25       0.5         1",
         "  rank_mimicking    0.0625     0.125         2 (auto, at first)",

@@ -11,10 +11,11 @@ from detdistill.analysis.errors import KINDS, Errors
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import MEASURES
 from detdistill.analysis.pictures import image_gallery, object_gallery
-from detdistill.analysis.summary import number, numbers, percent, points, side_by_side, verdict
+from detdistill.analysis.summary import number, numbers, percent, side_by_side, verdict
 from detdistill.evaluation.coco import CocoMetrics
 from detdistill.files import write_atomically
 from detdistill.report import Part, Picture, Section, Table, Text, write_report
+from detdistill.texts import points
 
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import ALL, MEASURES
+from detdistill.texts import points
 
 WORTH_CLOSING = 0.01
 """AP, 0 to 1, below which shares of the distance between teacher and student are noise over noise."""
@@ -116,11 +117,6 @@ def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:
         ["AP50 lost by all kinds of errors", *(points(costs(student)) for student in students)],
     ]
     return ["", *(student.name for student in students)], rows
-
-
-def points(value: float | None) -> str:
-    """A score of 0 to 1 as people read it, 0 to 100; a dash where it is undefined."""
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def percent(value: float | None) -> str:

@@ -70,7 +70,8 @@ class Benchmark:
 
 
 def _print(sizes: dict[str, Size], speeds: list[Speed], scores: dict[str, float | None]) -> None:
-    from detdistill.cli.table import points, print_table
+    from detdistill.cli.table import print_table
+    from detdistill.texts import points
 
     print_table(
         ("detector", "AP", "parameters", "MACs", "file", "canvas"),

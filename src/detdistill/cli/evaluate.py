@@ -173,7 +173,8 @@ def image_options(
 
 
 def _print_coco(metrics: CocoMetrics) -> None:
-    from detdistill.cli.table import points, print_table
+    from detdistill.cli.table import print_table
+    from detdistill.texts import points
 
     rows = [*metrics.per_class.items(), ("mean", metrics)]
     print_table(
@@ -188,14 +189,16 @@ def _print_coco(metrics: CocoMetrics) -> None:
 
 
 def _print_voc(metrics: CocoMetrics) -> None:
-    from detdistill.cli.table import points, print_table
+    from detdistill.cli.table import print_table
+    from detdistill.texts import points
 
     rows = [*metrics.per_class.items(), ("mean", metrics)]
     print_table(("class", "AP50"), [(name, points(scores.AP50)) for name, scores in rows], last_apart=True)
 
 
 def _print_best(best: dict[str, OperatingPoint | None]) -> None:
-    from detdistill.cli.table import points, print_table
+    from detdistill.cli.table import print_table
+    from detdistill.texts import points
 
     print()
     rows = [

@@ -32,8 +32,3 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, last_a
     if last_apart and console.is_terminal and len(table.rows) > 1:
         table.rows[-2].end_section = True
     console.print(table)
-
-
-def points(value: float | None) -> str:
-    """A score of 0 to 1 as people read it, 0 to 100; a dash where it is undefined."""
-    return "–" if value is None else f"{100 * value:.1f}"

@@ -80,6 +80,12 @@ def export(
     """
     description = read_description(folder)
     options = None if description.image_size is None else ImageOptions(**asdict(description.image_size))
+    is_scored = scored or precision != "fp32"
+    if is_scored and (dataset is None or options is None):
+        raise DetdistillError(
+            f"{precision} needs a data set, on which AP is measured, and the size of images that {folder} was made "
+            "for: give --data, and export a trained or distilled run"
+        )
     shown = [image for data in (dataset, calibration) if data is not None for image in data.images]
     if size is None and not any_size and shown and options is not None:
         size = canvas_for([(image.height, image.width) for image in shown], options)
@@ -92,14 +98,9 @@ def export(
         else:
             batches = photographs(dataset, options, None if any_size else canvas, images)
         verification = verify(load_detector(folder).eval(), whole, form, description.postprocessing, batches)
-        verification.check(whole)
-        if precision == "fp32" and not scored:
+        verification.check(file)
+        if not is_scored or dataset is None or options is None:  # the latter two were refused above
             return Exported(verification, None)
-        if dataset is None or options is None:
-            raise DetdistillError(
-                f"{precision} needs a data set, on which AP is measured, and the size of images that {folder} was made "
-                "for: give --data, and export a trained or distilled run"
-            )
         if precision == "fp16":
             export_onnx(folder, file, form=form, size=canvas, any_size=any_size, half=True)
         if precision == "int8":

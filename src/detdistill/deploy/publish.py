@@ -30,6 +30,7 @@ from detdistill.files import write_atomically
 from detdistill.image_options import ImageOptions
 from detdistill.images import read_image
 from detdistill.inference.score import score
+from detdistill.texts import points
 
 ONNX, CARD, EXAMPLE = "model.onnx", "README.md", "example.png"
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -91,9 +92,9 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
         images=len(known.images),
         objects=sum(len(image.labels) for image in known.images),
         size=_size(options),
-        scores={key: _points(getattr(scores, key)) for key in SHOWN},
+        scores={key: points(getattr(scores, key)) for key in SHOWN},
         per_class=[
-            (label, str(count), _points(own.AP), _points(own.AP50)) for label, count, own in _classes(known, scores)
+            (label, str(count), points(own.AP), points(own.AP50)) for label, count, own in _classes(known, scores)
         ],
         made=made(clean.provenance),
         teacher="teacher" in clean.provenance,
@@ -152,7 +153,7 @@ def limits(dataset: DetectionDataset, scores: CocoMetrics) -> list[str]:
     measured = {label: own.AP for label, _, own in rows if own.AP is not None}
     if len(measured) > 1:
         worst = min(measured, key=lambda label: measured[label])
-        said.append(f"Weakest class: {worst}, {_points(measured[worst])} AP.")
+        said.append(f"Weakest class: {worst}, {points(measured[worst])} AP.")
     sizes = {
         "small (below 32 x 32 px)": scores.APs,
         "medium (to 96 x 96 px)": scores.APm,
@@ -182,7 +183,3 @@ def _size(options: ImageOptions) -> str:
     if options.letterbox:
         return f"fit a square of {options.letterbox} px"
     return f"a shorter side of {options.short_side} px, the longer one at most {options.long_side} px"
-
-
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"

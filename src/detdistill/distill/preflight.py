@@ -13,7 +13,7 @@ from detdistill.structures import Targets
 
 HEADING = (
     "losses of the first batch, before they are weighted; gradient: its length at the student's pyramid features; "
-    "auto: a first guess, found again after the warm-up"
+    "auto: a first guess, which follows the gradients until the warm-up is over"
 )
 
 
