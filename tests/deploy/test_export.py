@@ -106,6 +106,11 @@ def test_narrow_files_are_smaller_and_scored(
     assert "lost more than it may (-101 AP)" in capsys.readouterr().err
 
 
+def test_int8_on_any_canvas_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DetdistillError, match="int8 needs one canvas"):
+        export(write_run(tmp_path / "run"), tmp_path / "m.onnx", precision="int8", any_size=True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
