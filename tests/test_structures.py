@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.structures import BACKGROUND, IGNORED, Assignment, DenseOutput, Targets, joint_logit, single_process
+from detdistill.structures import (
+    BACKGROUND,
+    IGNORED,
+    Assignment,
+    DenseOutput,
+    Targets,
+    TowerMaps,
+    combined,
+    joint_logit,
+    single_process,
+)
 from grids import make_grid
 
 
@@ -50,6 +63,39 @@ def test_half_precision_outputs_score_in_float32() -> None:
     logits = torch.zeros(1, 1, 2, dtype=torch.bfloat16)
     output = DenseOutput(grid, (), logits, torch.zeros(1, 1, 4, dtype=torch.bfloat16), UnitCoder())
     assert output.scores().dtype == output.score_logits().dtype == output.boxes().dtype == torch.float32
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OutputWithMore(DenseOutput):
+    more: Tensor
+
+
+def part(tensors: list[Tensor], number: int) -> Tensor:
+    return tensors[0][number : number + 1]
+
+
+def test_an_output_in_parts_is_put_together_again() -> None:
+    grid = make_grid([(2, 3), (1, 2)], 2)
+    maps = (torch.randn(3, 4, 2, 3), torch.randn(3, 4, 1, 2))
+    logits, regression = torch.randn(3, grid.num_priors, 2), torch.randn(3, grid.num_priors, 4)
+    inner = DenseOutput(grid, maps, logits, regression, UnitCoder())
+    towers = TowerMaps((maps[0] + 1, maps[1]), (maps[0] + 2, maps[1]), inner)
+    output = OutputWithMore(grid, maps, logits, regression, UnitCoder(), None, towers, more=torch.randn(3, 1))
+    parts = [combined([output], partial(part, number=n)) for n in range(3)]
+    assert parts[1].more.shape == (1, 1)
+    whole = combined(parts, torch.cat)
+    assert whole.grid is grid
+    assert whole.coder is output.coder
+    assert whole.quality_logits is None
+    assert whole.towers is not None
+    for one, other in (
+        (whole.more, output.more),
+        (whole.class_logits, logits),
+        (whole.features[1], maps[1]),
+        (whole.towers.box_maps[0], towers.box_maps[0]),
+        (whole.towers.output.regression, regression),
+    ):
+        assert torch.equal(one, other)
 
 
 def test_targets_join_images_in_order() -> None:

@@ -8,9 +8,9 @@ Q feature channels, G ground-truth objects of the whole batch, K chosen candidat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -138,6 +138,28 @@ class DenseOutput:
     def anchors(self) -> Grid:
         """The same cells with every anchor that the detector has there; `grid` has the candidates' alone."""
         return self.grid
+
+
+Output = TypeVar("Output", bound=DenseOutput | TowerMaps)
+
+
+def combined(outputs: Sequence[Output], combine: Callable[[list[Tensor]], Tensor]) -> Output:
+    """One output made of others that have the same grid, of whatever subclass.
+
+    Args:
+        outputs: at least one; the result is the first, but for its tensors.
+        combine: makes one tensor `(N, …)` of the outputs' tensors of the same meaning.
+    """
+    changes: dict[str, Any] = {}
+    for each in fields(outputs[0]):
+        values = [getattr(output, each.name) for output in outputs]
+        if isinstance(values[0], Tensor):
+            changes[each.name] = combine(values)
+        elif isinstance(values[0], tuple):
+            changes[each.name] = tuple(combine(list(maps)) for maps in zip(*values, strict=True))
+        elif isinstance(values[0], DenseOutput | TowerMaps):
+            changes[each.name] = combined(values, combine)
+    return replace(outputs[0], **changes)
 
 
 @dataclass(frozen=True, eq=False)

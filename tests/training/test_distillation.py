@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from detdistill import load
 from detdistill.cli import main
 from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.description import ImageSize, read_description
+from detdistill.distill.distiller import Distiller
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import CocoMetrics
+from detdistill.structures import DenseOutput
 from detdistill.training.distillation import check, distill
 from detdistill.training.interruption import Interrupted
 from detdistill.training.recipe import Data, DistillationRecipe, Optimization, Schedule, Start
@@ -219,6 +222,30 @@ def test_stopped_while_scores_are_taken_goes_on_to_the_same_end(
     assert_equal_runs(tmp_path / "run", whole)
     assert recorded[0]["epoch"] == 3
     assert recorded[0]["weights"] == recorded[-1]["weights"]
+
+
+def test_a_teacher_that_is_remembered_teaches_the_same(
+    recipe: DistillationRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = replace(recipe, images=replace(recipe.images, flip=0.0, scale_jitter=(1.0, 1.0), photometric=0.0))
+    asked: list[int] = []
+    teach = Distiller.teach
+
+    def counted(distiller: Distiller, images: Tensor, sizes: Tensor) -> DenseOutput:
+        asked.append(len(images))
+        return teach(distiller, images, sizes)
+
+    distill(recipe, tmp_path / "asked")
+    assert "teacher memory" not in capsys.readouterr().err
+    monkeypatch.setattr(Distiller, "teach", counted)
+    distill(replace(recipe, teacher_memory=64), tmp_path / "remembered")
+    assert "teacher memory: 10 images need about 1 MiB" in capsys.readouterr().err
+    one, other = (
+        [line["loss"] for line in lines(tmp_path / name) if "loss" in line] for name in ("asked", "remembered")
+    )
+    assert one == pytest.approx(other, rel=1e-4)
+    assert sum(asked) < len(one) * recipe.batch_size
+    assert max(asked) == recipe.batch_size
 
 
 def test_parts_of_a_batch_give_its_gradient(recipe: DistillationRecipe, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_nothing_in_common(data: Path, tmp_path: Path) -> None:
         ({"init_from_teacher": ("head",)}, "nothing of the teacher's head fits the student's"),
         ({"terms": {}}, "without terms there is nothing to learn from a teacher"),
         ({"ratio": 0}, "ratio must be above 0"),
+        ({"teacher_memory": -1}, "teacher_memory must not be negative, but is -1"),
     ],
 )
 def test_mistakes_in_a_recipe(changes: dict[str, Any], said: str, data: Path, teacher: Path) -> None:

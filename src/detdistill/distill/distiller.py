@@ -13,6 +13,7 @@ from detdistill.detectors.contract import Detector
 from detdistill.distill.alignment import find_alignment
 from detdistill.distill.class_map import ClassMap
 from detdistill.distill.frozen import Frozen
+from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.term import Pair, Term
 from detdistill.distill.weighting import Weight, Weighting
 from detdistill.errors import DetdistillError
@@ -74,6 +75,7 @@ class Distiller(nn.Module):
         weights: of the terms, by name; automatic where none is given.
         class_table: class names of the teacher that mean a class of the student under another name.
         channels_last: store images with the channels innermost.
+        memory: of what the teacher said; without one it is asked again in every step.
         seed: of the adapters' first weights; no other random number is drawn.
 
     Attributes:
@@ -98,6 +100,7 @@ class Distiller(nn.Module):
         weights: Mapping[str, Weight] | None = None,
         class_table: Mapping[str, str] | None = None,
         channels_last: bool = False,
+        memory: TeacherMemory | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -118,6 +121,7 @@ class Distiller(nn.Module):
         self.raw: dict[str, Tensor] = {}
         self._squares: dict[str, Tensor] = {}
         self._channels_last = channels_last
+        self._memory = memory
         if channels_last:
             teacher.to(memory_format=torch.channels_last)
         self._teacher = Frozen(teacher)
@@ -142,18 +146,34 @@ class Distiller(nn.Module):
             DetdistillError: weights are to be found automatically, and `begin_step` was never called.
         """
         weights = self.weights()
-        compared = self.compare(images, targets, reduce_sum)
+        memory = self._memory
+        guidance = None if memory is None else memory.output(images, targets.sizes, self.teach)
+        compared = self.compare(images, targets, reduce_sum, guidance)
         self.raw = {name: value.detach() for name, value in compared.terms.items()}
         if self.weighting.is_measuring and torch.is_grad_enabled():
             for name, square in compared.squared_lengths().items():
                 self._squares[name] = self._squares.get(name, 0) + square
         return compared.detection | {name: weights[name] * value for name, value in compared.terms.items()}
 
-    def compare(self, images: Tensor, targets: Targets, reduce_sum: ReduceSum = single_process) -> Compared:
-        """Both detectors' view of a batch, and what is made of it; arguments as in `forward`."""
+    def compare(
+        self,
+        images: Tensor,
+        targets: Targets,
+        reduce_sum: ReduceSum = single_process,
+        guidance: DenseOutput | None = None,
+    ) -> Compared:
+        """Both detectors' view of a batch, and what is made of it.
+
+        Args:
+            images: as in `forward`; so are the next two.
+            targets: their objects.
+            reduce_sum: sums counts over processes.
+            guidance: what the teacher said of the images; None asks it.
+        """
         student, _ = self._detectors()
-        # The teacher first: what it needs on the way is free again before the student's activations pile up.
-        guidance = self.teach(images, targets.sizes)
+        if guidance is None:
+            # First: what the teacher needs on the way is free again before the student's activations pile up.
+            guidance = self.teach(images, targets.sizes)
         output = self._output(student, images, targets.sizes)
         assignment = student.assign(output.grid, targets)
         detection = student.detection_loss(output, targets, assignment, reduce_sum)

@@ -22,6 +22,7 @@ from detdistill.detectors.description import ImageSize, read_description
 from detdistill.distill.building import build_terms
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.inheritance import inherit
+from detdistill.distill.memory import TeacherMemory, memory_note
 from detdistill.distill.preflight import preflight
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
@@ -133,6 +134,7 @@ def make_distiller(
         weights=weights,
         class_table=recipe.class_map,
         channels_last=recipe.machine.channels_last,
+        memory=TeacherMemory(recipe.teacher_memory) if recipe.teacher_memory else None,
         seed=derived_seed(recipe.seed, "adapters"),
     )
     return distiller, notes
@@ -164,6 +166,9 @@ def _preflight(
             break
     report = preflight(distiller, batch.images, batch.targets)
     look = quick_look(distiller.teacher, dataset if validation is None else validation, recipe)
+    if recipe.teacher_memory:
+        output = distiller.teach(batch.images, batch.targets.sizes)
+        notes = [*notes, memory_note(recipe.teacher_memory, output, len(dataset.images), recipe.images)]
     return "\n".join([*notes, str(report), *look])
 
 

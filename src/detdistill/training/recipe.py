@@ -258,6 +258,9 @@ class DistillationRecipe(Recipe):
             `ratio` times as long as the detection loss's; `paper` takes the published one.
         ratio: Of the two gradients' lengths.
         class_map: Classes of the teacher that mean a class of the data under another name, `{car: vehicle}`.
+        teacher_memory: MiB of main memory, for each process, in which the teacher's outputs are kept: an image that
+            comes again pixel by pixel is not shown to it again. Where images vary by a flip alone, each comes in two
+            forms; where their scale or colours vary, none ever comes again. 0 keeps nothing.
         init_from_teacher: Parts of the student, `pyramid` and `head`, that start as a copy of the teacher's, as far as
             shapes agree.
     """
@@ -267,6 +270,7 @@ class DistillationRecipe(Recipe):
     weight: Literal["auto", "paper"] = "auto"
     ratio: float = 0.5
     class_map: dict[str, str] = field(default_factory=dict)
+    teacher_memory: int = 0
     init_from_teacher: tuple[Literal["pyramid", "head"], ...] = ()
 
     def __post_init__(self) -> None:
@@ -274,6 +278,10 @@ class DistillationRecipe(Recipe):
         super().__post_init__()
         if self.ratio <= 0:
             raise DetdistillError(f"the recipe cannot be followed: ratio must be above 0, not {self.ratio}")
+        if self.teacher_memory < 0:
+            raise DetdistillError(
+                f"the recipe cannot be followed: teacher_memory must not be negative, but is {self.teacher_memory}"
+            )
         if not self.terms:
             raise DetdistillError(
                 "the recipe cannot be followed: without terms there is nothing to learn from a teacher"

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from math import ceil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from detdistill.distill.memory import TeacherMemory, memory_note
+from detdistill.image_options import ImageOptions
+from detdistill.structures import DenseOutput
+from tiny_detector import tiny_detector
+
+SIDE = 64
+FIXED = ImageOptions(flip=0.0)
+
+
+class Teacher:
+    """Tells what it is asked."""
+
+    def __init__(self) -> None:
+        self.detector = tiny_detector().eval()
+        self.asked: list[int] = []
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, sizes: Tensor) -> DenseOutput:
+        self.asked.append(len(images))
+        output: DenseOutput = self.detector(self.detector.normalization(images, sizes))
+        return output
+
+
+def pictures(number: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (number, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    return images, torch.full((number, 2), SIDE)
+
+
+def assert_same(output: DenseOutput, expected: DenseOutput) -> None:
+    torch.testing.assert_close(output.class_logits, expected.class_logits)
+    torch.testing.assert_close(output.regression, expected.regression)
+    torch.testing.assert_close(output.features, expected.features)
+    assert output.grid.sizes == expected.grid.sizes
+
+
+@settings(max_examples=20)
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=1, max_size=5))
+def test_it_answers_as_the_teacher_and_asks_for_nothing_twice(batches: list[list[int]]) -> None:
+    images, sizes = pictures(6)
+    teacher, memory = Teacher(), TeacherMemory(64)
+    seen: set[int] = set()
+    for batch in batches:
+        teacher.asked.clear()
+        output = memory.output(images[batch], sizes[batch], teacher)
+        assert sum(teacher.asked) == sum(number not in seen for number in batch)
+        seen |= set(batch)
+        assert_same(output, Teacher()(images[batch], sizes[batch]))
+
+
+def test_an_image_of_another_size_on_the_same_pixels_is_another() -> None:
+    images, sizes = pictures(1)
+    teacher, memory = Teacher(), TeacherMemory(64)
+    for size in (sizes, sizes - 8, sizes):
+        memory.output(images, size, teacher)
+    assert teacher.asked == [1, 1]
+
+
+def test_an_image_on_another_canvas_is_another() -> None:
+    images = torch.zeros(1, 3, 64, 128, dtype=torch.uint8)
+    teacher, memory = Teacher(), TeacherMemory(64)
+    for each in (images, images.mT):  # the same bytes
+        memory.output(each, torch.tensor([[64, 64]]), teacher)
+    assert teacher.asked == [1, 1]
+
+
+def test_without_room_it_asks_each_time() -> None:
+    images, sizes = pictures(3)
+    teacher, memory = Teacher(), TeacherMemory(0)
+    for _ in range(2):
+        assert_same(memory.output(images, sizes, teacher), Teacher()(images, sizes))
+    assert teacher.asked == [3, 3]
+
+
+def test_what_it_keeps_is_not_what_it_gave() -> None:
+    images, sizes = pictures(2)
+    teacher, memory = Teacher(), TeacherMemory(64)
+    given_first = memory.output(images, sizes, teacher)
+    given_first.class_logits.zero_()
+    assert_same(memory.output(images, sizes, teacher), Teacher()(images, sizes))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (FIXED, "100 images need about"),
+        (ImageOptions(flip=0.5), "100 images, each as it is and mirrored, need about"),
+        (ImageOptions(scale_jitter=(0.5, 1.0)), "of no use here"),
+        (ImageOptions(photometric=0.5), "of no use here"),
+    ],
+)
+def test_the_note_tells_how_far_it_reaches(options: ImageOptions, said: str) -> None:
+    assert f"teacher memory: {said}" in memory_note(64, Teacher()(*pictures(2)), 100, options)
+
+
+def test_the_note_counts_right() -> None:
+    images, sizes = pictures(4)
+    output = Teacher()(images, sizes)
+    tensors = (output.class_logits, output.regression, *output.features)
+    size = sum(tensor.nbytes for tensor in tensors) / 4
+    needed = ceil(1000 * size / 2**20)
+    assert f"1000 images need about {needed} MiB" in memory_note(1, output, 1000, FIXED)
