@@ -27,8 +27,8 @@ from small_runs import small_recipe, write_boxes
 from tiny_detector import tiny_detector
 
 
-def write_run(folder: Path, head: HeadName = "gfl", *, side: int | None = 64, seed: int = 0) -> Path:
-    detector = confident(tiny_detector(head, ("green", "red"), seed=seed))
+def write_run(folder: Path, head: HeadName = "gfl", *, side: int | None = 64, seed: int = 0, **changes: Any) -> Path:
+    detector = confident(tiny_detector(head, ("green", "red"), seed=seed, **changes))
     save_detector(detector, folder, image_size=None if side is None else ImageSize(short_side=side, long_side=side))
     return folder
 
@@ -106,9 +106,20 @@ def test_narrow_files_are_smaller_and_scored(
     assert "lost more than it may (-101 AP)" in capsys.readouterr().err
 
 
-def test_int8_on_any_canvas_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DetdistillError, match="int8 needs one canvas"):
-        export(write_run(tmp_path / "run"), tmp_path / "m.onnx", precision="int8", any_size=True)
+def test_int8_on_any_canvas(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    run, data = trained
+    command = ["export", str(run), "--data", str(data), "--split", "val", "--out", str(tmp_path / "m.onnx")]
+    assert main([*command, "--any-size", "--precision", "int8", "--ap-drop", "100"]) == 0
+    for number, side in ((1, 64), (2, 192)):  # at 64 px the coarsest level is one cell
+        images, sizes = np.zeros((number, 3, side, side), np.uint8), np.full((number, 2), side)
+        _, scores, *_ = session(tmp_path / "m.onnx").run(None, {"images": images, "sizes": sizes})
+        assert np.isfinite(scores).all()
+
+
+def test_a_backbone_that_pads_by_its_input_on_any_canvas(tmp_path: Path) -> None:
+    """EfficientNets and MobileNetV3 from TensorFlow: sizes of sizes of sizes."""
+    run = write_run(tmp_path / "run", backbone="tf_mobilenetv3_small_minimal_100", backbone_width=1.0)
+    assert export(run, tmp_path / "m.onnx", any_size=True).verification.problems == []
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,6 @@ def export(
     """
     description = read_description(folder)
     options = None if description.image_size is None else ImageOptions(**asdict(description.image_size))
-    if any_size and precision == "int8":
-        raise DetdistillError("int8 needs one canvas: it cannot be calibrated on a free one; leave --any-size out")
     is_scored = scored or precision != "fp32"
     if is_scored and (dataset is None or options is None):
         raise DetdistillError(

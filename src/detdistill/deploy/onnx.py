@@ -20,6 +20,7 @@ from torch.export import Dim
 from detdistill.canvas import PADDING
 from detdistill.deploy.canvases import canvas_of
 from detdistill.deploy.exportable import EndToEnd, Raw
+from detdistill.deploy.fixed_padding import fix_padding
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.errors import DetdistillError
@@ -33,6 +34,9 @@ OPSET = 20
 LARGEST_BATCH = 64
 EXAMPLES = 2
 """Images of the batch that is traced: with one, the exporter would take the batch's size for fixed."""
+FREE_EXAMPLE = 640, 896
+"""Height and width of that batch for a free canvas: sides that are equal, or a level of one cell, would be taken for
+fixed, too."""
 METADATA = "detdistill"
 
 
@@ -70,6 +74,7 @@ def export_onnx(
             f"the canvas must have sides that are multiples of {PADDING}, not {canvas[0]}x{canvas[1]}"
         )
     detector = load_detector(folder).eval()
+    fix_padding(detector)
     if half:
         detector.half()
     model: nn.Module = Raw(detector) if form == "raw" else EndToEnd(detector, description.postprocessing)
@@ -88,8 +93,9 @@ def export_onnx(
         "provenance": dict(description.provenance),
         "weights_sha256": description.weights_sha256,
     }
-    images = torch.randint(0, 256, (EXAMPLES, 3, *canvas), dtype=torch.uint8)
-    sizes = torch.tensor([canvas] * EXAMPLES)
+    example = FREE_EXAMPLE if any_size else canvas
+    images = torch.randint(0, 256, (EXAMPLES, 3, *example), dtype=torch.uint8)
+    sizes = torch.tensor([example] * EXAMPLES)
     batch = Dim("N", min=1, max=LARGEST_BATCH)
     image_dims = {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if any_size else {0: batch}
     try:
