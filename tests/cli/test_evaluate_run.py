@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from detdistill.annotations import fingerprint
 from detdistill.cli import main
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.checkpoints import save_detector
-from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.description import ImageSize, read_description, write_description
 from detdistill.detectors.postprocess import PostProcessing
 from tiny_detector import tiny_detector
 
@@ -58,6 +60,17 @@ def test_best_thresholds_are_points_of_the_curve_and_kept_on_request(
     said = capsys.readouterr().out
     assert f"the thresholds of {len(best)} classes are kept in {run / 'model.json'}" in said
     assert "score from" in said
+
+
+def test_scores_on_training_images_come_with_a_warning(
+    run: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(photographs, str(run))
+    assert "WARNING" not in capsys.readouterr().err
+    seen = fingerprint(open_dataset(photographs / "bccd", "val"))
+    write_description(run, replace(read_description(run), provenance={"data": {"annotations_sha256": seen}}))
+    evaluate(photographs, str(run))
+    assert f"WARNING: {run} was trained on these images" in capsys.readouterr().err
 
 
 def test_voc_protocol_and_another_size(run: Path, photographs: Path) -> None:

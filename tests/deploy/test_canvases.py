@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detdistill.annotations import ImageRecord
 from detdistill.data.opening import open_dataset
-from detdistill.deploy.canvases import canvas_for, on_canvas, photographs
+from detdistill.deploy.canvases import canvas_of, on_canvas, photographs
+from detdistill.detectors.description import ImageSize
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
 from small_runs import write_boxes
@@ -26,10 +30,24 @@ def test_images_stand_in_the_corner_of_their_canvas() -> None:
         on_canvas(torch.ones(1, 3, 5, 5, dtype=torch.uint8), (4, 4))
 
 
+def record(height: int, width: int) -> ImageRecord:
+    none, flags = np.zeros(0), np.zeros(0, bool)
+    return ImageRecord(
+        0, Path("0.png"), "0.png", width, height, none.reshape(0, 4), none.astype(int), none, flags, flags
+    )
+
+
+def test_without_images_it_holds_any() -> None:
+    assert canvas_of(Path("run"), ImageSize(short_side=200, long_side=330)) == (352, 352)
+    with pytest.raises(DetdistillError, match="does not tell the size of images"):
+        canvas_of(Path("run"), None)
+
+
 @given(st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=5), st.none() | st.integers(40, 300))
 def test_the_canvas_is_the_smallest_that_holds_all_images(sizes: list[tuple[int, int]], letterbox: int | None) -> None:
-    options = ImageOptions(short_side=200, long_side=320, letterbox=letterbox)
-    canvas = canvas_for(sizes, options)
+    made_for = ImageSize(short_side=200, long_side=320, letterbox=letterbox)
+    options = ImageOptions(**asdict(made_for))
+    canvas = canvas_of(Path("run"), made_for, [record(*size) for size in sizes])
     fitted = [options.fitted(size) for size in sizes] + ([(letterbox, letterbox)] if letterbox else [])
     for axis in (0, 1):
         assert canvas[axis] % 32 == 0

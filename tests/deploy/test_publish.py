@@ -82,7 +82,10 @@ def test_limits_are_those_of_the_scores(tmp_path: Path) -> None:
     dataset = open_dataset(write_boxes(tmp_path), "val")
     for record in dataset.images:
         record.labels[:] = 0
-    said = " ".join(limits(dataset, coco_metrics(dataset, Results.empty())))
+    scores = coco_metrics(dataset, Results.empty())
+    said = " ".join(limits(dataset, scores, trained_on=False))
+    assert "the very images" not in said
+    assert "the very images that it was trained on" in limits(dataset, scores, trained_on=True)[0]
     assert "Not scored, for want of objects: red." in said
     assert "Scored on few objects: green (" in said
     assert "no objects to score that are" in said

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from detdistill.cli.parser import Argument, Option
 
 if TYPE_CHECKING:
+    from detdistill.annotations import DetectionDataset
     from detdistill.deploy.latency import Size, Speed
 
 
@@ -24,7 +25,9 @@ class Benchmark:
     batch: Annotated[int, Option("images at a time, beside one")] = 8
     rounds: Annotated[int, Option("times that each is measured")] = 20
     threads: Annotated[int, Option("of PyTorch and of onnxruntime")] = 1
-    data: Annotated[Path | None, Option("data set to score the detectors on")] = None
+    data: Annotated[Path | None, Option("data set to score the detectors on; the canvas is what holds its images")] = (
+        None
+    )
     split: Annotated[str | None, Option("which part of the data set, such as val")] = None
     json: Annotated[Path | None, Option("file to write the numbers to")] = None
 
@@ -33,14 +36,17 @@ class Benchmark:
         import json
 
         from detdistill.cli.analyze import names_of
+        from detdistill.data.opening import open_dataset
         from detdistill.deploy.latency import sizes_of, speeds_of
         from detdistill.files import write_atomically
         from detdistill.machine import machine
 
         folders = dict(zip(names_of(self.run_folders), self.run_folders, strict=True))
-        sizes = sizes_of(folders)
-        speeds = speeds_of(folders, batches=sorted({1, self.batch}), rounds=self.rounds, threads=self.threads)
-        scores = {name: self._ap(folder) for name, folder in folders.items()}
+        dataset = None if self.data is None else open_dataset(self.data, self.split, check_images=True)
+        images = () if dataset is None else dataset.images
+        sizes = sizes_of(folders, images)
+        speeds = speeds_of(folders, images, batches=sorted({1, self.batch}), rounds=self.rounds, threads=self.threads)
+        scores = {name: None if dataset is None else _ap(folder, dataset) for name, folder in folders.items()}
         _print(sizes, speeds, scores)
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         print(f"\n{machine()}, {threads}, medians of {self.rounds} rounds; MACs of the network for an image")
@@ -54,19 +60,16 @@ class Benchmark:
             }
             write_atomically(self.json, json.dumps(numbers, indent=1) + "\n")
 
-    def _ap(self, folder: Path) -> float | None:
-        if self.data is None:
-            return None
-        from detdistill.cli.evaluate import image_options
-        from detdistill.data.opening import open_dataset
-        from detdistill.detectors.checkpoints import load_detector
-        from detdistill.detectors.description import read_description
-        from detdistill.evaluation.coco import coco_metrics
-        from detdistill.inference.score import score
 
-        images = image_options(folder, read_description(folder).image_size, None, None)
-        dataset = open_dataset(self.data, self.split, check_images=True)
-        return score(load_detector(folder), dataset, images, coco_metrics).AP
+def _ap(folder: Path, dataset: DetectionDataset) -> float | None:
+    from detdistill.cli.evaluate import image_options
+    from detdistill.detectors.checkpoints import load_detector
+    from detdistill.detectors.description import read_description
+    from detdistill.evaluation.coco import coco_metrics
+    from detdistill.inference.score import score
+
+    images = image_options(folder, read_description(folder).image_size, None, None)
+    return score(load_detector(folder), dataset, images, coco_metrics).AP
 
 
 def _print(sizes: dict[str, Size], speeds: list[Speed], scores: dict[str, float | None]) -> None:

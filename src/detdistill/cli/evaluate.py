@@ -75,15 +75,21 @@ class Evaluate:
 
     def _evaluate_run(self, folder: Path) -> None:
         from detdistill.detectors.checkpoints import load_detector
-        from detdistill.detectors.description import read_description
+        from detdistill.detectors.description import read_description, was_trained_on
         from detdistill.detectors.running import InferenceOptions, chosen_device
         from detdistill.inference.processes import sharing_images
         from detdistill.inference.score import score
 
-        images = image_options(folder, read_description(folder).image_size, self.short_side, self.long_side)
+        description = read_description(folder)
+        images = image_options(folder, description.image_size, self.short_side, self.long_side)
         options = InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last)
         detector = load_detector(folder).to(chosen_device(self.device))
         dataset = self._dataset(check_images=True)
+        if was_trained_on(description, dataset) and is_first_process():
+            print(
+                f"WARNING: {folder} was trained on these images, so that its scores say little; give another --split",
+                file=sys.stderr,
+            )
         with sharing_images():
             score(detector, dataset, images, partial(self._report, folder), options)
 

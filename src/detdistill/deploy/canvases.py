@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detdistill.annotations import DetectionDataset
+from detdistill.annotations import DetectionDataset, ImageRecord
 from detdistill.canvas import PADDING
 from detdistill.data.loading import evaluation_loader
 from detdistill.detectors.description import ImageSize
@@ -24,8 +24,15 @@ Canvases = tuple[Tensor, Tensor]
 """Images `(N, 3, H, W)` uint8 and their true sizes `(N, 2)`."""
 
 
-def canvas_of(folder: Path, made_for: ImageSize | None) -> tuple[int, int]:
-    """Height and width of the canvas that holds every image, whichever way it lies, that is resized as `made_for` says.
+def canvas_of(folder: Path, made_for: ImageSize | None, images: Sequence[ImageRecord] = ()) -> tuple[int, int]:
+    """Height and width of the smallest canvas that holds all images, resized as `made_for` says.
+
+    An empty margin is not free: it is computed, and group norm counts it among the features.
+
+    Args:
+        folder: of the run, for the message.
+        made_for: the size of its images.
+        images: none for a square that holds any image, whichever way it lies.
 
     Raises:
         DetdistillError: the size is not known.
@@ -36,22 +43,10 @@ def canvas_of(folder: Path, made_for: ImageSize | None) -> tuple[int, int]:
             "with --height and --width"
         )
     options = ImageOptions(**asdict(made_for))
-    side = _up(options.letterbox or options.long_side)
-    return side, side
-
-
-def canvas_for(sizes: Iterable[tuple[int, int]], options: ImageOptions) -> tuple[int, int]:
-    """Height and width of the smallest canvas that holds images of these sizes, resized.
-
-    An empty margin is not free: it is computed, and group norm counts it among the features.
-
-    Args:
-        sizes: height and width of each image file, at least one.
-        options: the size to resize to.
-    """
-    if options.letterbox:
-        return _up(options.letterbox), _up(options.letterbox)
-    fitted = [options.fitted(size) for size in sizes]
+    if options.letterbox or not images:
+        side = _up(options.letterbox or options.long_side)
+        return side, side
+    fitted = [options.fitted((image.height, image.width)) for image in images]
     return _up(max(height for height, _ in fitted)), _up(max(width for _, width in fitted))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from detdistill.annotations import DetectionDataset
-from detdistill.deploy.canvases import canvas_for, canvas_of, noise, photographs
+from detdistill.deploy.canvases import canvas_of, noise, photographs
 from detdistill.deploy.onnx import Form, export_onnx
 from detdistill.deploy.quantize import quantize
 from detdistill.deploy.score import ScoreChange, average_precision, score_onnx
@@ -87,9 +87,7 @@ def export(
             "for: give --data, and export a trained or distilled run"
         )
     shown = [image for data in (dataset, calibration) if data is not None for image in data.images]
-    if size is None and not any_size and shown and options is not None:
-        size = canvas_for([(image.height, image.width) for image in shown], options)
-    canvas = size or canvas_of(folder, description.image_size)
+    canvas = size or canvas_of(folder, description.image_size, shown)
     with tempfile.TemporaryDirectory() as scratch:
         whole = file if precision == "fp32" else Path(scratch) / file.name
         export_onnx(folder, whole, form=form, size=canvas, any_size=any_size)

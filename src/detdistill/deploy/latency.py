@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from detdistill.annotations import ImageRecord
 from detdistill.deploy.canvases import canvas_of
 from detdistill.deploy.onnx import check_installed, export_onnx
 from detdistill.deploy.verify import session
@@ -75,11 +76,12 @@ class Speed:
         return self.batch / self.p50
 
 
-def sizes_of(folders: Mapping[str, Path]) -> dict[str, Size]:
+def sizes_of(folders: Mapping[str, Path], images: Sequence[ImageRecord] = ()) -> dict[str, Size]:
     """How large the detectors of run folders are.
 
     Args:
         folders: by name.
+        images: that the canvas holds; none for a square that holds any.
 
     Raises:
         DetdistillError: a folder cannot be used.
@@ -87,7 +89,7 @@ def sizes_of(folders: Mapping[str, Path]) -> dict[str, Size]:
     found = {}
     for name, folder in folders.items():
         detector = load_detector(folder).eval()
-        canvas = canvas_of(folder, read_description(folder).image_size)
+        canvas = canvas_of(folder, read_description(folder).image_size, images)
         found[name] = Size(
             sum(parameter.numel() for parameter in detector.parameters()),
             _macs(detector, canvas),
@@ -106,6 +108,7 @@ def _macs(detector: DenseDetector | TorchvisionDetector, canvas: tuple[int, int]
 
 def speeds_of(
     folders: Mapping[str, Path],
+    images: Sequence[ImageRecord] = (),
     *,
     engines: Sequence[Engine] = ENGINES,
     batches: Sequence[int] = (1, 8),
@@ -116,6 +119,7 @@ def speeds_of(
 
     Args:
         folders: by name.
+        images: as in `sizes_of`.
         engines: PyTorch as it is, with the channels innermost, that in bfloat16, and onnxruntime.
         batches: images at a time.
         rounds: times that each is measured.
@@ -133,15 +137,15 @@ def speeds_of(
     works: dict[tuple[str, Engine, int], Work] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, folder in folders.items():
-            canvas = canvas_of(folder, read_description(folder).image_size)
+            canvas = canvas_of(folder, read_description(folder).image_size, images)
             file = Path(scratch) / f"{len(works)}.onnx"
             if "onnxruntime" in engines:
                 check_installed()
-                export_onnx(folder, file)
+                export_onnx(folder, file, size=canvas)
             for batch in batches:
-                images, sizes = _noise(batch, canvas)
+                pixels, sizes = _noise(batch, canvas)
                 for engine in engines:
-                    works[name, engine, batch] = _work(folder, file, engine, images, sizes, threads)
+                    works[name, engine, batch] = _work(folder, file, engine, pixels, sizes, threads)
         taken = _in_turns(works, rounds)
     return [
         Speed(name, engine, batch, float(np.median(times)), float(np.quantile(times, 0.95)))

@@ -20,6 +20,7 @@ from detdistill.detectors.description import (
     DenseDescription,
     TorchvisionDescription,
     read_description,
+    was_trained_on,
     write_description,
 )
 from detdistill.detectors.imported.torchvision import TorchvisionDetector
@@ -98,7 +99,7 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
         ],
         made=made(clean.provenance),
         teacher="teacher" in clean.provenance,
-        limits=limits(known, scores),
+        limits=limits(known, scores, trained_on=was_trained_on(description, dataset)),
         onnx=f"end to end, for onnxruntime and others; checked against PyTorch on {exported.verification}",
     )
     write_atomically(to / CARD, card)
@@ -140,9 +141,11 @@ def made(provenance: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def limits(dataset: DetectionDataset, scores: CocoMetrics) -> list[str]:
+def limits(dataset: DetectionDataset, scores: CocoMetrics, *, trained_on: bool) -> list[str]:
     """What the scores say that the detector cannot do, and what they cannot say."""
     said = ["The scores are of images like those of the data above; of others they say nothing."]
+    if trained_on:
+        said = ["**The scores are of the very images that it was trained on.** On any others it will do worse."]
     rows = _classes(dataset, scores)
     unseen = [label for label, count, _ in rows if count == 0]
     rare = [f"{label} ({count})" for label, count, _ in rows if 0 < count < FEW]

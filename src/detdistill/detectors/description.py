@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from detdistill.annotations import DetectionDataset, fingerprint
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.imported.torchvision import TorchvisionArchitecture
 from detdistill.detectors.postprocess import PostProcessing
@@ -140,6 +141,12 @@ def write_description(folder: Path, description: DenseDescription | TorchvisionD
     except (TypeError, ValueError) as error:
         raise DetdistillError(f"{path} cannot be written, a value is not JSON: {error}") from error
     write_atomically(path, text + "\n")
+
+
+def was_trained_on(description: Description, dataset: DetectionDataset) -> bool:
+    """Whether a detector has learned from exactly these annotated images: what it scores on them says little."""
+    data = description.provenance.get("data")
+    return isinstance(data, Mapping) and data.get("annotations_sha256") == fingerprint(dataset)
 
 
 def store_thresholds(folder: Path, thresholds: Mapping[str, float]) -> None:

@@ -14,7 +14,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from detdistill.annotations import DetectionDataset
+from detdistill.annotations import DetectionDataset, fingerprint
 from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.description import ImageSize
 from detdistill.errors import DetdistillError
@@ -23,7 +23,7 @@ from detdistill.files import write_atomically
 from detdistill.inference.score import score
 from detdistill.training.interruption import Interruption
 from detdistill.training.module import DetectorTraining
-from detdistill.training.run_folder import RunFolder, fingerprint
+from detdistill.training.run_folder import RunFolder
 from detdistill.training.scoring import inference_options
 
 REMEMBERED = ("best", "without_gain", "awaited", "teacher_ap")

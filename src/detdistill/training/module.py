@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from detdistill.annotations import DetectionDataset
+from detdistill.annotations import DetectionDataset, fingerprint
 from detdistill.canvas import PADDING
 from detdistill.data.loading import Batch, training_loader
 from detdistill.data.sampling import derived_seed
@@ -29,7 +29,6 @@ from detdistill.training.learner import Learner
 from detdistill.training.loader import ResumableBatches
 from detdistill.training.optim import MovingAverage, build_optimizer, learning_rate_factor, warmup_steps
 from detdistill.training.recipe import Recipe
-from detdistill.training.run_folder import fingerprint
 
 
 class DivergedError(DetdistillError):

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
-from detdistill.annotations import DetectionDataset
+from detdistill.annotations import DetectionDataset, fingerprint
 from detdistill.data.sampling import derived_seed
 from detdistill.detectors.dense import DenseDetector
 from detdistill.errors import DetdistillError
@@ -32,7 +32,7 @@ from detdistill.training.module import DetectorTraining
 from detdistill.training.processes import is_first_process
 from detdistill.training.progress_line import ProgressLine
 from detdistill.training.recipe import DistillationRecipe, Precision, Recipe
-from detdistill.training.run_folder import RunFolder, fingerprint
+from detdistill.training.run_folder import RunFolder
 
 PRECISIONS: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "float32": "32-true",

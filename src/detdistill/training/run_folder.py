@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from detdistill.annotations import DetectionDataset
 from detdistill.errors import DetdistillError
 from detdistill.files import write_atomically
 from detdistill.training.recipe import Recipe
@@ -150,13 +146,3 @@ class RunFolder:
             if values["step"] < step or (values["step"] == step and "AP" not in values):
                 kept.append(line)
         write_atomically(self.metrics, "".join(kept))
-
-
-def fingerprint(dataset: DetectionDataset) -> str:
-    """SHA-256 of what a data set's annotations say, file names included: pixels are not read."""
-    digest = hashlib.sha256(json.dumps(dataset.classes).encode())
-    for record in dataset.images:
-        digest.update(json.dumps([record.file_name, record.height, record.width, len(record.labels)]).encode())
-        for column in (record.boxes, record.labels, record.crowd, record.difficult):
-            digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()
