@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from detdistill.compare.statistics import Estimate, estimate, paired_difference
+from detdistill.compare.statistics import LEAST_GAP, Estimate, estimate, paired_difference
 
 BASELINE, BOTH = "baseline", "rm+pfi"
-MAIN = ("scenes_retinanet", "bccd_wide", "bccd_retinanet")
+MAIN = ("scenes_retinanet", "bccd_wide", "bccd_retinanet", "facemask_wide", "facemask_retinanet")
 SCENES = ("scenes_retinanet",)
 OTHERS = ("scenes_gfl", "scenes_atss", "scenes_mobilenet")
 
@@ -102,4 +102,4 @@ def _share(claim: Claim, runs: Sequence[dict[str, Any]]) -> Estimate | None:
         return None
     teacher = fmean(run["teacher"]["AP"] for run in runs if run["method"] == claim.method)
     gap = teacher - fmean(baseline[seed] for seed in common)
-    return estimate([(values[seed] - baseline[seed]) / gap for seed in common]) if gap > 0 else None
+    return estimate([(values[seed] - baseline[seed]) / gap for seed in common]) if gap > LEAST_GAP else None

@@ -48,6 +48,7 @@ def test_a_claim_holds_fails_or_is_undecided(low: float | None, high: float | No
 def test_the_share_of_the_gap() -> None:
     assert gap_closed({0: 0.35, 1: 0.45}, {0: 0.3, 1: 0.4, 2: 0.9}, 0.55) == pytest.approx(0.25)
     assert gap_closed({0: 0.5}, {0: 0.4}, 0.4) is None, "the teacher is not ahead"
+    assert gap_closed({0: 0.5}, {0: 0.4}, 0.41) is None, "a share of so little would be noise"
     assert gap_closed({0: 0.5}, {0: 0.4}, None) is None
     assert gap_closed({0: 0.5}, {1: 0.4}, 0.9) is None
 
