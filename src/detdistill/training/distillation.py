@@ -19,6 +19,7 @@ from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.folding import folded
 from detdistill.distill.building import build_terms
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.inheritance import inherit
@@ -115,6 +116,7 @@ def make_distiller(
         DetdistillError: what cannot fit.
     """
     notes: list[str] = []
+    is_own = teacher is None
     if teacher is None:
         folder = Path(recipe.teacher).expanduser()
         teacher = load_detector(folder)
@@ -126,6 +128,8 @@ def make_distiller(
         check_detector(teacher)
     if recipe.init_from_teacher:
         notes.append(inherit(student, teacher, recipe.init_from_teacher))
+    if is_own:
+        teacher = folded(teacher)
     terms, weights = build_terms(recipe.terms, weight=recipe.weight, ratio=recipe.ratio, head=student.architecture.head)
     distiller = Distiller(
         student,
