@@ -32,9 +32,8 @@ def seconds(network: nn.Module, pixels: torch.Tensor, *, bf16: bool) -> float:
 
 def main() -> None:
     pixels = torch.randn(BATCH, 3, HEIGHT, WIDTH).contiguous(memory_format=torch.channels_last)
-    print(
-        f"{BATCH} images of {HEIGHT}x{WIDTH}, {torch.get_num_threads()} thread(s), medians of {ROUNDS}; s, folded, ratio"
-    )
+    print(f"{BATCH} images of {HEIGHT}x{WIDTH}, {torch.get_num_threads()} thread(s), medians of {ROUNDS} rounds")
+    print(f"{'':33} as it is, folded (s), ratio")
     for backbone in BACKBONES:
         own = Architecture("retinanet", backbone=backbone, channels=64, towers=Towers(depth=2))
         detector = DenseDetector(own, ("a", "b", "c")).eval()
