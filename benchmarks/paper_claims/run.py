@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of bccd and facemask")
     parser.add_argument("--plans", nargs="*", default=PLANS, choices=PLANS)
     parser.add_argument("--settings", nargs="*", help="only these settings of the plans")
+    parser.add_argument("--methods", nargs="*", help="only these methods")
     parser.add_argument("--seeds", type=int, help="only the first so many of each plan")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     options = parser.parse_args()
@@ -64,7 +65,12 @@ def follow(name: str, options: argparse.Namespace) -> None:
     plan = read_plan(HERE / f"{name}.yaml", data=str(data), teacher="")
     plan = replace(plan, seeds=plan.seeds[: options.seeds])
     wanted = plan.settings if options.settings is None else options.settings
-    missing = [cell for cell in plan.cells() if cell.setting in wanted and not is_recorded(kind, cell)]
+    methods = plan.methods if options.methods is None else options.methods
+    missing = [
+        cell
+        for cell in plan.cells()
+        if cell.setting in wanted and cell.method in methods and not is_recorded(kind, cell)
+    ]
     settings = {cell.setting for cell in missing}
     teachers = {setting: teacher_of(setting, plan, options.runs) for setting in settings}
     plan = replace(
