@@ -30,6 +30,7 @@ from detdistill.compare.teachers import teacher_scores
 from detdistill.data.scenes import write_scenes
 from detdistill.detectors.description import read_description
 from detdistill.files import write_atomically
+from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import train
 
@@ -63,23 +64,21 @@ def follow(name: str, options: argparse.Namespace) -> None:
     kind = name.partition("_")[0]
     data = scenes(options.runs) if kind == "scenes" else options.data / kind
     plan = read_plan(HERE / f"{name}.yaml", data=str(data), teacher="")
-    plan = replace(plan, seeds=plan.seeds[: options.seeds])
+    seeds = plan.seeds[: options.seeds]
     wanted = plan.settings if options.settings is None else options.settings
     methods = plan.methods if options.methods is None else options.methods
     missing = [
         cell
         for cell in plan.cells()
-        if cell.setting in wanted and cell.method in methods and not is_recorded(kind, cell)
+        if cell.seed in seeds and cell.setting in wanted and cell.method in methods and not is_recorded(kind, cell)
     ]
     settings = {cell.setting for cell in missing}
-    teachers = {setting: teacher_of(setting, plan, options.runs) for setting in settings}
-    plan = replace(
-        plan,
-        settings={
-            setting: replace(recipe, teacher=str(teachers.get(setting, "")))
-            for setting, recipe in plan.settings.items()
-        },
-    )
+    # The whole plan, whatever of it is done here: another process may read the same file.
+    teachers = {setting: options.runs / teacher_name(setting, plan) for setting in plan.settings}
+    taught = {setting: replace(recipe, teacher=str(teachers[setting])) for setting, recipe in plan.settings.items()}
+    plan = replace(plan, settings=taught)
+    for setting in settings:
+        train(teacher_recipe(setting, plan), teachers[setting])
     scores = {
         setting: teacher_scores(plan.settings[setting], plan.report_on, options.runs / name / setting)
         for setting in settings
@@ -87,7 +86,7 @@ def follow(name: str, options: argparse.Namespace) -> None:
 
     def keep(outcome: Outcome) -> None:
         teacher = {
-            "recipe": teacher_recipe(outcome.setting).name,
+            "recipe": teacher_file(outcome.setting).name,
             "weights_sha256": read_description(teachers[outcome.setting]).weights_sha256,
             **{key: value for key, value in scores[outcome.setting].items() if key != "per_class"},
         }
@@ -109,22 +108,24 @@ def scenes(runs: Path) -> Path:
     return folder
 
 
-def teacher_recipe(setting: str) -> Path:
+def teacher_file(setting: str) -> Path:
     return HERE / f"{setting.partition('_')[0]}_teacher.yaml"
 
 
-def teacher_of(setting: str, plan: Plan, runs: Path) -> Path:
-    """The folder of a setting's teacher, trained if need be."""
-    recipe = read_recipe(teacher_recipe(setting))
+def teacher_name(setting: str, plan: Plan) -> str:
+    """Of the folder of a setting's teacher."""
+    name = teacher_file(setting).stem
+    return f"{name}_{plan.settings[setting].detector.head}" if setting in OWN_KIND else name
+
+
+def teacher_recipe(setting: str, plan: Plan) -> Recipe:
     own = plan.settings[setting]
+    recipe = read_recipe(teacher_file(setting))
     recipe = replace(recipe, data=replace(recipe.data, path=own.data.path))
-    name = teacher_recipe(setting).stem
     if setting in OWN_KIND:
-        head = own.detector.head
-        recipe = replace(recipe, detector=replace(recipe.detector, head=head, options=own.detector.options))
-        name = f"{name}_{head}"
-    train(recipe, runs / name)
-    return runs / name
+        detector = replace(recipe.detector, head=own.detector.head, options=own.detector.options)
+        recipe = replace(recipe, detector=detector)
+    return recipe
 
 
 def entries() -> dict[str, list[dict[str, Any]]]:

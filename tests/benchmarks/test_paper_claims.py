@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from benchmarks.paper_claims.claims import CLAIMS, claims_of
 from benchmarks.paper_claims.page import FIGURE, PAGE, figure, page
-from benchmarks.paper_claims.run import HERE, PLANS, RESULTS, teacher_recipe
+from benchmarks.paper_claims.run import HERE, PLANS, RESULTS, teacher_file
 
 from detdistill.compare.plan import read_plan
 from detdistill.training.recipe import DistillationRecipe
@@ -53,7 +53,7 @@ def test_plans_can_be_followed(name: str) -> None:
     plan = read_plan(HERE / f"{name}.yaml", teacher="t")
     for setting, recipe in plan.settings.items():
         assert isinstance(recipe, DistillationRecipe)
-        assert read_recipe(teacher_recipe(setting)).images == recipe.images, "teacher and student see the same"
+        assert read_recipe(teacher_file(setting)).images == recipe.images, "teacher and student see the same"
 
 
 def test_every_claim_is_about_runs_that_are_planned() -> None:
