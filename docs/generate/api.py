@@ -55,6 +55,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Distillation in your own loop": {
         "detdistill.distill.distiller": ("Distiller",),
+        "detdistill.distill.memory": ("TeacherMemory",),
+        "detdistill.detectors.folding": ("folded",),
         "detdistill.distill.preflight": ("preflight",),
         "detdistill.distill.weighting": ("Weight",),
         "detdistill.distill.methods": ("list_methods",),
