@@ -36,7 +36,15 @@ from detdistill.training.run import train
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-PLANS = ("bccd", "scenes", "scenes_variants", "scenes_detectors", "facemask", "scenes_others")
+PLANS = (
+    "bccd",
+    "scenes",
+    "scenes_variants",
+    "scenes_detectors",
+    "facemask",
+    "facemask_others",
+    "scenes_others",
+)
 SCENES = {"train": 3000, "val": 500, "test": 500}
 SIDE = 128
 OWN_KIND = ("scenes_gfl", "scenes_atss")
