@@ -43,17 +43,14 @@ def verdict(measured: Measured, student: Student) -> list[str]:
     """What the numbers say of a student, a sentence each; each has the number that it rests on."""
     said = []
     teacher, own, order = measured.teacher.AP, student.scores.AP, student.teachers_order.AP
-    boxes = student.teachers_boxes.AP
+    within, boxes = student.teachers_order_within.AP, student.teachers_boxes.AP
     if teacher is not None and own is not None:
         said.append(f"{student.name}: AP {points(own)}, its teacher {points(teacher)}.")
-    if None not in (own, order, boxes):
-        assert own is not None
-        assert order is not None
-        assert boxes is not None
-        part = "the order of its boxes" if order > boxes else "the boxes themselves"
+    if own is not None and order is not None and within is not None and boxes is not None:
         said.append(
-            f"Ranked by its teacher's scores, its own boxes would reach {points(order)}; its teacher's boxes, ranked "
-            f"by its own scores, {points(boxes)}: what it lacks most is {part}."
+            f"Ranked by its teacher's scores, its own boxes would reach {points(order)}, and {points(within)} if only "
+            "the candidates of each object changed places, which is what Rank Mimicking teaches; its teacher's boxes, "
+            f"ranked by its own scores, {points(boxes)}: {lack(own, order=order, within=within, boxes=boxes)}."
         )
     ranks = student.observation.ranks
     top, tau = (ranks.mean(ALL, measure) for measure in ("top1", "tau"))
@@ -63,12 +60,10 @@ def verdict(measured: Measured, student: Student) -> list[str]:
             + ("." if tau is None else f" (mean tau {tau:.2f}).")
         )
     first, others = (ranks.mean(ALL, measure) for measure in ("own_best_iou", "own_iou_at_teachers_best"))
-    within = student.teachers_order_within.AP
-    if first is not None and others is not None and within is not None:
+    if first is not None and others is not None:
         said.append(
             f"Its box at the candidate that it ranks first overlaps the object by {first:.3f}, at the one that its "
-            f"teacher ranks first by {others:.3f}; with its scores in the teacher's order within objects it would "
-            f"reach AP {points(within)}: what ranking within objects can give."
+            f"teacher ranks first by {others:.3f}."
         )
     levels = student.observation.levels.values()
     total, agreed = (sum(getattr(level, name) for level in levels) for name in ("features", "features_agreed"))
@@ -81,6 +76,24 @@ def verdict(measured: Measured, student: Student) -> list[str]:
         kind = max(costs, key=lambda each: costs[each])
         said.append(f"The costliest errors are of the kind {kind}: {points(costs[kind])} AP50.")
     return said
+
+
+def lack(own: float, *, order: float, within: float, boxes: float) -> str:
+    """What a student lacks most, in words.
+
+    Args:
+        own: its AP, 0 to 1; the others are AP, too.
+        order: of its boxes in the teacher's order.
+        within: of its boxes with the candidates of each object alone in the teacher's order.
+        boxes: of the teacher's boxes in its order.
+    """
+    gains = {
+        "the boxes themselves": boxes - own,
+        "the order of the candidates of each object": within - own,
+        "the order of its boxes across objects and background": order - max(within, own),
+    }
+    most = max(gains, key=lambda part: gains[part])
+    return f"what it lacks most is {most}" if gains[most] >= WORTH_CLOSING else "it lacks little of either alone"
 
 
 def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:
