@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from detdistill.detectors.architecture import HeadName, Towers
+from detdistill.detectors.coders import DistanceCoder
 from detdistill.detectors.folding import folded
 from detdistill.detectors.imported.torchvision import TorchvisionArchitecture, build_torchvision
 from detdistill.grid import Grid
@@ -89,7 +90,7 @@ class Strange(nn.Module):
         features = made + self.norm(made)
         flat = features.flatten(2).mT
         grid = Grid((tuple(features.shape[2:]),), ((1, 1),), torch.zeros(1, 1, 4))
-        return DenseOutput(grid, (features,), flat, flat, None)  # type: ignore[arg-type]
+        return DenseOutput(grid, (features,), flat, flat, DistanceCoder())
 
 
 def test_what_cannot_be_folded_comes_back_as_it_is() -> None:
