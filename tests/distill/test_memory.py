@@ -74,6 +74,19 @@ def test_an_image_on_another_canvas_is_another() -> None:
     assert teacher.asked == [1, 1]
 
 
+def test_an_image_that_is_twice_in_a_batch_takes_room_once() -> None:
+    images = torch.cat([torch.zeros(2, 3, 512, 512), torch.ones(1, 3, 512, 512)]).to(torch.uint8)
+    sizes = torch.full((3, 2), 512)
+    output = Teacher()(images[:1], sizes[:1])
+    size = sum(tensor.nbytes for tensor in (output.class_logits, output.regression, *output.features))
+    room = ceil(2 * size / 2**20)
+    assert 3 * size > room * 2**20, "there is room for two"
+    teacher, memory = Teacher(), TeacherMemory(room)
+    for _ in range(2):
+        memory.output(images, sizes, teacher)
+    assert teacher.asked == [3]
+
+
 def test_without_room_it_asks_each_time() -> None:
     images, sizes = pictures(3)
     teacher, memory = Teacher(), TeacherMemory(0)

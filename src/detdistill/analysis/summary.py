@@ -93,7 +93,7 @@ def lack(own: float, *, order: float, within: float, boxes: float) -> str:
         "the order of its boxes across objects and background": order - max(within, own),
     }
     most = max(gains, key=lambda part: gains[part])
-    return f"what it lacks most is {most}" if gains[most] >= WORTH_CLOSING else "it lacks little of either alone"
+    return f"what it lacks most is {most}" if gains[most] >= WORTH_CLOSING else "it lacks little of each alone"
 
 
 def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same_arg
 from torch import Tensor, nn
 
 
@@ -17,14 +18,8 @@ class FixedPadding(nn.Module):
     def __init__(self, convolution: Conv2dSame) -> None:
         super().__init__()
         self.convolution = convolution
-        amounts: list[int] = []
-        # F.pad begins with the last side.
-        for kernel, stride, dilation in list(
-            zip(convolution.kernel_size, convolution.stride, convolution.dilation, strict=True)
-        )[::-1]:
-            whole = max((kernel - 1) * dilation + 1 - stride, 0)
-            amounts += [whole // 2, whole - whole // 2]
-        self.amounts = tuple(amounts)
+        kernel, stride, dilation = map(list, (convolution.kernel_size, convolution.stride, convolution.dilation))
+        self.amounts = pad_same_arg(stride, kernel, stride, dilation)  # one stride is padded like many
 
     def forward(self, maps: Tensor) -> Tensor:
         """`(N, Q, H, W)` to `(N, Q', H / stride, W / stride)`."""

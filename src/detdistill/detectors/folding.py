@@ -25,9 +25,9 @@ TOLERANCE = 1e-3
 def folded(detector: Module) -> Module:
     """A copy of a detector, in evaluation mode, in which every batch norm behind a convolution is part of it.
 
-    What such a batch norm does is a scale and a shift, but takes as long as the convolution on many machines. A batch
-    norm that reads anything else stays. If the copy does not compute what the detector does, the detector itself comes
-    back: another module reads a convolution's output, too.
+    What such a batch norm does is a scale and a shift, but it reads and writes every map once more. A batch norm that
+    reads anything else stays. If the copy does not compute what the detector does, the detector itself comes back:
+    something else reads a convolution's output, or changes it in between.
 
     Args:
         detector: a `Detector` whose statistics stand; it is not changed.

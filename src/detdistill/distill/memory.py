@@ -50,6 +50,8 @@ class TeacherMemory:
         return combined(parts, lambda tensors: torch.cat([tensor.to(images.device) for tensor in tensors]))
 
     def _keep(self, key: bytes, output: DenseOutput) -> None:
+        if key in self._outputs:  # twice in one batch
+            return
         size = _size(output)
         if size > self._left:
             self._left = 0  # what comes later may be smaller, but not worth a copy of it
