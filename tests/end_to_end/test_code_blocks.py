@@ -170,7 +170,7 @@ def test_every_block_is_run_or_says_why_not(page: Path, tmp_path: Path, monkeypa
     [pytest.param(page, marks=pytest.mark.slow if is_long(page) else ()) for page in PAGES if blocks(page)],
     ids=names,
 )
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(1200)
 def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(names(page), tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from detdistill.errors import DetdistillError
+from detdistill.training.machine import check_device
 from detdistill.training.recipe import Machine, Start
 from detdistill.training.run import train
 from small_runs import small_recipe, write_boxes
@@ -35,3 +38,14 @@ def test_what_the_machine_cannot_do_is_told_before_training(
     with pytest.raises(DetdistillError, match=said):
         train(small_recipe(data, **changes), tmp_path / "run")
     assert not (tmp_path / "run" / "resume" / "state.ckpt").exists()
+
+
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_a_processor_that_emulates_bfloat16_is_told(
+    has_bf16: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    known = {"architecture": "x86_64", "amx_bf16": False, "avx512_bf16": has_bf16}
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: known)
+    recipe = small_recipe(tmp_path, machine=Machine("cpu", precision="bf16", channels_last=False))
+    check_device(recipe, torch.device("cpu"), nn.Conv2d(3, 3, 1))
+    assert ("machine.precision float32 is faster here" in capsys.readouterr().err) is not has_bf16

@@ -55,7 +55,7 @@ def test_a_teachers_classes_go_by_name(
     finding(monkeypatch, data, {"green": "verde", "red": "red"})
     ap = teacher_metrics(TEACHER, data, recipe).AP
     assert ap == pytest.approx(1)
-    assert quick_look(TEACHER, data, recipe) == [f"the teacher's AP on 4 images of {data.source}: 100.0"]
+    assert quick_look(TEACHER, data, None, recipe) == [f"the teacher's AP on 4 images of {data.source}: 100.0"]
 
 
 def test_detections_under_another_name_are_wrong(
@@ -63,7 +63,7 @@ def test_detections_under_another_name_are_wrong(
 ) -> None:
     finding(monkeypatch, data, {"green": "red", "red": "verde"})
     assert teacher_metrics(TEACHER, data, recipe).AP == 0
-    found, warning = quick_look(TEACHER, data, recipe)
+    found, warning = quick_look(TEACHER, data, None, recipe)
     assert found.endswith("0.0")
     assert warning.startswith("WARNING: the teacher finds next to nothing here")
     assert "class_map" in warning
@@ -73,7 +73,7 @@ def test_a_class_that_the_teacher_never_finds_is_named(
     data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding(monkeypatch, data, {"green": "verde"})
-    _, warning = quick_look(TEACHER, data, recipe)
+    _, warning = quick_look(TEACHER, data, None, recipe)
     assert warning == "WARNING: the teacher finds no red: there is nothing to learn from it about them"
 
 
@@ -81,7 +81,7 @@ def test_a_class_that_the_teacher_lacks_is_no_surprise(
     data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding(monkeypatch, data, {"green": "verde"})
-    (found,) = quick_look(tiny_detector(classes=("ghost", "verde")), data, recipe)
+    (found,) = quick_look(tiny_detector(classes=("ghost", "verde")), data, None, recipe)
     assert found.endswith(": 100.0 over the classes that it knows")
 
 
@@ -100,5 +100,26 @@ def test_images_without_objects_are_not_looked_at(
         return CocoMetrics(per_class={"green": CocoScores(AP=0.5, AP50=0.5)})
 
     monkeypatch.setattr("detdistill.training.teacher_score.teacher_metrics", score)
-    assert quick_look(TEACHER, later, recipe) == [f"the teacher's AP on 4 images of {data.source}: 50.0"]
+    assert quick_look(TEACHER, later, None, recipe) == [f"the teacher's AP on 4 images of {data.source}: 50.0"]
     assert looked_at[0].images == data.images
+
+
+@pytest.mark.parametrize(("taught", "is_warned"), [(0.9, True), (0.6, False)])
+def test_a_teacher_that_knows_the_training_images_by_heart(
+    taught: float,
+    is_warned: bool,
+    data: DetectionDataset,
+    recipe: DistillationRecipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def score(_: object, few: DetectionDataset, *__: object) -> CocoMetrics:
+        ap = taught if few.source == "train.json" else 0.5
+        return CocoMetrics(per_class={"green": CocoScores(AP=ap, AP50=ap)})
+
+    monkeypatch.setattr("detdistill.training.teacher_score.teacher_metrics", score)
+    words = quick_look(TEACHER, replace(data, source="train.json"), data, recipe)
+    assert words[:2] == [
+        f"the teacher's AP on 4 images of {data.source}: 50.0",
+        f"the teacher's AP on 4 images of train.json: {100 * taught:.1f}",
+    ]
+    assert [word.startswith("WARNING: the teacher seems to know") for word in words[2:]] == [True] * is_warned

@@ -169,7 +169,7 @@ def _preflight(
         if len(batch.targets.labels):
             break
     report = preflight(distiller, batch.images, batch.targets)
-    look = quick_look(distiller.teacher, dataset if validation is None else validation, recipe)
+    look = quick_look(distiller.teacher, dataset, validation, recipe)
     if recipe.teacher_memory:
         output = distiller.teach(batch.images, batch.targets.sizes)
         notes = [*notes, memory_note(recipe.teacher_memory, output, len(dataset.images), recipe.images)]

@@ -11,6 +11,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from detdistill.errors import DetdistillError
+from detdistill.training.processes import note
 from detdistill.training.recipe import Machine, Recipe
 
 
@@ -34,13 +35,19 @@ beyond its memory on CPUs: it crashes, or goes on with damaged numbers."""
 
 
 def check_device(recipe: Recipe, device: torch.device, detector: nn.Module) -> None:
-    """Raises `DetdistillError` if a run on this device cannot do as the recipe says with this detector."""
+    """Tells what will be slow on this device.
+
+    Raises:
+        DetdistillError: a run on this device cannot do as the recipe says with this detector.
+    """
     if device.type == "cpu" and recipe.machine.precision == "fp16":
         raise DetdistillError("machine.precision fp16 needs a GPU, and this run is on a CPU: use bf16 or float32")
     if device.type == "cpu" and recipe.start.batch_norm == "sync" and recipe.images_per_process < recipe.batch_size:
         raise DetdistillError(
             "start.batch_norm sync needs GPUs, and this run is on CPUs: use train, eval or frozen, or one process"
         )
+    if device.type == "cpu" and recipe.machine.precision == "bf16" and _emulates_bf16():
+        note("this processor has no bfloat16 and emulates it: machine.precision float32 is faster here")
     if device.type == "cpu" and recipe.machine.precision == "bf16" and recipe.machine.channels_last:
         narrow = [name for name, part in detector.named_modules() if _is_narrow_shortcut(part)]
         if narrow:
@@ -48,6 +55,11 @@ def check_device(recipe: Recipe, device: torch.device, detector: nn.Module) -> N
                 f"on CPUs, machine.precision bf16 with channels_last damages memory in convolutions like {narrow[0]} "
                 f"(1x1, stride 2, under {NARROWEST} channels): use machine.channels_last false, or a wider backbone"
             )
+
+
+def _emulates_bf16() -> bool:
+    known = torch.cpu.get_capabilities()
+    return known["architecture"] == "x86_64" and not (known["amx_bf16"] or known["avx512_bf16"])
 
 
 def _is_narrow_shortcut(module: nn.Module) -> bool:

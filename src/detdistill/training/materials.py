@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from detdistill.detectors.initialization import initialize_from
 from detdistill.detectors.weights import load_backbone_weights
 from detdistill.errors import DataError, DetdistillError
 from detdistill.normalization import EFFICIENTNET_LITE, Normalization
-from detdistill.training.processes import is_first_process
+from detdistill.training.processes import note
 from detdistill.training.recipe import Data, Recipe
 
 
@@ -36,7 +35,7 @@ def open_training_data(data: Data) -> tuple[DetectionDataset, DetectionDataset |
         raise DataError(f"{dataset.source}: there is no object to train on in {len(dataset.images)} images")
     absent = [name for name, count in zip(dataset.classes, counts, strict=True) if count == 0]
     if absent:
-        _note(f"{dataset.source}: no object of class {', '.join(absent)}; the detector will not learn it")
+        note(f"{dataset.source}: no object of class {', '.join(absent)}; the detector will not learn it")
     if data.val is None:
         return dataset, None
     validation = with_classes(_open(data.path, data.val, data.val_images), dataset.classes)
@@ -54,7 +53,7 @@ def _open(path: str, part: str | None, images: str | None) -> DetectionDataset:
         Path(path).expanduser(), None if is_file else part, annotations=part if is_file else None, images=images
     )
     if dataset.problems:
-        _note(
+        note(
             f"{dataset.source}: {len(dataset.problems)} entries were repaired or left out; "
             f"`detdistill data inspect {path}` lists them"
         )
@@ -71,16 +70,16 @@ def starting_detector(recipe: Recipe, classes: Sequence[str]) -> DenseDetector:
     detector = DenseDetector(recipe.detector, classes, pretrained_backbone=source == "timm")
     if source == "lite0":
         detector.normalization = EFFICIENTNET_LITE
-        _note(str(load_backbone_weights(detector, efficientnet_lite0_file())))
+        note(str(load_backbone_weights(detector, efficientnet_lite0_file())))
     elif source is not None:
         detector.normalization = _timm_normalization(detector)
         if source != "timm":
             file = Path(source).expanduser()
             if not file.exists():
                 raise DetdistillError(f"start.backbone is {source}: that is neither a file, nor `timm`, nor `lite0`")
-            _note(str(load_backbone_weights(detector, file)))
+            note(str(load_backbone_weights(detector, file)))
     if recipe.start.run is not None:
-        _note(str(initialize_from(detector, Path(recipe.start.run).expanduser())))
+        note(str(initialize_from(detector, Path(recipe.start.run).expanduser())))
     return detector
 
 
@@ -89,8 +88,3 @@ def _timm_normalization(detector: DenseDetector) -> Normalization:
     known: Any = detector.backbone.network.pretrained_cfg
     (red, green, blue), deviations = ([255 * value for value in known[key]] for key in ("mean", "std"))
     return Normalization((red, green, blue), (deviations[0], deviations[1], deviations[2]))
-
-
-def _note(text: str) -> None:
-    if is_first_process():
-        print(f"note: {text}", file=sys.stderr)

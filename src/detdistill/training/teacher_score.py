@@ -23,16 +23,40 @@ LOOKED_AT = 50
 """Validation images of the first look."""
 HARDLY_ANY = 0.02
 """AP, 0 to 1, below which a teacher is taken for broken."""
+BY_HEART = 0.15
+"""AP, 0 to 1, by which a teacher is better on the images that it is to teach than on others, if it knows them."""
 
 
-def quick_look(teacher: nn.Module, dataset: DetectionDataset, recipe: DistillationRecipe) -> list[str]:
-    """What a few images say of a teacher, in plain words; a warning if it finds next to nothing.
+def quick_look(
+    teacher: nn.Module, dataset: DetectionDataset, validation: DetectionDataset | None, recipe: DistillationRecipe
+) -> list[str]:
+    """What a few images say of a teacher, in plain words.
+
+    It warns of a teacher that finds next to nothing, and of one that knows the training images by heart: on them its
+    scores are little more than the labels, which the student has anyway.
 
     Args:
         teacher: a `Detector`.
-        dataset: with the student's classes; its first images with objects are looked at.
+        dataset: the training images; the first ones with objects are looked at.
+        validation: likewise; None if there are none, and then the second warning cannot be given.
         recipe: of the distillation.
     """
+    if validation is None:
+        _, words = _look(teacher, dataset, recipe)
+        return words
+    elsewhere, words = _look(teacher, validation, recipe)
+    taught, (found, *_) = _look(teacher, dataset, recipe)
+    words.insert(1, found)
+    if taught - elsewhere > BY_HEART:
+        words.append(
+            "WARNING: the teacher seems to know the training images by heart: it tells the student little there that "
+            "the labels do not. More images, or more variation when the teacher is trained, make a better teacher"
+        )
+    return words
+
+
+def _look(teacher: nn.Module, dataset: DetectionDataset, recipe: DistillationRecipe) -> tuple[float, list[str]]:
+    """A teacher's AP, 0 to 1, on a few images, and in words: what was found, and warnings."""
     few = replace(dataset, images=tuple(image for image in dataset.images if len(image.labels))[:LOOKED_AT])
     metrics = teacher_metrics(teacher, few, recipe)
     missing = ClassMap(dataset.classes, cast(Detector, teacher).classes, recipe.class_map).unknown_to_teacher
@@ -42,15 +66,15 @@ def quick_look(teacher: nn.Module, dataset: DetectionDataset, recipe: Distillati
     if missing:
         found += " over the classes that it knows"
     if ap < HARDLY_ANY:
-        return [
+        return ap, [
             found,
             "WARNING: the teacher finds next to nothing here. Are its classes named as the data's (class_map)? Is its "
             "normalization that of its training, and the image size what it was made for? Was it trained at all?",
         ]
     unseen = [name for name, scores in known.items() if scores.AP50 is not None and scores.AP50 < HARDLY_ANY]
     if not unseen:
-        return [found]
-    return [
+        return ap, [found]
+    return ap, [
         found,
         f"WARNING: the teacher finds no {', no '.join(unseen)}: there is nothing to learn from it about them",
     ]
