@@ -31,7 +31,7 @@ def overfit(data: Path, split: str, head: str, num_images: int, steps: int) -> f
     options = FCOS_IMPROVED if head == "fcos+" else {}
     architecture = Architecture(head.rstrip("+"), backbone_width=0.5, channels=64, options=options)  # type: ignore[arg-type]
     detector = DenseDetector(architecture, dataset.classes).to(memory_format=torch.channels_last)
-    image_options = ImageOptions(short_side=240, long_side=320)
+    image_options = ImageOptions(short_side=120, long_side=160)
     batches = list(evaluation_loader(dataset, image_options, batch_size=4, multiple=128))
     inputs = [detector.normalization(batch.images, batch.targets.sizes) for batch in batches]
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
@@ -39,8 +39,7 @@ def overfit(data: Path, split: str, head: str, num_images: int, steps: int) -> f
     for step in range(steps):
         index = step % len(batches)
         targets = batches[index].targets
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            output = detector(inputs[index].contiguous(memory_format=torch.channels_last))
+        output = detector(inputs[index].contiguous(memory_format=torch.channels_last))
         terms = detector.detection_loss(output, targets, detector.assign(output.grid, targets))
         optimizer.zero_grad()
         torch.autograd.backward(torch.stack(tuple(terms.values())).sum())

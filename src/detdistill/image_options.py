@@ -47,6 +47,11 @@ class ImageOptions:
         if broken:
             raise DetdistillError(f"image options: {'; '.join(broken)} (given: {self})")
 
+    @property
+    def varies(self) -> bool:
+        """Whether training varies an image at random."""
+        return bool(self.flip or self.photometric or self.scale_jitter != (1.0, 1.0))
+
     def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width that an image of `size` is resized to: the ratio is kept to the nearest pixel."""
         short, long = (self.letterbox,) * 2 if self.letterbox else (self.short_side, self.long_side)

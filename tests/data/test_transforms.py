@@ -175,3 +175,13 @@ def test_same_random_state_same_result() -> None:
     second = transform(original)
     assert torch.equal(first.image, second.image)
     assert torch.equal(first.boxes, second.boxes)
+
+
+@pytest.mark.parametrize("size", [(60, 80), (30, 40)], ids=["resized", "as it is"])
+def test_what_does_not_vary_goes_a_shorter_way_to_the_same_sample(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator)
+    one = sample(*size, [[1, 2, 20, 25], [5, 5, 5.2, 20], [-3, 0, 90, 70]], image)
+    short, long = (TrainingTransform(ImageOptions(30, 40, flip=flip))(one) for flip in (0.0, 1e-30))
+    for name in ("image", "boxes", "labels", "crowd", "difficult"):
+        assert torch.equal(getattr(short, name), getattr(long, name)), name

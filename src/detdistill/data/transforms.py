@@ -59,7 +59,8 @@ class EvaluationTransform:
 
     def __call__(self, sample: Sample) -> Sample:
         """The sample at the detector's size."""
-        return _sanitized(sample, *v2.Resize(self.options.fitted(sample.size))(*_typed(sample)))
+        size = self.options.fitted(sample.size)
+        return _sanitized(sample, *(_typed(sample) if size == sample.size else v2.Resize(size)(*_typed(sample))))
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class TrainingTransform:
     def __call__(self, sample: Sample) -> Sample:
         """A random variation of the sample; objects that the crop leaves no pixel of are dropped."""
         options = self.options
+        if not options.varies:
+            return EvaluationTransform(options)(sample)
         fitted = options.fitted(sample.size)
         smallest, largest = options.scale_jitter
         size = scaled(fitted, smallest + (largest - smallest) * float(torch.rand(())))
