@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.paper_claims.claims import BASELINE
-from benchmarks.paper_claims.run import HERE, RESULTS
+from benchmarks.paper_claims.materials import HERE
+from benchmarks.paper_claims.run import RESULTS
 from jinja2 import Environment, FileSystemLoader
 
 from detdistill.compare.statistics import Estimate, estimate, gap_closed, paired_difference

@@ -2,10 +2,11 @@
 
 OMP_NUM_THREADS=1 python -m benchmarks.paper_claims.run --runs RUNS [--data DATA] [--plans bccd scenes …] [--jobs 2]
 
-The plans are those of `detdistill compare` in this folder; DATA is a folder with `bccd` and `facemask`, and `scenes` is
-drawn. A teacher is trained by its recipe where RUNS has none. Runs are made and gone on with in RUNS; what
-`results.json` holds is not done again, so the folder may be lost between two sittings: a seed's teacher is then trained
-anew, and its hash and AP stand beside each run. Nothing is chosen on what is reported; the final weights count.
+The plans are those of `detdistill compare` in this folder; DATA is a folder with `bccd` and `facemask`, and `scenes`
+is drawn. A teacher is trained by its recipe where RUNS has none, and so is a backbone that students on `scenes` begin
+with. Runs are made and gone on with in RUNS; what `results.json` holds is not done again, so the folder may be lost
+between two sittings: a seed's teacher is then trained anew, and its hash and AP stand beside each run. Nothing is
+chosen on what is reported; the final weights count.
 """
 
 from __future__ import annotations
@@ -14,27 +15,23 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarks.paper_claims.claims import claims_of
+from benchmarks.paper_claims.materials import HERE, prepared, scenes, teacher_file
 
 from detdistill.cli.train import engine
 from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan, read_plan
 from detdistill.compare.run import run_all
 from detdistill.compare.teachers import teacher_scores
-from detdistill.data.scenes import write_scenes
 from detdistill.detectors.description import read_description
 from detdistill.files import write_atomically
-from detdistill.training.recipe import Recipe
-from detdistill.training.recipe_file import read_recipe
-from detdistill.training.run import train
 
-HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 PLANS = (
     "bccd",
@@ -45,10 +42,6 @@ PLANS = (
     "facemask_others",
     "scenes_others",
 )
-SCENES = {"train": 3000, "val": 500, "test": 500}
-SIDE = 128
-OWN_KIND = ("scenes_gfl", "scenes_atss")
-"""Settings whose teacher has the student's head; the other teachers have RetinaNet's."""
 
 
 def main() -> None:
@@ -81,12 +74,7 @@ def follow(name: str, options: argparse.Namespace) -> None:
         if cell.seed in seeds and cell.setting in wanted and cell.method in methods and not is_recorded(kind, cell)
     ]
     settings = {cell.setting for cell in missing}
-    # The whole plan, whatever of it is done here: another process may read the same file.
-    teachers = {setting: options.runs / teacher_name(setting, plan) for setting in plan.settings}
-    taught = {setting: replace(recipe, teacher=str(teachers[setting])) for setting, recipe in plan.settings.items()}
-    plan = replace(plan, settings=taught)
-    for setting in settings:
-        train(teacher_recipe(setting, plan), teachers[setting])
+    plan = prepared(plan, settings, options.runs)
     scores = {
         setting: teacher_scores(plan.settings[setting], plan.report_on, options.runs / name / setting)
         for setting in settings
@@ -95,7 +83,7 @@ def follow(name: str, options: argparse.Namespace) -> None:
     def keep(outcome: Outcome) -> None:
         teacher = {
             "recipe": teacher_file(outcome.setting).name,
-            "weights_sha256": read_description(teachers[outcome.setting]).weights_sha256,
+            "weights_sha256": read_description(Path(plan.settings[outcome.setting].teacher)).weights_sha256,
             **{key: value for key, value in scores[outcome.setting].items() if key != "per_class"},
         }
         record(kind, name, plan, outcome, teacher)
@@ -107,33 +95,6 @@ def follow(name: str, options: argparse.Namespace) -> None:
     waiting = [cell for cell in missing if not is_recorded(kind, cell)]
     for failure in run_all(plan, options.runs / name, jobs=options.jobs, cells=waiting, finished=keep):
         print(f"FAILED, not recorded: {failure.cell} ({failure.log})", file=sys.stderr)
-
-
-def scenes(runs: Path) -> Path:
-    folder = runs / "scenes_data"
-    if not folder.exists():
-        write_scenes(folder, seed=0, size=SIDE, **SCENES)
-    return folder
-
-
-def teacher_file(setting: str) -> Path:
-    return HERE / f"{setting.partition('_')[0]}_teacher.yaml"
-
-
-def teacher_name(setting: str, plan: Plan) -> str:
-    """Of the folder of a setting's teacher."""
-    name = teacher_file(setting).stem
-    return f"{name}_{plan.settings[setting].detector.head}" if setting in OWN_KIND else name
-
-
-def teacher_recipe(setting: str, plan: Plan) -> Recipe:
-    own = plan.settings[setting]
-    recipe = read_recipe(teacher_file(setting))
-    recipe = replace(recipe, data=replace(recipe.data, path=own.data.path))
-    if setting in OWN_KIND:
-        detector = replace(recipe.detector, head=own.detector.head, options=own.detector.options)
-        recipe = replace(recipe, detector=detector)
-    return recipe
 
 
 def entries() -> dict[str, list[dict[str, Any]]]:

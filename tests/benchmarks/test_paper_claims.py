@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from benchmarks.paper_claims.claims import CLAIMS, claims_of
+from benchmarks.paper_claims.materials import HERE, backbone_recipe, teacher_file
 from benchmarks.paper_claims.page import FIGURE, PAGE, figure, page
-from benchmarks.paper_claims.run import HERE, PLANS, RESULTS, teacher_file
+from benchmarks.paper_claims.run import PLANS, RESULTS
 
 from detdistill.compare.plan import read_plan
 from detdistill.training.recipe import DistillationRecipe
@@ -54,6 +55,17 @@ def test_plans_can_be_followed(name: str) -> None:
     for setting, recipe in plan.settings.items():
         assert isinstance(recipe, DistillationRecipe)
         assert read_recipe(teacher_file(setting)).images == recipe.images, "teacher and student see the same"
+
+
+@pytest.mark.parametrize("name", [name for name in PLANS if name.startswith("scenes")])
+def test_students_on_scenes_begin_with_a_backbone_that_fits(name: str) -> None:
+    for recipe in read_plan(HERE / f"{name}.yaml", teacher="t").settings.values():
+        plain = backbone_recipe(recipe, Path("other scenes"))
+        assert not isinstance(plain, DistillationRecipe)
+        assert plain.data.path == "other scenes"
+        assert plain.detector.head == "retinanet"
+        for field in ("backbone", "backbone_width", "backbone_channels"):
+            assert getattr(plain.detector, field) == getattr(recipe.detector, field)
 
 
 def test_every_claim_is_about_runs_that_are_planned() -> None:
