@@ -48,6 +48,7 @@ def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
         settings={setting: _rows(own) for setting, own in settings.items()},
         teachers={setting: _teachers(own) for setting, own in settings.items()},
         about={setting: _about(own) for setting, own in settings.items()},
+        observed=[row for own in settings.values() for row in _observed(own)],
         count=len(runs),
         machines=sorted({f"{run['machine']}, {run['threads']} thread" for run in runs}),
         versions=sorted({", ".join(f"{name} {number}" for name, number in run["versions"].items()) for run in runs}),
@@ -92,6 +93,35 @@ def _rows(runs: Sequence[Run]) -> list[list[str]]:
                 "–" if share is None else f"{100 * share:.0f} %",
                 *(_mean(own, name) for name in SCORES),
                 _memory(own),
+            ]
+        )
+    return rows
+
+
+def _observed(runs: Sequence[Run]) -> list[list[str]]:
+    """A row for each method of a setting whose runs were looked at."""
+    looked_at = [run for run in runs if "observed" in run]
+    rows = []
+    for method in dict.fromkeys(run["method"] for run in looked_at):
+        own = [run["observed"] for run in looked_at if run["method"] == method]
+
+        def mean(name: str, factor: float = 1.0, own: Sequence[dict[str, float]] = own) -> float:
+            return factor * fmean(seen[name] for seen in own)
+
+        rows.append(
+            [
+                looked_at[0]["setting"],
+                method,
+                str(len(own)),
+                f"{mean('candidates'):.1f}",
+                f"{mean('top1', 100):.0f} %",
+                f"{mean('tau'):.2f}",
+                f"{mean('own_best_iou'):.3f}",
+                f"{mean('own_iou_at_teachers_best'):.3f}",
+                *(
+                    f"{mean(name, 100):.1f}"
+                    for name in ("AP", "AP_teachers_order_within", "AP_teachers_order", "AP_teachers_boxes")
+                ),
             ]
         )
     return rows

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from benchmarks.paper_claims.claims import claims_of
 from benchmarks.paper_claims.materials import HERE, prepared, scenes, teacher_file
+from benchmarks.paper_claims.observations import observed
 
 from detdistill.cli.train import engine
 from detdistill.compare.outcome import Outcome, read_outcome
@@ -81,12 +82,15 @@ def follow(name: str, options: argparse.Namespace) -> None:
     }
 
     def keep(outcome: Outcome) -> None:
-        teacher = {
-            "recipe": teacher_file(outcome.setting).name,
-            "weights_sha256": read_description(Path(plan.settings[outcome.setting].teacher)).weights_sha256,
-            **{key: value for key, value in scores[outcome.setting].items() if key != "per_class"},
+        cell, setting = Cell(outcome.setting, outcome.method, outcome.seed), plan.settings[outcome.setting]
+        teacher = Path(setting.teacher)
+        about_teacher = {
+            "recipe": teacher_file(cell.setting).name,
+            "weights_sha256": read_description(teacher).weights_sha256,
+            **{key: value for key, value in scores[cell.setting].items() if key != "per_class"},
         }
-        record(kind, name, plan, outcome, teacher)
+        observations = observed(teacher, cell.folder(options.runs / name), Path(setting.data.path))
+        record(kind, name, plan, outcome, {"teacher": about_teacher, "observed": observations})
 
     for cell in missing:
         done = read_outcome(plan, cell, options.runs / name)
@@ -109,8 +113,8 @@ def is_recorded(kind: str, cell: Cell) -> bool:
     return any(what.items() <= entry.items() for entry in entries()["runs"])
 
 
-def record(kind: str, name: str, plan: Plan, outcome: Outcome, teacher: dict[str, Any]) -> None:
-    """Adds a run, and judges the claims anew."""
+def record(kind: str, name: str, plan: Plan, outcome: Outcome, others: dict[str, Any]) -> None:
+    """Adds a run and what else is to be told of it, and judges the claims anew."""
     recipe = plan.settings[outcome.setting]
     scores = {key: value for key, value in outcome.scores.items() if key != "per_class"}
     entry = {
@@ -121,7 +125,7 @@ def record(kind: str, name: str, plan: Plan, outcome: Outcome, teacher: dict[str
         "terms": plan.methods[outcome.method],
         **scores,
         "AP_per_class": {label: values["AP"] for label, values in outcome.scores["per_class"].items()},
-        "teacher": teacher,
+        **others,
         "command": f"python -m benchmarks.paper_claims.run --plans {name}",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
