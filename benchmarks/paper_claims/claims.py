@@ -10,7 +10,7 @@ from typing import Any
 from detdistill.compare.statistics import LEAST_GAP, Estimate, estimate, paired_difference
 
 BASELINE, BOTH = "baseline", "rm+pfi"
-MAIN = ("scenes_retinanet", "bccd_wide", "bccd_retinanet", "facemask_wide", "facemask_retinanet")
+MAIN = ("scenes_retinanet", "scenes_few", "bccd_wide", "bccd_retinanet", "facemask_wide", "facemask_retinanet")
 SCENES = ("scenes_retinanet",)
 OTHERS = ("scenes_gfl", "scenes_atss", "scenes_mobilenet")
 

@@ -14,6 +14,8 @@ from detdistill.training.run import train
 HERE = Path(__file__).parent
 SCENES = {"train": 24000, "val": 500, "test": 2000}
 """So many, for a teacher that had seen 3000 images 16 times knew them by heart: 72 to 80 AP there, 41 elsewhere."""
+FEW = 2000
+"""Training images of `scenes_few`: the first of them all."""
 SIDE = 128
 PRETRAINING_EPOCHS = 6
 OWN_KIND = ("scenes_gfl", "scenes_atss")
@@ -28,7 +30,7 @@ def prepared(plan: Plan, settings: set[str], runs: Path) -> Plan:
         recipe = ready[setting]
         if recipe.start.backbone is not None and setting.startswith("scenes"):
             train(backbone_recipe(recipe, scenes(runs, seed=1)), Path(recipe.start.backbone).parent)
-        train(teacher_recipe(setting, recipe), recipe.teacher)
+        train(teacher_recipe(setting, recipe, runs), recipe.teacher)
     return replace(plan, settings=ready)
 
 
@@ -40,11 +42,11 @@ def _ready(setting: str, recipe: DistillationRecipe, runs: Path) -> Distillation
     return replace(recipe, start=replace(recipe.start, backbone=str(backbone)))
 
 
-def scenes(runs: Path, seed: int = 0) -> Path:
-    """The folder of the drawn images."""
-    folder = runs / ("scenes_data" if seed == 0 else f"scenes_data_{seed}")
+def scenes(runs: Path, *, seed: int = 0, train: int = SCENES["train"]) -> Path:
+    """The folder of the drawn images; with fewer training images, these and all others stay the same."""
+    folder = runs / f"scenes_data_{seed}_{train}"
     if not folder.exists():
-        write_scenes(folder, seed=seed, size=SIDE, **SCENES)
+        write_scenes(folder, seed=seed, size=SIDE, **{**SCENES, "train": train})
     return folder
 
 
@@ -72,10 +74,11 @@ def teacher_name(setting: str, student: Recipe) -> str:
     return f"{name}_{student.detector.head}" if setting in OWN_KIND else name
 
 
-def teacher_recipe(setting: str, student: Recipe) -> Recipe:
+def teacher_recipe(setting: str, student: Recipe, runs: Path) -> Recipe:
     """How a setting's teacher is trained."""
     recipe = read_recipe(teacher_file(setting))
-    recipe = replace(recipe, data=replace(recipe.data, path=student.data.path))
+    path = str(scenes(runs)) if setting.startswith("scenes") else student.data.path
+    recipe = replace(recipe, data=replace(recipe.data, path=path))
     if setting in OWN_KIND:
         detector = replace(recipe.detector, head=student.detector.head, options=student.detector.options)
         recipe = replace(recipe, detector=detector)

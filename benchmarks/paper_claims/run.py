@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from benchmarks.paper_claims.claims import claims_of
-from benchmarks.paper_claims.materials import HERE, prepared, scenes, teacher_file
+from benchmarks.paper_claims.materials import FEW, HERE, prepared, scenes, teacher_file
 from benchmarks.paper_claims.observations import observed
 
 from detdistill.cli.train import engine
@@ -39,6 +39,7 @@ PLANS = (
     "scenes",
     "scenes_variants",
     "scenes_detectors",
+    "scenes_few",
     "facemask",
     "facemask_others",
     "scenes_others",
@@ -64,7 +65,10 @@ def main() -> None:
 def follow(name: str, options: argparse.Namespace) -> None:
     """Makes the runs of a plan that are not recorded."""
     kind = name.partition("_")[0]
-    data = scenes(options.runs) if kind == "scenes" else options.data / kind
+    if kind == "scenes":
+        data = scenes(options.runs, train=FEW) if name == "scenes_few" else scenes(options.runs)
+    else:
+        data = options.data / kind
     plan = read_plan(HERE / f"{name}.yaml", data=str(data), teacher="")
     seeds = plan.seeds[: options.seeds]
     wanted = plan.settings if options.settings is None else options.settings
