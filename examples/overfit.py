@@ -1,6 +1,6 @@
 """Can a detector learn at all? Overfits a few images of a data set; AP50 must come close to 1.
 
-python examples/overfit.py DATA [--head gfl] [--split train] [--images 16] [--steps 800]
+python examples/overfit.py DATA [--head gfl] [--split train] [--images 8] [--steps 600]
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--head", choices=[*HEADS, "fcos+"], default="gfl")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=600)
     arguments = parser.parse_args()
     start = time.perf_counter()
     ap50 = overfit(arguments.data, arguments.split, arguments.head, arguments.images, arguments.steps)

@@ -28,7 +28,7 @@ def prepared(plan: Plan, settings: set[str], runs: Path) -> Plan:
     ready = {setting: _ready(setting, recipe, runs) for setting, recipe in plan.settings.items()}
     for setting in settings:
         recipe = ready[setting]
-        if recipe.start.backbone is not None and setting.startswith("scenes"):
+        if setting.startswith("scenes") and recipe.start.backbone:
             train(backbone_recipe(recipe, scenes(runs, seed=1)), Path(recipe.start.backbone).parent)
         train(teacher_recipe(setting, recipe, runs), recipe.teacher)
     return replace(plan, settings=ready)

@@ -49,3 +49,9 @@ def test_a_processor_that_emulates_bfloat16_is_told(
     recipe = small_recipe(tmp_path, machine=Machine("cpu", precision="bf16", channels_last=False))
     check_device(recipe, torch.device("cpu"), nn.Conv2d(3, 3, 1))
     assert ("machine.precision float32 is faster here" in capsys.readouterr().err) is not has_bf16
+
+
+def test_older_torch_cannot_tell_what_is_emulated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delattr("torch.cpu.get_capabilities")
+    recipe = small_recipe(tmp_path, machine=Machine("cpu", precision="bf16", channels_last=False))
+    check_device(recipe, torch.device("cpu"), nn.Conv2d(3, 3, 1))

@@ -58,6 +58,8 @@ def check_device(recipe: Recipe, device: torch.device, detector: nn.Module) -> N
 
 
 def _emulates_bf16() -> bool:
+    if not hasattr(torch.cpu, "get_capabilities"):  # older torch cannot tell
+        return False
     known = torch.cpu.get_capabilities()
     return known["architecture"] == "x86_64" and not (known["amx_bf16"] or known["avx512_bf16"])
 

@@ -20,7 +20,7 @@ from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.scoring import inference_options
 
 LOOKED_AT = 50
-"""Validation images of the first look."""
+"""Images of a set that are looked at."""
 HARDLY_ANY = 0.02
 """AP, 0 to 1, below which a teacher is taken for broken."""
 BY_HEART = 0.15
