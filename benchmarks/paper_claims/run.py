@@ -93,8 +93,13 @@ def follow(name: str, options: argparse.Namespace) -> None:
             "weights_sha256": read_description(teacher).weights_sha256,
             **{key: value for key, value in scores[cell.setting].items() if key != "per_class"},
         }
-        observations = observed(teacher, cell.folder(options.runs / name), Path(setting.data.path))
-        record(kind, name, plan, outcome, {"teacher": about_teacher, "observed": observations})
+        backbone = setting.start.backbone
+        others = {
+            "teacher": about_teacher,
+            "backbone_sha256": read_description(Path(backbone).parent).weights_sha256 if backbone else None,
+            "observed": observed(teacher, cell.folder(options.runs / name), Path(setting.data.path)),
+        }
+        record(kind, name, plan, outcome, others)
 
     for cell in missing:
         done = read_outcome(plan, cell, options.runs / name)
