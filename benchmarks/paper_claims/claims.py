@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from detdistill.compare.statistics import LEAST_GAP, Estimate, estimate, paired_difference
+from detdistill.compare.statistics import Estimate, estimate, paired_difference
+from detdistill.evaluation.gap import share_closed
 
 BASELINE, BOTH = "baseline", "rm+pfi"
 MAIN = ("scenes_retinanet", "scenes_few", "bccd_wide", "bccd_retinanet", "facemask_wide", "facemask_retinanet")
@@ -101,5 +102,6 @@ def _share(claim: Claim, runs: Sequence[dict[str, Any]]) -> Estimate | None:
     if not common:
         return None
     teacher = fmean(run["teacher"]["AP"] for run in runs if run["method"] == claim.method)
-    gap = teacher - fmean(baseline[seed] for seed in common)
-    return estimate([(values[seed] - baseline[seed]) / gap for seed in common]) if gap > LEAST_GAP else None
+    start = fmean(baseline[seed] for seed in common)
+    shares = [share_closed(start + values[seed] - baseline[seed], start=start, teacher=teacher) for seed in common]
+    return estimate([share for share in shares if share is not None])

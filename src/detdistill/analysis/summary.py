@@ -8,10 +8,11 @@ from typing import Any
 
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import ALL, MEASURES
+from detdistill.evaluation.gap import share_closed
 from detdistill.texts import points
 
-WORTH_CLOSING = 0.01
-"""AP, 0 to 1, below which shares of the distance between teacher and student are noise over noise."""
+WORTH_NAMING = 0.01
+"""AP, 0 to 1, that a student must gain by something for us to say that it lacks it."""
 
 
 def numbers(measured: Measured) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def lack(own: float, *, order: float, within: float, boxes: float) -> str:
         "the order of its boxes across objects and background": order - max(within, own),
     }
     most = max(gains, key=lambda part: gains[part])
-    return f"what it lacks most is {most}" if gains[most] >= WORTH_CLOSING else "it lacks little of each alone"
+    return f"what it lacks most is {most}" if gains[most] >= WORTH_NAMING else "it lacks little of each alone"
 
 
 def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:
@@ -103,9 +104,9 @@ def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:
 
     def share(student: Student) -> str:
         own = student.scores.AP
-        if own is None or start is None or teacher is None or teacher - start < WORTH_CLOSING:
+        if own is None or start is None or teacher is None:
             return "–"
-        return percent((own - start) / (teacher - start))
+        return percent(share_closed(own, start=start, teacher=teacher))
 
     def ranks(student: Student, measure: str) -> float | None:
         return student.observation.ranks.mean(ALL, measure)

@@ -10,9 +10,9 @@ from typing import Literal
 
 from scipy.stats import t as student_t
 
+from detdistill.evaluation.gap import share_closed
+
 CONFIDENCE = 0.95
-LEAST_GAP = 0.02
-"""AP, 0 to 1, between baseline and teacher: shares of a narrower gap are noise."""
 Verdict = Literal["holds", "undecided", "fails"]
 
 
@@ -67,10 +67,10 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
 def gap_closed(values: Mapping[int, float], baseline: Mapping[int, float], teacher: float | None) -> float | None:
     """The share of the way from the baseline to the teacher, by the seeds that both have; 1 is all of it.
 
-    None without a common seed, or where the teacher is less than `LEAST_GAP` ahead of the baseline.
+    None without a common seed, and where the gap is too narrow for shares.
     """
     common = [seed for seed in values if seed in baseline]
     if teacher is None or not common:
         return None
-    start = fmean(baseline[seed] for seed in common)
-    return (fmean(values[seed] for seed in common) - start) / (teacher - start) if teacher > start + LEAST_GAP else None
+    start, mean = (fmean(scores[seed] for seed in common) for scores in (baseline, values))
+    return share_closed(mean, start=start, teacher=teacher)
