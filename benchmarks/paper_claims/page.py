@@ -21,7 +21,7 @@ from detdistill.report import round_numbers
 DOCS = HERE.parents[1] / "docs"
 PAGE, FIGURE = DOCS / "evidence.md", DOCS / "figures" / "evidence.svg"
 SCORES = ("AP50", "APs", "APm", "APl")
-VERDICTS = {"holds": "holds", "undecided": "undecided", "fails": "**fails**"}
+VERDICTS = {"holds": "**holds**", "undecided": "undecided", "fails": "**fails**"}
 
 Run = dict[str, Any]
 
@@ -44,7 +44,8 @@ def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
         "evidence.md.jinja"
     )
     return template.render(
-        claims=[[*_claim_texts(claim)] for claim in claims],
+        glance=_glance(claims),
+        claims=[_claim_texts(claim) for claim in claims],
         settings={setting: _rows(own) for setting, own in settings.items()},
         teachers={setting: _teachers(own) for setting, own in settings.items()},
         about={setting: _about(own) for setting, own in settings.items()},
@@ -56,9 +57,28 @@ def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
     )
 
 
-def _claim_texts(claim: dict[str, Any]) -> list[str]:
+def _glance(claims: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The claims that more than one seed was asked, a column for each setting, and how they were judged."""
+    judged = [claim for claim in claims if claim["seeds"] > 1]
+    settings = list(dict.fromkeys(claim["setting"] for claim in judged))
+    cells: dict[str, dict[str, str]] = {}
+    for claim in judged:
+        row = cells.setdefault(f"{claim['claim']}. {claim['text']}", {})
+        row[claim["setting"]] = f"{_difference(claim)} {VERDICTS[claim['verdict']]}"
+    return {
+        "settings": settings,
+        "rows": [[name, *(row.get(setting, "–") for setting in settings)] for name, row in cells.items()],
+        "counts": {verdict: sum(claim["verdict"] == verdict for claim in judged) for verdict in VERDICTS},
+    }
+
+
+def _difference(claim: dict[str, Any]) -> str:
     unit = " %" if claim["measure"] != "AP" else ""
-    found = f"{100 * claim['difference']:+.1f}{unit}"
+    return f"{100 * claim['difference']:+.1f}{unit}"
+
+
+def _claim_texts(claim: dict[str, Any]) -> list[str]:
+    found = _difference(claim)
     if claim["low"] is not None:
         found += f" [{100 * claim['low']:+.1f}, {100 * claim['high']:+.1f}]"
     return [
