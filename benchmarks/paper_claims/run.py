@@ -40,6 +40,7 @@ PLANS = (
     "scenes_variants",
     "scenes_detectors",
     "scenes_few",
+    "scenes_ratio",
     "facemask",
     "facemask_others",
     "scenes_others",
