@@ -11,9 +11,9 @@ from detdistill.compare.statistics import Estimate, estimate, paired_difference
 from detdistill.evaluation.gap import share_closed
 
 BASELINE, BOTH = "baseline", "rm+pfi"
-MAIN = ("scenes_retinanet", "scenes_few", "bccd_wide", "bccd_retinanet", "facemask_wide", "facemask_retinanet")
-SCENES = ("scenes_retinanet",)
-OTHERS = ("scenes_gfl", "scenes_atss", "scenes_mobilenet")
+MAIN = ("scenes_few", "scenes_retinanet", "bccd_wide", "bccd_retinanet", "facemask_wide", "facemask_retinanet")
+FEW = ("scenes_few",)
+OTHERS = ("scenes_few_gfl", "scenes_few_atss", "scenes_few_mobilenet")
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Claim:
 CLAIMS = (
     Claim(1, "Rank Mimicking beats soft labels", "rank_mimicking", "soft_label", MAIN),
     Claim(2, "PFI beats hints on the full map", "prediction_guided", "hint", MAIN),
-    Claim(2, "PFI beats hints at positives", "prediction_guided", "hint_positive", SCENES),
-    Claim(2, "PFI beats hints in ground-truth boxes", "prediction_guided", "hint_box", SCENES),
+    Claim(2, "PFI beats hints at positives", "prediction_guided", "hint_positive", FEW),
+    Claim(2, "PFI beats hints in ground-truth boxes", "prediction_guided", "hint_box", FEW),
     Claim(3, "RM + PFI beats RM", BOTH, "rank_mimicking", MAIN),
     Claim(3, "RM + PFI beats PFI", BOTH, "prediction_guided", MAIN),
     Claim(4, "RM + PFI beats the student alone", BOTH, BASELINE, MAIN),
     Claim(5, "RM + PFI beats other students alone", BOTH, BASELINE, OTHERS),
-    Claim(6, "Ranking by both beats ranking by class scores", "rm_both", "rank_mimicking", SCENES),
-    Claim(6, "Ranking by both beats ranking by IoU", "rm_both", "rm_localization", SCENES),
+    Claim(6, "Ranking by both beats ranking by class scores", "rm_both", "rank_mimicking", FEW),
+    Claim(6, "Ranking by both beats ranking by IoU", "rm_both", "rm_localization", FEW),
     Claim(7, "RM + PFI closes a share of the gap to the teacher", BOTH, BASELINE, MAIN, share=True),
 )
 

@@ -15,10 +15,10 @@ HERE = Path(__file__).parent
 SCENES = {"train": 24000, "val": 500, "test": 2000}
 """So many, for a teacher that had seen 3000 images 16 times knew them by heart: 72 to 80 AP there, 41 elsewhere."""
 FEW = 2000
-"""Training images of `scenes_few`: the first of them all."""
+"""Training images of students with few images: the first of them all."""
 SIDE = 128
 PRETRAINING_EPOCHS = 6
-OWN_KIND = ("scenes_gfl", "scenes_atss")
+OWN_KIND = ("scenes_few_gfl", "scenes_few_atss")
 """Settings whose teacher has the student's head; the other teachers have RetinaNet's."""
 
 

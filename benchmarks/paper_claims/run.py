@@ -36,14 +36,15 @@ from detdistill.files import write_atomically
 RESULTS = HERE / "results.json"
 PLANS = (
     "bccd",
-    "scenes",
-    "scenes_variants",
-    "scenes_detectors",
     "scenes_few",
+    "scenes_few_variants",
+    "scenes_few_detectors",
+    "scenes_few_others",
+    "scenes_few_long",
+    "scenes",
     "scenes_ratio",
     "facemask",
     "facemask_others",
-    "scenes_others",
 )
 
 
@@ -67,7 +68,7 @@ def follow(name: str, options: argparse.Namespace) -> None:
     """Makes the runs of a plan that are not recorded."""
     kind = name.partition("_")[0]
     if kind == "scenes":
-        data = scenes(options.runs, train=FEW) if name == "scenes_few" else scenes(options.runs)
+        data = scenes(options.runs, train=FEW) if name.startswith("scenes_few") else scenes(options.runs)
     else:
         data = options.data / kind
     plan = read_plan(HERE / f"{name}.yaml", data=str(data), teacher="")
