@@ -48,6 +48,8 @@ def step_seconds(
     device = chosen_device(None if recipe.machine.accelerator == "auto" else recipe.machine.accelerator)
     # A few batches in turns would always be remembered, those of a run only from the second epoch on.
     recipe = replace(recipe, teacher_memory=0)
+    # Nor does it matter to a step's time which weights it finds; reading them would tell of them once more.
+    recipe = replace(recipe, start=replace(recipe.start, backbone=None, run=None))
     works = {name: _step(recipe, terms, dataset.classes, device) for name, terms in methods.items()}
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for number in range(rounds + 1):
