@@ -49,7 +49,11 @@ def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
         settings={setting: _rows(own) for setting, own in settings.items()},
         teachers={setting: _teachers(own) for setting, own in settings.items()},
         about={setting: _about(own) for setting, own in settings.items()},
-        observed=[row for own in settings.values() for row in _observed(own)],
+        observed=[
+            row
+            for setting in dict.fromkeys(claim["setting"] for claim in claims)
+            for row in _observed(settings[setting])
+        ],
         count=len(runs),
         machines=sorted({f"{run['machine']}, {run['threads']} thread" for run in runs}),
         versions=sorted({", ".join(f"{name} {number}" for name, number in run["versions"].items()) for run in runs}),
