@@ -40,6 +40,7 @@ PLANS = (
     "scenes_few_variants",
     "scenes_few_detectors",
     "scenes_few_others",
+    "scenes_few_localization",
     "scenes_few_long",
     "scenes",
     "scenes_ratio",
