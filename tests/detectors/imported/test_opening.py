@@ -240,6 +240,19 @@ def test_unusable_tensors_are_all_listed(tmp_path: Path) -> None:
     ]
 
 
+def test_an_entry_that_says_it_is_a_folder_is_refused(tmp_path: Path) -> None:
+    """PyTorch would give the tensor whatever memory held; found by flipping single bits of training checkpoints."""
+    path = saved(tmp_path, {"state_dict": {"weight": torch.ones(4)}})
+    with zipfile.ZipFile(path) as archive:
+        contents = {entry: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in contents.items():
+            entry.external_attr = 0x10 if entry.filename.endswith("data/0") else 0
+            archive.writestr(entry, content)
+    with pytest.raises(DetdistillError, match=r"is damaged: .*data/0 says that it is a folder"):
+        open_checkpoint(path)
+
+
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Tensor]]]:
     folder = tmp_path_factory.mktemp("checkpoints")

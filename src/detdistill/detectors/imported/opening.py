@@ -22,6 +22,8 @@ from torch import Tensor
 from detdistill.errors import LISTED_PROBLEMS, DetdistillError
 
 ZIP_START = b"PK\x03\x04"
+MSDOS_FOLDER = 0x10
+"""Attribute of an archive's entry."""
 LEGACY_PICKLES = 4
 """Magic number, protocol, system and content: what a file written before PyTorch 1.6 starts with."""
 STATE_DICT_KEYS = ("state_dict", "model")
@@ -129,7 +131,11 @@ def _check_archive(file: IO[bytes]) -> None:
             raise _RefusedError(
                 "is not an archive as PyTorch writes it: its entries would grow beyond the size of the file"
             )
-        # PyTorch's own reader does not compare checksums.
+        # PyTorch's own reader neither compares checksums, nor reads an entry that says it is a folder: its tensor would
+        # be what memory held before.
+        damaged = next((entry.filename for entry in entries if entry.external_attr & MSDOS_FOLDER), None)
+        if damaged is not None:
+            raise _RefusedError(f"is damaged: {damaged} says that it is a folder; download or copy it again")
         damaged = archive.testzip()
         if damaged is not None:
             raise _RefusedError(f"is damaged: the checksum of {damaged} is wrong; download or copy it again")
