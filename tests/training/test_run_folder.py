@@ -12,31 +12,36 @@ from detdistill.training.run_folder import RunFolder
 RECIPE = Recipe(data=Data("anywhere"))
 
 
+def prepare(run: RunFolder, recipe: Recipe = RECIPE, *, resume: bool = False, overwrite: bool = False) -> None:
+    with run.held():
+        run.prepare(recipe, resume=resume, overwrite=overwrite)
+
+
 def test_a_recipe_that_failed_before_its_first_checkpoint_blocks_no_other(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    run.prepare(RECIPE, resume=False, overwrite=False)
+    prepare(run)
     run.log(step=1)
-    run.prepare(replace(RECIPE, seed=1), resume=False, overwrite=False)
+    prepare(run, replace(RECIPE, seed=1))
     assert "seed: 1" in run.recipe.read_text()
     assert not run.metrics.exists()
 
 
 def test_a_folder_with_anything_else_in_it_does(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    run.prepare(RECIPE, resume=False, overwrite=False)
+    prepare(run)
     (run.path / "model.json").write_text("{}")
     with pytest.raises(DetdistillError, match=r"seed: 0 -> 1"):
-        run.prepare(replace(RECIPE, seed=1), resume=False, overwrite=False)
+        prepare(run, replace(RECIPE, seed=1))
     assert (run.path / "model.json").exists()
 
 
 def test_a_run_with_a_checkpoint_does(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    run.prepare(RECIPE, resume=False, overwrite=False)
+    prepare(run)
     run.checkpoint.write_bytes(b"state")
     with pytest.raises(DetdistillError, match=r"seed: 0 -> 1"):
-        run.prepare(replace(RECIPE, seed=1), resume=False, overwrite=False)
-    run.prepare(RECIPE, resume=False, overwrite=False)
+        prepare(run, replace(RECIPE, seed=1))
+    prepare(run)
     assert run.checkpoint.read_bytes() == b"state"
 
 
@@ -44,12 +49,57 @@ def test_a_run_is_finished_for_its_own_recipe_only(tmp_path: Path) -> None:
     """A process that is told to go on with more epochs must not take the old summary for its own."""
     run = RunFolder(tmp_path / "run")
     assert not run.is_finished(RECIPE)
-    run.prepare(RECIPE, resume=False, overwrite=False)
+    prepare(run)
     assert not run.is_finished(RECIPE)
     run.checkpoint.write_bytes(b"state")
     run.summary.write_text("{}")
     longer = replace(RECIPE, schedule=replace(RECIPE.schedule, epochs=24))
     assert run.is_finished(RECIPE)
     assert not run.is_finished(longer)
-    run.prepare(longer, resume=True, overwrite=False)
+    prepare(run, longer, resume=True)
     assert not run.is_finished(longer)
+
+
+def test_only_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    run, same = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with (
+        run.held(),
+        pytest.raises(DetdistillError, match=f"another process is training in {run.path}: let it come to its end"),
+        same.held(patience=0),
+    ):
+        pass
+    with same.held(patience=0):
+        pass
+
+
+def test_a_run_is_thrown_away_while_its_folder_is_held(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    prepare(run)
+    run.checkpoint.write_bytes(b"state")
+    run.summary.write_text("{}")
+    (run.path / "tensorboard").mkdir()
+    (run.path / "tensorboard" / "events").write_text("")
+    (run.path / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
+    with run.held():
+        run.prepare(replace(RECIPE, seed=1), resume=False, overwrite=True)
+        with pytest.raises(DetdistillError, match="another process"), RunFolder(run.path).held(patience=0):
+            pass
+    assert {path.name for path in run.path.rglob("*")} == {"recipe.yaml", "resume", "lock"}
+    assert "seed: 1" in run.recipe.read_text()
+
+
+def test_files_of_other_origin_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(DetdistillError, match=r"holds files, but no run \(no recipe.yaml\)"):
+        prepare(RunFolder(tmp_path), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(DetdistillError, match=r"thesis.tex is a file: name a folder"):
+        prepare(RunFolder(tmp_path / "thesis.tex"))
+
+
+def test_a_kill_before_the_recipe_is_written_blocks_nothing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with run.held():
+        pass
+    prepare(run)
+    assert run.recipe.exists()

@@ -115,14 +115,22 @@ LessonOf = Callable[[DenseDetector, DetectionDataset, DetectionDataset | None], 
 
 def fit(recipe: Recipe, folder: str | Path, lesson_of: LessonOf, *, resume: bool, overwrite: bool) -> Summary:
     """Trains the recipe's detector by the lesson that is made for it; everything else as in `train`."""
-    started = time.monotonic()
+    if resume and overwrite:
+        raise DetdistillError("--resume goes on with a run and --overwrite throws it away: give one of them")
     run = RunFolder(Path(folder).absolute())
     # Other processes of the same run start at the same time, or are started by this one.
-    is_first = is_first_process()
-    if is_first:
+    if not is_first_process():
+        return _fit(recipe, run, lesson_of, overwrite=overwrite)
+    with run.held():
         run.prepare(recipe, resume=resume, overwrite=overwrite)
+        return _fit(recipe, run, lesson_of, overwrite=overwrite)
+
+
+def _fit(recipe: Recipe, run: RunFolder, lesson_of: LessonOf, *, overwrite: bool) -> Summary:
+    started = time.monotonic()
     if not overwrite and run.is_finished(recipe):
         return Summary(**json.loads(run.summary.read_text(encoding="utf-8")))
+    is_first = is_first_process()
     dataset, validation = open_training_data(recipe.data)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
     detector = starting_detector(recipe, dataset.classes)

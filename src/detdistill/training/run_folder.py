@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from detdistill.errors import DetdistillError
 from detdistill.files import write_atomically
@@ -19,8 +23,11 @@ LOCKED = (
 )
 """What a run that goes on cannot change: its checkpoint would not fit, or its past would be another's."""
 
-UNBEGUN = {"recipe.yaml", "metrics.jsonl", "resume"}
+UNBEGUN = {"recipe.yaml", "metrics.jsonl", "resume", "lock"}
 """What a run leaves that failed before its first checkpoint: nothing to keep, nothing to go on from."""
+
+PATIENCE = 10.0
+"""Seconds for the loading processes of a killed run to notice that, and let go of its lock."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,39 @@ class RunFolder:
         """What came out; only a finished run has it."""
         return self.path / "summary.json"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains in the folder."""
+        return self.path / "resume" / "lock"
+
+    @contextmanager
+    def held(self, patience: float = PATIENCE) -> Iterator[None]:
+        """Makes the folder if there is none, and keeps other processes from training in it meanwhile.
+
+        Args:
+            patience: how long to wait for another process, in seconds.
+
+        Raises:
+            DetdistillError: another process is training in it, or something else is there: files of other origin.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise DetdistillError(f"{self.path} is a file: name a folder for the run")
+        if not self.recipe.exists() and not self._is_unbegun():
+            raise DetdistillError(f"{self.path} holds files, but no run (no {self.recipe.name}): name another folder")
+        try:
+            self.lock.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.lock).acquire(timeout=patience)
+        except Timeout as error:
+            raise DetdistillError(
+                f"another process is training in {self.path}: let it come to its end, or name another folder"
+            ) from error
+        except OSError as error:
+            raise DetdistillError(f"{self.path} cannot be used: {error.strerror}") from error
+        with lock:
+            yield
+
     def prepare(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
-        """Makes the folder ready for a run, from its beginning or from its checkpoint.
+        """Makes the folder, which is held, ready for a run, from its beginning or from its checkpoint.
 
         Args:
             recipe: of the run.
@@ -62,32 +100,33 @@ class RunFolder:
             overwrite: throw away a run that is there.
 
         Raises:
-            DetdistillError: something else is there: another recipe's run, or files of other origin.
+            DetdistillError: another recipe's run is there.
         """
-        if resume and overwrite:
-            raise DetdistillError("--resume goes on with a run and --overwrite throws it away: give one of them")
-        if self.path.exists() and not self.path.is_dir():
-            raise DetdistillError(f"{self.path} is a file: name a folder for the run")
-        if overwrite:
-            self._discard()
-        elif self.recipe.exists() and {entry.name for entry in self.path.rglob("*")} <= UNBEGUN:
-            self.metrics.unlink(missing_ok=True)
-        elif self.recipe.exists():
-            self._check_recipe(recipe, resume=resume)
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise DetdistillError(f"{self.path} holds files, but no run (no {self.recipe.name}): name another folder")
         try:
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            if overwrite:
+                self._discard()
+            elif self._is_unbegun():
+                self.metrics.unlink(missing_ok=True)
+            else:
+                self._check_recipe(recipe, resume=resume)
             for leftover in self.path.rglob(".*.tmp"):  # of a write that was killed
                 leftover.unlink()
         except OSError as error:
             raise DetdistillError(f"{self.path} cannot be used: {error.strerror}") from error
         write_recipe(recipe, self.recipe)
 
+    def _is_unbegun(self) -> bool:
+        return {entry.name for entry in self.path.rglob("*")} <= UNBEGUN
+
     def _discard(self) -> None:
-        if self.path.exists() and any(self.path.iterdir()) and not self.recipe.exists():
-            raise DetdistillError(f"{self.path} holds no run (no {self.recipe.name}): it is not overwritten")
-        shutil.rmtree(self.path, ignore_errors=True)
+        # The recipe last: without it, what a kill leaves would be taken for files of other origin.
+        for entry in sorted(self.path.iterdir(), key=lambda entry: entry == self.recipe):
+            if entry == self.lock.parent:
+                self.checkpoint.unlink(missing_ok=True)
+            elif entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
     def _check_recipe(self, recipe: Recipe, *, resume: bool) -> None:
         old = read_recipe(self.recipe)
