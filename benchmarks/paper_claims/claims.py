@@ -101,7 +101,7 @@ def _share(claim: Claim, runs: Sequence[dict[str, Any]]) -> Estimate | None:
     common = [seed for seed in values if seed in baseline]
     if not common:
         return None
-    teacher = fmean(run["teacher"]["AP"] for run in runs if run["method"] == claim.method)
+    teacher = fmean(run["teacher"]["AP"] for run in runs if run["method"] == claim.method and run["seed"] in baseline)
     start = fmean(baseline[seed] for seed in common)
     shares = [share_closed(start + values[seed] - baseline[seed], start=start, teacher=teacher) for seed in common]
     return estimate([share for share in shares if share is not None])

@@ -36,6 +36,7 @@ def main() -> None:
 def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
     """The page as Markdown."""
     runs, claims = recorded["runs"], recorded["claims"]
+    judged = [claim for claim in claims if claim["seeds"] > 1]
     settings = {
         setting: [run for run in runs if run["setting"] == setting]
         for setting in dict.fromkeys(run["setting"] for run in runs)
@@ -44,8 +45,8 @@ def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
         "evidence.md.jinja"
     )
     return template.render(
-        glance=_glance(claims),
-        claims=[_claim_texts(claim) for claim in claims],
+        glance=_glance(judged),
+        claims=[_claim_texts(claim) for claim in judged],
         settings={setting: _rows(own) for setting, own in settings.items()},
         teachers={setting: _teachers(own) for setting, own in settings.items()},
         about={setting: _about(own) for setting, own in settings.items()},
@@ -62,17 +63,16 @@ def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _glance(claims: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The claims that more than one seed was asked, a column for each setting, and how they were judged."""
-    judged = [claim for claim in claims if claim["seeds"] > 1]
-    settings = list(dict.fromkeys(claim["setting"] for claim in judged))
+    """The claims, a column for each setting, and how they were judged."""
+    settings = list(dict.fromkeys(claim["setting"] for claim in claims))
     cells: dict[str, dict[str, str]] = {}
-    for claim in judged:
+    for claim in claims:
         row = cells.setdefault(f"{claim['claim']}. {claim['text']}", {})
         row[claim["setting"]] = f"{_difference(claim)} {VERDICTS[claim['verdict']]}"
     return {
         "settings": settings,
         "rows": [[name, *(row.get(setting, "–") for setting in settings)] for name, row in cells.items()],
-        "counts": {verdict: sum(claim["verdict"] == verdict for claim in judged) for verdict in VERDICTS},
+        "counts": {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS},
     }
 
 
@@ -82,9 +82,7 @@ def _difference(claim: dict[str, Any]) -> str:
 
 
 def _claim_texts(claim: dict[str, Any]) -> list[str]:
-    found = _difference(claim)
-    if claim["low"] is not None:
-        found += f" [{100 * claim['low']:+.1f}, {100 * claim['high']:+.1f}]"
+    found = f"{_difference(claim)} [{100 * claim['low']:+.1f}, {100 * claim['high']:+.1f}]"
     return [
         str(claim["claim"]),
         claim["text"],
@@ -194,7 +192,7 @@ LEFT, RIGHT, ROW, BOTTOM = 400, 880, 30, 46
 
 def figure(claims: Sequence[dict[str, Any]]) -> str:
     """The claims that are measured in AP as an SVG: a bar for each interval, and the line at 0 that decides."""
-    shown = [claim for claim in claims if claim["measure"] == "AP" and claim["low"] is not None]
+    shown = [claim for claim in claims if claim["measure"] == "AP" and claim["seeds"] > 1]
     ends = [100 * claim[end] for claim in shown for end in ("low", "high")]
     ticks = round_numbers(min([*ends, 0.0]), max([*ends, 0.0]))
 
