@@ -42,6 +42,7 @@ PLANS = (
     "scenes_few_others",
     "scenes_few_localization",
     "scenes_few_long",
+    "scenes_few_ratio",
     "scenes",
     "scenes_ratio",
     "facemask",
