@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from benchmarks.paper_claims.claims import BASELINE
+from benchmarks.paper_claims.claims import BASELINE, MAIN
 from benchmarks.paper_claims.materials import HERE
 from benchmarks.paper_claims.run import RESULTS
 from jinja2 import Environment, FileSystemLoader
@@ -63,12 +63,14 @@ def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _glance(claims: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The claims, a column for each setting, and how they were judged."""
-    settings = list(dict.fromkeys(claim["setting"] for claim in claims))
+    """The claims, a column for each main setting, and how they were judged."""
     cells: dict[str, dict[str, str]] = {}
     for claim in claims:
         row = cells.setdefault(f"{claim['claim']}. {claim['text']}", {})
-        row[claim["setting"]] = f"{_difference(claim)} {VERDICTS[claim['verdict']]}"
+        # A claim about another student stands below the setting that it is of.
+        column = next(main for main in MAIN if claim["setting"].startswith(main))
+        row[column] = f"{_difference(claim)} {VERDICTS[claim['verdict']]}"
+    settings = [main for main in MAIN if any(main in row for row in cells.values())]
     return {
         "settings": settings,
         "rows": [[name, *(row.get(setting, "–") for setting in settings)] for name, row in cells.items()],
