@@ -43,6 +43,7 @@ PLANS = (
     "scenes_few_localization",
     "scenes_few_long",
     "scenes_few_ratio",
+    "scenes_few_tuned",
     "scenes",
     "scenes_ratio",
     "facemask",
