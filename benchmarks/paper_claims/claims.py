@@ -44,16 +44,16 @@ CLAIMS = (
     Claim(2, "PFI beats hints in ground-truth boxes", "prediction_guided", "hint_box", FEW),
     Claim(3, "RM + PFI beats RM", BOTH, "rank_mimicking", MAIN),
     Claim(3, "RM + PFI beats PFI", BOTH, "prediction_guided", MAIN),
-    Claim(3, "RM + PFI beats PFI, with PFI's best ratio", BOTH_TUNED, "prediction_guided_tuned", FEW),
+    Claim(3, "RM + PFI beats PFI, each with its best ratio", BOTH_TUNED, "prediction_guided_tuned", FEW),
     Claim(4, "RM + PFI beats the student alone", BOTH, BASELINE, MAIN),
-    Claim(4, "RM + PFI, with PFI's best ratio, beats the student alone", BOTH_TUNED, BASELINE, FEW),
+    Claim(4, "RM + PFI, with its best ratio, beats the student alone", BOTH_TUNED, BASELINE, FEW),
     Claim(5, "RM + PFI beats a GFL student alone", BOTH, BASELINE, ("scenes_few_gfl",)),
     Claim(5, "RM + PFI beats an ATSS student alone", BOTH, BASELINE, ("scenes_few_atss",)),
     Claim(5, "RM + PFI beats a MobileNetV2 student alone", BOTH, BASELINE, ("scenes_few_mobilenet",)),
     Claim(6, "Ranking by both beats ranking by class scores", "rm_both", "rank_mimicking", FEW),
     Claim(6, "Ranking by both beats ranking by IoU", "rm_both", "rm_localization", FEW),
     Claim(7, "RM + PFI closes a share of the gap to the teacher", BOTH, BASELINE, MAIN, share=True),
-    Claim(7, "RM + PFI, with PFI's best ratio, closes a share of the gap", BOTH_TUNED, BASELINE, FEW, share=True),
+    Claim(7, "RM + PFI, with its best ratio, closes a share of the gap", BOTH_TUNED, BASELINE, FEW, share=True),
 )
 
 

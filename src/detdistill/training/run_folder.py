@@ -119,7 +119,8 @@ class RunFolder:
         return {entry.name for entry in self.path.rglob("*")} <= UNBEGUN
 
     def _discard(self) -> None:
-        # The recipe last: without it, what a kill leaves would be taken for files of other origin.
+        # The summary first: what a kill leaves is no finished run. The recipe last: nor is it of other origin.
+        self.summary.unlink(missing_ok=True)
         for entry in sorted(self.path.iterdir(), key=lambda entry: entry == self.recipe):
             if entry == self.lock.parent:
                 self.checkpoint.unlink(missing_ok=True)
