@@ -5,8 +5,9 @@ OMP_NUM_THREADS=1 python -m benchmarks.paper_claims.run --runs RUNS [--data DATA
 The plans are those of `detdistill compare` in this folder; DATA is a folder with `bccd` and `facemask`, and `scenes`
 is drawn. A teacher is trained by its recipe where RUNS has none, and so is a backbone that students on `scenes` begin
 with. Runs are made and gone on with in RUNS; what `results.json` holds is not done again, so the folder may be lost
-between two sittings: a seed's teacher is then trained anew, and its hash and AP stand beside each run. Nothing is
-chosen on what is reported; the final weights count.
+between two sittings. Teacher and backbone are then trained anew; on another processor they become others, so that runs
+of a seed that was begun with the old ones are passed over. Their hashes and the teacher's AP stand beside each run.
+Nothing is chosen on what is reported; the final weights count.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.paper_claims.claims import claims_of
+from benchmarks.paper_claims.claims import BASELINE, claims_of
 from benchmarks.paper_claims.materials import FEW, HERE, prepared, scenes, teacher_file
 from benchmarks.paper_claims.observations import observed
 
@@ -85,26 +86,16 @@ def follow(name: str, options: argparse.Namespace) -> None:
     ]
     settings = {cell.setting for cell in missing}
     plan = prepared(plan, settings, options.runs)
-    scores = {
-        setting: teacher_scores(plan.settings[setting], plan.report_on, options.runs / name / setting)
-        for setting in settings
-    }
+    origins = {setting: _origin(setting, plan, options.runs / name) for setting in settings}
+    others = [cell for cell in missing if not has_same_origin(entries()["runs"], cell, origins[cell.setting])]
+    for cell in others:
+        print(f"passed over, for its seed was begun with another teacher or backbone: {cell}", file=sys.stderr)
+    missing = [cell for cell in missing if cell not in others]
 
     def keep(outcome: Outcome) -> None:
         cell, setting = Cell(outcome.setting, outcome.method, outcome.seed), plan.settings[outcome.setting]
-        teacher = Path(setting.teacher)
-        about_teacher = {
-            "recipe": teacher_file(cell.setting).name,
-            "weights_sha256": read_description(teacher).weights_sha256,
-            **{key: value for key, value in scores[cell.setting].items() if key != "per_class"},
-        }
-        backbone = setting.start.backbone
-        others = {
-            "teacher": about_teacher,
-            "backbone_sha256": read_description(Path(backbone).parent).weights_sha256 if backbone else None,
-            "observed": observed(teacher, cell.folder(options.runs / name), Path(setting.data.path)),
-        }
-        record(kind, name, plan, outcome, others)
+        seen = observed(Path(setting.teacher), cell.folder(options.runs / name), Path(setting.data.path))
+        record(kind, name, plan, outcome, {**origins[cell.setting], "observed": seen})
 
     for cell in missing:
         done = read_outcome(plan, cell, options.runs / name)
@@ -113,6 +104,36 @@ def follow(name: str, options: argparse.Namespace) -> None:
     waiting = [cell for cell in missing if not is_recorded(kind, cell)]
     for failure in run_all(plan, options.runs / name, jobs=options.jobs, cells=waiting, finished=keep):
         print(f"FAILED, not recorded: {failure.cell} ({failure.log})", file=sys.stderr)
+
+
+def _origin(setting: str, plan: Plan, out: Path) -> dict[str, Any]:
+    """What the runs of a setting come from."""
+    recipe = plan.settings[setting]
+    scores = teacher_scores(recipe, plan.report_on, out / setting)
+    backbone = recipe.start.backbone
+    return {
+        "teacher": {
+            "recipe": teacher_file(setting).name,
+            "weights_sha256": read_description(Path(recipe.teacher)).weights_sha256,
+            **{key: value for key, value in scores.items() if key != "per_class"},
+        },
+        "backbone_sha256": read_description(Path(backbone).parent).weights_sha256 if backbone else None,
+    }
+
+
+def has_same_origin(runs: Iterable[dict[str, Any]], cell: Cell, origin: dict[str, Any]) -> bool:
+    """Whether a cell's run can be compared with those recorded of its setting and seed.
+
+    Args:
+        runs: the entries of `results.json`.
+        cell: the run.
+        origin: its `teacher` and `backbone_sha256`. The baseline has no teacher.
+    """
+    seed = [run for run in runs if (run["setting"], run["seed"]) == (cell.setting, cell.seed)]
+    taught = [run for run in seed if BASELINE not in (run["method"], cell.method)]
+    return all(run.get("backbone_sha256") == origin.get("backbone_sha256") for run in seed) and all(
+        run["teacher"]["weights_sha256"] == origin["teacher"]["weights_sha256"] for run in taught
+    )
 
 
 def entries() -> dict[str, list[dict[str, Any]]]:

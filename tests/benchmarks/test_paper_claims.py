@@ -8,9 +8,9 @@ import pytest
 from benchmarks.paper_claims.claims import CLAIMS, claims_of
 from benchmarks.paper_claims.materials import HERE, backbone_recipe, teacher_file
 from benchmarks.paper_claims.page import FIGURE, PAGE, figure, page
-from benchmarks.paper_claims.run import PLANS, RESULTS
+from benchmarks.paper_claims.run import PLANS, RESULTS, has_same_origin
 
-from detdistill.compare.plan import read_plan
+from detdistill.compare.plan import Cell, read_plan
 from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.recipe_file import read_recipe
 
@@ -73,6 +73,25 @@ def test_every_claim_is_about_runs_that_are_planned() -> None:
     for claim in CLAIMS:
         for setting in claim.settings:
             assert {(setting, claim.method), (setting, claim.against)} <= planned
+
+
+def test_a_seed_is_gone_on_with_by_the_weights_that_it_was_begun_with() -> None:
+    def of(method: str, teacher: str, backbone: str) -> dict[str, Any]:
+        origin = {"teacher": {"weights_sha256": teacher}, "backbone_sha256": backbone}
+        return {"setting": "few", "seed": 3, "method": method, **origin}
+
+    recorded = [of("baseline", "first", "b"), of("hint", "second", "b")]
+    assert has_same_origin(recorded, Cell("few", "soft_label", 3), of("", "second", "b")), "a baseline has no teacher"
+    assert not has_same_origin(recorded, Cell("few", "soft_label", 3), of("", "first", "b"))
+    assert has_same_origin(recorded, Cell("few", "baseline", 3), of("", "third", "b"))
+    assert not has_same_origin(recorded, Cell("few", "soft_label", 3), of("", "second", "other"))
+    assert has_same_origin(recorded, Cell("few", "soft_label", 4), of("", "third", "other")), "another seed"
+
+
+def test_recorded_runs_of_a_seed_have_one_teacher_and_one_backbone() -> None:
+    runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"]
+    for run in runs:
+        assert has_same_origin(runs, Cell(run["setting"], run["method"], run["seed"]), run)
 
 
 def _runs(file: Path) -> list[tuple[str, str]]:
