@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from detdistill.machine import machine
+
 HERE = Path(__file__).parent
 DEMO = HERE.parent / "examples" / "demo.py"
 
@@ -59,7 +61,7 @@ def run(folder: Path, seed: int) -> dict[str, Any]:
         "peak_memory_mib": round(usage.ru_maxrss / 1024),
         "command": f"python examples/demo.py --seed {seed}",
         "threads": os.environ.get("OMP_NUM_THREADS"),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, shared with other work",
+        "machine": f"{machine()}, shared with other work",
         "python": platform.python_version(),
         "versions": model["provenance"]["versions"],
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
