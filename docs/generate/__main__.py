@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs.generate import api, commands, recipes, support
+from docs.generate import api, commands, methods, recipes, support
 
 DOCS = Path(__file__).parents[1]
 PAGES = {
     "reference/cli.md": commands.page,
     "reference/recipe.md": recipes.page,
     "reference/api.md": api.page,
+    "methods.md": methods.page,
     "support.md": support.page,
 }
 """What writes each page, from the folder `docs`."""

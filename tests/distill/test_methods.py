@@ -1,23 +1,13 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 
 import pytest
 from docstring_parser import parse
 
 from detdistill.detectors.dense import HEADS
-from detdistill.distill.methods import list_methods, methods_page
+from detdistill.distill.methods import list_methods
 from detdistill.distill.terms import TERMS
-
-PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
-
-
-def test_the_page_says_what_the_code_says() -> None:
-    assert PAGE.read_text() == methods_page(), (
-        'write it anew: python -c "from detdistill.distill.methods import methods_page; '
-        "print(methods_page(), end='')\" > docs/methods.md"
-    )
 
 
 def test_every_method_is_listed() -> None:
