@@ -45,6 +45,7 @@ def _section(name: str, kind: type[Term]) -> str:
         "needs": method.needs,
         "detectors": ", ".join(method.detectors),
         "published weights": published_weights(name),
+        "ratio of the automatic weight": f"{method.ratio:g}",
         "reported COCO AP": method.reported or "–",
     }
     lines = [f"\n## {name}\n", "\n\n".join(texts), "", table(("", ""), facts.items())]

@@ -31,6 +31,17 @@ def test_options_and_weights_of_each_term() -> None:
     }
 
 
+def test_without_a_ratio_each_method_has_its_own() -> None:
+    _, weights = build_terms(
+        {"rank_mimicking": {}, "prediction_guided": {}, "hint": {"ratio": 0.1}}, weight="auto", ratio=None, head="gfl"
+    )
+    assert {name: weight.ratio for name, weight in weights.items()} == {
+        "rank_mimicking": 0.5,
+        "prediction_guided": 2.0,
+        "hint": 0.1,
+    }
+
+
 def test_published_weights() -> None:
     options = {"rank_mimicking": {}, "prediction_guided": {"weight": "auto"}}
     _, weights = build_terms(options, weight="paper", ratio=0.5, head="retinanet")

@@ -19,14 +19,14 @@ WEIGHTING = ("weight", "ratio", "decay")
 
 
 def build_terms(
-    options: Mapping[str, Mapping[str, Any]], *, weight: Literal["auto", "paper"], ratio: float, head: str | None
+    options: Mapping[str, Mapping[str, Any]], *, weight: Literal["auto", "paper"], ratio: float | None, head: str | None
 ) -> tuple[dict[str, Term], dict[str, Weight]]:
     """Makes terms and their weights.
 
     Args:
         options: of each term by its name in `TERMS`: its keyword arguments, and any of `weight`, `ratio`, `decay`.
         weight: of terms that do not say.
-        ratio: of terms that do not say; see `Weight`.
+        ratio: of terms that do not say; None takes each method's own.
         head: the student's, for published weights; None if it has none that is known.
 
     Raises:
@@ -40,7 +40,8 @@ def build_terms(
     for name, given in options.items():
         kind = TERMS[name]
         terms[name] = _build(name, kind, {key: value for key, value in given.items() if key not in WEIGHTING})
-        weights[name] = _weight(name, kind, {"weight": weight, "ratio": ratio, "decay": "none"} | dict(given), head)
+        defaults = {"weight": weight, "ratio": kind.method.ratio if ratio is None else ratio, "decay": "none"}
+        weights[name] = _weight(name, kind, defaults | dict(given), head)
     return terms, weights
 
 

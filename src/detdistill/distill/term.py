@@ -25,6 +25,7 @@ class Method:
         detectors: heads that it works with.
         weights: published weight by head, with `sources`; none for heads without an official configuration.
         sources: where the weights come from.
+        ratio: of the automatic weight, where a recipe does not say; see `Weight`.
         reported: gains in AP on COCO's validation set that others could verify, from baseline to student, and where.
     """
 
@@ -34,6 +35,7 @@ class Method:
     detectors: tuple[str, ...] = ("retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet")
     weights: Mapping[str, float] = field(default_factory=dict)
     sources: str = ""
+    ratio: float = 0.5
     reported: str = ""
 
 

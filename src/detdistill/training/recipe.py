@@ -256,7 +256,8 @@ class DistillationRecipe(Recipe):
             one below) and `decay` (`none`, `linear`, `cosine`: to 0 over the run).
         weight: Of every term that does not say: `auto` finds it in the first steps, so that the term's gradient is
             `ratio` times as long as the detection loss's; `paper` takes the published one.
-        ratio: Of the two gradients' lengths.
+        ratio: Of the two gradients' lengths, of every term that does not say; null takes each method's own: 0.5, and 2
+            for `prediction_guided`.
         class_map: Classes of the teacher that mean a class of the data under another name, `{car: vehicle}`.
         teacher_memory: MiB of main memory, for each process, in which the teacher's outputs are kept: an image that
             comes again pixel by pixel is not shown to it again. Where images vary by a flip alone, each comes in two
@@ -268,7 +269,7 @@ class DistillationRecipe(Recipe):
     teacher: str
     terms: dict[str, dict[str, Any]] = field(default_factory=lambda: {"rank_mimicking": {}, "prediction_guided": {}})
     weight: Literal["auto", "paper"] = "auto"
-    ratio: float = 0.5
+    ratio: float | None = None
     class_map: dict[str, str] = field(default_factory=dict)
     teacher_memory: int = 0
     init_from_teacher: tuple[Literal["pyramid", "head"], ...] = ()
@@ -276,7 +277,7 @@ class DistillationRecipe(Recipe):
     def __post_init__(self) -> None:
         """Raises `DetdistillError` for a value out of range, or values that do not go together."""
         super().__post_init__()
-        if self.ratio <= 0:
+        if self.ratio is not None and self.ratio <= 0:
             raise DetdistillError(f"the recipe cannot be followed: ratio must be above 0, not {self.ratio}")
         if self.teacher_memory < 0:
             raise DetdistillError(
