@@ -15,6 +15,7 @@ from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.imported.torchvision import TorchvisionArchitecture, build_torchvision
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.hint import Hint
+from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.weighting import Weight
 from detdistill.errors import DetdistillError
@@ -244,6 +245,16 @@ class TestAutomaticWeights:
         assert_state(resumed, state(learner))
         loss, again = (each(*batch([1], [0, 2], seed=1)) for each in (learner, resumed))
         assert all(torch.equal(loss[name], again[name]) for name in loss)
+
+
+def test_without_a_weight_a_term_has_its_methods_ratio() -> None:
+    terms = {"prediction_guided": PredictionGuided(), "hint": Hint(), "rank_mimicking": RankMimicking()}
+    learner = Distiller(tiny_detector(), tiny_detector(seed=1), terms, weights={"hint": Weight(ratio=0.1)})
+    assert {name: term.options for name, term in learner.weighting.terms.items()} == {
+        "prediction_guided": Weight(ratio=2.0),
+        "hint": Weight(ratio=0.1),
+        "rank_mimicking": Weight(ratio=0.5),
+    }
 
 
 class TestRefusals:

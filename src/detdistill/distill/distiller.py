@@ -72,7 +72,7 @@ class Distiller(nn.Module):
         student: is trained.
         teacher: is put into evaluation mode, gets no gradient and is never changed.
         terms: by name, which is also the name of their loss; they are bound to the pair here.
-        weights: of the terms, by name; automatic where none is given.
+        weights: of the terms, by name; automatic, with the method's own ratio, where none is given.
         class_table: class names of the teacher that mean a class of the student under another name.
         channels_last: store images with the channels innermost.
         memory: of what the teacher said; without one it is asked again in every step.
@@ -117,7 +117,8 @@ class Distiller(nn.Module):
             raise DetdistillError(message + did_you_mean(message.partition(";")[0], terms))
         self.student = student
         self.terms = nn.ModuleDict(terms)
-        self.weighting = Weighting({name: weights.get(name, Weight()) for name in terms})
+        own_weights = {name: Weight(ratio=term.method.ratio) for name, term in terms.items()}
+        self.weighting = Weighting({**own_weights, **weights})
         self.raw: dict[str, Tensor] = {}
         self._squares: dict[str, Tensor] = {}
         self._channels_last = channels_last
