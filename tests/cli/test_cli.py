@@ -70,7 +70,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["evalute"], "did you mean evaluate?"),
         (["evaluate", "--detection", "a.json"], "did you mean --detections?"),
         (["evaluate", "--detections", "a"], "required: evaluate.data"),
-        (["evaluate", "--detections", "a", "--data", "b", "--protocol", "voc7"], "'coco', 'voc07', 'voc10'"),
+        (
+            ["evaluate", "--detections", "a", "--data", "b", "--protocol", "voc7"],
+            "protocol: expected one of coco, voc07, voc10, not voc7",
+        ),
     ],
 )
 def test_mistakes_in_usage_exit_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

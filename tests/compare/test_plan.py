@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_what_cannot_be_followed_is_said_before_the_first_run(changes: dict[str,
 
 
 def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
-    with pytest.raises(DetdistillError, match=r"(?s)plan.yaml: a comparison has no key 'sedes'.*seeds"):
+    with pytest.raises(DetdistillError, match=r"(?s)plan.yaml: there is no key 'sedes'.*seeds"):
         read_plan(write(tmp_path, {"settings": {"a": RECIPE}, "sedes": 3}))
     with pytest.raises(DetdistillError, match=r"plan.yaml, setting a: there is no key 'detectr'"):
         read_plan(write(tmp_path, {"settings": {"a": RECIPE | {"detectr": {}}}}))
@@ -109,6 +110,26 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
         read_plan(write(tmp_path, {"settings": {"a": {"data": {"path": "d"}}}}))
     with pytest.raises(DetdistillError, match=r"nowhere.yaml cannot be read"):
         read_plan(write(tmp_path, {"recipe": "nowhere.yaml", "methods": {"hint": {"hint": {}}}}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": "x"}, "seeds: expected an integer or a list, not x"),
+        ({"seeds": ["a"]}, "seeds: expected an integer, not a"),
+        ({"seeds": None}, "seeds is empty: give it a value, or remove it"),
+        ({"methods": {"hint": {"hint": None}}}, "methods: expected keys and values, not null"),
+        ({"methods": {"hint": 3}}, "methods: expected keys and values or null, not 3"),
+        ({"methods": ["hint"]}, "methods: expected keys and values or null, not ['hint']"),
+        ({"report_on": 3}, "report_on: expected text, not 3"),
+        ({"recipe": 3}, "recipe: expected text or null, not 3"),
+        ({"settings": {"a": RECIPE | {"images": None}}}, "images is empty: give it a value, or remove it"),
+        ({"settings": {"a": RECIPE | {"detector": 3}}}, "detector is a group of keys (head, backbone, "),
+    ],
+)
+def test_values_of_a_file_that_cannot_be(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DetdistillError, match=f"plan.yaml.*{re.escape(message)}"):
+        read_plan(write(tmp_path, {"settings": {"a": RECIPE}} | changes))
 
 
 def test_names_of_a_command_line() -> None:

@@ -23,7 +23,7 @@ import yaml
 from code_blocks import PAGES, ROOT, Block, blocks, commands
 from detdistill.cli import COMMANDS, main
 from detdistill.cli.parser import parse
-from detdistill.compare.plan import KEYS, read_plan
+from detdistill.compare.plan import read_plan
 from detdistill.training.recipe_file import read_recipe, recipe_of
 from page_files import FILES, WRITERS, prepare, tiny
 
@@ -126,7 +126,7 @@ def run_yaml(block: Block) -> None:
     values = yaml.safe_load(block.text)
     title = re.match(r"# (\S+\.yaml)\n", block.text)
     file = Path(title[1] if title else "block.yaml")
-    if set(values) & {"recipe", "settings", "methods"} and set(values) <= set(KEYS):
+    if set(values) & {"recipe", "settings", "methods"}:
         file.write_text(block.text, encoding="utf-8")
         read_plan(file)
     elif title:

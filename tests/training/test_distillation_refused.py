@@ -42,7 +42,7 @@ def test_nothing_in_common(data: Path, tmp_path: Path) -> None:
     [
         ({"terms": {"rank_mimiking": {}}}, "did you mean rank_mimicking?"),
         ({"terms": {"rank_mimicking": {"spase": "prob"}}}, "did you mean space?"),
-        ({"terms": {"rank_mimicking": {"space": "probability"}}}, "'logit', 'prob'"),
+        ({"terms": {"rank_mimicking": {"space": "probability"}}}, "expected one of logit, prob, not probability"),
         ({"class_map": {"gren": "red"}}, "did you mean green?"),
         ({"init_from_teacher": ("head",)}, "nothing of the teacher's head fits the student's"),
         ({"terms": {}}, "without terms there is nothing to learn from a teacher"),

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader
 
 from detdistill.suggestions import did_you_mean
 from detdistill.training.recipe_file import check_keys, keys
+from detdistill.wrong_values import in_words
 
 
 class Argument(str):
@@ -65,6 +66,9 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints usage and `message` to standard error and exits with 2."""
+        told = in_words(message)
+        if told != message:
+            super().error(told, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         known = [str(word) for action in parser._actions for word in (*action.option_strings, *(action.choices or ()))]
         hint = did_you_mean(message, [*known, *parser.prog.split()])
@@ -101,24 +105,31 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
         words = _spelt_out(words, get_type_hints(verb)["recipe"])
         if "terms" in get_type_hints(get_type_hints(verb)["recipe"]):
             words, options = _term_options(words)
-    namespace = parser.instantiate(parser.parse_args(_files_first(words)))
-    chosen: type[Verb] | Group = group
-    while isinstance(chosen, Group):
-        name = namespace.verb
-        chosen, namespace = chosen.verbs[name], namespace[name]
+    read = parser.parse_args(_files_first(words))
+    chosen, namespace = _chosen(group, read)
     for field, hint in _fields(chosen):
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             for file in namespace[field.name] or []:
                 if file is not None:  # None is a recipe that was given in the place of its file
                     check_keys(Path(file), hint)
+    chosen, namespace = _chosen(group, parser.instantiate(read))
     for term, option, value in options:
         try:
-            read = get_loader("yaml")(value)
+            loaded = get_loader("yaml")(value)
         except yaml.YAMLError:
             parser.error(f"--terms.{term}.{option}: {value!r} is not YAML")
         known = namespace["terms"].get(term) or {}
-        namespace["terms"] = namespace["terms"] | {term: known | {option: read}}
+        namespace["terms"] = namespace["terms"] | {term: known | {option: loaded}}
     return chosen(**{field.name: _value(field.name, hint, namespace) for field, hint in _fields(chosen)})
+
+
+def _chosen(group: Group, namespace: Namespace) -> tuple[type[Verb], Namespace]:
+    """The verb that a command line names, and its part of what was read."""
+    chosen: type[Verb] | Group = group
+    while isinstance(chosen, Group):
+        name = namespace.verb
+        chosen, namespace = chosen.verbs[name], namespace[name]
+    return chosen, namespace
 
 
 def _spelt_out(words: Sequence[str], recipe: type) -> list[str]:

@@ -11,16 +11,14 @@ from typing import Any
 
 from detdistill.distill.building import build_terms
 from detdistill.errors import DetdistillError
-from detdistill.suggestions import did_you_mean
 from detdistill.training.recipe import DistillationRecipe, Recipe
-from detdistill.training.recipe_file import read_values, recipe_of, write_values
+from detdistill.training.recipe_file import read_values, recipe_of, typed, write_values
 
 Terms = dict[str, dict[str, Any]]
 """Options of terms by their names; without any, the student learns alone."""
 
 BASELINE = "baseline"
 SHORT = {"rm": "rank_mimicking", "pfi": "prediction_guided"}
-KEYS = ("recipe", "settings", "methods", "seeds", "report_on", "select_on")
 FREE = ("options", "terms", "class_map")
 """Keys whose values depend on other choices: a setting's take the place of the shared ones, nothing is merged."""
 NAME = re.compile(r"[\w+.-]+")
@@ -47,6 +45,18 @@ class Cell:
     def folder(self, out: Path) -> Path:
         """The run's folder in the comparison's."""
         return out / self.setting / self.method / str(self.seed)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A plan's file."""
+
+    recipe: str | None = None
+    settings: dict[str, dict[str, Any] | None] | None = None
+    methods: dict[str, Terms | None] | None = None
+    seeds: int | list[int] = 1
+    report_on: str = "val"
+    select_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +120,7 @@ class Plan:
         Raises:
             DetdistillError: the file cannot be written.
         """
-        values = {key: getattr(self, key) for key in KEYS if key not in ("recipe", "settings")}
-        write_values({"settings": {name: asdict(recipe) for name, recipe in self.settings.items()}, **values}, file)
+        write_values(asdict(self), file)
 
 
 def alone(recipe: DistillationRecipe) -> Recipe:
@@ -148,31 +157,26 @@ def read_plan(
     """
     values = read_values(file)
     is_plan = not set(values).isdisjoint({"recipe", "settings", "methods"})
-    if not is_plan:
-        values = {"settings": {file.stem: values}}
-    unknown = [key for key in values if key not in KEYS]
-    if unknown:
-        message = f"{file}: a comparison has no key '{unknown[0]}'"
-        raise DetdistillError(message + did_you_mean(message, KEYS))
-    shared = read_values(file.parent / str(values["recipe"])) if "recipe" in values else {}
+    written = typed(values if is_plan else {"settings": {file.stem: values}}, _Written, str(file))
+    shared = {} if written.recipe is None else read_values(file.parent / written.recipe)
     given = {"teacher": teacher, "data": None if data is None else {"path": data}}
     changes = {key: value for key, value in given.items() if value is not None}
     settings = {}
-    for name, own in (values.get("settings") or {file.stem: {}}).items():
+    for name, own in (written.settings or {file.stem: {}}).items():
         recipe = recipe_of(_merged(_merged(shared, own or {}), changes), f"{file}, setting {name}")
         if not isinstance(recipe, DistillationRecipe):
             raise DetdistillError(f"{file}: the setting {name} names no teacher: give one in it, or with --teacher")
         settings[str(name)] = recipe
-    chosen = named_methods(methods) if methods is not None else values.get("methods")
+    chosen = written.methods if methods is None else named_methods(methods)
     if chosen is None:
         chosen = named_methods("rm+pfi")
-    number = values.get("seeds", 1) if seeds is None else seeds
+    number = written.seeds if seeds is None else seeds
     return Plan(
         settings,
         {BASELINE: {}} | {str(name): terms or {} for name, terms in chosen.items()},
         tuple(range(number)) if isinstance(number, int) else tuple(number),
-        report_on or values.get("report_on", "val"),
-        select_on or values.get("select_on"),
+        report_on or written.report_on,
+        select_on or written.select_on,
     )
 
 

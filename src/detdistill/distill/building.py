@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from detdistill.distill.terms import TERMS
 from detdistill.distill.weighting import Weight
 from detdistill.errors import DetdistillError
 from detdistill.suggestions import did_you_mean
+from detdistill.wrong_values import in_words
 
 WEIGHTING = ("weight", "ratio", "decay")
 
@@ -56,14 +56,7 @@ def _build(name: str, kind: type[Term], options: Mapping[str, Any]) -> Term:
     try:
         return kind(**vars(parser.parse_object(dict(options))))
     except (ArgumentError, DetdistillError) as error:
-        raise DetdistillError(f"terms.{name}.{_in_words(str(error))}") from error
-
-
-def _in_words(message: str) -> str:
-    """What jsonargparse says, without the names of Python's types."""
-    message = re.sub(r'Parser key "(\w+)":\s*', r"\1: ", message)
-    message = message.replace("Expected a typing.Literal", "expected one of ")
-    return re.sub(r"Expected a <class '(\w+)'>", r"expected a \1", message)
+        raise DetdistillError(f"terms.{name}.{in_words(str(error))}") from error
 
 
 def _weight(name: str, kind: type[Term], given: Mapping[str, Any], head: str | None) -> Weight:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -14,6 +14,9 @@ from detdistill.errors import DetdistillError
 from detdistill.files import write_atomically
 from detdistill.suggestions import did_you_mean
 from detdistill.training.recipe import DistillationRecipe, Recipe
+from detdistill.wrong_values import in_words
+
+T = TypeVar("T")
 
 
 def read_recipe(file: Path) -> Recipe:
@@ -53,29 +56,42 @@ def recipe_of(values: Mapping[str, Any], source: str) -> Recipe:
     Raises:
         DetdistillError: an unknown key (the nearest is suggested) or a value that cannot be.
     """
-    kind = DistillationRecipe if "teacher" in values else Recipe
+    return typed(values, DistillationRecipe if "teacher" in values else Recipe, source)
+
+
+def typed(values: Mapping[str, Any], kind: type[T], source: str) -> T:
+    """A dataclass of nested values.
+
+    Args:
+        values: as a file has them.
+        kind: the dataclass.
+        source: where they come from, for messages.
+
+    Raises:
+        DetdistillError: an unknown key (the nearest is suggested) or a value that cannot be.
+    """
+    _check_known(source, values, kind)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None)
     try:
         namespace = parser.instantiate(parser.parse_string(yaml.safe_dump(dict(values))))
     except ArgumentError as error:
-        message = str(error)
-        raise DetdistillError(f"{source}: {message}{did_you_mean(message, keys(kind))}") from error
-    _check_known(source, values, kind)
+        raise DetdistillError(f"{source}: {in_words(str(error))}") from error
     return kind(**vars(namespace))
 
 
 def check_keys(file: Path, kind: type) -> None:
-    """Finds what jsonargparse passes over: repeated keys, and mistyped ones that hold nothing: `trems: {hint: {}}`.
+    """Finds what jsonargparse passes over: repeated keys, mistyped ones that hold nothing, groups that are none.
 
     Args:
         file: a recipe that was read.
         kind: the recipe's dataclass.
 
     Raises:
-        DetdistillError: an unknown key; the nearest is suggested. Or a key that stands twice in its group.
+        DetdistillError: an unknown key, `trems: {hint: {}}`; the nearest is suggested. Or a key that stands twice in
+            its group, or a group without keys, `images: 3`.
     """
-    _check_known(str(file), _each_key_once(file, file.read_text(encoding="utf-8")), kind)
+    _check_known(str(file), read_values(file), kind)
 
 
 def _each_key_once(file: Path, text: str) -> Any:
@@ -85,11 +101,35 @@ def _each_key_once(file: Path, text: str) -> Any:
         raise DetdistillError(f"{file}: {error}") from error
 
 
-def _check_known(source: str, values: Any, kind: type) -> None:
-    unknown = _unknown_keys(values or {}, kind)
-    if unknown:
-        message = f"{source}: there is no key '{unknown[0]}'"
-        raise DetdistillError(message + did_you_mean(message, keys(kind)))
+def _check_known(source: str, values: Mapping[str, Any], kind: type) -> None:
+    for key, value, hint in _pairs(values, kind):
+        if hint is None:
+            message = f"{source}: there is no key '{key}'"
+            raise DetdistillError(message + did_you_mean(message, keys(kind)))
+        if value is None and hint is not Any and type(None) not in get_args(hint):
+            raise DetdistillError(f"{source}: {key} is empty: give it a value, or remove it")
+        group = _group(hint)
+        if group is not None and not isinstance(value, Mapping | None):
+            raise DetdistillError(f"{source}: {key} is a group of keys ({', '.join(keys(group))}), not {value!r}")
+
+
+def _pairs(values: Mapping[str, Any], kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Keys with their values and types, those of groups as `group.key`; the type of an unknown key is None."""
+    hints = get_type_hints(kind)
+    for key, value in values.items():
+        name, *inner = key.split(".")
+        hint = hints.get(name)
+        # `schedule.epochs: 3` is a way to write a key of a group, too.
+        yield f"{prefix}{key}", value, Any if hint is not None and inner else hint
+        group = _group(hint)
+        if group is not None and isinstance(value, Mapping):
+            yield from _pairs(value, group, f"{prefix}{key}.")
+
+
+def _group(hint: Any) -> type | None:
+    """The dataclass that a type is, or is beside None."""
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    return kinds[0] if kinds else None
 
 
 class _EachKeyOnce(yaml.SafeLoader):
@@ -103,16 +143,6 @@ class _EachKeyOnce(yaml.SafeLoader):
                 raise yaml.YAMLError(f"the key '{key.value}' of line {lines[key.value]} stands again in line {line}")
             lines[key.value] = line
         return super().construct_mapping(node, deep)
-
-
-def _unknown_keys(values: Mapping[str, Any], kind: type, prefix: str = "") -> list[str]:
-    hints = get_type_hints(kind)
-    unknown = [f"{prefix}{key}" for key in values if key.partition(".")[0] not in hints]
-    for name, value in values.items():
-        hint = hints.get(name)
-        if isinstance(value, Mapping) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            unknown += _unknown_keys(value, hint, f"{prefix}{name}.")
-    return unknown
 
 
 def keys(kind: type, prefix: str = "") -> list[str]:
