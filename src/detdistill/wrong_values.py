@@ -46,6 +46,8 @@ def in_words(message: str) -> str:
     elif group := _NO_GROUP.search(text):
         kinds, found = ["dict"], group[1]
     else:
+        kinds, found = [], ""
+    if not kinds:
         return message
     expected = " or ".join(dict.fromkeys(_expected(kind) for kind in kinds))
     said = f"{key}: expected {expected}, not {_WRITTEN.get(found, found)}"
