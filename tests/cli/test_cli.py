@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -125,3 +127,28 @@ def test_a_reader_that_went_away_is_no_error() -> None:
         done = subprocess.run([sys.executable, "-c", TALK], stdout=closed_pipe, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 141
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"\xff\x93", "is no recipe: it is not a text file"),
+        (b"", "is empty: leave it out, and every key has its default"),
+        (b"3", "is no recipe: it holds no `key: value` lines"),
+        (b"data:\n\tpath: x", "cannot start any token"),
+        (b"seed: 1\nseed: 2", "the key 'seed' of line 1 stands again in line 2"),
+        (b"data: {path: x}\nlogging:", "logging is empty: give it a value, or remove it"),
+        (b"data: {path: x}\nsede: 1", "did you mean --seed?"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read(
+    content: bytes | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with contextlib.suppress(SystemExit):
+        assert detdistill.cli.main(["train", str(file), "--out", str(tmp_path / "run")]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import itertools
 import json
 import re
 import sys
@@ -16,8 +17,9 @@ from typing import Any, ClassVar, NoReturn, Protocol, get_args, get_origin, get_
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
 
+from detdistill.errors import DetdistillError
 from detdistill.suggestions import did_you_mean
-from detdistill.training.recipe_file import check_keys, keys
+from detdistill.training.recipe_file import check_keys, keys, read_values
 from detdistill.wrong_values import in_words
 
 
@@ -89,6 +91,7 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
 
     Raises:
         SystemExit: after `--help` and `--version` (status 0) and after a mistake in usage (status 2).
+        DetdistillError: a recipe's file cannot be read, or has keys that there are not.
     """
     parser = Parser(
         prog="detdistill",
@@ -103,6 +106,9 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
     options: list[tuple[str, str, str]] = []
     if verb is not None and not isinstance(verb, Group) and "recipe" in verb.__dataclass_fields__:
         words = _spelt_out(words, get_type_hints(verb)["recipe"])
+        for option, file in itertools.pairwise(words):
+            if option == "--recipe" and not read_values(Path(file)):
+                raise DetdistillError(f"{file} is empty: leave it out, and every key has its default")
         if "terms" in get_type_hints(get_type_hints(verb)["recipe"]):
             words, options = _term_options(words)
     read = parser.parse_args(_files_first(words))
