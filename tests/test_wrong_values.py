@@ -44,8 +44,11 @@ class Outer:
         (["--table", "{hint: 3}"], "table: expected keys and values, not 3"),
         (["--table", "[a]"], "table: expected keys and values, not ['a']"),
         (["--parts", "[neck]"], "parts: expected one of pyramid, head, not neck"),
+        (["--sizes", "[3]"], "sizes: expected a list of 2 or null, not [3]"),
         (["--parts", "3"], "parts: expected a list, not 3"),
         (["--other", "{epochs: x}"], "other.epochs: expected an integer, not x"),
+        (["--other.epochs", "x"], "other.epochs: expected an integer, not x"),
+        (["--other.decay", "cosin"], "other.decay: expected one of step, cosine, not cosin\ndid you mean cosine?"),
         (["--other", "[3]"], "other: expected keys and values or null, not [3]"),
     ],
 )

@@ -20,7 +20,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader
 from detdistill.errors import DetdistillError
 from detdistill.suggestions import did_you_mean
 from detdistill.training.recipe_file import check_keys, keys, read_values
-from detdistill.wrong_values import in_words
+from detdistill.wrong_values import in_words, instantiated
 
 
 class Argument(str):
@@ -107,7 +107,8 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
     if verb is not None and not isinstance(verb, Group) and "recipe" in verb.__dataclass_fields__:
         words = _spelt_out(words, get_type_hints(verb)["recipe"])
         for option, file in itertools.pairwise(words):
-            if option == "--recipe" and not read_values(Path(file)):
+            is_file = option == "--recipe" and not file.startswith("{")  # its content may stand in its place
+            if is_file and not read_values(Path(file)):
                 raise DetdistillError(f"{file} is empty: leave it out, and every key has its default")
         if "terms" in get_type_hints(get_type_hints(verb)["recipe"]):
             words, options = _term_options(words)
@@ -118,7 +119,7 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
             for file in namespace[field.name] or []:
                 if file is not None:  # None is a recipe that was given in the place of its file
                     check_keys(Path(file), hint)
-    chosen, namespace = _chosen(group, parser.instantiate(read))
+    chosen, namespace = _chosen(group, instantiated(parser, read))
     for term, option, value in options:
         try:
             loaded = get_loader("yaml")(value)

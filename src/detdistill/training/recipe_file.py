@@ -14,7 +14,7 @@ from detdistill.errors import DetdistillError
 from detdistill.files import write_atomically
 from detdistill.suggestions import did_you_mean
 from detdistill.training.recipe import DistillationRecipe, Recipe
-from detdistill.wrong_values import in_words
+from detdistill.wrong_values import in_words, instantiated
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def typed(values: Mapping[str, Any], kind: type[T], source: str) -> T:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None)
     try:
-        namespace = parser.instantiate(parser.parse_string(yaml.safe_dump(dict(values))))
+        namespace = instantiated(parser, parser.parse_string(yaml.safe_dump(dict(values))))
     except ArgumentError as error:
         raise DetdistillError(f"{source}: {in_words(str(error))}") from error
     return kind(**vars(namespace))
