@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pprint
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from detdistill.detectors.imported.config_text import Unread, read_config
 from detdistill.errors import DetdistillError
 
-KEYS = st.text("abcdefgh_", min_size=1, max_size=5).filter(lambda key: key not in ("_", "__"))
+KEYS = st.text("abcdefgh_", min_size=1, max_size=5).filter(lambda key: key not in ("_", "__") and not iskeyword(key))
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner) | st.tuples(inner, inner),
