@@ -68,6 +68,15 @@ def test_a_written_plan_is_the_same_plan(tmp_path: Path) -> None:
     assert read_plan(tmp_path / "plan.yaml") == written
 
 
+def test_methods_and_settings_stay_in_their_order(tmp_path: Path) -> None:
+    """A run is asked for by its number among the cells."""
+    methods = {BASELINE: {}, "soft": {"soft_label": {}}, "hint": {"hint": {}}}
+    written = plan(methods=methods, settings={name: plan().settings["a"] for name in ("b", "a")})
+    written.write(tmp_path / "plan.yaml")
+    assert [str(cell) for cell in written.cells()][:2] == ["b, baseline, seed 0", "b, soft, seed 0"]
+    assert read_plan(tmp_path / "plan.yaml").cells() == written.cells()
+
+
 def test_seeds_come_one_after_the_other() -> None:
     assert plan().cells() == [Cell("a", name, seed) for seed in (0, 1) for name in (BASELINE, "hint")]
     assert str(Cell("a", "hint", 1)) == "a, hint, seed 1"

@@ -74,7 +74,7 @@ def typed(values: Mapping[str, Any], kind: type[T], source: str) -> T:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None)
     try:
-        namespace = instantiated(parser, parser.parse_string(yaml.safe_dump(dict(values))))
+        namespace = instantiated(parser, parser.parse_string(yaml.safe_dump(dict(values), sort_keys=False)))
     except ArgumentError as error:
         raise DetdistillError(f"{source}: {in_words(str(error))}") from error
     return kind(**vars(namespace))
