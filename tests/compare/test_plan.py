@@ -70,7 +70,7 @@ def test_a_written_plan_is_the_same_plan(tmp_path: Path) -> None:
 
 def test_methods_and_settings_stay_in_their_order(tmp_path: Path) -> None:
     """A run is asked for by its number among the cells."""
-    methods = {BASELINE: {}, "soft": {"soft_label": {}}, "hint": {"hint": {}}}
+    methods: dict[str, Any] = {BASELINE: {}, "soft": {"soft_label": {}}, "hint": {"hint": {}}}
     written = plan(methods=methods, settings={name: plan().settings["a"] for name in ("b", "a")})
     written.write(tmp_path / "plan.yaml")
     assert [str(cell) for cell in written.cells()][:2] == ["b, baseline, seed 0", "b, soft, seed 0"]
