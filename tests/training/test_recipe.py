@@ -92,6 +92,7 @@ def test_an_option_counts_more_than_the_file_wherever_it_stands(tmp_path: Path) 
         ("data: {path: x}\ndetector: {towers: {depth: x}}", "recipe.yaml: detector.towers.depth: expected an integer"),
         ("data: {path: x}\ndetector: {towers: {depth: -1}}", "towers.depth must be at least 0, not -1"),
         ("data: {path: x}\ndetector: {channels: 0}", "channels must be at least 1, not 0"),
+        ("data: {path: x}\n1: 2", "recipe.yaml: there is no key '1'"),
         ("seed: 1", "data.path"),
         ("- a\n- b", "recipe.yaml"),
         ("data: {path: x", "recipe.yaml"),

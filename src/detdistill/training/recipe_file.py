@@ -117,7 +117,7 @@ def _pairs(values: Mapping[str, Any], kind: type, prefix: str = "") -> Iterator[
     """Keys with their values and types, those of groups as `group.key`; the type of an unknown key is None."""
     hints = get_type_hints(kind)
     for key, value in values.items():
-        name, *inner = key.split(".")
+        name, *inner = str(key).split(".")
         hint = hints.get(name)
         # `schedule.epochs: 3` is a way to write a key of a group, too.
         yield f"{prefix}{key}", value, Any if hint is not None and inner else hint
