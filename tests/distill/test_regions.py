@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.ops import nms
 
 from detdistill.boxes import pairwise_iou
 from detdistill.distill.regions import (
@@ -83,6 +84,27 @@ def test_the_best_regions_are_few_apart_and_best_first(boxes: Tensor, count: int
         assert (len(own) > 0) == bool(large.any())
         if len(own):
             assert torch.equal(own[0], clipped[large][scores[image][large].argmax()])
+
+
+@given(
+    boxes=boxes_in(160, st.integers(2, 40)),
+    crowded=st.integers(0, 40),
+    count=st.integers(1, 4),
+    threshold=st.sampled_from([0.3, 0.7]),
+)
+def test_the_first_are_enough_only_where_they_are(boxes: Tensor, crowded: int, count: int, threshold: float) -> None:
+    """The best candidates may lie upon each other, so that more must be looked at than a few times `count`."""
+    boxes = torch.cat((boxes[:1].expand(crowded, 4), boxes))
+    scores = torch.linspace(1, 0.1, len(boxes))
+    regions = best_regions(
+        scores[None],
+        lambda index: boxes[index[1]],
+        torch.tensor([[160, 160]]),
+        count=count,
+        iou_threshold=threshold,
+        smallest_side=0,
+    )
+    assert torch.equal(regions.boxes, boxes[nms(boxes, scores, threshold)[:count]])
 
 
 def test_features_come_from_their_own_image_and_level_in_the_order_of_the_regions() -> None:

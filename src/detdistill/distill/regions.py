@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, roi_align
+from torchvision.ops import nms, roi_align
 
 from detdistill.boxes import box_area, box_sides, clip_boxes
-from detdistill.detectors.postprocess import rank_within
 from detdistill.grid import Grid
 from detdistill.precision import at_least_float32
 from detdistill.structures import Targets
@@ -57,14 +56,27 @@ def best_regions(
     """
     best, prior = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
     image = torch.arange(len(scores), device=scores.device).repeat_interleave(prior.shape[1])
-    candidates, best = clip_boxes(boxes((image, prior.flatten())), sizes[image]), best.flatten()
-    large = (box_sides(candidates) >= smallest_side).all(dim=1)
-    candidates, best, image = candidates[large], best[large], image[large]
-    # In double, because torchvision separates images by shifting their boxes.
-    keep = batched_nms(candidates.double(), best.double(), image, iou_threshold)
-    order, rank = rank_within(image[keep], best[keep])
-    keep = keep[order[rank < count]]
-    return Regions(candidates[keep], image[keep])
+    candidates = clip_boxes(boxes((image, prior.flatten())), sizes[image]).view(*prior.shape, 4)
+    large = (box_sides(candidates) >= smallest_side).all(dim=-1)
+    chosen = [
+        own[fits][_best_apart(own[fits], score[fits], count, iou_threshold)]
+        for own, score, fits in zip(candidates, best, large, strict=True)
+    ]
+    counts = torch.tensor([len(own) for own in chosen], device=scores.device)
+    return Regions(torch.cat(chosen), torch.arange(len(scores), device=scores.device).repeat_interleave(counts))
+
+
+def _best_apart(boxes: Tensor, scores: Tensor, count: int, iou_threshold: float) -> Tensor:
+    """The indices of the first `count` boxes, of those sorted best first, that overlap no better one that is kept.
+
+    Which are kept does not depend on worse ones: a few times `count` are looked at first, and nearly always enough.
+    """
+    looked_at = 4 * count
+    while True:
+        keep: Tensor = nms(boxes[:looked_at], scores[:looked_at], iou_threshold)
+        if len(keep) >= count or looked_at >= len(boxes):
+            return keep[:count]
+        looked_at *= 4
 
 
 def region_levels(grid: Grid, boxes: Tensor) -> Tensor:
