@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from detdistill.allocation import keep_freed_memory
 from detdistill.cli import data
 from detdistill.cli.analyze import Analyze
 from detdistill.cli.benchmark import Benchmark
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: after `--help` and `--version` (status 0) and after a mistake in usage (status 2).
     """
+    keep_freed_memory()
     try:
         try:
             parse(COMMANDS, arguments).run()
