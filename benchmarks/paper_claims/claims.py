@@ -13,6 +13,7 @@ from detdistill.evaluation.gap import share_closed
 BASELINE, BOTH, BOTH_TUNED = "baseline", "rm+pfi", "rm+pfi_tuned"
 MAIN = ("scenes_few", "scenes_retinanet", "bccd_wide", "bccd_retinanet", "facemask_wide", "facemask_retinanet")
 FEW = ("scenes_few",)
+MANY = ("scenes_few_candidates",)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Claim:
 
 CLAIMS = (
     Claim(1, "Rank Mimicking beats soft labels", "rank_mimicking", "soft_label", MAIN),
+    Claim(1, "Rank Mimicking beats soft labels, with 15 anchors a cell", "rank_mimicking", "soft_label", MANY),
     Claim(2, "PFI beats hints on the full map", "prediction_guided", "hint", MAIN),
     Claim(2, "PFI beats hints, each with its best ratio", "prediction_guided_tuned", "hint_tuned", FEW),
     Claim(2, "PFI beats hints at positives", "prediction_guided", "hint_positive", FEW),

@@ -18,8 +18,8 @@ FEW = 2000
 """Training images of students with few images: the first of them all."""
 SIDE = 128
 PRETRAINING_EPOCHS = 6
-OWN_KIND = ("scenes_few_gfl", "scenes_few_atss")
-"""Settings whose teacher has the student's head; the other teachers have RetinaNet's."""
+OWN_KIND = ("scenes_few_gfl", "scenes_few_atss", "scenes_few_candidates")
+"""Settings whose teacher has the student's head and its options; the other teachers are those of their recipes."""
 
 
 def prepared(plan: Plan, settings: set[str], runs: Path) -> Plan:

@@ -45,6 +45,7 @@ PLANS = (
     "scenes_few_long",
     "scenes_few_ratio",
     "scenes_few_tuned",
+    "scenes_few_candidates",
     "scenes",
     "scenes_ratio",
     "facemask",

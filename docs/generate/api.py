@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.training.recipe": ("Recipe", "DistillationRecipe"),
         "detdistill.training.run": ("train", "Summary"),
         "detdistill.training.distillation": ("distill", "check"),
+        "detdistill.allocation": ("keep_freed_memory",),
         "detdistill.compare.plan": ("read_plan", "Plan"),
         "detdistill.compare.comparison": ("compare",),
         "detdistill.analysis.measure": ("measure",),
