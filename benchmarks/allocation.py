@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python -m benchmarks.allocation [--rounds 3]
 
 Processes of their own take turns. Times are of the processor, the system's share included; pages are those that a step
-gets anew.
+gets anew. The medians are kept in `allocation.json`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from statistics import median
 
+import torch
 from benchmarks.step_cost import Case, random_batch, step_of, supervision
 
 from detdistill.allocation import keep_freed_memory
 from detdistill.detectors.architecture import Architecture
+from detdistill.machine import machine
 
+RECORD = Path(__file__).with_suffix(".json")
 STUDENT = Architecture("gfl", "tf_efficientnet_lite0", channels=96)
 CASE = Case(STUDENT, STUDENT, classes=3, batch=8)
 WARM_UP, STEPS = 2, 6
@@ -58,15 +62,19 @@ def main() -> None:
         for way, results in found.items():
             words = [sys.executable, "-m", "benchmarks.allocation", "--only", way]
             results.append(json.loads(subprocess.check_output(words, text=True)))
-    given, kept = ({key: median(each[key] for each in results) for key in results[0]} for results in found.values())
-    for way, numbers in (("given back", given), ("kept", kept)):
-        print(
-            f"{way:10} {1000 * numbers['seconds']:.0f} ms a step, {numbers['pages']:.0f} pages, "
-            f"at most {numbers['peak_mib']:.0f} MiB"
-        )
-    print(
-        f"ratio of times {kept['seconds'] / given['seconds']:.3f}, of memory {kept['peak_mib'] / given['peak_mib']:.3f}"
-    )
+    medians = {
+        way: {key: round(median(each[key] for each in results), 3) for key in results[0]}
+        for way, results in found.items()
+    }
+    record = {
+        "medians": medians,
+        "ratios": {key: round(medians["kept"][key] / medians["given back"][key], 3) for key in medians["kept"]},
+        "command": f"OMP_NUM_THREADS=1 python -m benchmarks.allocation --rounds {options.rounds}",
+        "machine": f"{machine()}, shared with other work",
+        "torch": torch.__version__,
+    }
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ def keep_freed_memory() -> None:
     """Lets this process keep the memory that it frees: the next step will ask for as much again.
 
     glibc gives large blocks back to the system at once and gets them anew in every step, page by page and filled with
-    zeros. Where activations are large that is a fifth of the time of training and inference on CPUs; to keep them costs
-    up to a fifth more memory. Nothing happens with a C library without `mallopt`, nor where the environment says how
-    glibc is to do it (`MALLOC_TRIM_THRESHOLD_` and its like).
+    zeros. Where activations are large that is a sixth of a training step on CPUs (`benchmarks/allocation.py`); to keep
+    them costs memory where images differ in size. Nothing happens with a C library without `mallopt`, nor where the
+    environment says how glibc is to do it (`MALLOC_TRIM_THRESHOLD_` and its like).
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return

@@ -55,7 +55,8 @@ def best_regions(
         smallest_side: in pixels; smaller boxes are left out.
     """
     best, prior = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
-    image = torch.arange(len(scores), device=scores.device).repeat_interleave(prior.shape[1])
+    images = torch.arange(len(scores), device=scores.device)
+    image = images.repeat_interleave(prior.shape[1])
     candidates = clip_boxes(boxes((image, prior.flatten())), sizes[image]).view(*prior.shape, 4)
     large = (box_sides(candidates) >= smallest_side).all(dim=-1)
     chosen = [
@@ -63,7 +64,7 @@ def best_regions(
         for own, score, fits in zip(candidates, best, large, strict=True)
     ]
     counts = torch.tensor([len(own) for own in chosen], device=scores.device)
-    return Regions(torch.cat(chosen), torch.arange(len(scores), device=scores.device).repeat_interleave(counts))
+    return Regions(torch.cat(chosen), images.repeat_interleave(counts))
 
 
 def _best_apart(boxes: Tensor, scores: Tensor, count: int, iou_threshold: float) -> Tensor:

@@ -61,7 +61,7 @@ def _is_slow_in_bf16() -> bool:
     if not hasattr(torch.cpu, "get_capabilities"):  # older torch cannot tell
         return False
     known = torch.cpu.get_capabilities()
-    # Measured on the demo's teacher: 1.4 times as long a step with avx512_bf16, 3 times with AVX-512, 11 with AVX2.
+    # avx512_bf16 does not suffice: `benchmarks/bf16.py`.
     return known["architecture"] == "x86_64" and not known["amx_bf16"]
 
 
