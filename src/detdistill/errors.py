@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-LISTED_PROBLEMS = 20
+LISTED = 20
+"""So many entries of a list are told; whoever has more to mend needs to know only how many."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,18 @@ class DataError(DetdistillError):
 
     def __init__(self, summary: str, problems: Sequence[Problem] = ()) -> None:
         self.problems = tuple(problems)
-        lines = [summary, *(f"  {problem}" for problem in self.problems[:LISTED_PROBLEMS])]
-        if len(self.problems) > LISTED_PROBLEMS:
-            lines.append(f"  … and {len(self.problems) - LISTED_PROBLEMS} more")
-        super().__init__("\n".join(lines))
+        super().__init__(summary + listed(self.problems))
+
+
+def listed(entries: Collection[object], *, indent: int = 2) -> str:
+    """What stands below the line that announces a list.
+
+    Args:
+        entries: each is told on a line of its own; of more than 20 the first 20, and how many more there are.
+        indent: spaces before each.
+
+    Returns:
+        The lines, each behind a line break; nothing for no entries.
+    """
+    more = [f"… and {len(entries) - LISTED} more"] if len(entries) > LISTED else []
+    return "".join(f"\n{' ' * indent}{line}" for line in [*islice(entries, LISTED), *more])

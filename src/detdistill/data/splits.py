@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detdistill.annotations import DetectionDataset
-from detdistill.errors import DataError
+from detdistill.errors import DataError, listed
 
 _SYNONYMS = (("train", "training", "trainval"), ("val", "valid", "validation", "minival"), ("test", "testing"))
 
@@ -61,11 +61,10 @@ def choose(splits: Sequence[Split], wanted: str | None, path: Path) -> Split:
     fitting = list(splits) if wanted is None else _fitting(splits, wanted)
     if len(fitting) == 1:
         return fitting[0]
-    listed = "\n".join(f"  {split}" for split in fitting or splits)
     if not fitting:
-        raise DataError(f"{path}: there is no split {wanted!r}; found:\n{listed}")
+        raise DataError(f"{path}: there is no split {wanted!r}; found:{listed(splits)}")
     asked = "several splits" if wanted is None else f"several splits that {wanted!r} could mean"
-    raise DataError(f"{path}: there are {asked}; name one of them, or its annotation file:\n{listed}")
+    raise DataError(f"{path}: there are {asked}; name one of them, or its annotation file:{listed(fitting)}")
 
 
 def _fitting(splits: Sequence[Split], wanted: str) -> list[Split]:

@@ -16,14 +16,13 @@ from detdistill.deploy.onnx import Form
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.imported.torchvision import TorchvisionDetector
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.errors import DetdistillError
+from detdistill.errors import DetdistillError, listed
 from detdistill.structures import Detections
 
 BOX, SCORE = 0.5, 1e-3
 """Pixels, and probability, by which a detection may differ."""
 CLOSE = 1e-3
 """A detection may be there on one side alone if its score or an overlap is as close as this to a threshold."""
-TOLD = 5
 
 
 @dataclass
@@ -55,11 +54,7 @@ class Verification:
     def check(self, file: Path) -> None:
         """Raises `DetdistillError` if something differs more than it may."""
         if self.problems:
-            shown = "".join(f"\n  {problem}" for problem in self.problems[:TOLD])
-            more = len(self.problems) - TOLD
-            raise DetdistillError(
-                f"{file} is not what PyTorch computes:{shown}" + (f"\n  and {more} more" if more > 0 else "")
-            )
+            raise DetdistillError(f"{file} is not what PyTorch computes:{listed(self.problems)}")
 
 
 def session(file: Path, threads: int = 1) -> Any:

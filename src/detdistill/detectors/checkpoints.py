@@ -24,7 +24,7 @@ from detdistill.detectors.description import (
     write_description,
 )
 from detdistill.detectors.imported.torchvision import TorchvisionDetector, build_torchvision
-from detdistill.errors import LISTED_PROBLEMS, DetdistillError
+from detdistill.errors import DetdistillError, listed
 from detdistill.files import write_atomically
 from detdistill.image_options import ImageOptions
 
@@ -156,6 +156,4 @@ def _check_state(folder: Path, expected: Mapping[str, Tensor], tensors: Mapping[
         if name in tensors and (tensors[name].shape != tensor.shape or tensors[name].dtype != tensor.dtype)
     ]
     if problems:
-        listed = "".join(f"\n  {problem}" for problem in problems[:LISTED_PROBLEMS])
-        more = f"\n  … and {len(problems) - LISTED_PROBLEMS} more" if len(problems) > LISTED_PROBLEMS else ""
-        raise DetdistillError(f"{folder / WEIGHTS} does not fit the architecture in {FILE_NAME}:{listed}{more}")
+        raise DetdistillError(f"{folder / WEIGHTS} does not fit the architecture in {FILE_NAME}:{listed(problems)}")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detdistill.errors import DetdistillError
+from detdistill.errors import DetdistillError, listed
 from detdistill.modules import untouched
 from detdistill.structures import Assignment, DenseOutput, Targets
 
@@ -37,8 +37,7 @@ def check_detector(detector: nn.Module, size: tuple[int, int] = (128, 160)) -> N
             except Exception as error:  # whatever a stranger's module raises is a finding, and the other checks go on
                 failures.append(f"{type(error).__name__} in {check.__name__[1:-9]} check: {error}")
     if failures:
-        listed = "\n".join(f"  {failure}" for failure in failures)
-        raise DetdistillError(f"{type(detector).__name__} does not meet the detector contract:\n{listed}")
+        raise DetdistillError(f"{type(detector).__name__} does not meet the detector contract:{listed(failures)}")
 
 
 def _images(size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.imported.torchvision import TorchvisionDetector
-from detdistill.errors import LISTED_PROBLEMS, DetdistillError
+from detdistill.errors import DetdistillError, listed
 
 SavedDetector = DenseDetector | TorchvisionDetector
 CLASS_LAYERS = ("head.class_predictor.", "network.head.classification_head.cls_logits.")
@@ -45,10 +45,7 @@ class Initialization:
             lines.append(f"classes taken over: {', '.join(self.kept_classes) or 'none'}")
             lines.append(f"classes that start anew: {', '.join(self.new_classes)}")
         if self.left:
-            lines.append("left as they were:")
-            lines += [f"  {reason}" for reason in self.left[:LISTED_PROBLEMS]]
-        if len(self.left) > LISTED_PROBLEMS:
-            lines.append(f"  … and {len(self.left) - LISTED_PROBLEMS} more")
+            lines.append(f"left as they were:{listed(self.left)}")
         return "\n".join([*lines, *self.notes])
 
 

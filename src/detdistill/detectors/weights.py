@@ -16,7 +16,7 @@ from detdistill.detectors.backbones import Backbone
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.efficientnet_lite import is_lukemelas, timm_names
 from detdistill.detectors.imported.opening import find_state_dict, open_checkpoint
-from detdistill.errors import LISTED_PROBLEMS, DetdistillError
+from detdistill.errors import DetdistillError, listed
 
 LEAST_SHARE = 0.5
 """A file that fills less of the backbone's tensors than this is the wrong file."""
@@ -51,19 +51,14 @@ class WeightsReport:
     def __str__(self) -> str:
         total = len(self.loaded) + len(self.missing) + len(self.misfits)
         under = f" (under {self.prefix!r})" if self.prefix else ""
-        lines = [f"{self.file}{under}: {len(self.loaded)} of the backbone's {total} tensors loaded"]
-        lines += _listed("not in the file, left as they were", self.missing)
-        lines += _listed("do not fit, left as they were", [f"{name}: {why}" for name, why in self.misfits.items()])
-        lines += _listed("in the file, but not part of the backbone", self.unused)
-        return "\n".join(lines)
-
-
-def _listed(what: str, entries: Collection[str]) -> list[str]:
-    if not entries:
-        return []
-    shown = [f"    {entry}" for entry in list(entries)[:LISTED_PROBLEMS]]
-    more = [f"    … and {len(entries) - LISTED_PROBLEMS} more"] if len(entries) > LISTED_PROBLEMS else []
-    return [f"  {len(entries)} {what}:", *shown, *more]
+        lists = {
+            "not in the file, left as they were": self.missing,
+            "do not fit, left as they were": [f"{name}: {why}" for name, why in self.misfits.items()],
+            "in the file, but not part of the backbone": self.unused,
+        }
+        return f"{self.file}{under}: {len(self.loaded)} of the backbone's {total} tensors loaded" + "".join(
+            f"\n  {len(entries)} {what}:{listed(entries, indent=4)}" for what, entries in lists.items() if entries
+        )
 
 
 def load_backbone_weights(target: DenseDetector | Backbone, file: Path) -> WeightsReport:

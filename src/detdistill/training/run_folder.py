@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from detdistill.errors import DetdistillError
+from detdistill.errors import DetdistillError, listed
 from detdistill.files import write_atomically
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import differences, read_recipe, write_recipe
@@ -134,16 +134,16 @@ class RunFolder:
         different = differences(old, recipe)
         if not different:
             return
-        listed = "".join(f"\n  {key}: {change}" for key, change in different.items())
+        changes = listed([f"{key}: {change}" for key, change in different.items()])
         if not resume:
             raise DetdistillError(
-                f"{self.path} holds a run of another recipe (there -> here):{listed}\nName another folder; or go on "
+                f"{self.path} holds a run of another recipe (there -> here):{changes}\nName another folder; or go on "
                 "with the new recipe (--resume), where that is possible; or throw that run away (--overwrite)"
             )
         locked = [key for key in different if key.startswith(LOCKED)]
         if locked:
             raise DetdistillError(
-                f"{self.path}: a run cannot go on with another {', '.join(locked)}:{listed}\nName another folder, or "
+                f"{self.path}: a run cannot go on with another {', '.join(locked)}:{changes}\nName another folder, or "
                 "throw that run away (--overwrite)"
             )
         if recipe.schedule.epochs < old.schedule.epochs:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +20,12 @@ from detdistill.detectors.imported.mmdet_config import ConfigReading, read_mmdet
 from detdistill.detectors.imported.mmdet_findings import Finding, Source, layer_findings, setting_finding
 from detdistill.detectors.imported.mmdet_keys import BIN_VALUES, likely_head, mmdet_name, other_detector, plain_names
 from detdistill.detectors.imported.mmdet_layers import MmdetLayers, read_layers
+from detdistill.detectors.imported.mmdet_needs import needed_settings, refuse_impossible, refuse_unknown
 from detdistill.detectors.imported.mmdet_settings import MmdetSettings
 from detdistill.detectors.imported.opening import FLOATS, find_state_dict, open_checkpoint
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.typed_json import MismatchError
-from detdistill.errors import LISTED_PROBLEMS, DetdistillError
+from detdistill.errors import LISTED, DetdistillError, listed
 from detdistill.normalization import Normalization
 
 NOTHING_GIVEN = MmdetSettings()
@@ -80,9 +81,9 @@ def import_mmdet(
         likely = _recognised(state, meta, reading)
         known = _merged(settings, reading.settings())
         layers = read_layers(state, known.head or likely)
-        needed = _needed(known.head or likely, layers)
-        _refuse_unknown(needed, known, likely)
-        _check_values(known, layers, reading)
+        needed = needed_settings(known.head or likely, layers)
+        refuse_unknown(needed, known, likely)
+        refuse_impossible(known, layers, reading)
         names, names_source = _class_names(meta, layers.num_classes, classes, number_classes)
         detector = _load(_architecture(known, layers), names, known, state)
     except (DetdistillError, MismatchError) as error:
@@ -119,73 +120,18 @@ def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: C
     other = other_detector(state)
     unsupported = [*reading.unsupported, *([f"weights of {other}"] if other else [])]
     if unsupported:
-        raise DetdistillError(f"detdistill's detectors do not have{_listed(unsupported)}")
+        raise DetdistillError(f"detdistill's detectors do not have{listed(unsupported)}")
     likely = likely_head(state)
     if likely is None:
         raise DetdistillError(
             "its weights are of none of RetinaNet, FCOS, ATSS, GFL, GFLv2 and VFNet; they start with "
-            + ", ".join(list(dict.fromkeys(".".join(key.split(".")[:2]) for key in state))[:LISTED_PROBLEMS])
+            + ", ".join(list(dict.fromkeys(".".join(key.split(".")[:2]) for key in state))[:LISTED])
         )
     return likely
 
 
 def _merged(given: MmdetSettings, read: MmdetSettings) -> MmdetSettings:
     return replace(read, **{name: value for name, value in vars(given).items() if value is not None})
-
-
-def _needed(head: HeadName, layers: MmdetLayers) -> list[str]:
-    """The settings that decide something for such a detector."""
-    needed = ["head", "mean", "std", "bgr"]
-    if layers.bottleneck:
-        needed.append("backbone_style")
-    if layers.extra_levels and layers.extra_source is None:
-        needed.append("extra_source")
-    if layers.extra_levels > 1:
-        needed.append("extra_relu")
-    if layers.towers.norm == "group":
-        needed.append("groups")
-    if head == "fcos":
-        needed += ["normalize_boxes", "centerness_on_box_tower", "center_sampling", "giou"]
-    else:
-        needed += ["anchor_scales", "anchor_ratios"]
-    return [*needed, "score_threshold", "iou_threshold", "candidates_per_level", "max_detections"]
-
-
-def _refuse_unknown(needed: Sequence[str], known: MmdetSettings, likely: HeadName) -> None:
-    unknown = [name for name in needed if getattr(known, name) is None]
-    if not unknown:
-        return
-    hints = get_type_hints(MmdetSettings, include_extras=True)
-    listed = [f"{name}: {hints[name].__metadata__[0]}" for name in unknown]
-    looks = f"; by its layers it may be {likely}, but others have the same layers" if "head" in unknown else ""
-    raise DetdistillError(
-        f"neither its weights nor a configuration in it tell these{looks}; give them, by the same names "
-        f"(command line: --{unknown[0].replace('_', '-')} …):{_listed(listed)}"
-    )
-
-
-def _check_values(known: MmdetSettings, layers: MmdetLayers, reading: ConfigReading) -> None:
-    """Values that were read or given and cannot be."""
-    problems = []
-    strides = [*layers.strides, *(layers.strides[-1] * 2 ** (level + 1) for level in range(layers.extra_levels))]
-    if reading.strides is not None and list(reading.strides) != strides:
-        problems.append(f"the head has the strides {list(reading.strides)}, but the weights' pyramid {strides}")
-    scales, ratios = known.anchor_scales, known.anchor_ratios
-    if known.head != "fcos" and scales is not None and ratios is not None:
-        if len(scales) * len(ratios) != layers.anchors or min(*scales, *ratios) <= 0:
-            problems.append(
-                f"the anchors' scales {scales} and ratios {ratios} do not make the weights' {layers.anchors} per cell"
-            )
-        elif known.head != "retinanet" and ratios != (1.0,):
-            problems.append(f"anchors of the ratio {ratios[0]}; {known.head} has square ones")
-    positive = {name: getattr(known, name) for name in ("groups", "candidates_per_level", "max_detections")}
-    problems += [f"{name} is {value}" for name, value in positive.items() if value is not None and value < 1]
-    shares = {name: getattr(known, name) for name in ("score_threshold", "iou_threshold")}
-    problems += [f"{name} is {value}, not 0 to 1" for name, value in shares.items() if not 0 <= value <= 1]
-    if known.std is not None and min(known.std) <= 0:
-        problems.append(f"std is {known.std}")
-    if problems:
-        raise DetdistillError(f"these values cannot be:{_listed(problems)}")
 
 
 def _class_names(
@@ -285,7 +231,7 @@ def _refuse_misfits(names: Mapping[str, str], wanted: Mapping[str, Tensor], stat
         if key not in known and not key.endswith("num_batches_tracked")
     ]
     if problems:
-        raise DetdistillError(f"its weights do not fit the detector that they seem to be of:{_listed(problems)}")
+        raise DetdistillError(f"its weights do not fit the detector that they seem to be of:{listed(problems)}")
 
 
 def _provenance(path: Path, meta: Mapping[Any, Any]) -> dict[str, str | int]:
@@ -298,8 +244,3 @@ def _provenance(path: Path, meta: Mapping[Any, Any]) -> dict[str, str | int]:
         if isinstance(meta.get(key), str | int):
             found[key] = meta[key]
     return found
-
-
-def _listed(lines: Sequence[str]) -> str:
-    more = [f"… and {len(lines) - LISTED_PROBLEMS} more"] if len(lines) > LISTED_PROBLEMS else []
-    return "".join(f"\n  {line}" for line in [*lines[:LISTED_PROBLEMS], *more])

@@ -19,7 +19,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from detdistill.errors import LISTED_PROBLEMS, DetdistillError
+from detdistill.errors import LISTED, DetdistillError, listed
 
 ZIP_START = b"PK\x03\x04"
 MSDOS_FOLDER = 0x10
@@ -84,7 +84,7 @@ def find_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         state = next((content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
-        keys = list(content)[:LISTED_PROBLEMS] if isinstance(content, Mapping) else []
+        keys = list(content)[:LISTED] if isinstance(content, Mapping) else []
         # Only names are written out: the text of a nested tuple can be longer than memory.
         entries = ", ".join(key if isinstance(key, str) else type(key).__name__ for key in keys)
         raise DetdistillError(
@@ -94,8 +94,7 @@ def find_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     size = path.stat().st_size
     problems = [problem for key, value in state.items() if (problem := _tensor_problem(key, value, size))]
     if problems:
-        listed = "".join(f"\n  {problem}" for problem in problems[:LISTED_PROBLEMS])
-        raise DetdistillError(f"{path}: {len(problems)} entries of the state dict cannot be used:{listed}")
+        raise DetdistillError(f"{path}: {len(problems)} entries of the state dict cannot be used:{listed(problems)}")
     return dict(state)
 
 

@@ -16,7 +16,7 @@ from detdistill.detectors.imported.torchvision import (
     build_torchvision,
 )
 from detdistill.detectors.weights import COUNTER, read_state_dict
-from detdistill.errors import LISTED_PROBLEMS, DetdistillError
+from detdistill.errors import DetdistillError, listed
 
 BACKGROUND = "__background__"
 EMPTY = (BACKGROUND, "N/A")
@@ -144,6 +144,4 @@ def _load(detector: TorchvisionDetector, state: Mapping[str, Tensor], where: str
     except RuntimeError as error:
         problems += [line.strip() for line in str(error).splitlines()[1:]]
     if problems:
-        listed = "".join(f"\n  {problem}" for problem in problems[:LISTED_PROBLEMS])
-        more = f"\n  … and {len(problems) - LISTED_PROBLEMS} more" if len(problems) > LISTED_PROBLEMS else ""
-        raise DetdistillError(f"{where} does not fit torchvision's {detector.architecture.network}:{listed}{more}")
+        raise DetdistillError(f"{where} does not fit torchvision's {detector.architecture.network}:{listed(problems)}")
