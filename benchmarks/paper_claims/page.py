@@ -1,4 +1,4 @@
-"""Writes `docs/evidence.md` and its figure from `results.json`: python -m benchmarks.paper_claims.page.
+"""Writes `docs/evidence.md`, its figure and README's table from `results.json`: python -m benchmarks.paper_claims.page.
 
 Every number on the page is one of the record, or a mean of such; a test keeps it so.
 """
@@ -13,12 +13,14 @@ from typing import Any
 from benchmarks.paper_claims.claims import BASELINE, MAIN
 from benchmarks.paper_claims.materials import HERE
 from benchmarks.paper_claims.run import RESULTS
+from benchmarks.paper_claims.summary import summary, write_summary
 from jinja2 import Environment, FileSystemLoader
 
 from detdistill.compare.statistics import Estimate, estimate, gap_closed, paired_difference
 from detdistill.report import round_numbers
 
-DOCS = HERE.parents[1] / "docs"
+ROOT = HERE.parents[1]
+README, DOCS = ROOT / "README.md", ROOT / "docs"
 PAGE, FIGURE = DOCS / "evidence.md", DOCS / "figures" / "evidence.svg"
 SCORES = ("AP50", "APs", "APm", "APl")
 VERDICTS = {"holds": "**holds**", "undecided": "undecided", "fails": "**fails**"}
@@ -29,8 +31,8 @@ Run = dict[str, Any]
 def main() -> None:
     recorded = json.loads(RESULTS.read_text(encoding="utf-8"))
     PAGE.write_text(page(recorded), encoding="utf-8")
-    FIGURE.parent.mkdir(exist_ok=True)
     FIGURE.write_text(figure(recorded["claims"]), encoding="utf-8")
+    write_summary(README, recorded["runs"])
 
 
 def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
@@ -45,6 +47,7 @@ def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
         "evidence.md.jinja"
     )
     return template.render(
+        summary=summary(runs),
         glance=_glance(judged),
         claims=[_claim_texts(claim) for claim in judged],
         settings={setting: _rows(own) for setting, own in settings.items()},

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from benchmarks.paper_claims.claims import CLAIMS, claims_of
 from benchmarks.paper_claims.materials import HERE, backbone_recipe, teacher_file
-from benchmarks.paper_claims.page import FIGURE, PAGE, figure, page
+from benchmarks.paper_claims.page import FIGURE, PAGE, README, figure, page
 from benchmarks.paper_claims.run import PLANS, RESULTS, has_same_origin
+from benchmarks.paper_claims.summary import BEGIN, END, ROWS, summary, write_summary
 
 from detdistill.compare.plan import Cell, read_plan
 from detdistill.training.recipe import DistillationRecipe
@@ -113,3 +114,20 @@ def test_the_page_is_that_of_the_record() -> None:
     written = "write it anew: python -m benchmarks.paper_claims.page"
     assert PAGE.read_text(encoding="utf-8") == page(recorded), written
     assert FIGURE.read_text(encoding="utf-8") == figure(recorded["claims"]), written
+    assert f"{BEGIN}{summary(recorded['runs'])}{END}" in README.read_text(encoding="utf-8"), written
+
+
+def test_the_summary_is_of_common_seeds() -> None:
+    """The taught student has seeds 0 and 1, that alone 0 to 2: 42 and 46 beside 40 and 41; the teacher 60."""
+    runs = [run("baseline", seed, ap, row[0]) for row in ROWS for seed, ap in enumerate((0.40, 0.41, 0.99))]
+    runs += [run(row[1], seed, ap, row[0]) for row in ROWS for seed, ap in enumerate((0.42, 0.46))]
+    # Student's t of one degree of freedom is 12.706: half of the interval is 12.706 x 2.1213 / sqrt(2).
+    assert summary(runs).splitlines()[-1] == "| blood cells | 2 | 60.0 | 40.5 | 44.0 | +3.5 [-15.6, +22.6] |"
+
+
+def test_the_summary_goes_between_its_marks(tmp_path: Path) -> None:
+    runs = [run(method, seed, 0.4, row[0]) for row in ROWS for seed in (0, 1) for method in ("baseline", row[1])]
+    file = tmp_path / "page.md"
+    file.write_text(f"above\n\n{BEGIN}old{END}\n\nbelow\n")
+    write_summary(file, runs)
+    assert file.read_text() == f"above\n\n{BEGIN}{summary(runs)}{END}\n\nbelow\n"
