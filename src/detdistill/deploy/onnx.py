@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -24,6 +21,7 @@ from detdistill.deploy.fixed_padding import fix_padding
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.errors import DetdistillError
+from detdistill.quiet import quiet
 
 Form = Literal["end_to_end", "raw"]
 OUTPUTS: Mapping[Form, tuple[str, ...]] = {
@@ -99,7 +97,8 @@ def export_onnx(
     batch = Dim("N", min=1, max=LARGEST_BATCH)
     image_dims = {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if any_size else {0: batch}
     try:
-        with _quiet():
+        # The exporter tells of every dimension that it names.
+        with quiet("torch.onnx", warnings_from=""):
             program = torch.onnx.export(
                 model,
                 (images, sizes),
@@ -134,17 +133,3 @@ def _root(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter tells of every dimension that it names."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

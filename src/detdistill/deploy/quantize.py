@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from detdistill.deploy.canvases import Canvases
 from detdistill.deploy.onnx import METADATA
 from detdistill.errors import DetdistillError
+from detdistill.quiet import quiet
 
 QUANTIZED = ("Conv", "Relu", "Clip", "MaxPool", "Resize")
 """With activations, since a ReLU cuts the range of the convolution before it; without additions. A detector of blood
@@ -44,7 +43,8 @@ def quantize(file: Path, out: Path, calibration: Iterable[Canvases]) -> None:
             batch = next(self.batches, None)
             return None if batch is None else {"images": batch[0].numpy(), "sizes": batch[1].numpy()}
 
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
+    # Onnxruntime recommends by the root logger what has been done.
+    with tempfile.TemporaryDirectory() as scratch, quiet(""):
         prepared, quantized = Path(scratch) / "prepared.onnx", Path(scratch) / "quantized.onnx"
         try:
             # The symbolic inference stumbles over the suppression; only convolutions and their neighbours need shapes.
@@ -71,15 +71,3 @@ def quantize(file: Path, out: Path, calibration: Iterable[Canvases]) -> None:
             onnx.save(model, out)
         except OSError as error:
             raise DetdistillError(f"{out} cannot be written: {error.strerror}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Onnxruntime recommends by the root logger what has been done."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +21,7 @@ from detdistill.data.sampling import derived_seed
 from detdistill.detectors.dense import DenseDetector
 from detdistill.errors import DetdistillError
 from detdistill.files import write_atomically
+from detdistill.quiet import quiet
 from detdistill.training.interruption import Interruption
 from detdistill.training.keeping import DurableCheckpointIO, Keeping
 from detdistill.training.learner import Learner, Supervision
@@ -145,7 +144,8 @@ def _fit(recipe: Recipe, run: RunFolder, lesson_of: LessonOf, *, overwrite: bool
         run.forget_after(0 if checkpoint is None else _saved_step(checkpoint, dataset))
     interruption = Interruption()
     keeping = Keeping(run, validation, interruption, lesson.origin, lesson.teacher_score)
-    with _quiet():
+    # It tells of devices and gives advice that does not fit here.
+    with quiet("pytorch_lightning", "lightning_fabric", warnings_from="pytorch_lightning|lightning_fabric"):
         with asking_for(recipe.machine):
             trainer = Trainer(
                 accelerator=recipe.machine.accelerator,
@@ -220,17 +220,3 @@ def _memory_errors() -> Iterator[None]:
             f"out of memory ({str(error).splitlines()[0]}). Lower, in this order: accumulate higher (parts of a batch, "
             "the same result), machine.precision bf16, images.short_side and long_side (or letterbox), batch_size"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """pytorch-lightning tells of devices and gives advice that does not fit here."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
-        yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
