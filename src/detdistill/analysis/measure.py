@@ -19,7 +19,7 @@ from detdistill.canvas import PADDING
 from detdistill.data.classes import with_classes
 from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.detectors.contract import DetectorModule
-from detdistill.detectors.running import InferenceOptions
+from detdistill.detectors.running import InferenceOptions, output_of
 from detdistill.distill.alignment import Aligned
 from detdistill.distill.class_map import ClassMap
 from detdistill.errors import DetdistillError
@@ -180,11 +180,8 @@ def _same_classes(students: Mapping[str, DetectorModule]) -> tuple[str, ...]:
 
 
 def _output(detector: DetectorModule, batch: Batch, options: InferenceOptions) -> DenseOutput:
-    pixels = detector.normalization(batch.images, batch.targets.sizes)
-    if options.channels_last:
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=options.bf16):
-        return detector(pixels)
+    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=options.bf16):
+        return output_of(detector, batch.images, batch.targets.sizes, channels_last=options.channels_last)
 
 
 def _keep(found: dict[tuple[str, str], Found], key: tuple[str, str], batch: Batch, own: list[Detections]) -> None:

@@ -22,6 +22,7 @@ from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.description import read_description
 from detdistill.detectors.imported.torchvision import TorchvisionDetector
+from detdistill.detectors.running import output_of
 from detdistill.errors import DetdistillError
 
 Engine = Literal["eager", "channels_last", "bf16", "onnxruntime"]
@@ -170,10 +171,7 @@ def _work(folder: Path, file: Path, engine: Engine, images: Tensor, sizes: Tenso
 
     def work() -> object:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=engine == "bf16"):
-            pixels = detector.normalization(images, sizes)
-            if innermost:
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
-            return detector.detect(detector(pixels), sizes)
+            return detector.detect(output_of(detector, images, sizes, channels_last=innermost), sizes)
 
     return work
 

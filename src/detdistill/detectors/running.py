@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detdistill.detectors.contract import DetectorModule
+from detdistill.detectors.contract import Detector, DetectorModule
 from detdistill.errors import DetdistillError
-from detdistill.structures import Detections
+from detdistill.structures import DenseOutput, Detections
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,21 @@ def chosen_device(name: str | None) -> torch.device:
     return device
 
 
+def output_of(detector: Detector, images: Tensor, sizes: Tensor, *, channels_last: bool) -> DenseOutput:
+    """What a detector says of a batch, which is first normalised as the detector wants it.
+
+    Args:
+        detector: on the images' device.
+        images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of the canvas.
+        sizes: `(N, 2)` true height and width of each image.
+        channels_last: store images with the channels innermost.
+    """
+    pixels = detector.normalization(images, sizes)
+    if channels_last:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    return detector(pixels)
+
+
 def detect(detector: DetectorModule, images: Tensor, sizes: Tensor, options: InferenceOptions) -> list[Detections]:
     """The detections in a batch, in pixels of its canvas.
 
@@ -61,9 +76,6 @@ def detect(detector: DetectorModule, images: Tensor, sizes: Tensor, options: Inf
     """
     device = next(detector.parameters()).device
     sizes = sizes.to(device)
-    pixels = detector.normalization(images.to(device, non_blocking=True), sizes)
-    if options.channels_last:
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-        output = detector(pixels)
+        output = output_of(detector, images.to(device, non_blocking=True), sizes, channels_last=options.channels_last)
     return detector.detect(output, sizes)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.detectors.contract import Detector
+from detdistill.detectors.running import output_of
 from detdistill.distill.alignment import find_alignment
 from detdistill.distill.class_map import ClassMap
 from detdistill.distill.frozen import Frozen
@@ -230,10 +231,7 @@ class Distiller(nn.Module):
         return cast(Detector, self.student), cast(Detector, self._teacher.module)
 
     def _output(self, detector: Detector, images: Tensor, sizes: Tensor) -> DenseOutput:
-        pixels = detector.normalization(images, sizes)
-        if self._channels_last:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return detector(pixels)
+        return output_of(detector, images, sizes, channels_last=self._channels_last)
 
     def _bind(self, seed: int) -> list[str]:
         student, teacher = self._detectors()

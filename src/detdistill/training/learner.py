@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.running import output_of
 from detdistill.structures import ReduceSum, Targets
 
 
@@ -54,10 +54,7 @@ class Supervision(nn.Module):
 
     def forward(self, images: Tensor, targets: Targets, reduce_sum: ReduceSum) -> dict[str, Tensor]:
         """The detection loss's terms."""
-        pixels = self.student.normalization(images, targets.sizes)
-        if self._channels_last:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        output = self.student(pixels)
+        output = output_of(self.student, images, targets.sizes, channels_last=self._channels_last)
         assignment = self.student.assign(output.grid, targets)
         return self.student.detection_loss(output, targets, assignment, reduce_sum)
 

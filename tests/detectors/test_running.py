@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from detdistill.detectors.running import InferenceOptions, chosen_device, detect, output_of
+from detdistill.errors import DetdistillError
+from tiny_detector import tiny_detector
+
+IMAGES = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+SIZES = torch.tensor([[64, 96], [40, 70]])
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_network_gets_normalised_images_in_the_wanted_format(channels_last: bool) -> None:
+    detector = tiny_detector()
+    seen: list[torch.Tensor] = []
+    detector.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        output = output_of(detector, IMAGES, SIZES, channels_last=channels_last)
+        expected = detector(detector.normalization(IMAGES, SIZES))
+    torch.testing.assert_close(seen[0], detector.normalization(IMAGES, SIZES), rtol=0, atol=0)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) == channels_last
+    torch.testing.assert_close(output.class_logits, expected.class_logits)
+
+
+def test_images_are_normalised_before_bf16_begins() -> None:
+    detector = tiny_detector()
+    seen: list[torch.Tensor] = []
+    detector.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        found = detect(detector, IMAGES, SIZES, InferenceOptions(bf16=True))
+    assert len(found) == 2
+    torch.testing.assert_close(seen[0], detector.normalization(IMAGES, SIZES), rtol=0, atol=0)
+    assert seen[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["abacus", "meta:x", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(DetdistillError, match=f"device '{name}' cannot be used here: "):
+        chosen_device(name)
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(DetdistillError, match="not 0 and 2"):
+        InferenceOptions(batch_size=0, workers=2)
