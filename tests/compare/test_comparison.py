@@ -5,15 +5,19 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from detdistill.cli import main
+from detdistill.compare import comparison
 from detdistill.compare.comparison import compare
 from detdistill.compare.outcome import FILE
 from detdistill.compare.plan import BASELINE, Plan
 from detdistill.compare.run import PLAN, cell_command
+from detdistill.compare.summary import write_summary
+from detdistill.compare.table import Row
 from small_runs import lines, small_distillation, write_boxes, write_teacher
 
 pytestmark = pytest.mark.slow
@@ -25,8 +29,17 @@ def small_plan(folder: Path, *, epochs: int = 1, seeds: tuple[int, ...] = (0, 1)
     return Plan({"boxes": recipe}, {BASELINE: {}, "pfi": {"prediction_guided": {}}}, seeds)
 
 
-def test_a_comparison_from_plan_to_page(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_from_plan_to_page(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two at a time; a run that fails is told and does not stop the others; the same command makes what is missing."""
+    written: list[int] = []
+
+    def write(plan: Plan, rows: Sequence[Row], out: Path) -> None:
+        written.append(sum(len(row.values) for row in rows))
+        write_summary(plan, rows, out)
+
+    monkeypatch.setattr(comparison, "write_summary", write)
     plan = small_plan(tmp_path)
     out = tmp_path / "out"
     blocked = plan.cells()[1].folder(out)
@@ -37,6 +50,8 @@ def test_a_comparison_from_plan_to_page(tmp_path: Path, capfd: pytest.CaptureFix
     assert failure.cell == plan.cells()[1]
     assert "holds files, but no run" in failure.message
     assert [(row.method, row.seeds) for row in came_out.rows] == [("teacher", ()), (BASELINE, (0, 1)), ("pfi", (1,))]
+    assert 0 < written[0] < 3, "the page can be read while the comparison goes on"
+    assert written[-1] == 3
     (blocked / "letter.txt").unlink()
     capfd.readouterr()
     assert main(["compare", str(out / PLAN), "--out", str(out)]) == 0

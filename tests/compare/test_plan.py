@@ -101,6 +101,7 @@ def test_runs_differ_in_seed_and_terms_alone_and_choose_no_epoch() -> None:
         ({"seeds": ()}, "a comparison needs a setting, a method beside the baseline, and a seed"),
         ({"methods": {BASELINE: {}}}, "a method beside the baseline"),
         ({"methods": {BASELINE: {}, "a/b": {"hint": {}}}}, "becomes a folder's.*'a/b'"),
+        ({"methods": {BASELINE: {}, "..": {"hint": {}}}}, "becomes a folder's.*'\\.\\.'"),
         ({"methods": {BASELINE: {}, "x": {"hnt": {}}}}, "method x: terms: there is no method 'hnt'.*did you mean hint"),
         ({"methods": {BASELINE: {}, "x": {"hint": {"wher": "all"}}}}, "method x: terms.hint has no option 'wher'"),
     ],

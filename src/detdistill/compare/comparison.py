@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Comparison:
 
 
 def compare(plan: Plan, out: str | Path, *, jobs: int = 1, threads: int = 1) -> Comparison:
-    """Makes the runs of a comparison that are not finished, and writes its tables and page.
+    """Makes the runs of a comparison that are not finished; after each of them, writes tables and page anew.
 
     Args:
         plan: what is compared.
@@ -50,13 +51,16 @@ def compare(plan: Plan, out: str | Path, *, jobs: int = 1, threads: int = 1) -> 
     teachers = {
         setting: teacher_scores(recipe, plan.report_on, folder / setting) for setting, recipe in plan.settings.items()
     }
-    failures = run_all(plan, folder, jobs=jobs, threads=threads)
+
+    def summarize(times: Mapping[str, Mapping[str, float]]) -> list[Row]:
+        outcomes = [outcome for cell in plan.cells() if (outcome := read_outcome(plan, cell, folder)) is not None]
+        rows = rows_of(plan, outcomes, teachers, times)
+        write_summary(plan, rows, folder)
+        return rows
+
+    failures = run_all(plan, folder, jobs=jobs, threads=threads, finished=lambda _: summarize({}))
     torch.set_num_threads(threads)
-    times = {setting: _times(plan, setting, folder) for setting in plan.settings}
-    outcomes = [outcome for cell in plan.cells() if (outcome := read_outcome(plan, cell, folder)) is not None]
-    rows = rows_of(plan, outcomes, teachers, times)
-    write_summary(plan, rows, folder)
-    return Comparison(rows, failures)
+    return Comparison(summarize({setting: _times(plan, setting, folder) for setting in plan.settings}), failures)
 
 
 def _times(plan: Plan, setting: str, out: Path) -> dict[str, float]:

@@ -21,7 +21,7 @@ BASELINE = "baseline"
 SHORT = {"rm": "rank_mimicking", "pfi": "prediction_guided"}
 FREE = ("options", "terms", "class_map")
 """Keys whose values depend on other choices: a setting's take the place of the shared ones, nothing is merged."""
-NAME = re.compile(r"[\w+.-]+")
+NAME = re.compile(r"\w[\w+.-]*")
 """Of a method or setting: it becomes a folder's name."""
 
 

@@ -23,6 +23,9 @@ LISTENING = 0.2
 LAST_LINES = 3
 """Of a failed run's log, in the report."""
 
+Running = dict[Cell, tuple[subprocess.Popen[bytes], float]]
+"""Processes, and when they were started."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -88,15 +91,11 @@ def run_all(
     if len(waiting) < len(asked):
         _say(f"{len(asked) - len(waiting)} of {len(asked)} runs are finished already")
     begun = len(asked) - len(waiting)
-    running: dict[Cell, tuple[subprocess.Popen[bytes], float]] = {}
+    running: Running = {}
     failures = []
-    with _first_signal() as caught:
+    with _first_signal() as caught, _saved_at_the_end(running):
         while waiting or running:
             if caught:
-                for process, _ in running.values():
-                    process.send_signal(caught[0])
-                for process, _ in running.values():
-                    process.wait()
                 raise Stopped(caught[0])
             while waiting and len(running) < jobs:
                 cell = waiting.pop(0)
@@ -150,6 +149,18 @@ def _log(out: Path, cell: Cell) -> Path:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _saved_at_the_end(running: Running) -> Iterator[None]:
+    """Whatever ends the comparison, runs that are still at work save and stop: none is left alone in the background."""
+    try:
+        yield
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+        for process, _ in running.values():
+            process.wait()
 
 
 @contextmanager
