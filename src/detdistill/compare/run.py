@@ -61,7 +61,7 @@ def run_all(
     jobs: int = 1,
     threads: int = 1,
     cells: Sequence[Cell] | None = None,
-    finished: Callable[[Outcome], None] = lambda _: None,
+    finished: Callable[[Outcome], object] = lambda _: None,
 ) -> list[Failure]:
     """Makes all runs that are not finished. A failed one does not stop the rest.
 
