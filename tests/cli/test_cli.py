@@ -25,6 +25,20 @@ except SystemExit as stop:
 print("imported", *sorted({"torch", "numpy", "PIL", "rich", "faster_coco_eval"} & set(sys.modules)))
 """
 
+WITHOUT_EXTRAS = """
+import sys
+for extra in "pytorch_lightning", "tensorboard", "onnx", "onnxruntime", "onnxscript", "sklearn":
+    sys.modules[extra] = None
+"""
+NEED_NO_EXTRA = """
+import detdistill.analysis.page, detdistill.data.inspection, detdistill.deploy.publish, detdistill.distill.distiller
+import detdistill.detectors.imported.opening, detdistill.inference.predict, detdistill.inference.score
+"""
+CHECK = """
+from detdistill.cli import main
+sys.exit(main(["check", sys.argv[1], "--data", "DATA", "--teacher", "TEACHER"]))
+"""
+
 TALK = """
 import dataclasses, sys
 from detdistill import cli
@@ -56,6 +70,17 @@ def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     assert shown.stderr == ""
     assert shown.stdout.startswith(" ".join(("usage: detdistill", *words)))
     assert shown.stdout.splitlines()[-1].strip() == "imported"
+
+
+def test_data_scores_prediction_analysis_and_losses_need_no_extra() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS + NEED_NO_EXTRA], check=True)
+
+
+def test_what_needs_an_extra_names_it() -> None:
+    command = [sys.executable, "-c", WITHOUT_EXTRAS + CHECK, "recipes/distill_small.yaml"]
+    said = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr == "error: training needs pytorch-lightning: pip install 'detdistill[train]'\n"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

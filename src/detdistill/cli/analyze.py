@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 from detdistill.cli.parser import Option
-from detdistill.cli.train import engine
 from detdistill.errors import DetdistillError
 
 
@@ -32,35 +31,32 @@ class Analyze:
 
     def run(self) -> None:
         """Writes the page and prints what it says."""
-        with engine():
-            from detdistill.analysis.measure import measure
-            from detdistill.analysis.page import write_analysis
-            from detdistill.data.opening import open_dataset
-            from detdistill.detectors.checkpoints import load_detector
-            from detdistill.detectors.description import read_description
-            from detdistill.detectors.running import InferenceOptions, chosen_device
-            from detdistill.image_options import ImageOptions
+        from detdistill.analysis.measure import measure
+        from detdistill.analysis.page import write_analysis
+        from detdistill.data.opening import open_dataset
+        from detdistill.detectors.checkpoints import load_detector
+        from detdistill.detectors.description import read_description
+        from detdistill.detectors.running import InferenceOptions, chosen_device
+        from detdistill.image_options import ImageOptions
 
-            names = names_of(self.student)
-            device = chosen_device(self.device)
-            students = {
-                name: load_detector(folder).to(device) for name, folder in zip(names, self.student, strict=True)
-            }
-            size = read_description(self.student[0]).image_size
-            if size is None:
-                raise DetdistillError(
-                    f"{self.student[0] / 'model.json'} does not tell the size of images that the student was made for"
-                )
-            said = write_analysis(
-                measure(
-                    load_detector(self.teacher).to(device),
-                    students,
-                    open_dataset(self.data, self.split, check_images=True),
-                    ImageOptions(**asdict(size)),
-                    InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last),
-                ),
-                self.out,
+        names = names_of(self.student)
+        device = chosen_device(self.device)
+        students = {name: load_detector(folder).to(device) for name, folder in zip(names, self.student, strict=True)}
+        size = read_description(self.student[0]).image_size
+        if size is None:
+            raise DetdistillError(
+                f"{self.student[0] / 'model.json'} does not tell the size of images that the student was made for"
             )
+        said = write_analysis(
+            measure(
+                load_detector(self.teacher).to(device),
+                students,
+                open_dataset(self.data, self.split, check_images=True),
+                ImageOptions(**asdict(size)),
+                InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last),
+            ),
+            self.out,
+        )
         print("\n".join(said))
         print(f"{self.out / 'analysis.html'} shows it")
 
