@@ -283,15 +283,17 @@ def write_page(out: Path, table: Numbers, picture: bytes, recipes: Mapping[str, 
     fairness = Text(
         "Student alone and taught student start from the same weights and see the same pictures in the same order "
         f"for {recipes['baseline'].schedule.epochs} epochs. The final weights count; nothing was chosen on the test "
-        "pictures. The weights of the two terms were found in the first steps, such that the gradient of each is half "
-        f"as long as the detection loss's: {found}."
+        "pictures. The weights of the two terms were found in the first steps, from how long their gradients are "
+        f"beside the detection loss's: {found}."
     )
     write_report(
         out / "report.html",
         title="A small detector learns from a large one",
-        summary=f"The same small student reaches {alone} AP alone, and {taught} AP when a teacher of {teacher} AP "
-        "shows it how to rank its boxes (Rank Mimicking, RM) and where its features matter (Prediction-guided Feature "
-        "Imitation, PFI).",
+        summary=[
+            f"The same small student reaches {alone} AP alone, and {taught} AP when a teacher of {teacher} AP "
+            "shows it how to rank its boxes (Rank Mimicking, RM) and where its features matter (Prediction-guided "
+            "Feature Imitation, PFI)."
+        ],
         sections=[
             Section("What came out", [scores, seeds]),
             Section("What they find", [pictures]),

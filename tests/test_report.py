@@ -37,7 +37,7 @@ class Page(HTMLParser):
 
 def page_with(tmp_path: Path, *parts: Text | Code | Table | Picture | Chart) -> Page:
     file = tmp_path / "page.html"
-    write(file, title="A title", summary="In short.", sections=[Section("A heading", parts)])
+    write(file, title="A title", summary=["In short."], sections=[Section("A heading", parts)])
     return Page(file)
 
 
@@ -48,6 +48,15 @@ def test_texts_stand_as_they_are_given(tmp_path: Path) -> None:
     assert page.text.count(NASTY) == 4
     assert all(words in page.text for words in ("A title", "In short.", "A heading", "12.3", "–"))
     assert len(page.of("td")) == 4
+
+
+def test_one_finding_is_a_paragraph_and_several_are_a_list(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    write(file, title="t", summary=["One.", NASTY], sections=[])
+    page = Page(file)
+    assert len(page.of("li")) == 2
+    assert NASTY in page.text
+    assert page_with(tmp_path).of("li") == []
 
 
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
@@ -106,7 +115,7 @@ def test_round_numbers_enclose_the_range_closely(lowest: float, spread: float) -
 
 def test_a_page_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
     with pytest.raises(DetdistillError, match="cannot be written"):
-        write(tmp_path / "missing" / "page.html", title="", summary="", sections=[])
+        write(tmp_path / "missing" / "page.html", title="", summary=[], sections=[])
 
 
 def test_dots_stand_where_the_axis_says() -> None:
@@ -120,7 +129,7 @@ def test_dots_stand_where_the_axis_says() -> None:
 
 def test_a_page_with_dots_has_one_for_each_value(tmp_path: Path) -> None:
     dots = Dots("AP", {"<a>": [1.0, 2.0], "b": [3.0]}, {"b": (2.5, 3.0, 3.5)}, caption="seeds")
-    write(tmp_path / "page.html", title="t", summary="s", sections=[Section("h", [dots])])
+    write(tmp_path / "page.html", title="t", summary=["s"], sections=[Section("h", [dots])])
     page = (tmp_path / "page.html").read_text()
     assert page.count("<circle") == 3
     assert "&lt;a&gt;" in page

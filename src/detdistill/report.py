@@ -234,13 +234,13 @@ class Section:
     parts: Sequence[Part]
 
 
-def write_report(file: Path, *, title: str, summary: str, sections: Sequence[Section]) -> None:
+def write_report(file: Path, *, title: str, summary: Sequence[str], sections: Sequence[Section]) -> None:
     """Writes a page that needs no other file and no network.
 
     Args:
         file: to write, `.html`.
         title: of the page.
-        summary: what the reader should know if they read nothing else, one or two sentences.
+        summary: what the reader should know if they read nothing else, a finding each; several become a list.
         sections: from top to bottom.
 
     Raises:

@@ -39,7 +39,7 @@ def write_analysis(measured: Measured, folder: Path) -> list[str]:
     write_report(
         folder / "analysis.html",
         title="Why the student lags",
-        summary=" ".join(said[measured.students[0].name]),
+        summary=said[measured.students[0].name],
         sections=[
             *_others(measured, said),
             _scores(measured),

@@ -44,7 +44,7 @@ def write_summary(plan: Plan, rows: Sequence[Row], out: Path) -> None:
     write_report(
         out / "report.html",
         title="What helps this student",
-        summary=" ".join(verdict(plan, rows)),
+        summary=verdict(plan, rows),
         sections=[
             *(_section(setting, [row for row in rows if row.setting == setting]) for setting in plan.settings),
             Section("How it was made", [Text(FAIRNESS), *_commands(out)]),
