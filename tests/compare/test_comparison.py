@@ -13,7 +13,7 @@ import pytest
 from detdistill.cli import main
 from detdistill.compare import comparison
 from detdistill.compare.comparison import compare
-from detdistill.compare.outcome import FILE
+from detdistill.compare.outcome import FILE, read_outcome
 from detdistill.compare.plan import BASELINE, Plan
 from detdistill.compare.run import PLAN, cell_command
 from detdistill.compare.summary import write_summary
@@ -45,13 +45,16 @@ def test_a_comparison_from_plan_to_page(
     blocked = plan.cells()[1].folder(out)
     blocked.mkdir(parents=True)
     (blocked / "letter.txt").write_text("not a run")
-    came_out = compare(plan, out, jobs=2)
+    came_out = compare(plan, out, jobs=2, threads=2)
     (failure,) = came_out.failures
     assert failure.cell == plan.cells()[1]
     assert "holds files, but no run" in failure.message
     assert [(row.method, row.seeds) for row in came_out.rows] == [("teacher", ()), (BASELINE, (0, 1)), ("pfi", (1,))]
     assert 0 < written[0] < 3, "the page can be read while the comparison goes on"
     assert written[-1] == 3
+    outcome = read_outcome(plan, plan.cells()[0], out)
+    assert outcome is not None
+    assert outcome.threads == 2
     (blocked / "letter.txt").unlink()
     capfd.readouterr()
     assert main(["compare", str(out / PLAN), "--out", str(out)]) == 0
@@ -68,7 +71,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     plan.write(out / PLAN)
-    command = [*cell_command(out, 0)[:4], str(out / PLAN), "--out", str(out)]
+    command = [*cell_command(out, 0, 1)[:4], str(out / PLAN), "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
     metrics = plan.cells()[0].folder(out) / "metrics.jsonl"
     deadline = time.monotonic() + 120

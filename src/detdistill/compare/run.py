@@ -7,24 +7,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import torch
+
 from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan
 from detdistill.errors import DetdistillError
+from detdistill.training.recipe import Machine
 
 PLAN, LOGS = "plan.yaml", "logs"
 LISTENING = 0.2
 """Seconds between two looks at the processes."""
 LAST_LINES = 3
 """Of a failed run's log, in the report."""
-
-Running = dict[Cell, tuple[subprocess.Popen[bytes], float]]
-"""Processes, and when they were started."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,15 @@ class Failure:
     cell: Cell
     log: Path
     message: str
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A run that is being made: its process, since when, and its place among the jobs."""
+
+    process: subprocess.Popen[bytes]
+    start: float
+    place: int
 
 
 class Stopped(DetdistillError):  # noqa: N818, nothing went wrong
@@ -63,7 +72,7 @@ def run_all(
     cells: Sequence[Cell] | None = None,
     finished: Callable[[Outcome], object] = lambda _: None,
 ) -> list[Failure]:
-    """Makes all runs that are not finished. A failed one does not stop the rest.
+    """Makes all runs that are not finished. A failed one does not stop the rest. Jobs share the machine's GPUs evenly.
 
     Args:
         plan: the comparison.
@@ -91,7 +100,7 @@ def run_all(
     if len(waiting) < len(asked):
         _say(f"{len(asked) - len(waiting)} of {len(asked)} runs are finished already")
     begun = len(asked) - len(waiting)
-    running: Running = {}
+    running: dict[Cell, _Work] = {}
     failures = []
     with _first_signal() as caught, _saved_at_the_end(running):
         while waiting or running:
@@ -101,11 +110,15 @@ def run_all(
                 cell = waiting.pop(0)
                 begun += 1
                 _say(f"run {begun} of {len(asked)}: {cell}")
-                running[cell] = _start(out, numbers[cell], threads, _log(out, cell)), time.monotonic()
-            for cell, (process, start) in list(running.items()):
-                if process.poll() is not None:
+                place = min(set(range(jobs)) - {work.place for work in running.values()})
+                environment = _environment(threads, own_gpu(place, plan.recipe(cell).machine))
+                process = _start(cell_command(out, numbers[cell], threads), environment, _log(out, cell))
+                running[cell] = _Work(process, time.monotonic(), place)
+            for cell, work in list(running.items()):
+                status = work.process.poll()
+                if status is not None:
                     del running[cell]
-                    result = _result(plan, cell, out, process.returncode, time.monotonic() - start)
+                    result = _result(plan, cell, out, status, time.monotonic() - work.start)
                     if isinstance(result, Failure):
                         failures.append(result)
                     else:
@@ -114,18 +127,38 @@ def run_all(
     return failures
 
 
-def cell_command(out: Path, number: int) -> list[str]:
+def cell_command(out: Path, number: int, threads: int) -> list[str]:
     """The command of one run of a comparison whose plan is in the folder `out`."""
-    plan = str(out / PLAN)
-    return [sys.executable, "-m", "detdistill", "compare", plan, "--out", str(out), "--cell", str(number)]
+    options = {"--out": out, "--cell": number, "--threads": threads}
+    words = [str(word) for option in options.items() for word in option]
+    return [sys.executable, "-m", "detdistill", "compare", str(out / PLAN), *words]
 
 
-def _start(out: Path, number: int, threads: int, log: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+def own_gpu(place: int, machine: Machine) -> str | None:
+    """The GPU of a job, as `CUDA_VISIBLE_DEVICES` has it.
+
+    Args:
+        place: of the job among those at the same time.
+        machine: of its recipe.
+
+    Returns:
+        One of those that we may use, in turns; None where there are none, and for a run of several processes.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return devices[place % len(devices)] if devices and machine.devices == 1 else None
+
+
+def _environment(threads: int, gpu: str | None) -> dict[str, str]:
+    own = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **own}
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as file:
         # A session of its own: the terminal's Ctrl-C comes once, through us, and a second one would not let it save.
         return subprocess.Popen(  # noqa: S603 (our own command)
-            cell_command(out, number), env=environment, stdout=file, stderr=file, start_new_session=True
+            command, env=environment, stdout=file, stderr=file, start_new_session=True
         )
 
 
@@ -152,15 +185,15 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _saved_at_the_end(running: Running) -> Iterator[None]:
+def _saved_at_the_end(running: Mapping[Cell, _Work]) -> Iterator[None]:
     """Whatever ends the comparison, runs that are still at work save and stop: none is left alone in the background."""
     try:
         yield
     finally:
-        for process, _ in running.values():
-            process.terminate()
-        for process, _ in running.values():
-            process.wait()
+        for work in running.values():
+            work.process.terminate()
+        for work in running.values():
+            work.process.wait()
 
 
 @contextmanager
