@@ -41,6 +41,21 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
         chosen_device(name)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "rank", "device"),
+    [(0, None, "cpu"), (0, "1", "cpu"), (1, None, "cuda:0"), (2, "1", "cuda:1"), (2, "2", "cuda:0")],
+)
+def test_processes_that_torchrun_started_take_the_gpus_in_turns(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, rank: str | None, device: str
+) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    assert str(chosen_device(None)) == device
+
+
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(DetdistillError, match="not 0 and 2"):
         InferenceOptions(batch_size=0, workers=2)

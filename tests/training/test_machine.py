@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from detdistill.errors import DetdistillError
-from detdistill.training.machine import check_device
+from detdistill.training.machine import check_device, device_beside_training
 from detdistill.training.recipe import Machine, Start
 from detdistill.training.run import train
 from small_runs import small_recipe, write_boxes
@@ -55,3 +55,14 @@ def test_older_torch_cannot_tell_what_is_slow(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delattr("torch.cpu.get_capabilities")
     recipe = small_recipe(tmp_path, machine=Machine("cpu", precision="bf16", channels_last=False))
     check_device(recipe, torch.device("cpu"), nn.Conv2d(3, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "gpus", "device"), [("cpu", 1, "cpu"), ("gpu", 1, "cuda:0"), ("auto", 0, "cpu")]
+)
+def test_teachers_are_scored_on_a_gpu_unless_the_recipe_says_cpu(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, gpus: int, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    assert str(device_beside_training(Machine(accelerator))) == device

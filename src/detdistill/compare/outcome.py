@@ -23,6 +23,7 @@ from detdistill.files import write_atomically
 from detdistill.inference.score import score
 from detdistill.machine import machine
 from detdistill.training.distillation import distill
+from detdistill.training.machine import device_beside_training
 from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.training.run import train
 from detdistill.training.run_folder import RunFolder
@@ -132,9 +133,7 @@ def split_of(recipe: Recipe, split: str) -> DetectionDataset:
 
 
 def _scores(folder: Path, recipe: Recipe, split: str) -> CocoMetrics:
-    detector = load_detector(folder)
-    if torch.cuda.is_available() and recipe.machine.accelerator != "cpu":
-        detector.to("cuda")
+    detector = load_detector(folder).to(device_beside_training(recipe.machine))
     return score(detector, split_of(recipe, split), recipe.images, coco_metrics, inference_options(recipe))
 
 

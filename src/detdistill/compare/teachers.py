@@ -11,6 +11,7 @@ from detdistill.compare.outcome import split_of
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.files import write_atomically
+from detdistill.training.machine import device_beside_training
 from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.teacher_score import teacher_metrics
 
@@ -39,7 +40,8 @@ def teacher_scores(recipe: DistillationRecipe, split: str, folder: Path) -> dict
         if key.items() <= kept.items():
             scores: dict[str, Any] = kept["scores"]
             return scores
-    scores = asdict(teacher_metrics(load_detector(teacher), split_of(recipe, split), recipe))
+    detector = load_detector(teacher).to(device_beside_training(recipe.machine))
+    scores = asdict(teacher_metrics(detector, split_of(recipe, split), recipe))
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({**key, "scores": scores}, indent=1) + "\n")
     return scores

@@ -15,16 +15,17 @@ from torch import nn
 from detdistill.canvas import PADDING
 from detdistill.compare.plan import Terms, alone
 from detdistill.data.loading import Batch, training_loader
-from detdistill.detectors.running import chosen_device
 from detdistill.structures import single_process
 from detdistill.training.distillation import make_distiller
 from detdistill.training.learner import Learner, Supervision
+from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.optim import build_optimizer
 from detdistill.training.recipe import DistillationRecipe
 
 BATCHES = 4
 ROUNDS = 5
+HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 GIVEN = 1.0
 """Weight of every term: to find weights takes time in a few steps of a run only."""
 
@@ -45,7 +46,7 @@ def step_seconds(
         dataset, recipe.images, batch_size=recipe.images_per_process, multiple=PADDING, seed=recipe.seed
     )
     loaded = list(islice(loader, batches))
-    device = chosen_device(None if recipe.machine.accelerator == "auto" else recipe.machine.accelerator)
+    device = device_beside_training(recipe.machine)
     # A few batches in turns would always be remembered, those of a run only from the second epoch on.
     recipe = replace(recipe, teacher_memory=0)
     # Nor does it matter to a step's time which weights it finds; reading them would tell of them once more.
@@ -76,7 +77,7 @@ def _step(
     optimizer = build_optimizer(learner, student.backbone, recipe.optimization)
 
     def step(batch: Batch) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.machine.precision == "bf16"):
+        with torch.autocast(device.type, HALF.get(recipe.machine.precision), enabled=recipe.machine.precision in HALF):
             losses = cast(Learner, learner)(batch.images, batch.targets, single_process)
             loss = torch.stack(tuple(losses.values())).sum()
         torch.autograd.backward(loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -37,17 +38,22 @@ class InferenceOptions:
 
 
 def chosen_device(name: str | None) -> torch.device:
-    """The device of that name; without one the GPU, where there is one.
+    """The device of that name; without one a GPU, where there is one: of processes that torchrun started each its own.
 
     Raises:
         DetdistillError: no such device here.
     """
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name or _usual_device())
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
         raise DetdistillError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
+
+
+def _usual_device() -> str:
+    gpus = torch.cuda.device_count()
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}" if gpus else "cpu"
 
 
 def output_of(detector: Detector, images: Tensor, sizes: Tensor, *, channels_last: bool) -> DenseOutput:

@@ -27,6 +27,7 @@ from detdistill.distill.memory import TeacherMemory, memory_note
 from detdistill.distill.preflight import preflight
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
+from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import DistillationRecipe
@@ -168,6 +169,9 @@ def _preflight(
     for batch in islice(loader, FIRST_BATCHES):
         if len(batch.targets.labels):
             break
+    device = device_beside_training(recipe.machine)
+    distiller.to(device)
+    batch = batch.to(device)
     report = preflight(distiller, batch.images, batch.targets)
     look = quick_look(distiller.teacher, dataset, validation, recipe)
     if recipe.teacher_memory:

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from detdistill.detectors.running import chosen_device
 from detdistill.errors import DetdistillError
 from detdistill.training.processes import note
 from detdistill.training.recipe import Machine, Recipe
@@ -27,6 +28,11 @@ def asking_for(machine: Machine) -> Iterator[None]:
     except (ValueError, MisconfigurationException) as error:
         asked = ", ".join(f"{key} {asdict(machine)[key]}" for key in ("accelerator", "devices", "nodes", "strategy"))
         raise DetdistillError(f"machine: {asked} cannot be had here: {error}") from error
+
+
+def device_beside_training(machine: Machine) -> torch.device:
+    """Where a run computes what is no training, such as its teacher's score: a GPU, unless there is none to be had."""
+    return chosen_device("cpu" if machine.accelerator == "cpu" else None)
 
 
 NARROWEST = 16
