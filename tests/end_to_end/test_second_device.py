@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
@@ -19,13 +20,16 @@ from detdistill.analysis.measure import measure
 from detdistill.analysis.page import write_analysis
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.architecture import HeadName
+from detdistill.detectors.conformance import check_detector
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.terms import TERMS
+from detdistill.drawing import draw_detections
 from detdistill.image_options import ImageOptions
 from detdistill.training import distillation
 from detdistill.training.run import train
 from distill.terms.test_every_term import EVERY_HEAD, OPTIONS
+from pairs import confident
 from second_device import second_device
 from small_runs import small_distillation, small_recipe, write_boxes, write_teacher
 from term_cases import batch
@@ -76,6 +80,16 @@ def test_every_head_learns_and_detects(device: torch.device, head: HeadName) -> 
     torch.autograd.backward(torch.stack(tuple(losses.values())).sum())
     assert {parameter.grad.device for parameter in detector.parameters() if parameter.grad is not None} == {device}
     assert {one.boxes.device for one in detector.detect(output, targets.sizes)} == {device}
+
+
+@pytest.mark.parametrize("head", ["retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet"])
+def test_detectors_are_checked_and_find_things_in_pictures(device: torch.device, head: HeadName) -> None:
+    detector = confident(tiny_detector(head)).to(device)
+    check_detector(detector)
+    picture = np.full((50, 60, 3), 90, dtype=np.uint8)
+    (found,) = detector.predict([picture], images=ImageOptions(short_side=64, long_side=64), threshold=0)
+    assert len(found)
+    draw_detections(picture, found, detector.classes)
 
 
 @pytest.mark.parametrize(("name", "head"), [(name, TERMS[name].method.detectors[0]) for name in TERMS])

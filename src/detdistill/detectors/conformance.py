@@ -40,10 +40,11 @@ def check_detector(detector: nn.Module, size: tuple[int, int] = (128, 160)) -> N
         raise DetdistillError(f"{type(detector).__name__} does not meet the detector contract:{listed(failures)}")
 
 
-def _images(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Two random images and their true sizes; the second one is padded."""
-    sizes = torch.tensor([size, (size[0] * 3 // 4, size[1] * 3 // 4)])
-    return torch.randn(2, 3, *size), sizes
+def _images(detector: nn.Module, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Two random images and their true sizes, where the detector is; the second one is padded."""
+    device = next((parameter.device for parameter in detector.parameters()), torch.device("cpu"))
+    sizes = torch.tensor([size, (size[0] * 3 // 4, size[1] * 3 // 4)], device=device)
+    return torch.randn(2, 3, *size).to(device), sizes
 
 
 def _attribute_failures(detector: Any, size: tuple[int, int]) -> Iterator[str]:
@@ -52,14 +53,14 @@ def _attribute_failures(detector: Any, size: tuple[int, int]) -> Iterator[str]:
         yield f"classes: must be a tuple of names, not empty; found {classes!r}"
     elif len(set(classes)) < len(classes):
         yield f"classes: names must differ; found {classes}"
-    images, sizes = _images(size)
+    images, sizes = _images(detector, size)
     normalized = detector.normalization(images, sizes)
     if normalized.shape != images.shape:
         yield f"normalization: makes {tuple(normalized.shape)} of images {tuple(images.shape)}"
 
 
 def _output_failures(detector: Any, size: tuple[int, int]) -> Iterator[str]:
-    images, _ = _images(size)
+    images, _ = _images(detector, size)
     with torch.no_grad():
         trained = detector.train()(images)
         output = detector.eval()(images)
@@ -77,7 +78,7 @@ def _output_failures(detector: Any, size: tuple[int, int]) -> Iterator[str]:
         yield "output.scores(): outside of 0 to 1, or not a number"
     if not boxes.isfinite().all():
         yield "output.boxes(): not finite"
-    prior = torch.arange(0, output.grid.num_priors, 7)
+    prior = torch.arange(0, output.grid.num_priors, 7, device=boxes.device)
     image, label = torch.ones_like(prior), torch.full_like(prior, len(detector.classes) - 1)
     if not torch.allclose(output.boxes((image, prior)), boxes[1, prior], atol=1e-3):
         yield "output.boxes(index): differs from the same boxes of output.boxes()"
@@ -105,15 +106,15 @@ def _shape_failures(output: DenseOutput, batch: int, num_classes: int, size: tup
 
 
 def _learning_failures(detector: Any, size: tuple[int, int]) -> Iterator[str]:
-    images, sizes = _images(size)
+    images, sizes = _images(detector, size)
     height, width = size
     large = torch.tensor([[0.1, 0.1, 0.5, 0.6], [0.4, 0.3, 0.9, 0.9]]) * torch.tensor([width, height, width, height])
     small = torch.tensor([[4.0, 4.0, 36.0, 30.0]])
     labels = [torch.tensor([0, len(detector.classes) - 1]), torch.tensor([0])]
     nothing = ([torch.zeros(0, 4)] * 2, [torch.zeros(0, dtype=torch.int64)] * 2)
     batches = {
-        "with objects": Targets.from_images([large, small], labels, sizes),
-        "without objects": Targets.from_images(*nothing, sizes),
+        "with objects": Targets.from_images([large, small], labels, sizes.cpu()).to(images.device),
+        "without objects": Targets.from_images(*nothing, sizes.cpu()).to(images.device),
     }
     for name, targets in batches.items():
         detector.train().zero_grad()
@@ -149,7 +150,7 @@ def _assignment_failure(assignment: Assignment, output: DenseOutput, targets: Ta
 
 
 def _detection_failures(detector: Any, size: tuple[int, int]) -> Iterator[str]:
-    images, sizes = _images(size)
+    images, sizes = _images(detector, size)
     with torch.no_grad():
         output = detector.eval()(images)
         # A head that starts at low scores would detect nothing, and nothing would be checked.
