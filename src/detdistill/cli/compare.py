@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from detdistill.cli.parser import Argument, Option
 from detdistill.cli.train import engine
 from detdistill.errors import DetdistillError
+from detdistill.training.processes import is_first_process
 
 if TYPE_CHECKING:
     from detdistill.compare.plan import Plan
@@ -76,8 +77,9 @@ class Compare:
             )
         torch.set_num_threads(self.threads)
         outcome = run_cell(plan, cells[number], self.out)
-        ap = outcome.scores["AP"]
-        print(f"{cells[number]}: AP {'–' if ap is None else f'{100 * ap:.1f}'} on {plan.report_on}")
+        if is_first_process():
+            ap = outcome.scores["AP"]
+            print(f"{cells[number]}: AP {'–' if ap is None else f'{100 * ap:.1f}'} on {plan.report_on}")
 
     def _all(self, plan: Plan) -> None:
         from detdistill.cli.table import print_table

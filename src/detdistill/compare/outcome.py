@@ -24,6 +24,7 @@ from detdistill.inference.score import score
 from detdistill.machine import machine
 from detdistill.training.distillation import distill
 from detdistill.training.machine import device_beside_training
+from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.training.run import train
 from detdistill.training.run_folder import RunFolder
@@ -106,7 +107,8 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> Outcome:
         python=platform.python_version(),
         versions=provenance["versions"],
     )
-    write_atomically(folder / FILE, json.dumps(asdict(outcome), indent=1, ensure_ascii=False) + "\n")
+    if is_first_process():
+        write_atomically(folder / FILE, json.dumps(asdict(outcome), indent=1, ensure_ascii=False) + "\n")
     return outcome
 
 

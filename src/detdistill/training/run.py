@@ -178,6 +178,8 @@ def _fit(recipe: Recipe, run: RunFolder, lesson_of: LessonOf, *, overwrite: bool
     )
     if is_first:
         write_atomically(run.summary, json.dumps(asdict(summary), indent=2) + "\n")
+    # The others return no sooner than there is what they may read.
+    trainer.strategy.barrier()
     return summary
 
 
