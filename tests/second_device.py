@@ -5,8 +5,8 @@ Code for GPUs has an error of its own: a tensor that was made on the CPU, and fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn
 from unittest.mock import patch
 
@@ -108,14 +108,17 @@ def _there(value: Any) -> Any:
     return There(value) if isinstance(value, Tensor) and not isinstance(value, There) else value
 
 
+def _no_autocast(*_: Any, **__: Any) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @contextmanager
 def second_device() -> Iterator[torch.device]:
     """Inside, there is a second device. Nothing is rounded to half precision, which torch does not offer for it."""
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=…) then goes through `_Making`
-    no_autocast: Callable[..., Any] = lambda *_, **__: nullcontext()  # noqa: E731
     try:
-        with patch("torch.autocast", no_autocast), _Making():  # type: ignore[no-untyped-call]
+        with patch("torch.autocast", _no_autocast), _Making():  # type: ignore[no-untyped-call]
             yield DEVICE
     finally:
         torch._C._set_only_lift_cpu_tensors(before)
