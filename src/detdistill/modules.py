@@ -54,8 +54,13 @@ def untouched(*modules: nn.Module, seed: int = 0) -> Iterator[None]:
     for parameter in gradients:
         parameter.grad = None
     try:
-        with modes_kept(*modules), buffers_kept(*modules), torch.random.fork_rng():
-            torch.manual_seed(seed)
+        # Of the GPUs only those in use: to touch another one costs half a gigabyte there.
+        gpus = list({parameter.device for parameter in gradients if parameter.is_cuda})
+        with modes_kept(*modules), buffers_kept(*modules), torch.random.fork_rng(devices=gpus):
+            torch.default_generator.manual_seed(seed)
+            for gpu in gpus:
+                with torch.cuda.device(gpu):
+                    torch.cuda.manual_seed(seed)
             yield
     finally:
         for parameter, gradient in gradients.items():

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from detdistill.annotations import DetectionDataset
+from detdistill.compare import teachers
+from detdistill.compare.teachers import FILE, teacher_scores
+from detdistill.evaluation.coco import CocoMetrics
+from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.teacher_score import teacher_metrics
+from small_runs import small_distillation, write_boxes, write_teacher
+
+
+def test_a_teacher_is_scored_once_for_each_split_and_anew_when_it_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[DetectionDataset] = []
+
+    def metrics(teacher: nn.Module, dataset: DetectionDataset, recipe: DistillationRecipe) -> CocoMetrics:
+        scored.append(dataset)
+        return teacher_metrics(teacher, dataset, recipe)
+
+    monkeypatch.setattr(teachers, "teacher_metrics", metrics)
+    teacher = write_teacher(tmp_path / "teacher")
+    recipe = small_distillation(write_boxes(tmp_path / "data", test=3), teacher)
+    found = teacher_scores(recipe, "val", tmp_path / "out")
+    assert set(found["per_class"]) == {"green", "red"}
+    assert teacher_scores(recipe, "val", tmp_path / "out") == found
+    assert len(scored) == 1
+    teacher_scores(recipe, "test", tmp_path / "out")
+    assert len(scored) == 2
+    shutil.rmtree(teacher)
+    write_teacher(teacher, seed=2)
+    teacher_scores(recipe, "test", tmp_path / "out")
+    assert len(scored) == 3
+    assert (tmp_path / "out" / FILE).exists()
