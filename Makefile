@@ -4,9 +4,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Two test processes with one thread each: two processes with two threads each make OpenMP spin
-# and slow a backward pass ten times.
+# and slow a backward pass ten times. The one that is done takes from the other's queue: some tests take minutes.
 TEST_ENV := OMP_NUM_THREADS=1
-PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: setup demo test test-slow lint clean help
 
