@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 from unittest.mock import patch
 
 import numpy as np
@@ -70,7 +70,7 @@ def test_the_stand_in_refuses_what_a_gpu_refuses(device: torch.device) -> None:
         there.numpy()
 
 
-@pytest.mark.parametrize("head", ["retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet"])
+@pytest.mark.parametrize("head", get_args(HeadName))
 def test_every_head_learns_and_detects(device: torch.device, head: HeadName) -> None:
     detector = tiny_detector(head).to(device)
     images, targets = batch(2)
@@ -82,7 +82,7 @@ def test_every_head_learns_and_detects(device: torch.device, head: HeadName) -> 
     assert {one.boxes.device for one in detector.detect(output, targets.sizes)} == {device}
 
 
-@pytest.mark.parametrize("head", ["retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet"])
+@pytest.mark.parametrize("head", get_args(HeadName))
 def test_detectors_are_checked_and_find_things_in_pictures(device: torch.device, head: HeadName) -> None:
     detector = confident(tiny_detector(head)).to(device)
     check_detector(detector)
