@@ -86,7 +86,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.inference.score": ("score",),
         "detdistill.evaluation.coco": ("coco_metrics", "CocoMetrics"),
         "detdistill.evaluation.voc": ("voc_metrics", "VocMetrics"),
-        "detdistill.evaluation.results": ("Results", "read_results", "write_results"),
+        "detdistill.evaluation.results": ("Results",),
+        "detdistill.evaluation.results_file": ("read_results", "write_results"),
     },
     "Ship": {
         "detdistill.deploy.export": ("export",),

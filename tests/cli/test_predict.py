@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,51 @@ def test_a_broken_image_is_told_and_the_rest_goes_on(
     by_image = {entry["image_id"] for entry in json.loads(file.read_text())}
     assert "1" not in by_image
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png", "3.png"]
+
+
+def test_evaluate_scores_the_json_of_predict_as_it_scores_the_run(run: Path, tmp_path: Path) -> None:
+    """Of a folder with images of one dataset, whose ids and class ids are its own."""
+    data = write_boxes(tmp_path / "data")
+    file = data / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    for part in ("images", "annotations"):
+        for entry in content[part]:
+            entry["id" if part == "images" else "image_id"] += 1000
+    for entry in content["categories"]:  # in the other order of ids
+        entry["id"] = 30 - entry["id"]
+    for entry in content["annotations"]:
+        entry["category_id"] = 30 - entry["category_id"]
+    file.write_text(json.dumps(content))
+    found = tmp_path / "found.json"
+    assert main(["predict", str(run), str(data / "val"), "--json", str(found), "--threshold", "0"]) == 0
+    scores = []
+    for words in (["--detections", str(found)], [str(run)]):
+        out = tmp_path / "scores.json"
+        assert main(["evaluate", *words, "--data", str(data), "--split", "val", "--json", str(out)]) == 0
+        scores.append({key: value for key, value in json.loads(out.read_text()).items() if key.startswith("A")})
+    assert scores[0] == pytest.approx(scores[1])
+
+
+def test_files_of_one_stem_get_different_ids(run: Path, tmp_path: Path) -> None:
+    images = write_boxes(tmp_path / "data") / "val"
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(images / "0.png", tmp_path / folder / "x.png")
+    file = tmp_path / "found.json"
+    words = ["predict", str(run), str(tmp_path / "a"), str(tmp_path / "b"), "--json", str(file), "--threshold", "0"]
+    assert main(words) == 0
+    entries = json.loads(file.read_text())
+    assert len({(entry["image_id"], entry["file_name"]) for entry in entries}) == 2
+    assert len({entry["image_id"] for entry in entries}) == 2
+
+
+def test_class_agnostic_nms_leaves_one_class_a_place(run: Path, tmp_path: Path) -> None:
+    images, file = write_boxes(tmp_path / "data") / "val", tmp_path / "found.json"
+    found = []
+    for words in ([], ["--class-agnostic-nms"]):
+        assert main(["predict", str(run), str(images), "--json", str(file), "--threshold", "0", *words]) == 0
+        found.append(json.loads(file.read_text()))
+    assert 0 < len(found[1]) < len(found[0])
 
 
 def test_files_of_the_same_name_do_not_overwrite_one_another(run: Path, tmp_path: Path) -> None:

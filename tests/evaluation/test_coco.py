@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detdistill.evaluation.coco import coco_metrics
-from detdistill.evaluation.results import Results, read_results
+from detdistill.evaluation.results import Results
+from detdistill.evaluation.results_file import read_results
 from evaluation.datasets import dataset_from_coco, no_objects
 from evaluation.reference import TWELVE, assert_equal_scores, pycocotools_scores
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from detdistill.annotations import DetectionDataset
 from detdistill.errors import DataError
-from detdistill.evaluation.results import Results, read_results, write_results
+from detdistill.evaluation.results import Results
+from detdistill.evaluation.results_file import ids_of_files, read_results, write_results
 from detdistill.structures import Detections
 from evaluation.datasets import dataset, record
 
@@ -49,14 +51,74 @@ def test_an_empty_list_is_no_detection(tmp_path: Path) -> None:
 
 def test_all_unknown_ids_are_listed_once_each(tmp_path: Path) -> None:
     strangers = [{**GOOD, "image_id": image_id} for image_id in (8, "42", 8, 8)]
-    said = refusal(tmp_path, [GOOD, *strangers, {**GOOD, "category_id": 1}])
-    assert said.splitlines() == [
-        f"{tmp_path / 'results.json'} names images or classes that val.json does not have: score it with the "
-        "annotations that the detections were made for. Entries counted from 0:",
-        "  entry 1 and 2 more: image_id 8 is not among the 2 known (such as 42)",
-        "  entry 2: image_id '42' is not among the 2 known (such as 42)",
-        "  entry 5: category_id 1 is not among the 2 known (such as 18)",
-    ]
+    with pytest.raises(DataError) as refused:
+        read_results(write(tmp_path, [GOOD, *strangers, {**GOOD, "category_id": 1}]), TRUTH)
+    assert [problem.where for problem in refused.value.problems] == ["entry 1 and 2 more", "entry 2", "entry 5"]
+    for problem, named in zip(refused.value.problems, ("image 8 ", "image '42' ", "class 1 "), strict=True):
+        assert problem.what.startswith(named)
+
+
+def test_a_file_name_and_a_class_name_decide_before_ids(tmp_path: Path) -> None:
+    """As `predict --json` writes them, on another machine or in another order of classes."""
+    (tmp_path / "images").mkdir()
+    images = tuple(replace(image, path=tmp_path / "images" / image.file_name) for image in TRUTH.images)
+    for image in images:
+        image.path.touch()
+    (tmp_path / "images" / "link.jpg").symlink_to(images[0].path)
+    truth = replace(TRUTH, images=images)
+    names = {"file_name": str(images[1].path), "category_name": "cat"}
+    relative = {"file_name": "7.jpg", "image_id": "anything"}
+    results = read_results(write(tmp_path, [{**GOOD, **names}, {**GOOD, **relative}, GOOD]), truth)
+    assert results.image.tolist() == [1, 1, 0]
+    assert results.labels.tolist() == [0, 1, 1]
+
+
+def test_another_image_of_the_same_stem_is_not_taken_for_the_datasets(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    image = replace(TRUTH.images[0], image_id="a", path=tmp_path / "dataset" / "a.jpg", file_name="a.jpg")
+    entry = {**GOOD, "image_id": "a", "file_name": str(tmp_path / "a.jpg")}
+    with pytest.raises(DataError) as refused:
+        read_results(write(tmp_path, [entry]), replace(TRUTH, images=(image,)))
+    assert str(tmp_path / "a.jpg") in refused.value.problems[0].what
+
+
+def test_an_unknown_class_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as refused:
+        read_results(write(tmp_path, [{**GOOD, "category_name": "bird"}]), TRUTH)
+    assert refused.value.problems[0].what.startswith("class 'bird'")
+
+
+@pytest.mark.parametrize(
+    ("files", "ids"),
+    [
+        (["x/a.jpg", "x/b.png"], ["a", "b"]),
+        (["a.jpg", "a.png"], ["a.jpg", "a.png"]),
+        (["x/a.jpg", "y/a.jpg", "y/b.jpg"], ["x/a.jpg", "y/a.jpg", "y/b.jpg"]),
+        (["x/z/a.jpg", "y/z/a.jpg"], ["x/z/a.jpg", "y/z/a.jpg"]),
+        (["a.jpg", "/a.jpg"], ["a.jpg", "/a.jpg"]),
+        ([], []),
+    ],
+)
+def test_files_of_one_stem_get_different_ids(files: list[str], ids: list[str]) -> None:
+    assert ids_of_files([Path(file) for file in files]) == ids
+
+
+PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(st.tuples(PATHS, st.sampled_from([".jpg", ".png"])), max_size=12, unique=True))
+def test_ids_of_files_differ(files: list[tuple[str, str]]) -> None:
+    ids = ids_of_files([Path(name + ending) for name, ending in files])
+    assert len(set(ids)) == len(files)
+
+
+def test_detections_come_in_the_order_of_the_images() -> None:
+    """Whatever the batches that they were found in."""
+    scores = [0.9, 0.8], [0.7, 0.6]
+    one, two = (Detections(torch.zeros(2, 4), torch.tensor(own), torch.zeros(2, dtype=torch.int64)) for own in scores)
+    results = Results.from_detections([(3, two), (1, one)])
+    assert results.image.tolist() == [1, 1, 3, 3]
+    assert results.scores == pytest.approx([0.9, 0.8, 0.7, 0.6])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +237,7 @@ def test_images_without_ids_go_by_stem_and_name_their_file(tmp_path: Path) -> No
 def test_detections_of_a_detector_are_joined_in_order() -> None:
     first = Detections(torch.tensor([[0.0, 0, 1, 1], [2, 2, 3, 3]]), torch.tensor([0.9, 0.1]), torch.tensor([1, 0]))
     results = Results.from_detections([(4, first), (2, Detections()), (3, first)])
-    assert results.image.tolist() == [4, 4, 3, 3]
+    assert results.image.tolist() == [3, 3, 4, 4]
     assert results.labels.tolist() == [1, 0, 1, 0]
     assert results.boxes.tolist() == first.boxes.tolist() * 2
     assert results.xywh.tolist() == [[0, 0, 1, 1], [2, 2, 1, 1]] * 2

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from detdistill.annotations import DetectionDataset
 from detdistill.evaluation.results import Results, to_xywh
-from detdistill.evaluation.voc import Interpolation, all_point, eleven_point, voc_metrics
+from detdistill.evaluation.voc import Interpolation, all_point, eleven_point, image_f1, voc_metrics
 from evaluation.datasets import dataset, no_objects, record
 
 BOX, NEAR, FAR = [10.0, 10, 30, 30], [10.0, 10, 30, 20], [100.0, 100, 120, 120]
@@ -192,3 +192,20 @@ def test_equals_the_plain_procedure(
         for label, name in enumerate(truth.classes):
             expected = plain_average_precision(truth, results(*found), label, interpolation, threshold)
             assert metrics.per_class[name] == (None if expected is None else pytest.approx(expected, abs=1e-12))
+
+
+def test_the_f1_of_each_image_worked_by_hand() -> None:
+    """Two right of two and one wrong: 4/5. One of two: 2/3. Nothing there, one found: 0. Nothing at all: undefined."""
+    images = [
+        record("a", [BOX, FAR], [0, 1]),
+        record("b", [BOX, FAR], [0, 0]),
+        record("c", [], []),
+        record("d", [], []),
+        record("e", [BOX], [0], difficult=[1]),
+    ]
+    truth = dataset(["cat", "dog"], images)
+    first = (0, BOX, 0.9, 0), (0, FAR, 0.8, 1), (0, FAR, 0.7, 0)
+    found = results(*first, (1, BOX, 0.5, 0), (2, BOX, 0.4, 1), (4, BOX, 0.9, 0))
+    f1 = image_f1(truth, found)
+    assert f1[:3] == pytest.approx([4 / 5, 2 / 3, 0])
+    assert np.isnan(f1[3:]).all(), "a difficult object is neither rewarded nor punished"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,6 +47,11 @@ class Evaluate:
     store_thresholds: Annotated[bool, Option("keep the thresholds of the best F1 in the folder's model.json")] = False
     short_side: Annotated[int | None, Option("pixels of the shorter side, instead of what the run was made for")] = None
     long_side: Annotated[int | None, Option("limit of the longer side, instead of what the run was made for")] = None
+    height: Annotated[
+        int | None, Option("Height in pixels of one canvas for all images, a multiple of 32, as of an exported file.")
+    ] = None
+    width: Annotated[int | None, Option("Width in pixels of one canvas for all images, a multiple of 32.")] = None
+    class_agnostic_nms: Annotated[bool, Option("NMS among the boxes of all classes.")] = False
     batch_size: Annotated[int, Option("images at a time")] = 8
     workers: Annotated[int, Option("processes that load images")] = 0
     bf16: Annotated[bool, Option("run the network in bfloat16")] = False
@@ -67,7 +72,7 @@ class Evaluate:
             self._evaluate_file(self.detections)
 
     def _evaluate_file(self, detections: Path) -> None:
-        from detdistill.evaluation.results import read_results
+        from detdistill.evaluation.results_file import read_results
 
         if is_first_process():
             dataset = self._dataset(check_images=False)
@@ -81,9 +86,13 @@ class Evaluate:
         from detdistill.inference.score import score
 
         description = read_description(folder)
-        images = image_options(folder, description.image_size, self.short_side, self.long_side)
+        images = image_options(
+            folder, description.image_size, self.short_side, self.long_side, canvas_of(self.height, self.width)
+        )
         options = InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last)
         detector = load_detector(folder).to(chosen_device(self.device))
+        if self.class_agnostic_nms:
+            detector.postprocessing = replace(detector.postprocessing, class_agnostic=True)
         dataset = self._dataset(check_images=True)
         if was_trained_on(description, dataset) and is_first_process():
             print(
@@ -97,7 +106,7 @@ class Evaluate:
         """Prints and writes what was found by all processes."""
         from detdistill.detectors.description import store_thresholds
         from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
-        from detdistill.evaluation.results import write_results
+        from detdistill.evaluation.results_file import write_results
         from detdistill.evaluation.voc import rank_detections
 
         if self.out is not None:
@@ -153,29 +162,50 @@ class Evaluate:
             write_atomically(self.json, f"{text}\n")
 
 
+def canvas_of(height: int | None, width: int | None) -> tuple[int, int] | None:
+    """Return the canvas that --height and --width name.
+
+    Raises:
+        DetdistillError: only one of them is given.
+    """
+    from detdistill.errors import DetdistillError
+
+    if height is None and width is None:
+        return None
+    if height is None or width is None:
+        raise DetdistillError("--height and --width belong together: give both")
+    return height, width
+
+
 def image_options(
-    folder: Path, made_for: ImageSize | None, short_side: int | None, long_side: int | None
+    folder: Path,
+    made_for: ImageSize | None,
+    short_side: int | None,
+    long_side: int | None,
+    canvas: tuple[int, int] | None,
 ) -> ImageOptions:
-    """The size of images: what a run was made for, or what the user says.
+    """Return the image size: the run's, or what the user gives.
 
     Raises:
         DetdistillError: neither is known.
     """
     from detdistill.errors import DetdistillError
-    from detdistill.image_options import ImageOptions
+    from detdistill.image_options import ImageOptions, on_fixed_canvas
 
     if short_side is None and long_side is None:
         if made_for is None:
             raise DetdistillError(
-                f"{folder / 'model.json'} does not tell the size of images that the detector was made for: give it "
-                "with --short-side and --long-side (800 and 1333 in most published COCO models)"
+                f"{folder / 'model.json'}: no image_size; expected the size of the images that the detector was "
+                "trained on: give it with --short-side and --long-side (800 and 1333 in most published COCO models)"
             )
-        return ImageOptions(**asdict(made_for))
-    usual = made_for or ImageOptions()
-    return ImageOptions(
-        short_side=usual.short_side if short_side is None else short_side,
-        long_side=usual.long_side if long_side is None else long_side,
-    )
+        options = ImageOptions(**asdict(made_for))
+    else:
+        usual = made_for or ImageOptions()
+        options = ImageOptions(
+            short_side=usual.short_side if short_side is None else short_side,
+            long_side=usual.long_side if long_side is None else long_side,
+        )
+    return options if canvas is None else on_fixed_canvas(options, canvas)
 
 
 def _print_coco(metrics: CocoMetrics) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,10 +28,17 @@ class Predict:
     run_folder: Annotated[Path, Argument("folder of a trained, distilled or imported detector")]
     paths: Annotated[list[str], Argument("images, folders of images, or patterns such as 'shots/*.jpg'")]
     out: Annotated[Path | None, Option("folder for the pictures with boxes on them")] = None
-    json: Annotated[Path | None, Option("COCO-results JSON; category_id 1 is the run's first class")] = None
+    json: Annotated[
+        Path | None, Option("COCO-results JSON to write, with file and class names. `evaluate --detections` scores it.")
+    ] = None
     threshold: Annotated[float | None, Option("score to count from, instead of the run's thresholds (or 0.3)")] = None
     short_side: Annotated[int | None, Option("pixels of the shorter side, instead of what the run was made for")] = None
     long_side: Annotated[int | None, Option("limit of the longer side, instead of what the run was made for")] = None
+    height: Annotated[
+        int | None, Option("Height in pixels of one canvas for all images, a multiple of 32, as of an exported file.")
+    ] = None
+    width: Annotated[int | None, Option("Width in pixels of one canvas for all images, a multiple of 32.")] = None
+    class_agnostic_nms: Annotated[bool, Option("NMS among the boxes of all classes.")] = False
     batch_size: Annotated[int, Option("images at a time")] = 8
     bf16: Annotated[bool, Option("run the network in bfloat16")] = False
     channels_last: Annotated[bool, Option("store images with the channels innermost, often faster")] = False
@@ -39,24 +46,29 @@ class Predict:
 
     def run(self) -> None:
         """Predicts, writes and prints."""
-        from detdistill.cli.evaluate import image_options
+        from detdistill.cli.evaluate import canvas_of, image_options
         from detdistill.data.finding import find_pictures
         from detdistill.detectors.checkpoints import load_detector
         from detdistill.detectors.description import read_description
         from detdistill.detectors.pictures import USUAL_THRESHOLD, above, detect_in_pictures
         from detdistill.detectors.running import InferenceOptions, chosen_device
+        from detdistill.evaluation.results_file import ids_of_files
         from detdistill.files import write_atomically
 
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise DetdistillError(f"--threshold must lie between 0 and 1, not {self.threshold}")
         description = read_description(self.run_folder)
-        images = image_options(self.run_folder, description.image_size, self.short_side, self.long_side)
+        canvas = canvas_of(self.height, self.width)
+        images = image_options(self.run_folder, description.image_size, self.short_side, self.long_side, canvas)
         thresholds = {} if self.threshold is not None else dict(description.score_thresholds or {})
         usual = USUAL_THRESHOLD if self.threshold is None else self.threshold
         options = InferenceOptions(self.batch_size, 0, self.bf16, self.channels_last)
         detector = load_detector(self.run_folder).to(chosen_device(self.device))
+        if self.class_agnostic_nms:
+            detector.postprocessing = replace(detector.postprocessing, class_agnostic=True)
         files = find_pictures(self.paths)
         reading = Reading(files)
+        ids = dict(zip(files, ids_of_files(files), strict=True))
         entries: list[dict[str, Any]] = []
         drawing = Drawing(self.out, description.classes)
         counts = {name: [0, 0] for name in description.classes}
@@ -64,7 +76,7 @@ class Predict:
         for one in found:
             file, picture = reading.next()
             shown = above(one, description.classes, thresholds, usual)
-            entries += _entries(file, shown)
+            entries += _entries(file, ids[file], description.classes, shown)
             drawing.draw(file, picture, shown)
             for label in shown.labels.tolist():
                 counts[description.classes[label]][0] += 1
@@ -131,12 +143,13 @@ class Drawing:
             raise DetdistillError(f"{self.folder / name} cannot be written: {error.strerror}") from error
 
 
-def _entries(file: Path, found: Detections) -> list[dict[str, Any]]:
+def _entries(file: Path, image_id: str, classes: Sequence[str], found: Detections) -> list[dict[str, Any]]:
     return [
         {
-            "image_id": file.stem,
+            "image_id": image_id,
             "file_name": str(file),
             "category_id": label + 1,
+            "category_name": classes[label],
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": score,
         }

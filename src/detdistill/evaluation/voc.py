@@ -67,19 +67,56 @@ def rank_detections(dataset: DetectionDataset, results: Results, iou_threshold: 
     """
     ignored = np.concatenate([np.zeros(0, dtype=bool), *(image.difficult | image.crowd for image in dataset.images)])
     labels = np.concatenate([np.zeros(0, dtype=np.int64), *(image.labels for image in dataset.images)])
-    order = np.lexsort((results.image, -results.scores))
-    objects = _most_overlapped(dataset, results, iou_threshold)[order]
-    # Index -1, a detection without an object, finds the False that is put at the end.
-    counts = ~np.append(ignored, False)[objects]
-    right = np.zeros(len(order), dtype=bool)
-    right[np.unique(objects, return_index=True)[1]] = True
-    right &= objects >= 0
+    order, counts, right = _judged(dataset, results, ignored, iou_threshold)
     rankings = {}
     for label, name in enumerate(dataset.classes):
         chosen = counts & (results.labels[order] == label)
         total = int(np.count_nonzero(~ignored[labels == label]))
         rankings[name] = Ranking(results.scores[order][chosen], right[chosen], total)
     return rankings
+
+
+def image_f1(dataset: DetectionDataset, results: Results, iou_threshold: float = 0.5) -> FloatArray:
+    """Return the F1 of all detections in each image, over all classes.
+
+    A detection is right, wrong or does not count as in `rank_detections`.
+
+    Args:
+        dataset: the ground truth.
+        results: the detections, all of which are shown to a user.
+        iou_threshold: the least intersection over union of a right detection.
+
+    Returns:
+        `(N,)` 0 to 1; NaN for an image with neither objects nor detections that count.
+    """
+    ignored = np.concatenate([np.zeros(0, dtype=bool), *(image.difficult | image.crowd for image in dataset.images)])
+    order, counts, right = _judged(dataset, results, ignored, iou_threshold)
+    number, image = len(dataset.images), results.image[order]
+    objects = np.array([np.count_nonzero(~(own.difficult | own.crowd)) for own in dataset.images], dtype=np.int64)
+    found = np.bincount(image[counts], minlength=number) + objects
+    hits = np.bincount(image[counts & right], minlength=number)
+    f1: FloatArray = np.divide(2.0 * hits, found, out=np.full(number, np.nan), where=found > 0)
+    return f1
+
+
+def _judged(
+    dataset: DetectionDataset, results: Results, ignored: NDArray[np.bool_], iou_threshold: float
+) -> tuple[IntArray, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the order of the detections, best score first, and in it which of them count and which are right.
+
+    Args:
+        dataset: the ground truth.
+        results: the detections.
+        ignored: which of its objects are neither rewarded nor punished, one image after the other.
+        iou_threshold: the least intersection over union of a right detection.
+    """
+    order = np.lexsort((results.image, -results.scores))
+    objects = _most_overlapped(dataset, results, iou_threshold)[order]
+    # Index -1, a detection without an object, finds the False that is put at the end.
+    counts = ~np.append(ignored, False)[objects]
+    right = np.zeros(len(order), dtype=bool)
+    right[np.unique(objects, return_index=True)[1]] = True
+    return order, counts, right & (objects >= 0)
 
 
 def voc_metrics(
