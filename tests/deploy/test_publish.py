@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import detdistill
 from detdistill.cli import main
 from detdistill.data.opening import open_dataset
-from detdistill.deploy.publish import limits, made, without_folders
+from detdistill.deploy.publish import limits, made, typical_image, without_folders
 from detdistill.detectors.checkpoints import save_detector
 from detdistill.evaluation.coco import coco_metrics
 from detdistill.evaluation.results import Results
+from detdistill.structures import Detections
 from detdistill.training.distillation import distill
 from small_runs import small_distillation, write_boxes, write_teacher
 from tiny_detector import tiny_detector
@@ -89,3 +92,22 @@ def test_limits_are_those_of_the_scores(tmp_path: Path) -> None:
     assert "Not scored, for want of objects: red." in said
     assert "Scored on few objects: green (" in said
     assert "no objects to score that are" in said
+
+
+def test_the_example_is_the_median_image_not_the_first(tmp_path: Path) -> None:
+    """Of five images the detections in two are worse, and in two better, than in the third."""
+    dataset = open_dataset(write_boxes(tmp_path, val=5), "val")
+    records = [replace(image, file_name=f"{number}.png") for number, image in enumerate(dataset.images)]
+    dataset = replace(dataset, images=tuple(records))
+    share = {0: 1.0, 1: 0.0, 2: 1.0, 3: 0.0, 4: 0.5}  # of the objects that are found; more are shown than there are
+    found = []
+    for index, record in enumerate(records):
+        boxes = torch.from_numpy(record.boxes).float()
+        wrong = round((1 - share[index]) * 10)
+        scores = torch.cat((torch.full((len(boxes),), 0.9), torch.full((wrong,), 0.8), torch.full((50,), 0.1)))
+        far = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(wrong + 50, 4)
+        labels = torch.from_numpy(record.labels) if share[index] else torch.from_numpy(1 - record.labels)
+        labels = torch.cat((labels, labels[:1].expand(wrong + 50)))
+        found.append((index, Detections(torch.cat((boxes, far)), scores, labels)))
+    assert typical_image(dataset, Results.from_detections(found), {}).file_name == "4.png"
+    assert typical_image(dataset, Results.empty(), {}).file_name == "2.png", "of equals the middle one"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from detdistill.annotations import DetectionDataset
+from detdistill.annotations import DetectionDataset, ImageRecord
 from detdistill.data.classes import with_classes
 from detdistill.deploy.export import export
 from detdistill.detectors.checkpoints import WEIGHTS, load_detector
@@ -24,9 +24,12 @@ from detdistill.detectors.description import (
     write_description,
 )
 from detdistill.detectors.imported.torchvision import TorchvisionDetector
+from detdistill.detectors.pictures import USUAL_THRESHOLD
 from detdistill.drawing import draw_detections
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import CocoMetrics, CocoScores, coco_metrics
+from detdistill.evaluation.results import Results
+from detdistill.evaluation.voc import image_f1
 from detdistill.files import write_atomically
 from detdistill.image_options import ImageOptions
 from detdistill.images import read_image
@@ -67,7 +70,7 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
     options = ImageOptions(**asdict(description.image_size))
     known = with_classes(dataset, description.classes)
     detector = load_detector(folder)
-    scores = score(detector, known, options, coco_metrics)
+    scores, results = score(detector, known, options, lambda data, found: (coco_metrics(data, found), found))
     try:
         to.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / WEIGHTS, to / WEIGHTS)
@@ -76,7 +79,7 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
     clean = replace(description, provenance=without_folders(description.provenance))
     write_description(to, clean)
     exported = export(to, to / ONNX, dataset=known)  # of the clean description: it goes into the file's metadata
-    _write_example(detector, known, to / EXAMPLE)
+    _write_example(detector, typical_image(known, results, detector.score_thresholds), to / EXAMPLE)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(),
@@ -105,9 +108,26 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
     write_atomically(to / CARD, card)
 
 
-def _write_example(detector: DenseDetector | TorchvisionDetector, dataset: DetectionDataset, file: Path) -> None:
-    """What is found in the first image that has objects."""
-    record = next((image for image in dataset.images if len(image.labels)), dataset.images[0])
+def typical_image(dataset: DetectionDataset, results: Results, thresholds: Mapping[str, float]) -> ImageRecord:
+    """Return the image in which a user sees the median result: by F1 of what is shown, among images with objects.
+
+    Args:
+        dataset: the ground truth, at least one image.
+        results: the detections, of all scores.
+        thresholds: by class name, the score from which on a detection is shown; of other classes `predict`'s.
+    """
+    least = np.array([thresholds.get(name, USUAL_THRESHOLD) for name in dataset.classes])
+    shown = results.scores >= least[results.labels]
+    found = Results(results.image[shown], results.xywh[shown], results.scores[shown], results.labels[shown])
+    f1 = image_f1(dataset, found)
+    ranked = sorted(
+        (index for index, image in enumerate(dataset.images) if len(image.labels) and not np.isnan(f1[index])),
+        key=lambda index: (f1[index], dataset.images[index].file_name),
+    )
+    return dataset.images[ranked[len(ranked) // 2] if ranked else 0]
+
+
+def _write_example(detector: DenseDetector | TorchvisionDetector, record: ImageRecord, file: Path) -> None:
     (found,) = detector.predict([record.path])
     draw_detections(read_image(record.path), found, detector.classes).save(file)
 
