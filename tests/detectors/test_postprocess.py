@@ -106,6 +106,17 @@ def test_neighbours_in_the_batch_do_not_matter() -> None:
         assert torch.equal(found.scores, together[image].scores)
 
 
+def test_class_agnostic_nms_leaves_one_class_a_place() -> None:
+    output, sizes = make_output(5, 2, 3, quality=False)
+    everything = PostProcessing(iou_threshold=1.0, max_detections=10_000)(output, sizes)
+    agnostic = PostProcessing(iou_threshold=0.5, max_detections=10_000, class_agnostic=True)(output, sizes)
+    for one, other in zip(everything, agnostic, strict=True):
+        kept = nms(one.boxes.double(), one.scores.double(), 0.5)
+        assert len(kept) < len(one)
+        torch.testing.assert_close(other.boxes, one.boxes[kept])
+        assert other.labels.tolist() == one.labels[kept].tolist()
+
+
 def test_nothing_above_the_threshold() -> None:
     output, sizes = make_output(0, 2, 2, quality=False)
     found = PostProcessing(score_threshold=0.999999)(output, sizes)

@@ -79,7 +79,7 @@ class EndToEnd(nn.Module):
         is_box = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         scores = torch.where(kept & is_box, output.scores(index), NO_SCORE)
 
-        group = image * classes + label
+        group = image if self.postprocessing.class_agnostic else image * classes + label
         place = torch.stack((group % GROUPS_ABREAST, group // GROUPS_ABREAST), dim=1).repeat(1, 2)
         apart = boxes + place * (boxes.max() + 1)
         # Only what has a score: suppression compares every box with every survivor, and most places are empty.

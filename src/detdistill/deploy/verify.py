@@ -169,7 +169,7 @@ def is_excused(own: Detections, place: int, other: Detections, postprocessing: P
     if len(other) >= postprocessing.max_detections and score <= other.scores.min() + CLOSE:
         return True
     for each in (own, other):
-        rivals = (each.labels == label) & (each.scores >= score - CLOSE)
+        rivals = ((each.labels == label) | postprocessing.class_agnostic) & (each.scores >= score - CLOSE)
         iou = pairwise_iou(own.boxes[place][None], each.boxes[rivals])[0]
         if bool(((iou - postprocessing.iou_threshold).abs() <= CLOSE).any()):
             return True

@@ -71,6 +71,7 @@ def save_detector(
     common: dict[str, Any] = {
         "classes": detector.classes,
         "normalization": detector.normalization,
+        "postprocessing": detector.postprocessing,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "image_size": image_size,
         "score_thresholds": thresholds,
@@ -78,12 +79,10 @@ def save_detector(
     }
     if isinstance(detector, DenseDetector):
         described: DenseDescription | TorchvisionDescription = DenseDescription(
-            architecture=detector.architecture, postprocessing=detector.head.postprocessing, **common
+            architecture=detector.architecture, **common
         )
     else:
-        described = TorchvisionDescription(
-            architecture=detector.architecture, postprocessing=detector.postprocessing, **common
-        )
+        described = TorchvisionDescription(architecture=detector.architecture, **common)
     write_description(folder, described)
 
 
@@ -123,7 +122,7 @@ def _build(
         if max(architecture.extra_levels, architecture.towers.depth if architecture.towers else 0) > num_tensors:
             raise DetdistillError(f"it has more layers than {WEIGHTS} has tensors")
         detector = DenseDetector(architecture, description.classes, normalization=description.normalization)
-        detector.head.postprocessing = description.postprocessing
+        detector.postprocessing = description.postprocessing
         return detector
     except Exception as error:  # values of the right type can still make no sense: torch and timm then raise anything
         raise DetdistillError(f"{folder / FILE_NAME} describes no detector that can be built: {error}") from error

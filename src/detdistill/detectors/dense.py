@@ -17,6 +17,7 @@ from detdistill.detectors.heads.gflv2 import Gflv2Head
 from detdistill.detectors.heads.retinanet import RetinaNetHead
 from detdistill.detectors.heads.vfnet import VfnetHead
 from detdistill.detectors.pictures import FindsInPictures
+from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.pyramid import Pyramid
 from detdistill.errors import DetdistillError
 from detdistill.grid import Grid
@@ -76,6 +77,15 @@ class DenseDetector(FindsInPictures, nn.Module):
             architecture.extra_relu,
         )
         self.head = build_head(architecture, len(self.classes), self.pyramid.strides)
+
+    @property
+    def postprocessing(self) -> PostProcessing:
+        """How detections are read off an output."""
+        return self.head.postprocessing
+
+    @postprocessing.setter
+    def postprocessing(self, postprocessing: PostProcessing) -> None:
+        self.head.postprocessing = postprocessing
 
     def forward(self, images: Tensor) -> DenseOutput:
         """Normalised images `(N, 3, H, W)` to an output."""

@@ -18,7 +18,8 @@ from detdistill.errors import DetdistillError
 from detdistill.files import write_atomically
 from detdistill.normalization import Normalization
 
-FORMAT = 1
+FORMAT = 2
+"""Format 2 added `image_size.canvas` and `postprocessing.class_agnostic`; format 1 is still read."""
 FILE_NAME = "model.json"
 
 
@@ -30,11 +31,13 @@ class ImageSize:
         short_side: pixels of the shorter side, as far as `long_side` allows.
         long_side: upper limit of the longer side, in pixels.
         letterbox: side of a square that images are fitted into instead, in pixels.
+        canvas: height and width of one canvas for all images, in pixels; None: each image has its own.
     """
 
     short_side: int = 800
     long_side: int = 1333
     letterbox: int | None = None
+    canvas: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

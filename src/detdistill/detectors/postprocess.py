@@ -33,19 +33,22 @@ def rank_within(groups: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class PostProcessing:
-    """mmdetection's dense inference: the best candidates per level, class-wise NMS, the best detections.
+    """mmdetection's dense inference: the best candidates per level, NMS, the best detections.
 
     Attributes:
         score_threshold: least class score (before a quality factor) of a candidate.
         iou_threshold: overlap above which the lower-scored of two boxes of one class is suppressed.
         candidates_per_level: how many (prior, class) pairs of a level, best class score first, are decoded at most.
         max_detections: per image.
+        class_agnostic: NMS among the boxes of all classes, so that one place has one class (mmdetection's
+            `class_agnostic`); without it, among those of each class.
     """
 
     score_threshold: float = 0.05
     iou_threshold: float = 0.6
     candidates_per_level: int = 1000
     max_detections: int = 100
+    class_agnostic: bool = False
 
     def __post_init__(self) -> None:
         """Raises `DetdistillError` for a value out of range."""
@@ -77,7 +80,7 @@ class PostProcessing:
 
         # torchvision separates the groups by shifting their boxes: in float32 that would cost up to 1/16 px for a
         # batch of 8 images with 80 classes, and an image's detections would depend on its neighbours.
-        group = image * output.class_logits.shape[2] + label
+        group = image if self.class_agnostic else image * output.class_logits.shape[2] + label
         keep = batched_nms(boxes.double(), scores.double(), group, self.iou_threshold)
         order, rank = rank_within(image[keep], scores[keep])
         keep = keep[order[rank < self.max_detections]]
