@@ -15,12 +15,11 @@ from statistics import median
 import torch
 
 from detdistill.data.opening import open_dataset
-from detdistill.deploy.canvases import canvas_of, photographs
+from detdistill.deploy.canvases import photographs
 from detdistill.deploy.export import Precision, export
 from detdistill.deploy.verify import session
 from detdistill.detectors.checkpoints import WEIGHTS, load_detector
-from detdistill.detectors.description import read_description
-from detdistill.image_options import ImageOptions
+from detdistill.image_options import ImageOptions, rounded_up
 from detdistill.machine import machine
 from detdistill.progress import track
 
@@ -40,12 +39,12 @@ def main() -> None:
     detector = load_detector(options.run)
     images = detector.image_options
     assert isinstance(images, ImageOptions)
-    side = canvas_of(options.run, read_description(options.run).image_size)
+    side = rounded_up(images.letterbox or images.long_side)
     cases: dict[str, tuple[Precision, tuple[int, int] | None]] = {
         "fp32": ("fp32", None),
         "fp16": ("fp16", None),
         "int8": ("int8", None),
-        "fp32 on a square": ("fp32", side),
+        "fp32 on a square": ("fp32", (side, side)),
     }
     table = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -67,8 +66,8 @@ def main() -> None:
             table[name] = {"AP": found.exported, "MiB": file.stat().st_size / 2**20}
             if size is None:
                 sessions[name] = session(file)
-        canvas = tuple(sessions["fp32"].get_inputs()[0].shape[2:])
-        pixels, sizes = next(iter(photographs(dataset, images, canvas, 1)))
+        pixels, sizes = next(iter(photographs(dataset, images, 1)))
+        canvas = tuple(pixels.shape[2:])
         feed = {"images": pixels.numpy(), "sizes": sizes.numpy()}
         taken: dict[str, list[float]] = {name: [] for name in (*sessions, "PyTorch")}
         for _ in track(range(ROUNDS), "rounds"):

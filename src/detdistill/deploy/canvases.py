@@ -1,9 +1,9 @@
-"""Canvases of one size, as an exported model takes them: how large they must be, and images on them."""
+"""The canvases that an exported model takes, and images on them to verify and calibrate it with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,70 +11,77 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.canvas import PADDING
 from detdistill.data.loading import evaluation_loader
+from detdistill.data.sampling import sample
 from detdistill.detectors.description import ImageSize
 from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
+from detdistill.image_options import ImageOptions, rounded_up
 
 BATCHES = (1, 2, 3)
 """Sizes of the batches that an exported model is tried with, in turns."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 Canvases = tuple[Tensor, Tensor]
 """Images `(N, 3, H, W)` uint8 and their true sizes `(N, 2)`."""
 
 
-def canvas_of(folder: Path, made_for: ImageSize | None, images: Sequence[ImageRecord] = ()) -> tuple[int, int]:
-    """Height and width of the smallest canvas that holds all images, resized as `made_for` says.
-
-    An empty margin is not free: it is computed, and group norm counts it among the features.
+def shared_canvas(options: ImageOptions, images: Sequence[ImageRecord] = ()) -> Size | None:
+    """Return the canvas that all images have, or None if they have several or it is not known.
 
     Args:
-        folder: of the run, for the message.
-        made_for: the size of its images.
-        images: none for a square that holds any image, whichever way it lies.
+        options: the size to resize to.
+        images: that the model is for; without any, only a letterbox or a canvas in `options` is the same for all.
+    """
+    if options.letterbox or options.canvas:
+        return options.canvas_of((1, 1))
+    canvases = {options.canvas_of((image.height, image.width)) for image in images}
+    return canvases.pop() if len(canvases) == 1 else None
+
+
+def usual_canvas(folder: Path, made_for: ImageSize | None, images: Sequence[ImageRecord] = ()) -> Size:
+    """Return a canvas to measure sizes and times on: the most frequent one, or without images a wide one.
 
     Raises:
-        DetdistillError: the size is not known.
+        DetdistillError: the image size is unknown.
+    """
+    options = known_options(folder, made_for)
+    counts: dict[Size, int] = {}
+    for image in images:
+        canvas = options.canvas_of((image.height, image.width))
+        counts[canvas] = counts.get(canvas, 0) + 1
+    if counts:
+        return max(counts, key=lambda canvas: counts[canvas])
+    return shared_canvas(options) or (rounded_up(options.short_side), rounded_up(options.long_side))
+
+
+def known_options(folder: Path, made_for: ImageSize | None) -> ImageOptions:
+    """Return the image size of a run folder.
+
+    Raises:
+        DetdistillError: `model.json` does not have it.
     """
     if made_for is None:
         raise DetdistillError(
-            f"{folder / 'model.json'} does not tell the size of images that the detector was made for: give the canvas "
-            "with --height and --width"
+            f"{folder / 'model.json'}: no image_size; expected the size of the images that the detector was trained "
+            "on: give the canvas with --height and --width"
         )
-    options = ImageOptions(**asdict(made_for))
-    if options.letterbox or not images:
-        side = _up(options.letterbox or options.long_side)
-        return side, side
-    fitted = [options.fitted((image.height, image.width)) for image in images]
-    return _up(max(height for height, _ in fitted)), _up(max(width for _, width in fitted))
+    return ImageOptions(**vars(made_for))
 
 
-def _up(side: int) -> int:
-    return -(-side // PADDING) * PADDING
+def noise(canvases: Sequence[Size], count: int) -> Iterator[Canvases]:
+    """Make blobs of all scales, so that features vary as in photographs; every second batch does not fill its canvas.
 
-
-def on_canvas(images: Tensor, canvas: tuple[int, int]) -> Tensor:
-    """Images `(N, 3, h, w)` in the upper left corner of a canvas `(N, 3, H, W)`.
-
-    Raises:
-        DetdistillError: they are larger.
+    Args:
+        canvases: height and width of the batches, in turns.
+        count: number of images.
     """
-    height, width = images.shape[-2:]
-    if height > canvas[0] or width > canvas[1]:
-        raise DetdistillError(
-            f"an image of {height}x{width} pixels does not fit on the canvas of {canvas[0]}x{canvas[1]}: export with a "
-            "larger --height and --width, or with --any-size"
-        )
-    return F.pad(images, (0, canvas[1] - width, 0, canvas[0] - height))
-
-
-def noise(canvas: tuple[int, int], count: int) -> Iterator[Canvases]:
-    """Blobs of all scales, so that features vary as in photographs; the second half does not fill the canvas."""
     random = torch.Generator().manual_seed(0)
     for number, batch in enumerate(_batch_sizes(count)):
+        canvas = canvases[number // 2 % len(canvases)]
         coarse = [
-            torch.nn.functional.interpolate(
+            F.interpolate(
                 torch.rand(batch, 3, side, side, generator=random), size=canvas, mode="bilinear", align_corners=False
             )
             for side in (2, 5, 16, 64)
@@ -88,27 +95,21 @@ def noise(canvas: tuple[int, int], count: int) -> Iterator[Canvases]:
         yield pixels, sizes
 
 
-def photographs(
-    dataset: DetectionDataset, options: ImageOptions, canvas: tuple[int, int] | None, count: int
-) -> Iterator[Canvases]:
-    """The first images of a data set.
+def photographs(dataset: DetectionDataset, options: ImageOptions, count: int) -> Iterator[Canvases]:
+    """Draw images of a dataset at random, always the same ones, in batches of one to three of the same canvas.
 
     Args:
         dataset: of the images.
-        options: the size to resize to.
-        canvas: height and width; None: each batch has the smallest one.
+        options: the size to resize to, and the canvas.
         count: number of images.
-
-    Raises:
-        DetdistillError: an image does not fit on the canvas.
     """
-    few = replace(dataset, images=dataset.images[:count])
-    start = 0
-    for batch_size in _batch_sizes(len(few.images)):
-        part = replace(few, images=few.images[start : start + batch_size])
-        start += batch_size
-        for batch in evaluation_loader(part, options, batch_size=batch_size, multiple=1 if canvas else PADDING):
-            yield batch.images if canvas is None else on_canvas(batch.images, canvas), batch.targets.sizes
+    few = replace(dataset, images=tuple(sample(dataset.images, count, lambda image: image.file_name)))
+    for batch in evaluation_loader(few, options, batch_size=sum(BATCHES)):
+        start = 0
+        for size in _batch_sizes(len(batch.images)):
+            part = slice(start, start + size)
+            yield batch.images[part], batch.targets.sizes[part]
+            start += size
 
 
 def _batch_sizes(count: int) -> Iterator[int]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from detdistill.annotations import DetectionDataset
-from detdistill.deploy.canvases import canvas_of, noise, photographs
-from detdistill.deploy.onnx import Form, export_onnx
+from detdistill.deploy.canvases import Size, known_options, noise, photographs, shared_canvas
+from detdistill.deploy.onnx import Form, check_file_name, export_onnx
 from detdistill.deploy.quantize import quantize
 from detdistill.deploy.score import ScoreChange, average_precision, score_onnx
 from detdistill.deploy.verify import Verification, verify
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
+from detdistill.image_options import on_fixed_canvas
 from detdistill.inference.score import score
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -25,6 +25,8 @@ VERIFIED_ON = 16
 """Images."""
 CALIBRATED_ON = 64
 """Images."""
+NOISE = ((256, 320), (320, 256))
+"""Canvases of random noise for a file that takes any."""
 TOLERATED = 0.01
 """AP, 0 to 1, that a narrower precision may lose."""
 
@@ -34,10 +36,15 @@ class Exported:
     """What is known of an exported file.
 
     Attributes:
+        canvas: height and width in pixels that it takes; None for any multiples of 32.
+        other_canvases: images of the data whose own canvas is another one: where a network computes over the whole
+            canvas, as group norm does, their detections differ from those of `predict`.
         verification: of the file in float32, beside PyTorch.
         change: of AP; None where it was not measured.
     """
 
+    canvas: Size | None
+    other_canvases: int
     verification: Verification
     change: ScoreChange | None
 
@@ -48,8 +55,9 @@ def export(
     *,
     form: Form = "end_to_end",
     precision: Precision = "fp32",
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     any_size: bool = False,
+    class_agnostic: bool = False,
     dataset: DetectionDataset | None = None,
     images: int = VERIFIED_ON,
     calibration: DetectionDataset | None = None,
@@ -57,57 +65,79 @@ def export(
     scored: bool = False,
     tolerated: float = TOLERATED,
 ) -> Exported:
-    """Writes an ONNX file, and runs it beside PyTorch; in float32 first, and of fp16 and int8 the AP is measured.
+    """Write an ONNX file, and run it beside PyTorch; in float32 first, and of fp16 and int8 the AP is measured.
 
     Args:
         folder: of the run.
-        file: to write.
+        file: to write; its name ends in `.onnx`.
         form: as in `export_onnx`.
         precision: of the network; boxes are decoded in float32.
-        size: height and width of the canvas, multiples of 32; None for the smallest that holds the images of the data
-            set, or, without one, what the run was made for.
+        size: height and width of the canvas, multiples of 32; images that do not fit are shrunk. None for the canvas
+            that all images of the dataset share; where they have several, or there is no dataset, for any size.
         any_size: as in `export_onnx`.
-        dataset: whose images it is verified and scored on; None for drawn noise.
-        images: number of them to verify on.
+        class_agnostic: NMS among the boxes of all classes.
+        dataset: whose images it is verified and scored on; None for random noise.
+        images: number of them to verify on, drawn at random.
         calibration: whose images int8 is calibrated on; None for those of `dataset`.
-        calibration_images: number of them.
+        calibration_images: number of them, drawn at random.
         scored: measure AP in float32 too.
         tolerated: AP, 0 to 1, that may be lost.
 
     Raises:
-        DetdistillError: the detector cannot be exported, the file does not compute what PyTorch does, or it lost more
-            AP than it may. The file stays for a look at it.
+        DetdistillError: the file's name does not end in `.onnx`, the detector cannot be exported, the file does not
+            compute what PyTorch does, or it lost more AP than it may. In the last two cases the file stays, to be
+            looked at.
     """
+    check_file_name(file)
     description = read_description(folder)
-    options = None if description.image_size is None else ImageOptions(**asdict(description.image_size))
+    options = None if description.image_size is None else known_options(folder, description.image_size)
     is_scored = scored or precision != "fp32"
     if is_scored and (dataset is None or options is None):
         raise DetdistillError(
-            f"{precision} needs a data set, on which AP is measured, and the size of images that {folder} was made "
-            "for: give --data, and export a trained or distilled run"
+            f"{precision} needs a dataset, on which AP is measured, and the image size in {folder / 'model.json'}: "
+            "give --data, and export a trained or distilled run"
         )
     shown = [image for data in (dataset, calibration) if data is not None for image in data.images]
-    canvas = size or canvas_of(folder, description.image_size, shown)
+    if size is None and not any_size:
+        size = shared_canvas(known_options(folder, description.image_size), shown)
+    placed = options if options is None or size is None else on_fixed_canvas(options, size)
+    postprocessing = replace(
+        description.postprocessing, class_agnostic=class_agnostic or description.postprocessing.class_agnostic
+    )
+    description = replace(description, postprocessing=postprocessing)
+    detector = load_detector(folder).eval()
+    detector.postprocessing = postprocessing
     with tempfile.TemporaryDirectory() as scratch:
         whole = file if precision == "fp32" else Path(scratch) / file.name
-        export_onnx(folder, whole, form=form, size=canvas, any_size=any_size)
-        if dataset is None or options is None:
-            batches = noise(canvas, images)
+        _write(folder, whole, form, size, class_agnostic=class_agnostic)
+        if dataset is None or placed is None:
+            batches = noise(NOISE if size is None else (size,), images)
         else:
-            batches = photographs(dataset, options, None if any_size else canvas, images)
-        verification = verify(load_detector(folder).eval(), whole, form, description.postprocessing, batches)
+            batches = photographs(dataset, placed, images)
+        verification = verify(detector, whole, form, postprocessing, batches)
         verification.check(file)
-        if not is_scored or dataset is None or options is None:  # the latter two were refused above
-            return Exported(verification, None)
+        others = (
+            0
+            if options is None or size is None
+            else sum(options.canvas_of((image.height, image.width)) != size for image in shown)
+        )
+        if not is_scored or dataset is None or options is None or placed is None:  # refused above where it is scored
+            return Exported(size, others, verification, None)
         if precision == "fp16":
-            export_onnx(folder, file, form=form, size=canvas, any_size=any_size, half=True)
+            _write(folder, file, form, size, class_agnostic=class_agnostic, half=True)
         if precision == "int8":
-            batches = photographs(calibration or dataset, options, None if any_size else canvas, calibration_images)
-            quantize(whole, file, batches)
+            quantize(whole, file, photographs(calibration or dataset, placed, calibration_images))
     change = ScoreChange(
-        score(load_detector(folder), dataset, options, average_precision),
-        score_onnx(file, form, dataset, options, None if any_size else canvas, description),
+        score(detector, dataset, options, average_precision),
+        score_onnx(file, form, dataset, placed, description),
         len(dataset.images),
     )
     change.check(file, tolerated)
-    return Exported(verification, change)
+    return Exported(size, others, verification, change)
+
+
+def _write(
+    folder: Path, file: Path, form: Form, size: Size | None, *, class_agnostic: bool, half: bool = False
+) -> None:
+    any_size = size is None
+    export_onnx(folder, file, form=form, size=size, any_size=any_size, half=half, class_agnostic=class_agnostic)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from detdistill.annotations import ImageRecord
-from detdistill.deploy.canvases import canvas_of
+from detdistill.deploy.canvases import usual_canvas
 from detdistill.deploy.onnx import check_installed, export_onnx
 from detdistill.deploy.verify import session
 from detdistill.detectors.checkpoints import load_detector
@@ -82,7 +82,7 @@ def sizes_of(folders: Mapping[str, Path], images: Sequence[ImageRecord] = ()) ->
 
     Args:
         folders: by name.
-        images: that the canvas holds; none for a square that holds any.
+        images: whose most frequent canvas is taken; without any, the wide canvas of the run's image size.
 
     Raises:
         DetdistillError: a folder cannot be used.
@@ -90,7 +90,7 @@ def sizes_of(folders: Mapping[str, Path], images: Sequence[ImageRecord] = ()) ->
     found = {}
     for name, folder in folders.items():
         detector = load_detector(folder).eval()
-        canvas = canvas_of(folder, read_description(folder).image_size, images)
+        canvas = usual_canvas(folder, read_description(folder).image_size, images)
         found[name] = Size(
             sum(parameter.numel() for parameter in detector.parameters()),
             _macs(detector, canvas),
@@ -138,7 +138,7 @@ def speeds_of(
     works: dict[tuple[str, Engine, int], Work] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, folder in folders.items():
-            canvas = canvas_of(folder, read_description(folder).image_size, images)
+            canvas = usual_canvas(folder, read_description(folder).image_size, images)
             file = Path(scratch) / f"{len(works)}.onnx"
             if "onnxruntime" in engines:
                 check_installed()

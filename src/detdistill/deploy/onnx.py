@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from detdistill.canvas import PADDING
-from detdistill.deploy.canvases import canvas_of
+from detdistill.deploy.canvases import Size, known_options, shared_canvas
 from detdistill.deploy.exportable import EndToEnd, Raw
 from detdistill.deploy.fixed_padding import fix_padding
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.errors import DetdistillError
+from detdistill.image_options import CANVAS_MULTIPLE
 from detdistill.quiet import quiet
 
 Form = Literal["end_to_end", "raw"]
@@ -43,19 +43,22 @@ def export_onnx(
     file: Path,
     *,
     form: Form = "end_to_end",
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     any_size: bool = False,
     half: bool = False,
+    class_agnostic: bool = False,
 ) -> dict[str, Any]:
-    """Writes a run folder's detector as an ONNX file of any batch size.
+    """Write a run folder's detector as an ONNX file of any batch size.
 
     Args:
         folder: of the run.
-        file: to write, `.onnx`.
+        file: to write; its name ends in `.onnx`.
         form: `end_to_end` gives detections, `raw` scores and boxes of all priors.
-        size: height and width of the canvas, multiples of 32; None for what holds the images that the run was made for.
+        size: height and width of the canvas, multiples of 32; None for the run's letterbox or canvas, or any size
+            if it has neither.
         any_size: the canvas may have any height and width that are multiples of 32.
         half: weights and network in float16; boxes are decoded in float32.
+        class_agnostic: NMS among the boxes of all classes.
 
     Returns:
         The metadata that the file holds under the key `detdistill`.
@@ -64,12 +67,18 @@ def export_onnx(
         DetdistillError: the extra `export` is missing, the folder or size cannot be used, or the detector cannot be
             exported.
     """
+    check_file_name(file)
     check_installed()
     description = read_description(folder)
-    canvas = size or canvas_of(folder, description.image_size)
-    if any(side % PADDING or side < PADDING for side in canvas):
+    if class_agnostic:
+        agnostic = replace(description.postprocessing, class_agnostic=True)
+        description = replace(description, postprocessing=agnostic)
+    canvas = size
+    if size is None and not any_size:
+        canvas = shared_canvas(known_options(folder, description.image_size))
+    if canvas is not None and any(side % CANVAS_MULTIPLE or side < CANVAS_MULTIPLE for side in canvas):
         raise DetdistillError(
-            f"the canvas must have sides that are multiples of {PADDING}, not {canvas[0]}x{canvas[1]}"
+            f"canvas {canvas[0]}x{canvas[1]}: expected sides that are multiples of {CANVAS_MULTIPLE} pixels"
         )
     detector = load_detector(folder).eval()
     fix_padding(detector)
@@ -83,7 +92,7 @@ def export_onnx(
         "classes": list(description.classes),
         "input": "images: N x 3 x H x W, uint8, RGB, 0 to 255, each image in the upper left corner, the rest 0; "
         "sizes: N x 2, int64, true height and width of each image. Normalization is inside.",
-        "canvas": "any multiples of 32" if any_size else list(canvas),
+        "canvas": f"any multiples of {CANVAS_MULTIPLE}" if canvas is None else list(canvas),
         "resize": None if description.image_size is None else asdict(description.image_size),
         "outputs": list(OUTPUTS[form]),
         "postprocessing": asdict(description.postprocessing),
@@ -91,11 +100,11 @@ def export_onnx(
         "provenance": dict(description.provenance),
         "weights_sha256": description.weights_sha256,
     }
-    example = FREE_EXAMPLE if any_size else canvas
+    example = canvas or FREE_EXAMPLE
     images = torch.randint(0, 256, (EXAMPLES, 3, *example), dtype=torch.uint8)
     sizes = torch.tensor([example] * EXAMPLES)
     batch = Dim("N", min=1, max=LARGEST_BATCH)
-    image_dims = {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if any_size else {0: batch}
+    image_dims = {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if canvas is None else {0: batch}
     try:
         # The exporter tells of every dimension that it names.
         with quiet("torch.onnx", warnings_from=""):
@@ -119,6 +128,15 @@ def export_onnx(
     except OSError as error:
         raise DetdistillError(f"{file} cannot be written: {error.strerror}") from error
     return metadata
+
+
+def check_file_name(file: Path) -> None:
+    """Raise `DetdistillError` if a name does not say that the file is ONNX."""
+    if file.suffix.lower() != ".onnx":
+        raise DetdistillError(
+            f"{file}: the file would hold ONNX; expected a name that ends in .onnx. Convert it for another runtime "
+            "afterwards, for example with trtexec for TensorRT"
+        )
 
 
 def check_installed() -> None:

@@ -12,10 +12,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from detdistill.annotations import DetectionDataset
-from detdistill.canvas import PADDING
 from detdistill.data.classes import with_classes
 from detdistill.data.loading import evaluation_loader
-from detdistill.deploy.canvases import on_canvas
 from detdistill.deploy.onnx import Form
 from detdistill.deploy.verify import session
 from detdistill.detectors.description import Description
@@ -66,7 +64,6 @@ def score_onnx(
     form: Form,
     dataset: DetectionDataset,
     images: ImageOptions,
-    canvas: tuple[int, int] | None,
     description: Description,
 ) -> float:
     """AP (COCO), 0 to 1, of an ONNX file.
@@ -75,21 +72,19 @@ def score_onnx(
         file: as `export_onnx` writes it.
         form: of the file.
         dataset: the ground truth.
-        images: the size to resize to.
-        canvas: of the file; None for any.
+        images: the size to resize to, and the canvas of the file if it has a fixed one.
         description: of the detector: its classes, and how what is raw is selected.
 
     Raises:
-        DetdistillError: an image does not fit on the canvas, or the file cannot be run.
+        DetdistillError: the file cannot be run.
     """
     known = with_classes(dataset, description.classes)
     runner = session(file, torch.get_num_threads())
-    loader = evaluation_loader(known, images, batch_size=BATCH, multiple=1 if canvas else PADDING)
+    loader = evaluation_loader(known, images, batch_size=BATCH)
 
     def found() -> Iterator[tuple[int, Detections]]:
         for batch in track(loader, f"batches of {BATCH} images"):
-            pixels = batch.images if canvas is None else on_canvas(batch.images, canvas)
-            outputs = runner.run(None, {"images": pixels.numpy(), "sizes": batch.targets.sizes.numpy()})
+            outputs = runner.run(None, {"images": batch.images.numpy(), "sizes": batch.targets.sizes.numpy()})
             read = _selected(outputs, description.postprocessing) if form == "raw" else _counted(outputs)
             yield from in_files(batch, read)
 
@@ -123,7 +118,8 @@ def _selected(outputs: list[Any], postprocessing: PostProcessing) -> list[Detect
 
 def _best(scores: Tensor, boxes: Tensor, postprocessing: PostProcessing) -> Detections:
     prior, label = (scores > postprocessing.score_threshold).nonzero(as_tuple=True)
-    kept = batched_nms(boxes[prior], scores[prior, label], label, postprocessing.iou_threshold)
+    group = torch.zeros_like(label) if postprocessing.class_agnostic else label
+    kept = batched_nms(boxes[prior], scores[prior, label], group, postprocessing.iou_threshold)
     kept = kept[: postprocessing.max_detections]
     prior, label = prior[kept], label[kept]
     return Detections(boxes[prior], scores[prior, label], label)
