@@ -91,7 +91,7 @@ def test_images_without_objects_are_not_looked_at(
     """A data set may begin with backgrounds, on which no teacher finds anything."""
     first = data.images[0]
     none: Any = {name: getattr(first, name)[:0] for name in ("boxes", "labels", "areas", "crowd", "difficult")}
-    backgrounds = (replace(first, **none),) * LOOKED_AT
+    backgrounds = tuple(replace(first, file_name=f"background {number}", **none) for number in range(LOOKED_AT))
     later = replace(data, images=backgrounds + data.images)
     looked_at: list[DetectionDataset] = []
 
@@ -104,8 +104,29 @@ def test_images_without_objects_are_not_looked_at(
     assert looked_at[0].images == data.images
 
 
+def test_the_teacher_is_tried_on_a_sample_of_files_sorted_by_class(
+    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = next(image for image in data.images if len(image.labels))
+    images = tuple(
+        replace(one, file_name=f"{number:04d}.png", labels=np.full(len(one.labels), number >= 300))
+        for number in range(600)
+    )
+    drawn: list[DetectionDataset] = []
+
+    def score(_: object, few: DetectionDataset, *__: object) -> CocoMetrics:
+        drawn.append(few)
+        return CocoMetrics(per_class={"green": CocoScores(AP=0.5, AP50=0.5)})
+
+    monkeypatch.setattr("detdistill.training.teacher_score.teacher_metrics", score)
+    quick_look(TEACHER, replace(data, images=images), None, recipe)
+    assert len(drawn[0].images) == LOOKED_AT
+    share = np.mean([image.labels[0] for image in drawn[0].images])
+    assert 0.25 < share < 0.75
+
+
 @pytest.mark.parametrize(("taught", "is_warned"), [(0.9, True), (0.6, False)])
-def test_a_teacher_that_knows_the_training_images_by_heart(
+def test_a_teacher_that_overfits_the_training_images(
     taught: float,
     is_warned: bool,
     data: DetectionDataset,
@@ -122,4 +143,4 @@ def test_a_teacher_that_knows_the_training_images_by_heart(
         f"the teacher's AP on 4 images of {data.source}: 50.0",
         f"the teacher's AP on 4 images of train.json: {100 * taught:.1f}",
     ]
-    assert [word.startswith("WARNING: the teacher seems to know") for word in words[2:]] == [True] * is_warned
+    assert ["overfit" in word for word in words[2:]] == [True] * is_warned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import numpy as np
@@ -15,9 +15,9 @@ from detdistill.analysis.errors import Errors, errors_of
 from detdistill.analysis.observation import Observation
 from detdistill.analysis.pairing import align, candidates, reordered, swapped
 from detdistill.annotations import DetectionDataset
-from detdistill.canvas import PADDING
 from detdistill.data.classes import with_classes
 from detdistill.data.loading import Batch, evaluation_loader
+from detdistill.data.sampling import shuffled
 from detdistill.detectors.contract import DetectorModule
 from detdistill.detectors.running import InferenceOptions, output_of
 from detdistill.distill.alignment import Aligned
@@ -33,7 +33,7 @@ from detdistill.structures import DenseOutput, Detections
 from detdistill.training.teacher_score import with_student_labels
 
 FITTED_ON = 4
-"""Batches at the start from which the linear maps of features are found; they are kept, not run twice."""
+"""Batches of images drawn at random from which the linear maps of features are found; they are kept, not run twice."""
 SHOWN = 6
 """Cases of each gallery."""
 
@@ -108,9 +108,11 @@ def measure(
     classes = _same_classes(students)
     shared = ClassMap(classes, teacher.classes, class_map or {})
     known = with_classes(dataset, classes)
+    # In random order, so that the first batches are a sample of all images.
+    known = replace(known, images=tuple(shuffled(known.images, lambda image: image.file_name)))
     if not any(len(record.labels) for record in known.images):
         raise DetdistillError(f"{dataset.source}: there is no object in {len(known.images)} images to analyse")
-    loader = evaluation_loader(known, images, batch_size=options.batch_size, multiple=PADDING, workers=options.workers)
+    loader = evaluation_loader(known, images, batch_size=options.batch_size, workers=options.workers)
     found: dict[tuple[str, str], Found] = {}
     observations = {name: Observation(classes, SHOWN) for name in students}
     notes: dict[str, list[str]] = {}

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from detdistill.annotations import DetectionDataset
+from detdistill.data.sampling import sample
 from detdistill.detectors.contract import Detector, DetectorModule
 from detdistill.distill.class_map import ClassMap
 from detdistill.evaluation.coco import CocoMetrics, coco_metrics
@@ -20,7 +21,7 @@ from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.scoring import inference_options
 
 LOOKED_AT = 50
-"""Images of a set that are looked at."""
+"""Images of a dataset that are drawn to estimate the teacher's AP."""
 HARDLY_ANY = 0.02
 """AP, 0 to 1, below which a teacher is taken for broken."""
 BY_HEART = 0.15
@@ -37,8 +38,8 @@ def quick_look(
 
     Args:
         teacher: a `Detector`.
-        dataset: the training images; the first ones with objects are looked at.
-        validation: likewise; None if there are none, and then the second warning cannot be given.
+        dataset: the training images, of which some with objects are drawn at random, always the same ones.
+        validation: other images; None if there are none, and then the second warning cannot be given.
         recipe: of the distillation.
     """
     if validation is None:
@@ -49,15 +50,16 @@ def quick_look(
     words.insert(1, found)
     if taught - elsewhere > BY_HEART:
         words.append(
-            "WARNING: the teacher seems to know the training images by heart: it tells the student little there that "
-            "the labels do not. More images, or more variation when the teacher is trained, make a better teacher"
+            "WARNING: the teacher appears to overfit the training images, so that the student learns little from it "
+            "beyond the labels. Train the teacher with more images or more augmentation"
         )
     return words
 
 
 def _look(teacher: nn.Module, dataset: DetectionDataset, recipe: DistillationRecipe) -> tuple[float, list[str]]:
     """A teacher's AP, 0 to 1, on a few images, and in words: what was found, and warnings."""
-    few = replace(dataset, images=tuple(image for image in dataset.images if len(image.labels))[:LOOKED_AT])
+    with_objects = [image for image in dataset.images if len(image.labels)]
+    few = replace(dataset, images=tuple(sample(with_objects, LOOKED_AT, lambda image: image.file_name)))
     metrics = teacher_metrics(teacher, few, recipe)
     missing = ClassMap(dataset.classes, cast(Detector, teacher).classes, recipe.class_map).unknown_to_teacher
     known = {name: scores for name, scores in metrics.per_class.items() if name not in missing}
