@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 
 from detdistill.analysis.measure import measure
-from detdistill.canvas import PADDING
 from detdistill.data.loading import evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.scenes import write_scenes
@@ -47,7 +46,7 @@ def main() -> None:
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.images} images, processor time")
         for head in options.heads:
             teacher, student = (detector(head, dataset.classes, seed) for seed in (0, 1))
-            batches = list(evaluation_loader(dataset, images, batch_size=BATCH, multiple=PADDING))
+            batches = list(evaluation_loader(dataset, images, batch_size=BATCH))
             for each in (teacher, student):  # warms up
                 each(each.normalization(batches[0].images, batches[0].targets.sizes))
             start = time.process_time()

@@ -27,7 +27,6 @@ from torchvision.ops import nms
 
 from detdistill.annotations import DetectionDataset
 from detdistill.boxes import pairwise_iou
-from detdistill.canvas import PADDING
 from detdistill.cli.table import print_table
 from detdistill.cli.train import engine
 from detdistill.data.loading import evaluation_loader
@@ -162,7 +161,7 @@ def images_per_second(
     detectors: Mapping[str, DetectorModule], dataset: DetectionDataset, images: ImageOptions, *, rounds: int = 9
 ) -> dict[str, float]:
     """Network and post-processing of a batch in memory, in float32, by turns so that a busy machine hits all alike."""
-    batch = next(iter(evaluation_loader(dataset, images, batch_size=BATCH, multiple=PADDING)))
+    batch = next(iter(evaluation_loader(dataset, images, batch_size=BATCH)))
     seconds: dict[str, list[float]] = {name: [] for name in detectors}
     with torch.no_grad():
         for _ in range(rounds):

@@ -32,7 +32,7 @@ def overfit(data: Path, split: str, head: str, num_images: int, steps: int) -> f
     architecture = Architecture(head.rstrip("+"), backbone_width=0.5, channels=64, options=options)  # type: ignore[arg-type]
     detector = DenseDetector(architecture, dataset.classes).to(memory_format=torch.channels_last)
     image_options = ImageOptions(short_side=240, long_side=320)
-    batches = list(evaluation_loader(dataset, image_options, batch_size=4, multiple=128))
+    batches = list(evaluation_loader(dataset, image_options, batch_size=4))
     inputs = [detector.normalization(batch.images, batch.targets.sizes) for batch in batches]
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)

@@ -25,7 +25,6 @@ from detdistill.analysis.differences import LinearMap, fits_of, prediction_maps
 from detdistill.analysis.pairing import Candidates, align, candidates
 from detdistill.analysis.pictures import SCALE
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.canvas import PADDING
 from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.checkpoints import load_detector
@@ -97,7 +96,7 @@ def look(runs: Path, name: str, dataset: DetectionDataset) -> Seen:
     size = read_description(runs / name).image_size
     assert size is not None, f"{runs / name} does not tell its image size"
     images = ImageOptions(**vars(size))
-    batch = next(iter(evaluation_loader(dataset, images, batch_size=len(dataset.images), multiple=PADDING)))
+    batch = next(iter(evaluation_loader(dataset, images, batch_size=len(dataset.images))))
     with torch.no_grad():
         own, other = (
             detector(detector.normalization(batch.images, batch.targets.sizes)) for detector in (student, teacher)

@@ -8,13 +8,19 @@ import torch
 from PIL import Image
 
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.data.loading import Batch, Collate, DetectionImages, evaluation_loader, training_loader
-from detdistill.data.sampling import TrainingSampler
+from detdistill.data.batching import TrainingBatches
+from detdistill.data.loading import (
+    Batch,
+    Collate,
+    DetectionImages,
+    evaluation_loader,
+    training_loader,
+)
 from detdistill.data.transforms import EvaluationTransform, TrainingTransform
 from detdistill.errors import DataError
 from detdistill.image_options import ImageOptions
 
-VARIED = ImageOptions(short_side=40, long_side=60, scale_jitter=(0.5, 2.0), photometric=0.5)
+VARIED = ImageOptions(short_side=50, long_side=90, scale_jitter=(0.5, 2.0), photometric=0.5)
 
 
 @pytest.fixture
@@ -46,11 +52,11 @@ def dataset(tmp_path: Path) -> DetectionDataset:
 
 
 def epochs(dataset: DetectionDataset, workers: int, numbers: tuple[int, ...], *, cache: bool = False) -> list[Batch]:
-    loader = training_loader(dataset, VARIED, batch_size=3, multiple=16, seed=5, workers=workers, cache=cache)
-    assert isinstance(loader.sampler, TrainingSampler)
+    loader = training_loader(dataset, VARIED, batch_size=3, seed=5, workers=workers, cache=cache)
+    assert isinstance(loader.batch_sampler, TrainingBatches)
     batches = []
     for epoch in numbers:
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.set_epoch(epoch)
         batches += list(loader)
     return batches
 
@@ -73,7 +79,7 @@ def test_the_number_of_workers_changes_no_bit(dataset: DetectionDataset, workers
 def test_an_epoch_does_not_depend_on_those_before_nor_on_what_else_was_drawn(dataset: DetectionDataset) -> None:
     both = epochs(dataset, 0, (0, 1))
     torch.rand(17)
-    assert_same(both[3:], epochs(dataset, 0, (1,)))
+    assert_same(both[len(both) // 2 :], epochs(dataset, 0, (1,)))
 
 
 def test_the_cache_changes_no_bit(dataset: DetectionDataset) -> None:
@@ -100,8 +106,8 @@ def test_loading_leaves_the_global_generator_alone(dataset: DetectionDataset) ->
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_batches_are_padded_with_zeros_to_a_multiple_and_keep_true_sizes(dataset: DetectionDataset) -> None:
-    for batch in evaluation_loader(dataset, ImageOptions(50, 90), batch_size=4, multiple=32):
+def test_images_are_padded_with_zeros_to_a_multiple_and_keep_true_sizes(dataset: DetectionDataset) -> None:
+    for batch in evaluation_loader(dataset, ImageOptions(50, 90), batch_size=4):
         assert batch.images.dtype == torch.uint8
         height, width = batch.images.shape[-2:]
         assert height % 32 == 0
@@ -117,17 +123,33 @@ def test_batches_are_padded_with_zeros_to_a_multiple_and_keep_true_sizes(dataset
 
 def test_a_letterbox_batch_is_the_square_rounded_up(dataset: DetectionDataset) -> None:
     shapes = {
-        tuple(batch.images.shape[-2:])
-        for batch in evaluation_loader(dataset, ImageOptions(letterbox=80), batch_size=2, multiple=32)
+        tuple(batch.images.shape[-2:]) for batch in evaluation_loader(dataset, ImageOptions(letterbox=80), batch_size=2)
     }
     assert shapes == {(96, 96)}
 
 
-def test_evaluation_shows_every_image_once_in_order_with_its_original_size(dataset: DetectionDataset) -> None:
-    batches = list(evaluation_loader(dataset, VARIED, batch_size=4, multiple=16))
-    assert [index for batch in batches for index in batch.indices] == list(range(11))
-    sizes = torch.cat([batch.original_sizes for batch in batches])
-    assert sizes.tolist() == [[record.height, record.width] for record in dataset.images]
+@pytest.mark.parametrize("batch_size", [1, 4, 32])
+def test_an_image_has_its_own_canvas_whatever_the_batch(dataset: DetectionDataset, batch_size: int) -> None:
+    options = ImageOptions(short_side=50, long_side=90)
+    shown = {}
+    for batch in evaluation_loader(dataset, options, batch_size=batch_size):
+        for index, original in zip(batch.indices, batch.original_sizes.tolist(), strict=True):
+            record = dataset.images[index]
+            assert original == [record.height, record.width]
+            shown[index] = tuple(batch.images.shape[2:])
+            assert shown[index] == options.canvas_of((record.height, record.width))
+    assert len(shown) == len(dataset.images)
+    assert len(set(shown.values())) > 1
+
+
+def test_training_pads_an_image_to_the_same_canvas_in_every_epoch(dataset: DetectionDataset) -> None:
+    shapes: dict[int, set[tuple[int, ...]]] = {}
+    for batch in epochs(dataset, 0, (0, 1, 2)):
+        for index in batch.indices:
+            shapes.setdefault(index, set()).add(tuple(batch.images.shape[2:]))
+    assert sorted(shapes) == list(range(11))
+    assert all(len(own) == 1 for own in shapes.values())
+    assert len(set.union(*shapes.values())) > 1
 
 
 @pytest.mark.parametrize(("difficult", "expected"), [(False, [0]), (True, [0, 2])])
@@ -135,7 +157,7 @@ def test_crowd_is_never_trained_on_and_difficult_only_if_asked(
     dataset: DetectionDataset, difficult: bool, expected: list[int]
 ) -> None:
     images = DetectionImages(dataset, EvaluationTransform(VARIED))
-    batch = Collate(dataset, multiple=16, difficult=difficult)([images[0, 0], images[0, 3]])
+    batch = Collate(dataset, [(64, 64)] * 11, difficult=difficult)([images[0, 0], images[0, 3]])
     assert batch.targets.labels.tolist() == expected
     assert set(batch.targets.image.tolist()) == {1}
     assert batch.targets.num_images == 2
@@ -143,7 +165,7 @@ def test_crowd_is_never_trained_on_and_difficult_only_if_asked(
 
 def test_a_batch_without_objects(dataset: DetectionDataset) -> None:
     images = DetectionImages(dataset, EvaluationTransform(VARIED))
-    batch = Collate(dataset, multiple=16)([images[0, 0], images[0, 4]])
+    batch = Collate(dataset, [(64, 64)] * 11)([images[0, 0], images[0, 4]])
     assert batch.targets.boxes.shape == (0, 4)
     assert batch.to("cpu").targets.labels.shape == (0,)
 
@@ -152,21 +174,21 @@ def test_two_processes_see_different_images(dataset: DetectionDataset) -> None:
     seen = [
         [
             index
-            for batch in evaluation_loader(dataset, VARIED, batch_size=2, multiple=1, rank=rank, world=2)
+            for batch in evaluation_loader(dataset, VARIED, batch_size=2, rank=rank, world=2)
             for index in batch.indices
         ]
         for rank in (0, 1)
     ]
-    assert seen == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
+    assert [sorted(own) for own in seen] == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
 
 
-def test_a_batch_larger_than_the_data_is_an_error_that_says_both(dataset: DetectionDataset) -> None:
-    with pytest.raises(DataError, match="11 images give each of 2 processes 5, less than a batch of 6"):
-        training_loader(dataset, VARIED, batch_size=6, multiple=1, seed=0, world=2)
+def test_a_batch_size_is_a_maximum(dataset: DetectionDataset) -> None:
+    loader = training_loader(dataset, ImageOptions(letterbox=64), batch_size=50, seed=0)
+    assert [len(batch.indices) for batch in loader] == [11]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_named(dataset: DetectionDataset, workers: int) -> None:
     dataset.images[2].path.write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"2\.png"):
-        list(evaluation_loader(dataset, VARIED, batch_size=4, multiple=16, workers=workers))
+        list(evaluation_loader(dataset, VARIED, batch_size=4, workers=workers))

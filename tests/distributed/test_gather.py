@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.sampling import EvaluationSampler
 from detdistill.errors import DataError, DetdistillError
 from detdistill.evaluation.coco import coco_metrics
 from detdistill.evaluation.gather import score_together
@@ -50,7 +49,7 @@ def both_metrics(truth: DetectionDataset, results: Results) -> dict[str, Any]:
 
 def score_share(rank: int, num_images: int) -> dict[str, Any]:
     truth, results = example(num_images)
-    own = share(results, EvaluationSampler(num_images, rank=rank, world=WORLD).indices)
+    own = share(results, range(rank, num_images, WORLD))
     return score_together(own, lambda gathered: both_metrics(truth, gathered))
 
 

@@ -68,7 +68,7 @@ def _ap(folder: Path, dataset: DetectionDataset) -> float | None:
     from detdistill.evaluation.coco import coco_metrics
     from detdistill.inference.score import score
 
-    images = image_options(folder, read_description(folder).image_size, None, None)
+    images = image_options(folder, read_description(folder).image_size, None, None, None)
     return score(load_detector(folder), dataset, images, coco_metrics).AP
 
 

@@ -12,7 +12,6 @@ from typing import cast
 import torch
 from torch import nn
 
-from detdistill.canvas import PADDING
 from detdistill.compare.plan import Terms, alone
 from detdistill.data.loading import Batch, training_loader
 from detdistill.structures import single_process
@@ -42,9 +41,7 @@ def step_seconds(
         rounds: times that each method sees each batch; one more before warms up.
     """
     dataset, _ = open_training_data(replace(recipe.data, val=None))
-    loader = training_loader(
-        dataset, recipe.images, batch_size=recipe.images_per_process, multiple=PADDING, seed=recipe.seed
-    )
+    loader = training_loader(dataset, recipe.images, batch_size=recipe.images_per_process, seed=recipe.seed)
     loaded = list(islice(loader, batches))
     device = device_beside_training(recipe.machine)
     # A few batches in turns would always be remembered, those of a run only from the second epoch on.

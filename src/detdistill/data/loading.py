@@ -5,9 +5,9 @@ Not of the number of workers, of what was drawn before, nor of an interruption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detdistill.annotations import DetectionDataset
-from detdistill.canvas import on_one_canvas
-from detdistill.data.sampling import EpochAndIndex, EvaluationSampler, TrainingSampler, derived_seed
+from detdistill.canvas import on_canvas
+from detdistill.data.batching import EpochAndIndex, EvaluationBatches, Size, TrainingBatches, training_canvases
+from detdistill.data.sampling import derived_seed
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
-from detdistill.errors import DataError
 from detdistill.image_options import ImageOptions
 from detdistill.images import read_image
 from detdistill.structures import Targets
@@ -99,35 +99,39 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Collate:
-    """Pads samples to one canvas and joins their objects.
+    """Stacks samples on their canvas and joins their objects.
 
     Crowd boxes are left out: they are regions, not objects. So are boxes marked `difficult`, as in mmdetection, unless
     asked for.
 
     Attributes:
         dataset: the annotated images, for their original sizes.
-        multiple: the canvas' sides are multiples of this, in pixels: the coarsest stride.
-        side: least side of the canvas, in pixels; None: as large as the largest image.
+        canvases: height and width in pixels of the canvas of each of its images; the same within a batch.
         difficult: train on objects marked `difficult` too.
     """
 
     dataset: DetectionDataset
-    multiple: int
-    side: int | None = None
+    canvases: Sequence[Size]
     difficult: bool = False
 
     def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Batch:
-        """The batch of these images, in this order."""
+        """Return the batch of these images, in this order."""
         indices = tuple(index for index, _ in samples)
+        (canvas,) = {self.canvases[index] for index in indices}
         records = [self.dataset.images[index] for index in indices]
         chosen = [sample.keep(~sample.crowd & (~sample.difficult | self.difficult)) for _, sample in samples]
         sizes = torch.tensor([sample.size for sample in chosen])
         return Batch(
-            images=on_one_canvas([sample.image for sample in chosen], multiple=self.multiple, side=self.side),
+            images=on_canvas([sample.image for sample in chosen], canvas),
             targets=Targets.from_images([s.boxes for s in chosen], [s.labels for s in chosen], sizes),
             indices=indices,
             original_sizes=torch.tensor([(record.height, record.width) for record in records]),
         )
+
+
+def own_canvases(dataset: DetectionDataset, options: ImageOptions) -> list[Size]:
+    """Return the canvas of each image, height and width in pixels."""
+    return [options.canvas_of((record.height, record.width)) for record in dataset.images]
 
 
 def training_loader(
@@ -135,7 +139,6 @@ def training_loader(
     options: ImageOptions,
     *,
     batch_size: int,
-    multiple: int,
     seed: int,
     workers: int = 0,
     cache: bool = False,
@@ -143,13 +146,12 @@ def training_loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:
-    """Loads shuffled, varied batches; its sampler is a `TrainingSampler`, whose epoch the training loop sets.
+    """Load shuffled, varied batches; the `batch_sampler` is a `TrainingBatches`, whose epoch the training loop sets.
 
     Args:
         dataset: the annotated images.
         options: image size and variation.
-        batch_size: images per process and step; what does not fill a batch at the epoch's end is left out.
-        multiple: canvas sides are multiples of this, in pixels: the coarsest stride.
+        batch_size: largest number of images per process and step.
         seed: of the run.
         workers: processes that load; their number changes nothing in the batches.
         cache: keep decoded images in memory, once per worker.
@@ -158,17 +160,13 @@ def training_loader(
         world: number of processes.
 
     Raises:
-        DataError: fewer images than one batch needs.
+        DataError: fewer images than processes.
     """
-    sampler = TrainingSampler(len(dataset.images), seed=seed, rank=rank, world=world)
-    if len(sampler) < batch_size:
-        raise DataError(
-            f"{dataset.source}: {len(dataset.images)} images give each of {world} processes {len(sampler)}, less than "
-            f"a batch of {batch_size}; choose a smaller batch"
-        )
+    canvases = training_canvases(own_canvases(dataset, options))
+    names = [record.file_name for record in dataset.images]
+    batches = TrainingBatches(names, canvases, batch_size=batch_size, seed=seed, rank=rank, world=world)
     images = DetectionImages(dataset, TrainingTransform(options), seed=seed, cache=cache)
-    collate = Collate(dataset, multiple, options.letterbox, difficult)
-    return _loader(images, sampler, collate, batch_size, workers, drop_last=True)
+    return _loader(images, batches, Collate(dataset, canvases, difficult), workers)
 
 
 def evaluation_loader(
@@ -176,35 +174,29 @@ def evaluation_loader(
     options: ImageOptions,
     *,
     batch_size: int,
-    multiple: int,
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:
-    """Loads every image once over all processes, in order, resized only; arguments as in `training_loader`."""
-    images = DetectionImages(dataset, EvaluationTransform(options))
-    sampler = EvaluationSampler(len(dataset.images), rank=rank, world=world)
-    return _loader(images, sampler, Collate(dataset, multiple, options.letterbox), batch_size, workers, drop_last=False)
+    """Load every image once over all processes, resized only, each on its own canvas.
+
+    The arguments are those of `training_loader`. Batches hold images of one canvas; `EvaluationBatches` has the order.
+    """
+    canvases = own_canvases(dataset, options)
+    batches = EvaluationBatches(canvases, batch_size=batch_size, rank=rank, world=world)
+    return _loader(DetectionImages(dataset, EvaluationTransform(options)), batches, Collate(dataset, canvases), workers)
 
 
 def _loader(
-    images: Dataset[Any],
-    sampler: Sampler[EpochAndIndex],
-    collate: Callable[[Sequence[tuple[int, Sample]]], Batch],
-    batch_size: int,
-    workers: int,
-    *,
-    drop_last: bool,
+    images: DetectionImages, batches: Sampler[list[EpochAndIndex]], collate: Collate, workers: int
 ) -> DataLoader[Batch]:
     return DataLoader(
-        images,
-        batch_size=batch_size,
-        sampler=sampler,
+        images,  # type: ignore[arg-type]  # it yields samples, which `collate` makes a batch of
+        batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        drop_last=drop_last,
         # Without one of its own, the loader draws from the global generator and shifts all that is drawn after.
         generator=torch.Generator(),
     )

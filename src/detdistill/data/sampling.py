@@ -1,77 +1,42 @@
-"""Which images an epoch shows, and in which order: a function of the seed and the epoch, over any number of processes.
-
-The samplers name the epoch with every image, so that loading processes, which live on from epoch to epoch, know it.
-"""
+"""Seeds, samples and even shares that depend on names and numbers alone."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import TypeVar
 
-import torch
-from torch.utils.data import Sampler
-
-from detdistill.errors import DataError
-
-EpochAndIndex = tuple[int, int]
-"""The epoch, and the position of an image in the data set."""
+Item = TypeVar("Item")
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A seed, 0 to 2^63 - 1, that depends on all `parts`, the same on every machine."""
+    """Return a seed, 0 to 2^63 - 1, that depends on all `parts`, the same on every machine."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 
 
-class TrainingSampler(Sampler[EpochAndIndex]):
-    """Every image once an epoch, in an order that is a function of (seed, epoch).
-
-    Of several processes each takes every `world`-th image of that order. All take equally many, so up to `world` - 1
-    images sit out an epoch, others each time.
-
-    Args:
-        num_images: in the data set.
-        seed: of the run.
-        rank: this process, 0 to `world` - 1.
-        world: number of processes.
-    """
-
-    def __init__(self, num_images: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
-        if num_images < world:
-            raise DataError(f"{num_images} images are too few to train on with {world} processes")
-        self.num_images, self.seed, self.rank, self.world = num_images, seed, rank, world
-        self.epoch = 0
-        self.start = 0
-
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Chooses the epoch of the next iteration, from the `start`-th image of this process (after a stop)."""
-        self.epoch, self.start = epoch, start
-
-    def __len__(self) -> int:
-        return self.num_images // self.world
-
-    def __iter__(self) -> Iterator[EpochAndIndex]:
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
-        order = torch.randperm(self.num_images, generator=generator).tolist()
-        mine = order[self.rank :: self.world][: len(self)]
-        for index in mine[self.start :]:
-            yield self.epoch, index
+def shuffled(items: Iterable[Item], name: Callable[[Item], str]) -> list[Item]:
+    """Return the items in an order that looks random and depends on their names alone."""
+    return sorted(items, key=lambda item: derived_seed("sample", name(item)))
 
 
-class EvaluationSampler(Sampler[EpochAndIndex]):
-    """Every image exactly once over all processes: process r takes r, r + world, …; nothing is repeated to fill up.
+def sample(items: Sequence[Item], count: int, name: Callable[[Item], str]) -> list[Item]:
+    """Draw items at random, always the same ones, and return them in their order.
+
+    The first items of a dataset are no sample of it: files are often sorted by class, by camera or by time.
 
     Args:
-        num_images: in the data set.
-        rank: this process, 0 to `world` - 1.
-        world: number of processes.
+        items: to draw from.
+        count: number of items to draw; all where there are fewer. A larger sample holds every smaller one.
+        name: the name of an item, which alone decides whether it is drawn before another.
     """
+    order = shuffled(range(len(items)), lambda index: name(items[index]))
+    return [items[index] for index in sorted(order[: max(count, 0)])]
 
-    def __init__(self, num_images: int, *, rank: int = 0, world: int = 1) -> None:
-        self.indices = range(rank, num_images, world)
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[EpochAndIndex]:
-        return iter([(0, index) for index in self.indices])
+def even_shares(count: int, shares: int) -> list[range]:
+    """Cut `range(count)` into consecutive ranges whose lengths differ by at most one, the longer ones first."""
+    least, longer = divmod(count, shares)
+    starts = [number * least + min(number, longer) for number in range(shares + 1)]
+    return [range(start, stop) for start, stop in pairwise(starts)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize_image
 
 from detdistill.boxes import boxes_to_original
-from detdistill.canvas import on_one_canvas
+from detdistill.canvas import on_canvas
 from detdistill.detectors.contract import DetectorModule
 from detdistill.detectors.running import InferenceOptions, detect
 from detdistill.errors import DataError, DetdistillError
@@ -93,7 +94,9 @@ def detect_in_pictures(
     images: ImageOptions,
     options: InferenceOptions = InferenceOptions(),
 ) -> Iterator[Detections]:
-    """Finds the objects in pictures, in evaluation mode; the detector is left as it was.
+    """Find the objects in images, in evaluation mode; the detector is left as it was.
+
+    A batch holds images of one canvas. Where canvases alternate, up to two batches of images wait for their like.
 
     Args:
         detector: on the device where it is to run.
@@ -102,21 +105,66 @@ def detect_in_pictures(
         options: batches and precision.
 
     Yields:
-        What is in each picture, in its pixels.
+        The detections of each image in its own pixels, in the order of the images.
 
     Raises:
-        DataError: an array is no picture.
+        DataError: an array is no image.
     """
-    waiting = iter(pictures)
-    while group := list(islice(waiting, options.batch_size)):
-        resized = [_resized(picture, images) for picture in group]
-        sizes = [(int(image.shape[1]), int(image.shape[2])) for image in resized]
-        with torch.no_grad(), modes_kept(detector):
-            detector.eval()
-            found = detect(detector, on_one_canvas(resized, side=images.letterbox), torch.tensor(sizes), options)
-        for picture, size, one in zip(group, sizes, found, strict=True):
-            boxes = boxes_to_original(one.boxes, size, (picture.shape[0], picture.shape[1]))
-            yield Detections(boxes, one.scores, one.labels)
+    waiting: deque[_Waiting] = deque()
+    of_canvas: dict[tuple[int, int], list[_Waiting]] = defaultdict(list)
+    for picture in pictures:
+        one = _Waiting(_resized(picture, images), (picture.shape[0], picture.shape[1]))
+        canvas = images.canvas_of(one.original_size)
+        waiting.append(one)
+        of_canvas[canvas].append(one)
+        if len(of_canvas[canvas]) == options.batch_size:
+            _detect_batch(detector, of_canvas.pop(canvas), canvas, options)
+        elif len(waiting) == MOST_WAITING * options.batch_size and waiting[0].found is None:
+            longest = images.canvas_of(waiting[0].original_size)
+            _detect_batch(detector, of_canvas.pop(longest), longest, options)
+        while waiting and waiting[0].found is not None:
+            yield waiting.popleft().in_pixels_of_the_image()
+    for canvas, batch in of_canvas.items():
+        _detect_batch(detector, batch, canvas, options)
+    yield from (one.in_pixels_of_the_image() for one in waiting)
+
+
+MOST_WAITING = 2
+"""Batches of images that wait for others of their canvas, at the most."""
+
+
+@dataclass
+class _Waiting:
+    """An image on its way through `detect_in_pictures`.
+
+    Attributes:
+        resized: `(3, h, w)` uint8.
+        original_size: height and width in pixels.
+        found: in pixels of the canvas; None before its batch was run.
+    """
+
+    resized: Tensor
+    original_size: tuple[int, int]
+    found: Detections | None = None
+
+    def in_pixels_of_the_image(self) -> Detections:
+        assert self.found is not None
+        size = int(self.resized.shape[1]), int(self.resized.shape[2])
+        return Detections(
+            boxes_to_original(self.found.boxes, size, self.original_size), self.found.scores, self.found.labels
+        )
+
+
+def _detect_batch(
+    detector: DetectorModule, batch: Sequence[_Waiting], canvas: tuple[int, int], options: InferenceOptions
+) -> None:
+    """Note in images of one canvas what is found there."""
+    sizes = torch.tensor([one.resized.shape[1:] for one in batch])
+    with torch.no_grad(), modes_kept(detector):
+        detector.eval()
+        found = detect(detector, on_canvas([one.resized for one in batch], canvas), sizes, options)
+    for one, detections in zip(batch, found, strict=True):
+        one.found = detections
 
 
 def _resized(picture: Pixels, images: ImageOptions) -> Tensor:

@@ -9,7 +9,6 @@ import torch.distributed as dist
 
 from detdistill.annotations import DetectionDataset
 from detdistill.boxes import boxes_to_original
-from detdistill.canvas import PADDING
 from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.detectors.contract import DetectorModule
 from detdistill.detectors.running import InferenceOptions, detect
@@ -55,7 +54,6 @@ def predict(
         dataset,
         images,
         batch_size=options.batch_size,
-        multiple=PADDING,
         workers=options.workers,
         rank=rank,
         world=world,

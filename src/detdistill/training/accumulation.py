@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detdistill.data.loading import Batch
+from detdistill.data.sampling import even_shares
 from detdistill.structures import ReduceSum, Targets
 
 Losses = Callable[[Batch, ReduceSum], dict[str, Tensor]]
@@ -16,9 +17,9 @@ Losses = Callable[[Batch, ReduceSum], dict[str, Tensor]]
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """Cuts a batch into parts of equally many images, all on the canvas of the whole."""
-    size = len(batch.indices) // parts
-    return [_images(batch, start, start + size) for start in range(0, len(batch.indices), size)]
+    """Cut a batch into parts of nearly equally many images, all on the canvas of the whole; none is empty."""
+    count = len(batch.indices)
+    return [_images(batch, share.start, share.stop) for share in even_shares(count, min(parts, count))]
 
 
 def _images(batch: Batch, start: int, stop: int) -> Batch:

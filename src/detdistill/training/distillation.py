@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from detdistill.annotations import DetectionDataset
-from detdistill.canvas import PADDING
 from detdistill.data.loading import training_loader
 from detdistill.data.sampling import derived_seed
 from detdistill.detectors.checkpoints import load_detector
@@ -162,7 +161,6 @@ def _preflight(
         dataset,
         recipe.images,
         batch_size=recipe.images_per_process // recipe.accumulate,
-        multiple=PADDING,
         seed=recipe.seed,
         difficult=recipe.data.difficult,
     )

@@ -191,7 +191,7 @@ class Keeping(Callback):
         save_detector(
             module.result,
             self.folder.path,
-            image_size=ImageSize(images.short_side, images.long_side, images.letterbox),
+            image_size=ImageSize(images.short_side, images.long_side, images.letterbox, images.canvas),
             provenance={
                 **self.origin(),
                 "data": {"source": module.dataset.source, "annotations_sha256": fingerprint(module.dataset)},

@@ -9,8 +9,8 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from detdistill.data.batching import TrainingBatches
 from detdistill.data.loading import Batch
-from detdistill.data.sampling import TrainingSampler
 
 GRACE = 60
 """Seconds that a loading process outlives SIGTERM: the training process needs its batch to finish the step."""
@@ -25,9 +25,8 @@ class ResumableBatches:
     """
 
     def __init__(self, loader: DataLoader[Batch]) -> None:
-        assert isinstance(loader.sampler, TrainingSampler)
-        assert loader.batch_size is not None
-        self.loader, self.sampler, self.batch_size = loader, loader.sampler, loader.batch_size
+        assert isinstance(loader.batch_sampler, TrainingBatches)
+        self.loader, self.sampler = loader, loader.batch_sampler
         # Ctrl-C and many batch systems signal all processes of a run.
         loader.worker_init_fn = _outlive_signals
         self.given = 0
@@ -36,7 +35,7 @@ class ResumableBatches:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        self.sampler.set_epoch(self.sampler.epoch, start=self.given * self.batch_size)
+        self.sampler.set_epoch(self.sampler.epoch, start=self.given)
         for batch in self.loader:
             # Counted beforehand: a checkpoint is written while the loop holds the batch. After the last one it is 0.
             self.given = (self.given + 1) % len(self)

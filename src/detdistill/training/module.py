@@ -16,7 +16,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from detdistill.annotations import DetectionDataset, fingerprint
-from detdistill.canvas import PADDING
 from detdistill.data.loading import Batch, training_loader
 from detdistill.data.sampling import derived_seed
 from detdistill.detectors.dense import DenseDetector
@@ -99,13 +98,14 @@ class DetectorTraining(LightningModule):
         return self
 
     def train_dataloader(self) -> ResumableBatches:
-        """This process's share of the batches."""
+        """Return this process's share of the batches."""
+        if self._batches is not None:
+            return self._batches
         recipe = self.recipe
         loader = training_loader(
             self.dataset,
             recipe.images,
             batch_size=recipe.images_per_process,
-            multiple=PADDING,
             seed=recipe.seed,
             workers=recipe.machine.workers,
             cache=recipe.data.cache,
@@ -126,7 +126,7 @@ class DetectorTraining(LightningModule):
         recipe = self.recipe
         assert isinstance(self.learner, nn.Module)
         optimizer = build_optimizer(self.learner, self.detector.backbone, recipe.optimization)
-        epoch = len(self.dataset.images) // self.trainer.world_size // recipe.images_per_process
+        epoch = len(self.train_dataloader())
         total = epoch * recipe.schedule.epochs
         self._steps = total, warmup_steps(total, recipe.schedule)
         return [optimizer], [
