@@ -104,7 +104,7 @@ def test_an_error_leaves_the_last_json(tmp_path: Path, capsys: pytest.CaptureFix
     out = str(tmp_path / "out.json")
     assert main(["evaluate", "--data", str(tmp_path / "val.json"), "--detections", bad, "--json", out]) == 1
     assert json.loads((tmp_path / "out.json").read_text()) == before
-    assert "image_id 77 is not among the 1 known (such as 5)" in capsys.readouterr().err
+    assert "image 77 is not among the 1 of the dataset (such as 5)" in capsys.readouterr().err
 
 
 def test_voc_images_go_by_the_stem_of_their_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.data.batching import TrainingBatches
+from detdistill.data.batching import Draw, TrainingBatches
 from detdistill.data.loading import (
     Batch,
     Collate,
@@ -88,14 +88,14 @@ def test_the_cache_changes_no_bit(dataset: DetectionDataset) -> None:
 
 def test_the_cache_reads_each_file_once(dataset: DetectionDataset) -> None:
     images = DetectionImages(dataset, EvaluationTransform(VARIED), cache=True)
-    before = images[0, 3]
+    before = images[Draw(0, 3)]
     dataset.images[3].path.unlink()
-    assert torch.equal(images[1, 3][1].image, before[1].image)
+    assert torch.equal(images[Draw(1, 3)][1].image, before[1].image)
 
 
 def test_epochs_show_images_differently(dataset: DetectionDataset) -> None:
     images = DetectionImages(dataset, TrainingTransform(VARIED), seed=5)
-    first, second = images[0, 4][1].image, images[1, 4][1].image
+    first, second = images[Draw(0, 4)][1].image, images[Draw(1, 4)][1].image
     assert first.shape != second.shape or not torch.equal(first, second)
 
 
@@ -157,7 +157,7 @@ def test_crowd_is_never_trained_on_and_difficult_only_if_asked(
     dataset: DetectionDataset, difficult: bool, expected: list[int]
 ) -> None:
     images = DetectionImages(dataset, EvaluationTransform(VARIED))
-    batch = Collate(dataset, [(64, 64)] * 11, difficult=difficult)([images[0, 0], images[0, 3]])
+    batch = Collate(dataset, [(64, 64)] * 11, difficult=difficult)([images[Draw(0, 0)], images[Draw(0, 3)]])
     assert batch.targets.labels.tolist() == expected
     assert set(batch.targets.image.tolist()) == {1}
     assert batch.targets.num_images == 2
@@ -165,7 +165,7 @@ def test_crowd_is_never_trained_on_and_difficult_only_if_asked(
 
 def test_a_batch_without_objects(dataset: DetectionDataset) -> None:
     images = DetectionImages(dataset, EvaluationTransform(VARIED))
-    batch = Collate(dataset, [(64, 64)] * 11)([images[0, 0], images[0, 4]])
+    batch = Collate(dataset, [(64, 64)] * 11)([images[Draw(0, 0)], images[Draw(0, 4)]])
     assert batch.targets.boxes.shape == (0, 4)
     assert batch.to("cpu").targets.labels.shape == (0,)
 

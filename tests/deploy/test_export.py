@@ -98,7 +98,7 @@ def test_narrow_files_are_smaller_and_scored(
     narrow = tmp_path / "narrow.onnx"
     assert main([*command, str(narrow), "--precision", precision, "--ap-drop", "100"]) == 0
     said = capsys.readouterr().out
-    assert f"MiB, {precision}\nverified in fp32 on 4 images" in said
+    assert f"MiB, {precision}\ncanvas: 64x64\nverified in fp32 on 4 images" in said
     assert re.search(r"AP \d+\.\d on 4 images, [+-]\d+\.\d beside PyTorch's", said), said
     assert ("calibrated on 8 images of" in said) == (precision == "int8")
     assert narrow.stat().st_size < 0.8 * (tmp_path / "whole.onnx").stat().st_size

@@ -42,7 +42,7 @@ def process(rank: int, port: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two gloo processes did; a third of the images has no object."""
     folder = tmp_path_factory.mktemp("gloo")
-    write_boxes(folder / "data")
+    write_boxes(folder / "data", train=9)
     write_teacher(folder / "teacher")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

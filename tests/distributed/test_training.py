@@ -54,6 +54,8 @@ def in_float64(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("detdistill.training.keeping.save_detector", lambda *_, **__: None)  # which takes float32 only
 
 
+IMAGES = 9
+"""An odd number: in one step of two images, one process has none."""
 CASES = {"one image each": (2, 1), "two parts each": (4, 2)}
 """Images a step, and parts of each process."""
 
@@ -119,7 +121,7 @@ def process(rank: int, port: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two gloo processes did, all of it in one pair, for they take seconds to start."""
     folder = tmp_path_factory.mktemp("gloo")
-    write_boxes(folder / "data")
+    write_boxes(folder / "data", train=IMAGES)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -152,7 +154,7 @@ def test_gradients_are_those_of_one_process_on_the_joined_batch(
     expected = recorded_gradients(monkeypatch)
     train(recipe(folder / "data", batch_size, 1, ONE), tmp_path / "one")
     first, second = (said(folder, rank)[case] for rank in range(2))
-    assert len(first) == len(second) == len(expected) == 10 // batch_size
+    assert len(first) == len(second) == len(expected) == -(-IMAGES // batch_size)
     for found, other, one in zip(first, second, expected, strict=True):
         assert all(torch.equal(value, other[name]) for name, value in found.items())
         assert found.keys() == one.keys()

@@ -192,10 +192,9 @@ def test_one_image_and_batches_of_one(tmp_path: Path) -> None:
     assert train(recipe, tmp_path / "run").steps == 2
 
 
-def test_too_few_images_for_a_batch(tmp_path: Path) -> None:
-    recipe = small_recipe(write_boxes(tmp_path / "data", train=3))
-    with pytest.raises(DataError, match="3 images give each of 1 processes 3, less than a batch of 4"):
-        train(recipe, tmp_path / "run")
+def test_a_batch_size_above_the_number_of_images_takes_them_all(tmp_path: Path) -> None:
+    summary = train(small_recipe(write_boxes(tmp_path / "data", train=3), epochs=2), tmp_path / "run")
+    assert summary.steps == 2
 
 
 def test_a_split_without_images(tmp_path: Path) -> None:

@@ -17,15 +17,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detdistill.annotations import DetectionDataset
 from detdistill.canvas import on_canvas
-from detdistill.data.batching import EpochAndIndex, EvaluationBatches, Size, TrainingBatches, training_canvases
+from detdistill.data.batching import Draw, EvaluationBatches, Size, TrainingBatches, training_canvases
 from detdistill.data.sampling import derived_seed
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
+from detdistill.errors import DataError
 from detdistill.image_options import ImageOptions
 from detdistill.images import read_image
 from detdistill.structures import Targets
 
 
-class DetectionImages(Dataset[tuple[int, Sample]]):
+class DetectionImages(Dataset[tuple[Draw, Sample]]):
     """A data set's images, decoded and transformed, each with its position in `dataset.images`.
 
     Args:
@@ -45,9 +46,13 @@ class DetectionImages(Dataset[tuple[int, Sample]]):
     def __len__(self) -> int:
         return len(self.dataset.images)
 
-    def __getitem__(self, key: EpochAndIndex) -> tuple[int, Sample]:
-        """Raises `DataError` for an image that cannot be decoded."""
-        epoch, index = key
+    def __getitem__(self, draw: Draw) -> tuple[Draw, Sample]:
+        """Return an image of an epoch with its position in `dataset.images`.
+
+        Raises:
+            DataError: the image cannot be decoded.
+        """
+        epoch, index, _ = draw
         record = self.dataset.images[index]
         sample = Sample(
             image=torch.from_numpy(self._decode(index)).permute(2, 0, 1),
@@ -59,7 +64,7 @@ class DetectionImages(Dataset[tuple[int, Sample]]):
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would reseed the accelerators too, which the fork does not put back.
             torch.default_generator.manual_seed(derived_seed(self.seed, epoch, record.file_name))
-            return index, self.transform(sample)
+            return draw, self.transform(sample)
 
     def _decode(self, index: int) -> NDArray[np.uint8]:
         if self._decoded is not None and index in self._decoded:
@@ -80,12 +85,15 @@ class Batch:
         targets: objects to train on, in pixels of the canvas; `targets.sizes` are the images' true sizes.
         indices: position of each image in `DetectionDataset.images`.
         original_sizes: `(N, 2)` height and width of each image before resizing.
+        counts: False for a batch that only keeps its process in step with the others: neither its loss nor its
+            objects count.
     """
 
     images: Tensor
     targets: Targets
     indices: tuple[int, ...]
     original_sizes: Tensor
+    counts: bool = True
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The same batch on another device; the sizes before resizing stay where they are."""
@@ -114,9 +122,9 @@ class Collate:
     canvases: Sequence[Size]
     difficult: bool = False
 
-    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Batch:
+    def __call__(self, samples: Sequence[tuple[Draw, Sample]]) -> Batch:
         """Return the batch of these images, in this order."""
-        indices = tuple(index for index, _ in samples)
+        indices = tuple(draw.image for draw, _ in samples)
         (canvas,) = {self.canvases[index] for index in indices}
         records = [self.dataset.images[index] for index in indices]
         chosen = [sample.keep(~sample.crowd & (~sample.difficult | self.difficult)) for _, sample in samples]
@@ -126,6 +134,7 @@ class Collate:
             targets=Targets.from_images([s.boxes for s in chosen], [s.labels for s in chosen], sizes),
             indices=indices,
             original_sizes=torch.tensor([(record.height, record.width) for record in records]),
+            counts=all(draw.counts for draw, _ in samples),
         )
 
 
@@ -160,9 +169,11 @@ def training_loader(
         world: number of processes.
 
     Raises:
-        DataError: fewer images than processes.
+        DataError: there is no image.
     """
-    canvases = training_canvases(own_canvases(dataset, options))
+    if not dataset.images:
+        raise DataError(f"{dataset.source}: no image to train on")
+    canvases = training_canvases(own_canvases(dataset, options), least=batch_size * world)
     names = [record.file_name for record in dataset.images]
     batches = TrainingBatches(names, canvases, batch_size=batch_size, seed=seed, rank=rank, world=world)
     images = DetectionImages(dataset, TrainingTransform(options), seed=seed, cache=cache)
@@ -187,9 +198,7 @@ def evaluation_loader(
     return _loader(DetectionImages(dataset, EvaluationTransform(options)), batches, Collate(dataset, canvases), workers)
 
 
-def _loader(
-    images: DetectionImages, batches: Sampler[list[EpochAndIndex]], collate: Collate, workers: int
-) -> DataLoader[Batch]:
+def _loader(images: DetectionImages, batches: Sampler[list[Draw]], collate: Collate, workers: int) -> DataLoader[Batch]:
     return DataLoader(
         images,  # type: ignore[arg-type]  # it yields samples, which `collate` makes a batch of
         batch_sampler=batches,

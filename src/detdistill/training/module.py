@@ -146,25 +146,26 @@ class DetectorTraining(LightningModule):
         seed = derived_seed(self.recipe.seed, "step", self.global_step, self.global_rank)
         self.learner.begin_step(self.global_step, *self._steps)
         parts = split(batch, self.recipe.accumulate)
-        reducers: list[ReduceSum] = [self.reduce_sum]
+        own_share = self.reduce_sum if batch.counts else self._reduce_others
+        reducers: list[ReduceSum] = [own_share]
         if len(parts) > 1:
             torch.manual_seed(seed)
             with buffers_kept(self.detector):
-                reducers = window_normalizers(parts, self.batch_losses, self.reduce_sum)
+                reducers = window_normalizers(parts, self.batch_losses, own_share)
         # Dropout and the like draw the same in a resumed run.
         torch.manual_seed(seed)
         sums: dict[str, Tensor] = {}
         raw: dict[str, Tensor] = {}
         for part, reduce_sum in zip(parts, reducers, strict=True):
-            terms = self.batch_losses(part, reduce_sum)
+            terms = {name: term * batch.counts for name, term in self.batch_losses(part, reduce_sum).items()}
             with nullcontext() if part is parts[-1] else self._without_synchronisation():
                 # Processes average their gradients, and the gradient of the whole batch is their sum.
                 self.manual_backward(torch.stack(tuple(terms.values())).sum() * self.trainer.world_size)
             sums = {name: sums.get(name, 0.0) + term.detach() for name, term in terms.items()}
-            raw = {name: raw.get(name, 0.0) + term.detach() for name, term in self.learner.raw.items()}
+            raw = {name: raw.get(name, 0.0) + batch.counts * term.detach() for name, term in self.learner.raw.items()}
         self._batch = batch
         self._agree(sums, raw)
-        self.learner.end_step(self.reduce_sum)
+        self.learner.end_step(own_share)
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(schedule, LRScheduler)
@@ -215,6 +216,10 @@ class DetectorTraining(LightningModule):
         total = value.detach().clone()
         dist.all_reduce(total)
         return total
+
+    def _reduce_others(self, value: Tensor) -> Tensor:
+        """Sum over the other processes: nothing of this one counts in this step."""
+        return self.reduce_sum(torch.zeros_like(value))
 
     def _without_synchronisation(self) -> AbstractContextManager[Any]:
         strategy = self.trainer.strategy
