@@ -125,4 +125,4 @@ def test_evaluation_takes_every_image_exactly_once_in_batches_of_one_canvas(
     for rank, share in enumerate(shares):
         assert len(EvaluationBatches(canvases, batch_size=batch_size, rank=rank, world=world)) == len(share)
         assert {draw.image % world for batch in share for draw in batch} <= {rank}
-        assert [batch[0].index for batch in share] == sorted(batch[0].index for batch in share)
+        assert [batch[0].image for batch in share] == sorted(batch[0].image for batch in share)

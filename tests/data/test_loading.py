@@ -157,7 +157,7 @@ def test_crowd_is_never_trained_on_and_difficult_only_if_asked(
     dataset: DetectionDataset, difficult: bool, expected: list[int]
 ) -> None:
     images = DetectionImages(dataset, EvaluationTransform(VARIED))
-    batch = Collate(dataset, [(64, 64)] * 11, difficult=difficult)([images[Draw(0, 0)], images[Draw(0, 3)]])
+    batch = Collate(dataset, [(96, 96)] * 11, difficult=difficult)([images[Draw(0, 0)], images[Draw(0, 3)]])
     assert batch.targets.labels.tolist() == expected
     assert set(batch.targets.image.tolist()) == {1}
     assert batch.targets.num_images == 2
@@ -165,7 +165,7 @@ def test_crowd_is_never_trained_on_and_difficult_only_if_asked(
 
 def test_a_batch_without_objects(dataset: DetectionDataset) -> None:
     images = DetectionImages(dataset, EvaluationTransform(VARIED))
-    batch = Collate(dataset, [(64, 64)] * 11)([images[Draw(0, 0)], images[Draw(0, 4)]])
+    batch = Collate(dataset, [(96, 96)] * 11)([images[Draw(0, 0)], images[Draw(0, 4)]])
     assert batch.targets.boxes.shape == (0, 4)
     assert batch.to("cpu").targets.labels.shape == (0,)
 

@@ -183,6 +183,15 @@ def test_what_is_given_wins_over_the_config(tmp_path: Path) -> None:
     assert (finding.value, finding.source) == ("0.4 (the config says 0.7)", "given")
 
 
+def test_class_agnostic_nms_is_read(tmp_path: Path) -> None:
+    content = checkpoint(small("atss"))
+    content["meta"]["cfg"] = content["meta"]["cfg"].replace(
+        "iou_threshold=0.7", "iou_threshold=0.7, class_agnostic=True"
+    )
+    assert import_mmdet(saved(tmp_path, content)).detector.postprocessing.class_agnostic
+    assert not import_mmdet(saved(tmp_path, checkpoint(small("atss")))).detector.postprocessing.class_agnostic
+
+
 def test_wrappers_averages_and_old_names_are_understood(tmp_path: Path) -> None:
     expected = small("fcos", options={"normalize_boxes": True})
     state = mmdet_state(expected)

@@ -210,7 +210,7 @@ def _load(
     # Counters of batches say nothing about the weights, and old files lack them.
     detector.load_state_dict({name: state[theirs].float() for name, theirs in names.items()}, strict=False)
     values = {field.name: getattr(known, field.name) for field in dataclasses.fields(PostProcessing)}
-    detector.head.postprocessing = PostProcessing(**values)
+    detector.postprocessing = PostProcessing(**{name: value for name, value in values.items() if value is not None})
     return detector.eval()
 
 

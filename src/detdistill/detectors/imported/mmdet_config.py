@@ -236,6 +236,8 @@ def _read_postprocessing(config: Mapping[str, Any], model: Mapping[str, Any], re
     if test.get("nms_pre") != -1:
         _read(reading, "candidates_per_level", test, "nms_pre")
     _read(reading, "max_detections", test, "max_per_img")
+    if isinstance(nms.get("class_agnostic"), bool):
+        _read(reading, "class_agnostic", nms, "class_agnostic")
     if type_name(nms) in ("", "nms"):
         _read(reading, "iou_threshold", nms, "iou_threshold" if "iou_threshold" in nms else "iou_thr")
     else:

@@ -68,3 +68,6 @@ class MmdetSettings:
     )
     candidates_per_level: Annotated[int | None, "candidates before NMS (config: model.test_cfg.nms_pre)"] = None
     max_detections: Annotated[int | None, "detections per image (config: model.test_cfg.max_per_img)"] = None
+    class_agnostic: Annotated[
+        bool | None, "NMS among the boxes of all classes; off if not given (config: model.test_cfg.nms.class_agnostic)"
+    ] = None
