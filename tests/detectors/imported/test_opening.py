@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from detdistill.detectors.imported.mmdet import import_mmdet
-from detdistill.detectors.imported.opening import find_state_dict, open_checkpoint
+from detdistill.detectors.imported.opening import open_checkpoint
+from detdistill.detectors.imported.state_dicts import find_state_dict
 from detdistill.errors import DetdistillError
 from mmdet_files import checkpoint, saved, small
 
