@@ -77,9 +77,7 @@ def load_pickle(stream: IO[bytes], size: int) -> Any:
         stream: a pickle that `check_pickles` accepted, at its start.
         size: of the file in bytes.
     """
-    unpickler = _RestrictedUnpickler(stream)
-    unpickler.allowance = 2 * size
-    return unpickler.load()
+    return _PlainUnpickler(stream, 2 * size).load()
 
 
 class StandIn:
@@ -163,13 +161,7 @@ def _parameter_without_attributes(data: Tensor, requires_grad: bool, hooks: Any,
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """Knows ordered dictionaries, sets and how tensors are rebuilt, and no other name.
-
-    Attributes:
-        allowance: bytes that tensors inside of a plain pickle may take, all together.
-    """
-
-    allowance = 0
+    """Knows ordered dictionaries, sets and how tensors are rebuilt, and no other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         match module, name:
@@ -183,21 +175,38 @@ class _RestrictedUnpickler(pickle.Unpickler):
                 return _rebuild(getattr(torch._utils, name))
             case "torch._utils", "_rebuild_parameter_with_state":
                 return _rebuild(_parameter_without_attributes)
+        return type(name, (StandIn,), {})
+
+
+class _PlainUnpickler(_RestrictedUnpickler):
+    """Also knows how a pickle that `torch.save` did not write holds the numbers of tensors.
+
+    Args:
+        stream: the pickle.
+        allowance: bytes that these numbers may take, all together.
+    """
+
+    def __init__(self, stream: IO[bytes], allowance: int) -> None:
+        super().__init__(stream)
+        self.allowance = allowance
+
+    def find_class(self, module: str, name: str) -> Any:
+        match module, name:
             case "torch.storage", "_load_from_bytes":
                 return _rebuild(self._storage)
             case "_codecs", "encode":
                 return _rebuild(self._bytes)
-        return type(name, (StandIn,), {})
+        return super().find_class(module, name)
 
-    def _bytes(self, text: str, encoding: str = "latin1") -> bytes:
+    def _bytes(self, text: str, encoding: str) -> bytes:
         """Bytes as pickles of the protocols 0 to 2 write them: text in Latin-1."""
         if not isinstance(text, str) or encoding != "latin1":
-            raise pickle.UnpicklingError(f"bytes are written in {encoding!r}; expected latin1")
+            raise pickle.UnpicklingError("bytes are not written in Latin-1")
         self._take(len(text))
         return text.encode("latin1")
 
     def _storage(self, content: bytes) -> Any:
-        """The numbers of a tensor in a plain pickle: an old PyTorch file of their own."""
+        """The numbers of a tensor: an old PyTorch file of their own."""
         if not isinstance(content, bytes):
             raise pickle.UnpicklingError("the numbers of a tensor are not bytes")
         self._take(len(content))

@@ -80,8 +80,8 @@ def network_names(keys: Iterable[str]) -> NetworkNames:
     taken = _chosen(groups)
     left = {wrappers: len(found) for wrappers, found in groups.items() if wrappers != taken}
     if left:
-        counts = ", ".join(f"{count} tensors {_where(wrappers)}" for wrappers, count in left.items())
-        notes.insert(0, f"the weights {_where(taken)} were taken; left out: {counts}")
+        counts = ", ".join(f"{_where(wrappers)} ({count})" for wrappers, count in left.items())
+        notes.insert(0, f"the weights {_where(taken)} were taken; left out: the tensors {counts}")
     elif not set(taken).isdisjoint(TEACHERS):
         notes.insert(0, f"the weights {_where(taken)} were taken: there are no others")
     return NetworkNames(groups.get(taken, {}), tuple(notes))
@@ -99,7 +99,7 @@ def _holders(keys: Sequence[str]) -> set[str]:
         if match is not None and match[1]:
             parts.setdefault(match[1], set()).add("backbone" if match[2] == "backbone" else "head")
     found = {segment for prefix, seen in parts.items() if len(seen) == 2 for segment in prefix.split(".")}
-    return {*HOLDERS, *found}
+    return {*HOLDERS, *found} - set(TRANSPARENT)
 
 
 def _split(key: str, holders: set[str]) -> tuple[tuple[str, ...], str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,25 @@ def read_weights(path: Path) -> ForeignWeights:
     content = open_checkpoint(path)
     state = find_state_dict(content, path)
     located = locate_state_dict(content)
+    place, notes = (located.place, located.notes) if located is not None else ((), ())
     try:
         network = network_names(state)
     except DetdistillError as error:
         raise DetdistillError(f"{path} {error}") from error
-    meta = content.get("meta") if isinstance(content, Mapping) else None
     return ForeignWeights(
         state={name: state[key] for name, key in network.names.items()},
-        meta=meta if isinstance(meta, Mapping) else {},
-        notes=(*(located.notes if located else ()), *network.notes),
+        meta=_meta(content, place),
+        notes=(*notes, *network.notes),
     )
+
+
+def _meta(content: Any, place: Sequence[str]) -> Mapping[Any, Any]:
+    """What stands under `meta` beside the state dict, or further out."""
+    found: Mapping[Any, Any] = {}
+    for key in (*place, ""):
+        if not isinstance(content, Mapping):
+            break
+        if isinstance(content.get("meta"), Mapping):
+            found = content["meta"]
+        content = content.get(key)
+    return found
