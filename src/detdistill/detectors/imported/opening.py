@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -150,4 +151,7 @@ def _load(file: IO[bytes]) -> Any:
     except pickle.UnpicklingError:
         # Only what unpickling refused is tried again: a TorchScript archive ends in another error above.
         file.seek(0)
-        return torch.load(file, map_location="cpu", weights_only=False, pickle_module=Restricted)
+        with warnings.catch_warnings():
+            # Old files hold the source code of a model's classes, and PyTorch warns that it is not the same here.
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=False, pickle_module=Restricted)

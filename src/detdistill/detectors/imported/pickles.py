@@ -15,10 +15,9 @@ from torch import Tensor
 LEGACY_PICKLES = 4
 """Magic number, protocol, system and content: what a file written before PyTorch 1.6 starts with."""
 
-MOST_TENSORS = 100_000
-DEEPEST_MODULE = 64
+MOST_MODULES = 20_000
 LONGEST_NAME = 1_000
-"""Modules that contain each other would make the walk through them endless, and its names too."""
+"""Modules that contain each other would make the walk through them endless, and their names too."""
 
 
 class RefusedError(Exception):
@@ -121,30 +120,32 @@ def module_state(module: StandIn) -> dict[str, Tensor]:
         module: in the place of the module.
 
     Raises:
-        RefusedError: it holds more tensors than any network, as modules that contain each other do.
+        RefusedError: it holds more modules than any network, as modules that contain each other do.
     """
     state: dict[str, Tensor] = {}
-    for name, tensor in _tensors(module, "", 0):
-        state[name] = tensor
-        if len(state) > MOST_TENSORS:
-            raise RefusedError(f"is damaged: its modules hold more than {MOST_TENSORS} tensors")
+    waiting: list[tuple[str, StandIn]] = [("", module)]
+    visited = 0
+    while waiting:
+        prefix, current = waiting.pop()
+        state |= {prefix + name: tensor for name, tensor in _own_tensors(current)}
+        inner = current.parts.get("_modules")
+        inner = inner if isinstance(inner, Mapping) else {}
+        modules = [(f"{prefix}{name}.", part) for name, part in inner.items() if isinstance(part, StandIn)]
+        waiting += reversed(modules)
+        visited += 1
+        if visited + len(waiting) > MOST_MODULES or len(prefix) > LONGEST_NAME:
+            raise RefusedError("is damaged: its modules contain each other without end")
     return state
 
 
-def _tensors(module: StandIn, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
-    if depth > DEEPEST_MODULE or len(prefix) > LONGEST_NAME:
-        raise RefusedError("is damaged: its modules contain each other without end")
-    parameters, buffers, modules, unsaved = (module.parts.get(part) for part in StandIn.PARTS)
+def _own_tensors(module: StandIn) -> Iterator[tuple[str, Tensor]]:
+    unsaved = module.parts.get("_non_persistent_buffers_set")
     hidden = unsaved if isinstance(unsaved, set) else ()
-    for group in (parameters, buffers):
-        if isinstance(group, Mapping):
-            for name, tensor in group.items():
-                if isinstance(name, str) and isinstance(tensor, Tensor) and name not in hidden:
-                    yield prefix + name, tensor
-    if isinstance(modules, Mapping):
-        for name, inner in modules.items():
-            if isinstance(name, str) and isinstance(inner, StandIn):
-                yield from _tensors(inner, f"{prefix}{name}.", depth + 1)
+    for group in ("_parameters", "_buffers"):
+        held = module.parts.get(group)
+        for name, tensor in held.items() if isinstance(held, Mapping) else ():
+            if isinstance(name, str) and isinstance(tensor, Tensor) and name not in hidden:
+                yield name, tensor
 
 
 def _rebuild(function: Callable[..., Any]) -> Callable[..., Any]:
