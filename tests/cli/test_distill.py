@@ -10,8 +10,8 @@ from detdistill.cli.distill import Check, Distill
 from detdistill.cli.parser import parse
 from detdistill.cli.train import Train
 from detdistill.errors import DetdistillError
-from detdistill.training.recipe import DistillationRecipe, Recipe
-from detdistill.training.recipe_file import read_recipe
+from detdistill.training.recipe import Data, DistillationRecipe, Recipe
+from detdistill.training.recipe_file import read_recipe, write_recipe
 
 DEFAULT: dict[str, dict[str, Any]] = {"rank_mimicking": {}, "prediction_guided": {}}
 
@@ -31,6 +31,40 @@ def recipe(*words: str) -> Recipe:
     verb = parse(COMMANDS, [*words, *out])
     assert isinstance(verb, Train | Distill | Check)
     return verb.recipe
+
+
+WRITTEN = "{0: apple, no: 1, 1.50: on, 010: 1e3, null: '2', 2017-01-01: 12:30}"
+NAMES = {"0": "apple", "no": "1", "1.50": "on", "010": "1e3", "null": "2", "2017-01-01": "12:30"}
+
+
+def test_class_names_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"data: {{path: there}}\nteacher: t\nclass_map: {WRITTEN}\n")
+    read = recipe("distill", str(path))
+    assert isinstance(read, DistillationRecipe)
+    assert read.class_map == NAMES
+    assert read_recipe(path) == read
+    write_recipe(read, tmp_path / "written.yaml")
+    assert read_recipe(tmp_path / "written.yaml") == read
+    path.write_text("data: {path: there}\nteacher: t\nclass_map:\n  0: apple\n  person: 0\n")
+    assert recipe("distill", str(path)).class_map == {"0": "apple", "person": "0"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("option", ["--class_map", "--class-map"])
+def test_class_names_of_the_command_line(option: str) -> None:
+    words = ("distill", "--data", "d", "--teacher", "t")
+    for given in ((option, WRITTEN), (f"{option}={WRITTEN}",)):
+        read = recipe(*words, *given)
+        assert isinstance(read, DistillationRecipe)
+        assert read.class_map == NAMES
+
+
+def test_class_names_of_python() -> None:
+    table: Any = {0: "apple", "person": 0}
+    assert DistillationRecipe(Data("d"), teacher="t", terms={"hint": {}}, class_map=table).class_map == {
+        "0": "apple",
+        "person": "0",
+    }
 
 
 @pytest.mark.parametrize("verb", ["train", "distill", "check"])

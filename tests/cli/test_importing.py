@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import detdistill
 from detdistill.cli import main
@@ -54,6 +55,21 @@ def test_what_is_open_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert detdistill.load(tmp_path / "run").classes == ("cat", "dog")
 
 
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "architecture.", "ema.", "student."])
+def test_wrapped_weights_are_imported(wrapper: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = small("gfl")
+    content = checkpoint(expected)
+    state = content.pop("state_dict")
+    content["model_state_dict"] = {f"{wrapper}{name}": tensor for name, tensor in state.items()}
+    content["model_state_dict"] |= {f"teacher.{name}": torch.zeros_like(tensor) for name, tensor in state.items()}
+    assert main(["import", str(saved(tmp_path, content)), "--out", str(tmp_path / "run")]) == 0
+    assert "teacher." in capsys.readouterr().out
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        found = detdistill.load(tmp_path / "run")(images)
+        assert torch.equal(found.class_logits, expected(images).class_logits)
+
+
 @pytest.fixture(scope="module")
 def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """torchvision's FCOS of a background column and two classes, with frozen batch norms."""
@@ -73,6 +89,18 @@ def test_torchvision_goes_through_the_same_verb(
     description = read_description(run)
     assert description.image_size == ImageSize(800, 1333)
     assert description.provenance["imported_from"] == "fcos.pth"
+
+
+def test_wrapped_safetensors_of_torchvision(
+    torchvision_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = torch.load(torchvision_file, weights_only=True)
+    wrapped = {f"student.module.{name}": tensor.half() for name, tensor in state.items()}
+    save_file(wrapped | {"teacher.weight": torch.ones(1)}, tmp_path / "wrapped.safetensors")
+    words = ["import", str(tmp_path / "wrapped.safetensors"), "--out", str(tmp_path / "run"), "--number-classes"]
+    assert main(words) == 0
+    assert "teacher." in capsys.readouterr().out
+    assert detdistill.load(tmp_path / "run").classes == ("class_0", "class_1", "class_2")
 
 
 def test_options_of_the_other_library_are_refused(

@@ -28,7 +28,7 @@ def test_equal_classes_take_everything_over(head: HeadName, tmp_path: Path) -> N
     report = initialize_from(detector, tmp_path)
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in detector.state_dict().items())
     total = len(detector.state_dict())
-    assert str(report) == f"{total} of {total} tensors taken over from {tmp_path}"
+    assert str(report) == f"{total} of {total} tensors loaded from {tmp_path}"
 
 
 def fill(value: Tensor, offset: float) -> Tensor:
@@ -66,10 +66,10 @@ def test_the_report_is_in_plain_words() -> None:
     source = tiny_detector("gfl", ("cell", "dog"), seed=1)
     detector = tiny_detector("gfl", ("cat", "cell"), options={"reg_max": 8})
     assert str(initialize_from(detector, source)).splitlines() == [
-        f"{len(detector.state_dict()) - 2} of {len(detector.state_dict())} tensors taken over from the given detector",
-        "classes taken over: cell",
-        "classes that start anew: cat",
-        "left as they were:",
+        f"{len(detector.state_dict()) - 2} of {len(detector.state_dict())} tensors loaded from the given detector",
+        "classes with loaded weights: cell",
+        "classes with new weights: cat",
+        "not loaded:",
         "  head.box_predictor.weight: (68, 16, 3, 3) in the source, (36, 16, 3, 3) here",
         "  head.box_predictor.bias: (68,) in the source, (36,) here",
         "options: {} in the source, {'reg_max': 8} here",
@@ -112,20 +112,30 @@ def test_another_head_takes_backbone_and_pyramid_over() -> None:
     assert report.new_classes == detector.classes
 
 
+def test_another_backbone_is_not_loaded_and_takes_one_line() -> None:
+    source, detector = tiny_detector(backbone="resnet34", seed=1), tiny_detector()
+    before = {key: value.clone() for key, value in detector.state_dict().items()}
+    report = initialize_from(detector, source)
+    for key, value in detector.state_dict().items():
+        assert torch.equal(value, before[key] if key.startswith("backbone.") else source.state_dict()[key])
+    assert len(str(report).splitlines()) < 6
+    assert "resnet34" in str(report)
+
+
 def test_the_source_brings_its_normalization() -> None:
     source, detector = tiny_detector(seed=1), tiny_detector()
     source.normalization = Normalization((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), bgr=True)
     assert detector.normalization == IMAGENET
     report = initialize_from(detector, source)
     assert detector.normalization == source.normalization
-    assert report.notes == (f"the input is normalised as in the source from now on: {source.normalization}",)
+    assert report.notes == (f"the input is normalised as in the source: {source.normalization}",)
 
 
 def test_nothing_that_fits_is_refused() -> None:
     source = tiny_detector(backbone="mobilenetv2", backbone_width=0.5, channels=8, seed=1)
     detector = tiny_detector(head="fcos")
     before = {key: value.clone() for key, value in detector.state_dict().items()}
-    with pytest.raises(DetdistillError, match=r"nothing of the given detector fits: .*channels=8.*channels=16"):
+    with pytest.raises(DetdistillError, match=r"the given detector.*channels: 8 .*16 .*start\.run null"):
         initialize_from(detector, source)
     assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
 

@@ -13,12 +13,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet34
 
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.backbones import Backbone, build_backbone
 from detdistill.detectors.dense import DenseDetector
-from detdistill.detectors.weights import load_backbone_weights
+from detdistill.detectors.weights import BackboneMismatchError, load_backbone_weights
 from detdistill.errors import DetdistillError
 
 State = dict[str, Tensor]
@@ -148,21 +148,23 @@ def test_report_says_what_was_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "state",
+    ("state", "holds"),
     [
-        {"encoder.weight": torch.zeros(3), "decoder.weight": torch.zeros(3)},
-        state_of(backbone_of(0, width=0.25)),
-        state_of(backbone_of(0, "resnet50")),
+        ({"encoder.weight": torch.zeros(3), "decoder.weight": torch.zeros(3)}, "encoder.weight"),
+        (state_of(backbone_of(0, width=0.25)), "resnet18 with the channels (16, 32, 64, 128)"),
+        (state_of(backbone_of(0, "resnet50")), "resnet50 with the channels (8, 16, 32, 64)"),
     ],
     ids=["other names", "another width", "other blocks"],
 )
-def test_refuses_weights_of_something_else(tmp_path: Path, state: State) -> None:
+def test_refuses_weights_of_something_else(tmp_path: Path, state: State, holds: str) -> None:
     target = backbone_of(1)
     before = weights_of(target)
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(DetdistillError, match=r"not for this backbone; nothing was loaded[\s\S]*other\.pth") as raised:
+    with pytest.raises(BackboneMismatchError, match=r"other\.pth") as raised:
         load_backbone_weights(target, tmp_path / "other.pth")
-    assert next(iter(state)) in str(raised.value)
+    assert holds in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert raised.value.report.total == len(before)
     assert_equal(weights_of(target), before)
 
 
@@ -170,11 +172,44 @@ def test_refuses_to_choose_between_two_networks(tmp_path: Path) -> None:
     target = backbone_of(1)
     state = state_of(backbone_of(0))
     torch.save(
-        {f"{owner}.{name}": tensor for owner in ("student", "teacher") for name, tensor in state.items()},
+        {f"{owner}.{name}": tensor for owner in ("first", "second") for name, tensor in state.items()},
         tmp_path / "a.pth",
     )
-    with pytest.raises(DetdistillError, match=r"a\.pth holds two networks .*'student\.' and under 'teacher\.'"):
+    with pytest.raises(DetdistillError, match=r"a\.pth holds two networks .*'first\.' and under 'second\.'"):
         load_backbone_weights(target, tmp_path / "a.pth")
+
+
+def test_of_a_student_and_a_teacher_the_student_is_taken(tmp_path: Path) -> None:
+    source, target = backbone_of(0), backbone_of(1)
+    state = {f"student.{name}": tensor for name, tensor in state_of(source).items()}
+    state |= {f"teacher.{name}": torch.zeros_like(tensor) for name, tensor in state_of(source).items()}
+    torch.save(state, tmp_path / "a.pth")
+    report = load_backbone_weights(target, tmp_path / "a.pth")
+    assert_equal(weights_of(target), weights_of(source))
+    assert len(report.notes) == 1
+    assert not report.unused
+
+
+def test_compiled_parts_inside_of_a_backbone(tmp_path: Path) -> None:
+    source, target = backbone_of(0), backbone_of(1)
+    state = {name.replace("layer1.", "layer1._orig_mod."): tensor for name, tensor in state_of(source).items()}
+    torch.save(state, tmp_path / "a.pth")
+    load_backbone_weights(target, tmp_path / "a.pth")
+    assert_equal(weights_of(target), weights_of(source))
+
+
+def test_a_file_that_fills_the_backbone_is_one_line(tmp_path: Path) -> None:
+    state = state_of(backbone_of(0)) | {f"fc.{name}": torch.zeros(1) for name in ("weight", "bias")}
+    torch.save(state, tmp_path / "a.pth")
+    lines = str(load_backbone_weights(backbone_of(1), tmp_path / "a.pth")).splitlines()
+    assert len(lines) == 1
+    assert "2 others not used (fc)" in lines[0]
+
+
+def test_a_deeper_network_is_noted(tmp_path: Path) -> None:
+    torch.save(resnet34().state_dict(), tmp_path / "resnet34.pth")
+    report = load_backbone_weights(build_backbone("resnet18"), tmp_path / "resnet34.pth")
+    assert any("resnet34" in note and "resnet18" in note for note in report.notes)
 
 
 def test_not_finite(tmp_path: Path) -> None:

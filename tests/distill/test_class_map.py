@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -90,6 +92,19 @@ def test_no_class_in_common_names_both_sides_and_the_way_out() -> None:
     assert "student's: cat, dog" in str(refused.value)
     assert "class_map: {Katze: cat}" in str(refused.value)
     ClassMap(("cat", "dog"), ("Katze", "Hund"), {"Katze": "cat"})
+
+
+@pytest.mark.parametrize("name", ["0", "1.50", "no", "null", "1e3", "010", "a: b", "{x}", "#1", "- y", "Käfer", " z "])
+def test_the_example_of_the_message_is_yaml_that_works(name: str) -> None:
+    with pytest.raises(DetdistillError) as refused:
+        ClassMap(("apple",), (name,))
+    table = yaml.safe_load(str(refused.value).partition("for example ")[2])["class_map"]
+    assert ClassMap(("apple",), (name,), table).sources == ((0,),)
+
+
+def test_names_given_as_numbers() -> None:
+    table: Any = {0: "apple", 1: 2}
+    assert ClassMap(("apple", "2"), ("0", "1"), table).sources == ((0,), (1,))
 
 
 def slow_teacher_logits(

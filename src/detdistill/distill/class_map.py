@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+import yaml
 from torch import Tensor
 
+from detdistill.class_names import class_table
 from detdistill.errors import DetdistillError
 from detdistill.structures import BACKGROUND
 from detdistill.suggestions import did_you_mean
@@ -21,8 +24,8 @@ class ClassMap:
     Attributes:
         student: the student's class names.
         teacher: the teacher's class names.
-        table: further names: teacher's class -> student's class; several may lead to one. A class that stands here
-            does not count under its own name.
+        table: further names: teacher's class -> student's class; several may lead to one. A class in the table
+            does not count under its own name. Whole numbers stand for their digits.
     """
 
     student: tuple[str, ...]
@@ -31,6 +34,7 @@ class ClassMap:
 
     def __post_init__(self) -> None:
         """Raises `DetdistillError` for a table with unknown names, or if no class is common to both."""
+        object.__setattr__(self, "table", class_table(self.table))
         sides = (("teacher", self.table.keys(), self.teacher), ("student", self.table.values(), self.student))
         for side, given, names in sides:
             unknown = [name for name in given if name not in names]
@@ -38,10 +42,13 @@ class ClassMap:
                 message = f"class_map: the {side} has no class {unknown[0]!r}; its classes are: {', '.join(names)}"
                 raise DetdistillError(message + did_you_mean(message.partition(";")[0], names))
         if not self.shared:
+            example = yaml.safe_dump(
+                {self.teacher[0]: self.student[0]}, default_flow_style=True, allow_unicode=True, width=math.inf
+            )
             raise DetdistillError(
                 f"teacher and student have no class name in common. The teacher's classes: {', '.join(self.teacher)}. "
-                f"The student's: {', '.join(self.student)}. Say which mean the same, as in "
-                f"class_map: {{{self.teacher[0]}: {self.student[0]}}}"
+                f"The student's: {', '.join(self.student)}. Give pairs of classes that mean the same, for example "
+                f"class_map: {example.strip()}"
             )
 
     @cached_property

@@ -14,7 +14,7 @@ from detdistill.data.opening import open_dataset
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.efficientnet_lite import efficientnet_lite0_file
 from detdistill.detectors.initialization import initialize_from
-from detdistill.detectors.weights import load_backbone_weights
+from detdistill.detectors.weights import BackboneMismatchError, load_backbone_weights
 from detdistill.errors import DataError, DetdistillError
 from detdistill.normalization import EFFICIENTNET_LITE, Normalization
 from detdistill.training.processes import note
@@ -70,17 +70,36 @@ def starting_detector(recipe: Recipe, classes: Sequence[str]) -> DenseDetector:
     detector = DenseDetector(recipe.detector, classes, pretrained_backbone=source == "timm")
     if source == "lite0":
         detector.normalization = EFFICIENTNET_LITE
-        note(str(load_backbone_weights(detector, efficientnet_lite0_file())))
+        _start_backbone(detector, source, efficientnet_lite0_file())
     elif source is not None:
         detector.normalization = _timm_normalization(detector)
         if source != "timm":
             file = Path(source).expanduser()
             if not file.exists():
-                raise DetdistillError(f"start.backbone is {source}: that is neither a file, nor `timm`, nor `lite0`")
-            note(str(load_backbone_weights(detector, file)))
+                raise DetdistillError(
+                    f"start.backbone {source}: no such file; expected a file of weights, `timm` or `lite0`, or null "
+                    "for random weights"
+                )
+            _start_backbone(detector, source, file)
     if recipe.start.run is not None:
-        note(str(initialize_from(detector, Path(recipe.start.run).expanduser())))
+        try:
+            note(f"start.run: {initialize_from(detector, Path(recipe.start.run).expanduser())}")
+        except DetdistillError as error:
+            raise DetdistillError(f"start.run {recipe.start.run}: {error}") from error
     return detector
+
+
+def _start_backbone(detector: DenseDetector, source: str, file: Path) -> None:
+    """Fills the backbone and reports it; `source` is the value of `start.backbone`."""
+    try:
+        note(f"start.backbone: {load_backbone_weights(detector, file)}")
+    except BackboneMismatchError as error:
+        raise DetdistillError(
+            f"start.backbone {source}: {error}. Give the weights of {detector.architecture.backbone}, set "
+            "detector.backbone to the network of the file, or set start.backbone null to start from random weights"
+        ) from error
+    except DetdistillError as error:
+        raise DetdistillError(f"start.backbone {source}: {error}") from error
 
 
 def _timm_normalization(detector: DenseDetector) -> Normalization:

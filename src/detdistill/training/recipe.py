@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from detdistill.class_names import class_table
 from detdistill.detectors.architecture import Architecture
 from detdistill.errors import DetdistillError
 from detdistill.image_options import ImageOptions
@@ -258,7 +259,8 @@ class DistillationRecipe(Recipe):
             `ratio` times as long as the detection loss's; `paper` takes the published one.
         ratio: Of the two gradients' lengths, of every term that does not say; null takes each method's own: 0.5, and 2
             for `prediction_guided`.
-        class_map: Classes of the teacher that mean a class of the data under another name, `{car: vehicle}`.
+        class_map: Classes of the teacher that mean a class of the data under another name, `{car: vehicle}`. Names are
+            taken as they are written, also `0`, `1.50`, `no` or `on`.
         teacher_memory: MiB of main memory, for each process, in which the teacher's outputs are kept: an image that
             comes again pixel by pixel is not shown to it again. Where images vary by a flip alone, each comes in two
             forms; where their scale or colours vary, none ever comes again. 0 keeps nothing.
@@ -277,6 +279,7 @@ class DistillationRecipe(Recipe):
     def __post_init__(self) -> None:
         """Raises `DetdistillError` for a value out of range, or values that do not go together."""
         super().__post_init__()
+        object.__setattr__(self, "class_map", class_table(self.class_map))
         if self.ratio is not None and self.ratio <= 0:
             raise DetdistillError(f"the recipe cannot be followed: ratio must be above 0, not {self.ratio}")
         if self.teacher_memory < 0:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -17,6 +20,9 @@ from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.wrong_values import in_words, instantiated
 
 T = TypeVar("T")
+CLASS_MAP = "class_map"
+SHORT_FLOAT = re.compile(r"[-+]?\d+[eE][-+]?\d+$")
+READ_AS_OTHERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "timestamp"))
 
 
 def read_recipe(file: Path) -> Recipe:
@@ -74,7 +80,7 @@ def typed(values: Mapping[str, Any], kind: type[T], source: str) -> T:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None)
     try:
-        namespace = instantiated(parser, parser.parse_string(yaml.safe_dump(dict(values), sort_keys=False)))
+        namespace = instantiated(parser, parser.parse_string(one_line(values)))
     except ArgumentError as error:
         raise DetdistillError(f"{source}: {in_words(str(error))}") from error
     return kind(**vars(namespace))
@@ -132,17 +138,58 @@ def _group(hint: Any) -> type | None:
     return kinds[0] if kinds else None
 
 
+def one_line(values: Mapping[str, Any]) -> str:
+    """Nested values as YAML on one line, with all text in quotes, so that every reader gets the same values."""
+    return yaml.dump(
+        dict(values), Dumper=_Quoting, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False
+    )
+
+
+def names_as_written(text: str) -> str:
+    """A `class_map` as a command line has it, with every class name in quotes; other text as it is."""
+    try:
+        table = _EachKeyOnce(f"{CLASS_MAP}: {text}").get_single_data()[CLASS_MAP]
+    except (yaml.YAMLError, TypeError):
+        return text
+    return one_line(table) if isinstance(table, dict) else text
+
+
 class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses a second value of a key, which YAML's readers silently put in the place of the first."""
+    """Refuses a second value of a key, which YAML's readers silently put in the place of the first.
+
+    The class names of a `class_map` stay text, as they are written: YAML would read `0`, `1.50` and `no` as other
+    things. Numbers such as `1e-4` need no dot.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[str, int] = {}
-        for key, _ in node.value:
+        for key, value in node.value:
+            if key.value == CLASS_MAP and isinstance(value, yaml.MappingNode):
+                for name in itertools.chain.from_iterable(value.value):
+                    _keep_text(name)
             line = key.start_mark.line + 1
             if key.value in lines:
                 raise yaml.YAMLError(f"the key '{key.value}' of line {lines[key.value]} stands again in line {line}")
             lines[key.value] = line
         return super().construct_mapping(node, deep)
+
+
+_EachKeyOnce.add_implicit_resolver("tag:yaml.org,2002:float", SHORT_FLOAT, list("-+0123456789"))
+
+
+def _keep_text(node: yaml.Node) -> None:
+    if isinstance(node, yaml.ScalarNode) and node.tag in READ_AS_OTHERS:
+        node.tag = "tag:yaml.org,2002:str"
+
+
+class _Quoting(yaml.SafeDumper):
+    """Puts text in quotes, and writes repeated values out."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (pyyaml's signature)
+        return True
+
+
+_Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
 
 def keys(kind: type, prefix: str = "") -> list[str]:

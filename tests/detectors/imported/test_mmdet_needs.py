@@ -7,7 +7,7 @@ import pytest
 from detdistill.detectors.architecture import HeadName
 from detdistill.detectors.dense import HEADS
 from detdistill.detectors.imported.mmdet_config import ConfigReading
-from detdistill.detectors.imported.mmdet_keys import plain_names
+from detdistill.detectors.imported.mmdet_keys import newest_names
 from detdistill.detectors.imported.mmdet_layers import MmdetLayers, read_layers
 from detdistill.detectors.imported.mmdet_needs import needed_settings, refuse_impossible, refuse_unknown
 from detdistill.detectors.imported.mmdet_settings import MmdetSettings
@@ -16,7 +16,7 @@ from mmdet_files import mmdet_state, small
 
 
 def layers(head: HeadName) -> MmdetLayers:
-    return read_layers(plain_names(mmdet_state(small(head))), head)
+    return read_layers(newest_names(mmdet_state(small(head))), head)
 
 
 @pytest.mark.parametrize("head", HEADS)

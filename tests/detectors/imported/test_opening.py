@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import pickle
 import struct
@@ -10,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +20,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from detdistill.detectors.imported.mmdet import import_mmdet
-from detdistill.detectors.imported.opening import find_state_dict, open_checkpoint
+from detdistill.detectors.imported.opening import open_checkpoint
+from detdistill.detectors.imported.state_dicts import find_state_dict
 from detdistill.errors import DetdistillError
 from mmdet_files import checkpoint, saved, small
 
@@ -33,6 +37,16 @@ class Malicious:
 
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return os.system, (f"touch {self.marker}",)
+
+
+class FromBytes:
+    """A pickle of it has PyTorch read an inner file, as those of tensors do."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple[Callable[[bytes], object], tuple[bytes]]:
+        return torch.storage._load_from_bytes, (self.content,)
 
 
 class Stranger:
@@ -174,8 +188,15 @@ def test_pickles_that_allocate_are_refused(pickled: bytes, tmp_path: Path) -> No
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"not a checkpoint\n" * 100, "is neither a PyTorch archive nor a pickle"),
-        (pickle.dumps([1, 2]), "is neither a PyTorch archive nor a pickle"),
+        (b"not a checkpoint\n" * 100, "text file"),
+        (bytes(range(256)), "neither a PyTorch archive"),
+        (pickle.dumps({"a": [1] * 100})[:50], "damaged"),
+        (pickle.dumps([1, 2]) + b"more", "damaged"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "web page"),
+        (gzip.compress(b"weights"), "gzip"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(50), "HDF5"),
+        (bytes(257) + b"ustar" + bytes(250), "tar archive"),
         (b"PK\x03\x04" + bytes(100), "is not a whole PyTorch checkpoint"),
     ],
 )
@@ -184,13 +205,62 @@ def test_other_files_are_described(content: bytes, message: str, tmp_path: Path)
     path.write_bytes(content)
     with pytest.raises(DetdistillError, match=message):
         open_checkpoint(path)
+    unnamed = {"damaged", "neither a PyTorch archive"}
+    with pytest.raises(DetdistillError, match="not a whole safetensors file" if message in unnamed else message):
+        open_checkpoint(path.rename(path.with_suffix(".safetensors")))
+
+
+def test_plain_pickles_are_read(tmp_path: Path) -> None:
+    weights = {"weight": nn.Parameter(torch.randn(3, 4)), "half": torch.ones(2, 3).half().t(), "other": Stranger()}
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path = tmp_path / f"{protocol}.pkl"
+        path.write_bytes(pickle.dumps(weights, protocol=protocol))
+        opened = open_checkpoint(path)
+        assert torch.equal(opened["weight"], weights["weight"])
+        assert torch.equal(opened["half"], weights["half"])
+        assert not isinstance(opened["other"], Stranger)
+    path.write_bytes(pickle.dumps([1, 2]))
+    assert open_checkpoint(path) == [1, 2]
+
+
+def test_plain_pickles_execute_nothing_and_stay_within_their_size(tmp_path: Path) -> None:
+    marker, path = tmp_path / "executed", tmp_path / "plain.pkl"
+    inner = io.BytesIO()
+    torch.save(Malicious(marker), inner, _use_new_zipfile_serialization=False)
+    for content in (Malicious(marker), FromBytes(inner.getvalue())):
+        path.write_bytes(pickle.dumps(content))
+        outcome(open_checkpoint, path)
+        assert not marker.exists()
+        pickle.loads(path.read_bytes())
+        assert marker.exists()
+        marker.unlink()
+    storage = io.BytesIO()
+    torch.save(torch.ones(1000).storage(), storage, _use_new_zipfile_serialization=False)
+    repeated = storage.getvalue()
+    path.write_bytes(pickle.dumps([FromBytes(repeated) for _ in range(100)]))
+    with pytest.raises(DetdistillError, match="more memory than its size"):
+        open_checkpoint(path)
+
+
+def test_archives_of_other_programs_are_described(tmp_path: Path) -> None:
+    np.savez(tmp_path / "arrays.npz", a=np.ones(3))
+    with zipfile.ZipFile(tmp_path / "files.zip", "w") as archive:
+        archive.writestr("best.pth", b"weights")
+    for name, message in (("arrays.npz", "NumPy"), ("files.zip", r"unpack.*best\.pth")):
+        with pytest.raises(DetdistillError, match=message):
+            open_checkpoint(tmp_path / name)
 
 
 def test_places_that_are_no_files(tmp_path: Path) -> None:
     with pytest.raises(DetdistillError, match="cannot be read: No such file"):
         open_checkpoint(tmp_path / "missing.pth")
-    with pytest.raises(DetdistillError, match="cannot be read: Is a directory"):
+    with pytest.raises(DetdistillError, match=r"is a folder.*no checkpoint file"):
         open_checkpoint(tmp_path)
+    (tmp_path / "epoch_12.pth").touch()
+    with pytest.raises(DetdistillError, match=r"is a folder.*epoch_12\.pth"):
+        open_checkpoint(tmp_path)
+    with pytest.raises(DetdistillError, match="device"):
+        open_checkpoint(Path(os.devnull))
 
 
 def test_state_dicts_are_found_nested_or_bare(tmp_path: Path) -> None:

@@ -142,6 +142,22 @@ def test_files(retinanet: Any, tmp_path: Path) -> None:
             assert torch.equal(detector(IMAGES).regression, raw_of(retinanet)["bbox_regression"])
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "model.", "architecture.", "ema.", "student."])
+def test_prefixes_of_wrappers(retinanet: Any, prefix: str) -> None:
+    state = {f"{prefix}{name}": tensor for name, tensor in retinanet.state_dict().items()}
+    state |= {f"teacher.{name}": torch.zeros_like(tensor) for name, tensor in retinanet.state_dict().items()}
+    detector = import_torchvision(state, ["cat", "dog", "owl"], frozen_norm_eps=0.0)
+    name = "backbone.fpn.inner_blocks.0.0.weight"
+    assert torch.equal(detector.network.state_dict()[name], retinanet.state_dict()[name])
+
+
+def test_numbered_classes(retinanet: Any) -> None:
+    detector = import_torchvision(retinanet.state_dict(), frozen_norm_eps=0.0, number_classes=True)
+    assert detector.classes == ("class_0", "class_1", "class_2", "class_3")
+    with pytest.raises(DetdistillError, match=r"--classes.*--number-classes"):
+        import_torchvision(retinanet.state_dict(), ["cat"] * 80, frozen_norm_eps=0.0)
+
+
 def test_eps_of_frozen_norms_is_never_guessed(retinanet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "weights.pth"
     torch.save(retinanet.state_dict(), file)

@@ -18,17 +18,31 @@ from detdistill.detectors.description import ImageSize
 from detdistill.detectors.imported.config_text import read_config
 from detdistill.detectors.imported.mmdet_config import ConfigReading, read_mmdet_config
 from detdistill.detectors.imported.mmdet_findings import Finding, Source, layer_findings, setting_finding
-from detdistill.detectors.imported.mmdet_keys import BIN_VALUES, likely_head, mmdet_name, other_detector, plain_names
+from detdistill.detectors.imported.mmdet_keys import (
+    BIN_VALUES,
+    is_own,
+    is_torchvision,
+    likely_head,
+    mmdet_name,
+    newest_names,
+    other_detector,
+)
 from detdistill.detectors.imported.mmdet_layers import MmdetLayers, read_layers
 from detdistill.detectors.imported.mmdet_needs import needed_settings, refuse_impossible, refuse_unknown
 from detdistill.detectors.imported.mmdet_settings import MmdetSettings
-from detdistill.detectors.imported.opening import FLOATS, find_state_dict, open_checkpoint
+from detdistill.detectors.imported.state_dicts import FLOATS
+from detdistill.detectors.imported.weights_file import read_weights
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.typed_json import MismatchError
 from detdistill.errors import LISTED, DetdistillError, listed
 from detdistill.normalization import Normalization
 
 NOTHING_GIVEN = MmdetSettings()
+SHOWN_NAMES = 5
+NAME_THEM = (
+    'give the names with --classes "[cat,dog]" (Python: classes), or number them with --number-classes '
+    "(Python: number_classes=True)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +77,18 @@ def import_mmdet(
     the checkpoint; where there is none it must be given. Nothing is guessed.
 
     Args:
-        path: a published checkpoint, one of a training run, or a bare state dict.
+        path: a published checkpoint, one of a training run, or a bare state dict; `.pth` or `.safetensors`. Prefixes of
+            wrappers are removed, see `network_names`.
         settings: what the configuration does not tell; it is also taken instead of what the configuration tells.
         classes: class names, instead of those in the checkpoint.
-        number_classes: call the classes `class_0`, `class_1`, … if the checkpoint does not name them.
+        number_classes: call the classes `class_0`, `class_1`, … unless the checkpoint has as many names.
 
     Raises:
         DetdistillError: the file cannot be opened safely; the detector is not supported; something is not known; keys
             are missing or unexpected, or shapes do not fit. All that is wrong is listed.
     """
-    content = open_checkpoint(path)
-    state = plain_names(find_state_dict(content, path))
-    meta = content.get("meta") if isinstance(content, Mapping) else None
-    meta = meta if isinstance(meta, Mapping) else {}
+    weights = read_weights(path)
+    state, meta = newest_names(weights.state), weights.meta
     try:
         reading = _read_config(meta)
         likely = _recognised(state, meta, reading)
@@ -98,7 +111,7 @@ def import_mmdet(
             Finding("classes", ", ".join(names), names_source),
             *(setting_finding(name, known, settings, reading) for name in needed),
         ),
-        notes=tuple(reading.notes),
+        notes=(*weights.notes, *reading.notes),
         image_size=ImageSize(*reading.image_size) if reading.image_size else None,
         provenance=_provenance(path, meta),
     )
@@ -117,6 +130,16 @@ def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: C
             f"it is of mmdetection {version}, which laid boxes and classes out differently: convert it with "
             "mmdetection's tools/model_converters/upgrade_model_version.py first"
         )
+    if is_torchvision(state):
+        raise DetdistillError(
+            "its weights are those of torchvision's RetinaNet or FCOS, not of mmdetection's: use "
+            "import_torchvision, or `detdistill import`, which takes both"
+        )
+    if is_own(state):
+        raise DetdistillError(
+            "its weights are those of a detdistill detector, which needs no import: pass the folder of its run, which "
+            "holds model.json, to any command"
+        )
     other = other_detector(state)
     unsupported = [*reading.unsupported, *([f"weights of {other}"] if other else [])]
     if unsupported:
@@ -124,10 +147,15 @@ def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: C
     likely = likely_head(state)
     if likely is None:
         raise DetdistillError(
-            "its weights are of none of RetinaNet, FCOS, ATSS, GFL, GFLv2 and VFNet; they start with "
-            + ", ".join(list(dict.fromkeys(".".join(key.split(".")[:2]) for key in state))[:LISTED])
+            "its weights are of none of RetinaNet, FCOS, ATSS, GFL, GFLv2 and VFNet of mmdetection, and not of "
+            f"torchvision's RetinaNet or FCOS; their names start with {', '.join(_starts(state)[:LISTED])}"
         )
     return likely
+
+
+def _starts(state: Mapping[str, Tensor]) -> list[str]:
+    """The first two parts of each name, once each."""
+    return list(dict.fromkeys(".".join(key.split(".")[:2]) for key in state))
 
 
 def _merged(given: MmdetSettings, read: MmdetSettings) -> MmdetSettings:
@@ -142,15 +170,21 @@ def _class_names(
     names = given or held.get("classes") or held.get("CLASSES") or meta.get("CLASSES")
     if isinstance(names, str):
         names = [names]
-    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) and names:
-        if len(names) != count:
-            raise DetdistillError(f"its weights have {count} classes, but there are {len(names)} names: {list(names)}")
-        if len(set(names)) < len(names):
-            raise DetdistillError(f"its classes must have names that differ: {list(names)}")
-        return tuple(names), "given" if given else "meta"
-    if numbered:
+    known = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) and bool(names)
+    if numbered and not given and not (known and len(names) == count):
         return tuple(f"class_{index}" for index in range(count)), "given"
-    raise DetdistillError(f"it does not name its {count} classes: give their names, or have them numbered")
+    if not known:
+        raise DetdistillError(f"it does not name its {count} classes: {NAME_THEM}")
+    if len(names) != count:
+        shown = ", ".join([*names[:SHOWN_NAMES], *["…"] * (len(names) > SHOWN_NAMES)])
+        raise DetdistillError(
+            f"its weights have {count} classes, but {'--classes' if given else 'the checkpoint'} has {len(names)} "
+            f"names ({shown}): {NAME_THEM}"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise DetdistillError(f"its class names must differ, but {twice} is there twice: {NAME_THEM}")
+    return tuple(names), "given" if given else "meta"
 
 
 def _architecture(known: MmdetSettings, layers: MmdetLayers) -> Architecture:

@@ -28,6 +28,9 @@ BOX_LOSSES: dict[HeadName, str] = {
     "vfnet": "GIoULoss",
 }
 DELTA_STDS: dict[HeadName, list[float]] = {"retinanet": [1, 1, 1, 1], "atss": [0.1, 0.1, 0.2, 0.2]}
+STUDENTS = ("architecture", "detector", "student")
+"""Keys under which the model of mmrazor, or of a semi-supervised pair, has the detector itself."""
+
 MISSING = object()
 
 
@@ -70,6 +73,14 @@ def read_mmdet_config(config: Mapping[str, Any]) -> ConfigReading:
     """
     reading = ConfigReading()
     model = _section(config, "model", reading, "model")
+    inner = next((model[key] for key in STUDENTS if isinstance(model.get(key), dict)), None)
+    if inner is not None and "bbox_head" not in model:
+        if "bbox_head" not in inner:
+            reading.notes.append(
+                f"its configuration is that of {type_name(model) or 'a wrapper'}, without the detector's own"
+            )
+            return reading
+        model = {"data_preprocessor": model.get("data_preprocessor")} | inner
     head = _section(model, "bbox_head", reading, "model.bbox_head")
     kind, name = type_name(model), type_name(head)
     if name not in HEADS:

@@ -42,16 +42,15 @@ HEAD_MODULES: dict[HeadName, dict[str, str]] = {
     },
 }
 OLD_FCOS = {"fcos_cls": "conv_cls", "fcos_reg": "conv_reg", "fcos_centerness": "conv_centerness"}
-WRAPPER = "module."
-AVERAGE = "ema_"
+TORCHVISION_LOGITS = "head.classification_head.cls_logits"
 BIN_VALUES = "bbox_head.integral.project"
 """A constant of GFL's heads that is saved like a weight: the distances 0, 1, 2, … that its bins stand for."""
 CLASSIFIER = ("backbone.fc.weight", "backbone.fc.bias")
 OTHER_DETECTORS = {
-    "head.classification_head.": "torchvision's RetinaNet or FCOS, not mmdetection's",
+    "head.classification_head.module_list.": "torchvision's SSD",
+    "roi_heads.": "torchvision's two-stage detectors (Faster, Mask or Keypoint R-CNN)",
     "roi_head.": "a two-stage detector (Faster, Mask or Cascade R-CNN)",
     "rpn_head.": "a two-stage detector's proposal network",
-    "student.": "a semi-supervised pair of detectors",
     "query_embedding.": "a transformer detector (DETR family)",
     "bbox_head.transformer.": "a transformer detector (DETR family)",
     "encoder.": "a transformer detector (DETR family)",
@@ -64,27 +63,28 @@ OTHER_DETECTORS = {
 }
 
 
-def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drops what wrappers put before the names, averages kept beside the weights, and ImageNet classifiers.
-
-    Under the plain names mmdetection saves the moving average where there is one: in 2.x `ema_…` are the raw weights,
-    in 3.x they are outside of the state dict. Only a file that has nothing but `ema_…` is read by these.
+def newest_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names of mmdetection 3.x, without an ImageNet classifier on the backbone.
 
     Args:
-        state: as it is in the file.
-
-    Returns:
-        Tensors by the names of mmdetection 3.x.
+        state: tensors by the names of any version.
     """
-    names = {key.removeprefix(WRAPPER): key for key in state}
-    if all(name.startswith(AVERAGE) for name in names):
-        names = {name.removeprefix(AVERAGE).removeprefix(WRAPPER): key for name, key in names.items()}
     result = {}
-    for name, key in names.items():
-        if not name.startswith(AVERAGE) and name not in CLASSIFIER:
+    for name, tensor in state.items():
+        if name not in CLASSIFIER:
             part, _, rest = name.removeprefix("bbox_head.").partition(".")
-            result[f"bbox_head.{OLD_FCOS[part]}.{rest}" if part in OLD_FCOS else name] = state[key]
+            result[f"bbox_head.{OLD_FCOS[part]}.{rest}" if part in OLD_FCOS else name] = tensor
     return result
+
+
+def is_torchvision(state: Mapping[str, Tensor]) -> bool:
+    """Whether weights have the names of torchvision's RetinaNet or FCOS."""
+    return f"{TORCHVISION_LOGITS}.weight" in state
+
+
+def is_own(state: Mapping[str, Tensor]) -> bool:
+    """Whether weights have the names of a detdistill detector."""
+    return any(name.startswith(("pyramid.fpn.", "backbone.network.")) for name in state)
 
 
 def other_detector(state: Mapping[str, Tensor]) -> str | None:

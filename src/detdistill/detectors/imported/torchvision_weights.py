@@ -9,13 +9,16 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
+from detdistill.detectors.imported.mmdet_keys import TORCHVISION_LOGITS as LOGITS
+from detdistill.detectors.imported.state_names import network_names
 from detdistill.detectors.imported.torchvision import (
     NetworkName,
     TorchvisionArchitecture,
     TorchvisionDetector,
     build_torchvision,
 )
-from detdistill.detectors.weights import COUNTER, read_state_dict
+from detdistill.detectors.imported.weights_file import read_weights
+from detdistill.detectors.weights import COUNTER
 from detdistill.errors import DetdistillError, listed
 
 BACKGROUND = "__background__"
@@ -29,14 +32,13 @@ PUBLISHED_RETINANET: str = RetinaNet_ResNet50_FPN_Weights.COCO_V1.url.rpartition
 FROZEN_EPS = 1e-5
 """Of torchvision's `FrozenBatchNorm2d`, unless a model overwrites it."""
 
-LOGITS = "head.classification_head.cls_logits"
-
 
 def import_torchvision(
     source: Path | Mapping[str, Tensor],
     classes: Sequence[str] | None = None,
     *,
     frozen_norm_eps: float | None = None,
+    number_classes: bool = False,
 ) -> TorchvisionDetector:
     """Makes a detector of the weights of a torchvision model.
 
@@ -45,19 +47,22 @@ def import_torchvision(
     are dropped, so that label c is `classes[c]`.
 
     Args:
-        source: a file (`.pth` or `.safetensors`), or a state dict.
+        source: a file (`.pth` or `.safetensors`), or a state dict. Prefixes of wrappers are removed, see
+            `network_names`.
         classes: class names in the order of the labels: one for each column, or one less if column 0 is the
             background. Columns named `__background__` or `N/A` are dropped. None for COCO's 91 columns.
         frozen_norm_eps: what frozen batch norms add to variances. Weights do not tell, and torchvision runs its
             published RetinaNet with 0.0 but a RetinaNet that was trained from an ImageNet backbone with 1e-5. None is
             enough for the published file, for FCOS, and wherever batch norms are not frozen.
+        number_classes: call all columns `class_0`, `class_1`, … if no names are given; `class_0` is then the
+            background, unless the training used label 0.
 
     Raises:
         DetdistillError: the file cannot be read; the weights are not those of one of these networks; the class names
             do not fit; or `frozen_norm_eps` is needed, or given for batch norms that are not frozen.
     """
     where = str(source) if isinstance(source, Path) else "the state dict"
-    state = read_state_dict(source) if isinstance(source, Path) else dict(source)
+    state = read_weights(source).state if isinstance(source, Path) else _plain(source)
     network = _network(state, where)
     anchors = 1 if network == "fcos_resnet50_fpn" else 9
     weight, bias = state[f"{LOGITS}.weight"], state[f"{LOGITS}.bias"]
@@ -67,6 +72,8 @@ def import_torchvision(
             f"torchvision's own {anchors} anchors per cell has a multiple of {anchors} channels in both"
         )
     columns = len(bias) // anchors
+    if classes is None and number_classes:
+        classes = [f"class_{column}" for column in range(columns)]
     names = _column_names(columns, classes, where)
     kept = [column for column, name in enumerate(names) if name not in EMPTY]
     channels = [anchor * columns + column for anchor in range(anchors) for column in kept]
@@ -77,9 +84,12 @@ def import_torchvision(
     return detector.eval()
 
 
-def is_torchvision(state: Mapping[str, Tensor]) -> bool:
-    """Whether weights have the names of torchvision's one-stage detectors."""
-    return f"{LOGITS}.weight" in state
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        names = network_names(state).names
+    except DetdistillError as error:
+        raise DetdistillError(f"the state dict {error}") from error
+    return {name: state[key] for name, key in names.items()}
 
 
 def _network(state: Mapping[str, Tensor], where: str) -> NetworkName:
@@ -102,7 +112,8 @@ def _column_names(columns: int, classes: Sequence[str] | None, where: str) -> tu
         given = "none are given" if classes is None else f"{len(names)} are given"
         raise DetdistillError(
             f"{where} has {columns} class columns, but of class names {given}: give {columns}, or {columns - 1} if "
-            "column 0 is the background"
+            'column 0 is the background, with --classes "[cat,dog]" (Python: classes); or number them with '
+            "--number-classes (Python: number_classes=True)"
         )
     if set(names) <= set(EMPTY):
         raise DetdistillError(f"{where}: none of the {columns} class columns stands for a class")
@@ -115,7 +126,10 @@ def _frozen_eps(
     # Only batch norms that learn count their batches.
     if network == "retinanet_resnet50_fpn_v2" or f"backbone.body.bn1.{COUNTER}" in state:
         if given is not None:
-            raise DetdistillError(f"these weights of {network} have no frozen batch norms: leave frozen_norm_eps out")
+            raise DetdistillError(
+                f"these weights of {network} have no frozen batch norms: leave frozen_norm_eps out (command line: "
+                "--frozen-norm-eps)"
+            )
         return None
     if given is not None:
         return given
@@ -126,8 +140,9 @@ def _frozen_eps(
             if hashlib.file_digest(file, "sha256").hexdigest().startswith(PUBLISHED_RETINANET):
                 return 0.0
     raise DetdistillError(
-        f"these weights of {network} have frozen batch norms and are not torchvision's published file: say "
-        "frozen_norm_eps=0.0 if they were made from its published COCO weights, 1e-5 if from an ImageNet backbone"
+        f"these weights of {network} have frozen batch norms and are not torchvision's published file: give "
+        "frozen_norm_eps=0.0 if they were made from its published COCO weights, 1e-5 if from an ImageNet backbone "
+        "(command line: --frozen-norm-eps 0 or --frozen-norm-eps 1e-5)"
     )
 
 
