@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from detdistill.marks import Color, Mark, Plan, Style, Tag, plan_drawing
+from detdistill.marks import Color, Mark, Style, Tag, plan_drawing
 from detdistill.structures import Detections
 from detdistill.tag_layout import Rect
 
@@ -73,7 +72,7 @@ def draw_boxes(
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     canvas = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
     style = Style.of((width, height), font_size)
-    plan: Plan = plan_drawing(marks, scale, (width, height), style, per_place)
+    plan = plan_drawing(marks, scale, (width, height), style, per_place)
     pen = ImageDraw.Draw(canvas)
     for mark, box in plan.outlines:
         _draw_outline(pen, box, mark, style)
@@ -125,7 +124,8 @@ def _draw_tag(canvas: Image.Image, pen: ImageDraw.ImageDraw, tag: Tag, style: St
     left, top, right, _ = tag.box
     if y2 == top:  # The border must not part the tag from its box.
         line = max(border, style.line_of(tag.box))
-        pen.rectangle((max(x1, left), top, min(x2, right) - 1, top + line - 1), fill=tag.color)
+        ends = max(x1 - border, left), min(x2 + border, right) - 1
+        pen.rectangle((ends[0], top, ends[1], top + line - 1), fill=tag.color)
     for number, text in enumerate(tag.lines):
         # An image of its own, because some letters are larger than their line.
         strip = Image.new("RGB", (x2 - x1, style.row), tag.color)

@@ -39,8 +39,8 @@ def save_image(image: Image.Image, path: Path) -> None:
     JPEG keeps the full colour resolution (4:4:4): thin coloured lines would blur otherwise.
 
     Raises:
-        DetdistillError: the ending is none of .jpg, .jpeg and .png, the format cannot hold the image, or the file cannot
-            be written.
+        DetdistillError: the ending is not .jpg, .jpeg or .png, the format cannot hold the image, or the file cannot be
+            written.
     """
     check_image_ending(path)
     file_format = _FORMATS[path.suffix.lower()]

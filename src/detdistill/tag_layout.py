@@ -60,7 +60,7 @@ class TagLayout:
         colors: `(N,)` numbers; equal numbers for equal colours.
         iou: `(N, N)` intersection over union of the boxes.
         reach: pixels within which a tag seems to belong to an edge.
-        gap: pixels between two tags.
+        gap: pixels between two tags beside each other.
         taken: rectangles of the tags so far.
     """
 
@@ -103,7 +103,9 @@ class TagLayout:
     def _has_room(self, tag: Rect, taken: Sequence[Rect], elsewhere: NDArray[np.bool_]) -> bool:
         if tag[0] < 0 or tag[1] < 0 or tag[2] > self.canvas[0] or tag[3] > self.canvas[1]:
             return False
-        if taken and (_common(tag, np.array(taken), self.gap) > 0).any():
+        # Room below a tag keeps the line in sight that it stands on.
+        spaced = tag[0] - self.gap, tag[1] - self.reach, tag[2] + self.gap, tag[3] + self.reach
+        if taken and (_common(spaced, np.array(taken)) > 0).any():
             return False
         others = self.boxes[elsewhere]
         areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
@@ -143,8 +145,8 @@ def _beyond(tag: Rect, box: Rect) -> Rect:
     return (x1, y1, min(x2, box[0]), y2) if x1 < box[0] else (max(x1, box[2]), y1, x2, y2)
 
 
-def _common(tag: Rect, others: NDArray[np.int64], gap: int = 0) -> NDArray[np.int64]:
-    """Pixels that a tag, grown by `gap` on all sides, has in common with each rectangle `(N, 4)`."""
-    width = np.minimum(tag[2] + gap, others[:, 2]) - np.maximum(tag[0] - gap, others[:, 0])
-    height = np.minimum(tag[3] + gap, others[:, 3]) - np.maximum(tag[1] - gap, others[:, 1])
+def _common(rect: Rect, others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`(N,)` pixels that a rectangle has in common with others `(N, 4)`."""
+    width = np.minimum(rect[2], others[:, 2]) - np.maximum(rect[0], others[:, 0])
+    height = np.minimum(rect[3], others[:, 3]) - np.maximum(rect[1], others[:, 1])
     return np.asarray(np.clip(width, 0, None) * np.clip(height, 0, None), dtype=np.int64)

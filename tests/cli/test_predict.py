@@ -78,6 +78,40 @@ def test_files_of_the_same_name_do_not_overwrite_one_another(run: Path, tmp_path
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.png", "x_2.png"]
 
 
+def test_photographs_are_drawn_as_jpeg_unless_asked_otherwise(run: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.webp", "c.bmp", "d.png", "e.gif", "d.jpg"):
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    for words, expected in (
+        ([], ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "d.png", "e.png"]),
+        (["--image-format", "png"], ["a.png", "b.png", "c.png", "d.png", "d_2.png", "e.png"]),
+    ):
+        out = tmp_path / f"out{len(words)}"
+        assert main(["predict", str(run), str(tmp_path / "*.*"), "--out", str(out), *words]) == 0
+        assert sorted(path.name for path in out.iterdir()) == expected
+        for path in out.iterdir():
+            with Image.open(path) as drawn:
+                assert drawn.format == {".jpg": "JPEG", ".png": "PNG"}[path.suffix]
+
+
+def test_names_that_differ_in_case_only_do_not_overwrite_one_another(run: Path, tmp_path: Path) -> None:
+    for folder, name in (("a", "x.png"), ("b", "X.png")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (64, 64)).save(tmp_path / folder / name)
+    assert main(["predict", str(run), str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["X_2.png", "x.png"]
+
+
+def test_drawings_never_overwrite_the_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (64, 64)).save(images / "x.jpg")
+    before = (images / "x.jpg").read_bytes()
+    assert main(["predict", str(run), str(images), "--out", str(tmp_path / "run" / ".." / "images")]) == 1
+    assert "x.jpg" in capsys.readouterr().err
+    assert [path.name for path in images.iterdir()] == ["x.jpg"]
+    assert (images / "x.jpg").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [(["nowhere.png"], "there is no such file"), (["x.png", "--threshold", "2"], "must lie between 0 and 1, not 2")],

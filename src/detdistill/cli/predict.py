@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from detdistill.cli.parser import Argument, Option
 from detdistill.errors import DataError, DetdistillError
 
 if TYPE_CHECKING:
     from detdistill.detectors.pictures import Pixels
+    from detdistill.image_saving import ImageFormat
     from detdistill.structures import Detections
 
 
@@ -28,6 +29,10 @@ class Predict:
     run_folder: Annotated[Path, Argument("folder of a trained, distilled or imported detector")]
     paths: Annotated[list[str], Argument("images, folders of images, or patterns such as 'shots/*.jpg'")]
     out: Annotated[Path | None, Option("folder for the pictures with boxes on them")] = None
+    image_format: Annotated[
+        Literal["jpg", "png"] | None,
+        Option("Format of the images in --out. Default: png for PNG and GIF files, jpg for all others."),
+    ] = None
     json: Annotated[Path | None, Option("COCO-results JSON; category_id 1 is the run's first class")] = None
     threshold: Annotated[float | None, Option("score to count from, instead of the run's thresholds (or 0.3)")] = None
     short_side: Annotated[int | None, Option("pixels of the shorter side, instead of what the run was made for")] = None
@@ -58,7 +63,7 @@ class Predict:
         files = find_pictures(self.paths)
         reading = Reading(files)
         entries: list[dict[str, Any]] = []
-        drawing = Drawing(self.out, description.classes)
+        drawing = Drawing(self.out, description.classes, files, self.image_format)
         counts = {name: [0, 0] for name in description.classes}
         found = detect_in_pictures(detector, (picture for _, picture in reading.pictures()), images, options)
         for one in found:
@@ -107,28 +112,52 @@ class Reading:
 
 @dataclass
 class Drawing:
-    """Writes pictures with boxes into a folder; of files with the same name each gets a number."""
+    """Writes images with boxes into a folder, each under its file's name; of files with the same name each is numbered.
+
+    Attributes:
+        folder: where to write; None to write nothing.
+        classes: names of the labels.
+        files: all input images, none of which may lie in the folder: it would be overwritten.
+        image_format: of the drawings; None for PNG on PNG and GIF files, and JPEG on all others.
+        taken: names in use, in lower case, because some file systems do not tell the cases apart.
+    """
 
     folder: Path | None
     classes: tuple[str, ...]
+    files: Sequence[Path] = ()
+    image_format: ImageFormat | None = None
     taken: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        """Refuse a folder in which input images lie."""
+        if self.folder is None:
+            return
+        folder = self.folder.resolve()
+        inside = next((file for file in self.files if file.resolve().parent == folder), None)
+        if inside is not None:
+            raise DetdistillError(
+                f"--out {self.folder}: this folder holds the input image {inside.name}, which a drawing may overwrite; "
+                "name another folder"
+            )
+
     def draw(self, file: Path, picture: Pixels, found: Detections) -> None:
-        """Writes one picture, or nothing without a folder."""
+        """Write one drawing, or nothing without a folder."""
         if self.folder is None:
             return
         from detdistill.drawing import draw_detections
+        from detdistill.image_saving import format_like, save_image
 
-        name, number = f"{file.stem}.png", 1
-        while name in self.taken:
+        ending = self.image_format or format_like(file)
+        name, number = f"{file.stem}.{ending}", 1
+        while name.lower() in self.taken:
             number += 1
-            name = f"{file.stem}_{number}.png"
-        self.taken.add(name)
+            name = f"{file.stem}_{number}.{ending}"
+        self.taken.add(name.lower())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            draw_detections(picture, found, self.classes).save(self.folder / name)
         except OSError as error:
-            raise DetdistillError(f"{self.folder / name} cannot be written: {error.strerror}") from error
+            raise DetdistillError(f"{self.folder}: the folder cannot be created ({error.strerror})") from error
+        save_image(draw_detections(picture, found, self.classes), self.folder / name)
 
 
 def _entries(file: Path, found: Detections) -> list[dict[str, Any]]:
