@@ -69,6 +69,16 @@ def test_boxes_of_one_place_are_no_rivals() -> None:
     assert second == (160, 85, 200, 101)
 
 
+def test_the_part_beyond_its_box_does_not_run_across_another_box() -> None:
+    assert layout((100, 100, 120, 140), (120, 20, 170, 200)).place(0, (60, 16)) == (60, 84, 120, 100)
+    assert layout((100, 100, 120, 140), (50, 20, 350, 200)).place(0, (60, 16)) == (100, 84, 160, 100)
+
+
+@pytest.mark.parametrize(("top", "left"), [(92, 70), (100, 70), (107, 70), (109, 100)])
+def test_the_part_beyond_its_box_keeps_off_boxes_just_below(top: int, left: int) -> None:
+    assert layout((100, 100, 130, 200), (135, top, 200, 200)).place(0, (60, 16)) == (left, 84, left + 60, 100)
+
+
 def test_a_tag_does_not_hide_small_objects() -> None:
     assert layout((100, 100, 120, 200), (130, 86, 140, 96)).place(0, (60, 16)) == (60, 84, 120, 100)
 

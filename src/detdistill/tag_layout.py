@@ -94,8 +94,9 @@ class TagLayout:
         others, same_color = self.boxes[elsewhere], self.boxes[elsewhere & (self.colors == self.colors[index])]
         for rivals in (others, same_color):
             for tag in candidates:
-                parts = ((tag, rivals), (_beyond(tag, visible), others))
-                if not any(reads_as_tag_of(part, boxes, self.reach).any() for part, boxes in parts):
+                beyond = _beyond(tag, visible, self.reach)
+                astray = reads_as_tag_of(beyond, others, self.reach) | _runs_across(beyond, others)
+                if not (astray.any() or reads_as_tag_of(tag, rivals, self.reach).any()):
                     self.taken = [*taken, tag]
                     return tag
         return None
@@ -139,10 +140,19 @@ def reads_as_tag_of(tag: Rect, boxes: NDArray[np.int64], reach: int) -> NDArray[
     return side_by_side & (on_top | (inside & (at_edge | crossed)))
 
 
-def _beyond(tag: Rect, box: Rect) -> Rect:
-    """The part of a tag to the left or right of its box; without width if the box is as wide as the tag."""
+def _beyond(tag: Rect, box: Rect, reach: int) -> Rect:
+    """The part of a tag to the left or right of its box, without width if the box is as wide as the tag.
+
+    It is `reach` pixels higher than the tag: here no line joins the tag to its box, so what is below must be farther.
+    """
     x1, y1, x2, y2 = tag
-    return (x1, y1, min(x2, box[0]), y2) if x1 < box[0] else (max(x1, box[2]), y1, x2, y2)
+    return (x1, y1, min(x2, box[0]), y2 + reach) if x1 < box[0] else (max(x1, box[2]), y1, x2, y2 + reach)
+
+
+def _runs_across(rect: Rect, boxes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether a rectangle lies over more than half of the width of each of the boxes `(N, 4)`."""
+    width = np.minimum(rect[2], boxes[:, 2]) - np.maximum(rect[0], boxes[:, 0])
+    return (_common(rect, boxes) > 0) & (2 * width > boxes[:, 2] - boxes[:, 0])
 
 
 def _common(rect: Rect, others: NDArray[np.int64]) -> NDArray[np.int64]:
