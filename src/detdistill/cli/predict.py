@@ -31,7 +31,7 @@ class Predict:
     out: Annotated[Path | None, Option("folder for the pictures with boxes on them")] = None
     image_format: Annotated[
         Literal["jpg", "png"] | None,
-        Option("Format of the images in --out. Default: png for PNG and GIF files, jpg for all others."),
+        Option("Format of the images in --out, jpg or png. Default: png for PNG and GIF files, jpg for all others."),
     ] = None
     json: Annotated[Path | None, Option("COCO-results JSON; category_id 1 is the run's first class")] = None
     threshold: Annotated[float | None, Option("score to count from, instead of the run's thresholds (or 0.3)")] = None
@@ -129,7 +129,7 @@ class Drawing:
     taken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Refuse a folder in which input images lie."""
+        """Create the folder, unless input images lie in it."""
         if self.folder is None:
             return
         folder = self.folder.resolve()
@@ -139,6 +139,10 @@ class Drawing:
                 f"--out {self.folder}: this folder holds the input image {inside.name}, which a drawing may overwrite; "
                 "name another folder"
             )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DetdistillError(f"--out {self.folder}: the folder cannot be created ({error.strerror})") from error
 
     def draw(self, file: Path, picture: Pixels, found: Detections) -> None:
         """Write one drawing, or nothing without a folder."""
@@ -153,10 +157,6 @@ class Drawing:
             number += 1
             name = f"{file.stem}_{number}.{ending}"
         self.taken.add(name.lower())
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DetdistillError(f"{self.folder}: the folder cannot be created ({error.strerror})") from error
         save_image(draw_detections(picture, found, self.classes), self.folder / name)
 
 
