@@ -35,7 +35,7 @@ from detdistill.data.scenes import write_scenes
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.contract import DetectorModule
 from detdistill.detectors.description import read_description, store_thresholds
-from detdistill.drawing import Color, Mark, draw_boxes
+from detdistill.drawing import draw_boxes
 from detdistill.errors import DetdistillError
 from detdistill.evaluation.coco import coco_metrics
 from detdistill.evaluation.precision_recall import best_f1, precision_recall
@@ -45,6 +45,7 @@ from detdistill.files import write_atomically
 from detdistill.image_options import ImageOptions
 from detdistill.images import read_image
 from detdistill.inference.predict import predict
+from detdistill.marks import Color, Mark
 from detdistill.report import Chart, Code, Picture, Section, Table, Text, write_report
 from detdistill.texts import points
 from detdistill.training.distillation import distill

@@ -2,34 +2,37 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detdistill.drawing import BLACK, COLORS, Mark, class_color, draw_boxes, text_color
+from detdistill.drawing import BLACK, COLORS, READABLE, class_color, draw_boxes, draw_detections, text_color
+from detdistill.marks import Mark
+from detdistill.structures import Detections
 
 GREY = np.full((100, 160, 3), 90, np.uint8)
 ORANGE = class_color(0)
 
 
-def pixels_of(picture: NDArray[np.uint8], color: tuple[int, int, int]) -> set[tuple[int, int]]:
+def pixels_of(drawing: NDArray[np.uint8], color: tuple[int, int, int]) -> set[tuple[int, int]]:
     """(x, y) of the pixels in exactly this colour."""
-    rows, columns = np.nonzero((picture == color).all(axis=2))
+    rows, columns = np.nonzero((drawing == color).all(axis=2))
     return set(zip(columns.tolist(), rows.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
 def test_the_line_runs_along_the_inside_of_the_box(scale: float) -> None:
-    picture = np.asarray(draw_boxes(GREY, [Mark((20, 30, 60, 80), "", ORANGE)], scale=scale))
-    assert picture.shape == (100 * scale, 160 * scale, 3)
-    line = pixels_of(picture, ORANGE)
+    drawing = np.asarray(draw_boxes(GREY, [Mark((20, 30, 60, 80), "", ORANGE)], scale=scale))
+    assert drawing.shape == (100 * scale, 160 * scale, 3)
+    line = pixels_of(drawing, ORANGE)
     columns, rows = [x for x, _ in line], [y for _, y in line]
     assert (min(columns), min(rows)) == (20 * scale, 30 * scale)
     assert (max(columns) + 1, max(rows) + 1) == (60 * scale, 80 * scale)
     # Two pixels wide, the middle left free.
     assert (round(40 * scale), round(55 * scale)) not in line
-    # A black line around it, whatever the picture's colours.
-    assert tuple(picture[int(30 * scale) - 1, int(40 * scale)]) == BLACK
+    # A black line around it, whatever the drawing's colours.
+    assert tuple(drawing[int(30 * scale) - 1, int(40 * scale)]) == BLACK
 
 
 def test_the_image_itself_is_not_drawn_on() -> None:
@@ -49,33 +52,64 @@ def test_a_dashed_box_shows_less_of_its_colour() -> None:
 @pytest.mark.parametrize(
     ("box", "place"),
     [
-        ((20, 50, 90, 90), "above"),
-        ((20, 2, 90, 60), "below"),
-        ((20, 2, 90, 98), "inside"),
-        ((130, 50, 158, 90), "above"),
+        ((20, 50, 90, 90), "on it"),
+        ((20, 2, 90, 60), "inside"),
+        ((130, 50, 158, 90), "on it"),
     ],
 )
-def test_a_text_stands_where_there_is_room(box: tuple[float, float, float, float], place: str) -> None:
+def test_a_tag_stands_on_its_box_or_inside(box: tuple[float, float, float, float], place: str) -> None:
     without = np.asarray(draw_boxes(GREY, [Mark(box, "", ORANGE)])).astype(int)
-    picture = np.asarray(draw_boxes(GREY, [Mark(box, "person", ORANGE)])).astype(int)
-    rows, columns = np.nonzero((without != picture).any(axis=2))
+    drawing = np.asarray(draw_boxes(GREY, [Mark(box, "person", ORANGE)])).astype(int)
+    rows, columns = np.nonzero((without != drawing).any(axis=2))
     assert columns.max() - columns.min() > 30  # the whole word, also at the right edge
+    # One row more is the black line around the tag.
     assert {
-        "above": rows.max() < box[1],
-        "below": rows.min() >= box[3],
-        "inside": rows.min() > box[1] and rows.max() < box[3],
+        "on it": rows.max() <= box[1],
+        "inside": rows.min() > box[1] - 2 and rows.max() < box[3],
     }[place]
 
 
-def test_texts_do_not_cover_one_another() -> None:
-    one = Mark((20, 30, 60, 70), "person", class_color(0))
-    same_place = Mark((22, 31, 61, 71), "person", class_color(1))
-    picture = np.asarray(draw_boxes(GREY, [one, same_place]))
-    both = [pixels_of(picture, class_color(label)) for label in (0, 1)]
-    # The second finds its place below; both grounds are there, apart from the ink on them.
-    assert all(len([y for _, y in pixels if y < 30 or y >= 72]) > 200 for pixels in both)
+def test_no_line_parts_a_tag_from_its_box() -> None:
+    drawing = np.asarray(draw_boxes(GREY, [Mark((20, 50, 90, 90), "i", ORANGE)]))
+    assert (drawing[36:52, 21] == ORANGE).all()
 
 
+def test_the_best_box_and_tag_hide_worse_ones() -> None:
+    blue = class_color(1)
+    worse = Mark((20, 50, 100, 90), "dog", blue, score=0.4)
+    better = Mark((40, 50, 120, 90), "cat", ORANGE, score=0.6)
+    for marks in ([worse, better], [better, worse]):
+        drawing = np.asarray(draw_boxes(GREY, marks))
+        # Both lines run along here.
+        assert (drawing[50:52, 75:100] == ORANGE).all()
+        tag = drawing[34:50, 70:]
+        assert pixels_of(tag, ORANGE)
+        assert not pixels_of(tag, blue)
+
+
+def test_of_boxes_on_one_another_only_the_best_is_drawn() -> None:
+    blue = class_color(1)
+    marks = [Mark((21, 51, 91, 91), "dog", blue, score=0.4), Mark((20, 50, 90, 90), "cat", ORANGE, score=0.6)]
+    for order in (marks, marks[::-1]):
+        drawing = np.asarray(draw_boxes(GREY, order))
+        assert pixels_of(drawing, ORANGE)
+        assert not pixels_of(drawing, blue)
+
+
+def test_small_images_are_enlarged_and_lines_and_letters_grow_with_large_ones() -> None:
+    found = Detections(torch.tensor([[0.2, 0.3, 0.8, 0.9]]), torch.tensor([0.7]), torch.tensor([0]))
+    inked = []
+    for side in (64, 640, 2560):
+        image = np.full((side, side, 3), 90, np.uint8)
+        drawing = draw_detections(image, Detections(found.boxes * side, found.scores, found.labels), ("cat",))
+        assert drawing.size == (max(READABLE, side),) * 2
+        shown = np.asarray(drawing.resize((READABLE, READABLE), 0))
+        inked.append(len(pixels_of(shown, ORANGE)))
+    assert inked[0] == inked[1]
+    assert inked[2] == pytest.approx(inked[1], rel=0.35)
+
+
+@settings(max_examples=40)
 @given(
     boxes=st.lists(st.tuples(*[st.floats(-20, 200, width=32)] * 4), max_size=8),
     text=st.text(max_size=12),
@@ -83,8 +117,8 @@ def test_texts_do_not_cover_one_another() -> None:
 )
 def test_any_box_and_text_can_be_drawn(boxes: list[tuple[float, float, float, float]], text: str, scale: float) -> None:
     marks = [Mark((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), text, ORANGE, True) for x1, y1, x2, y2 in boxes]
-    picture = draw_boxes(GREY, marks, scale=scale)
-    assert picture.size == (max(1, round(160 * scale)), max(1, round(100 * scale)))
+    drawing = draw_boxes(GREY, marks, scale=scale)
+    assert drawing.size == (max(1, round(160 * scale)), max(1, round(100 * scale)))
 
 
 @pytest.mark.parametrize("color", COLORS)

@@ -31,10 +31,11 @@ from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.distill.alignment import Aligned
 from detdistill.distill.class_map import ClassMap
-from detdistill.drawing import Box, Mark, draw_boxes
+from detdistill.drawing import draw_boxes
 from detdistill.image_options import ImageOptions
 from detdistill.images import read_image
 from detdistill.losses import rank_mimicking
+from detdistill.marks import Box, Mark
 
 DOCS = Path(__file__).parents[1]
 STUDENTS = {"baseline": "student alone", "student": "student, RM + PFI"}

@@ -1,18 +1,16 @@
-"""Boxes on pictures, in colours that colour-blind readers can tell apart."""
+"""Boxes and their tags on images, in colours that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from detdistill.marks import Color, Mark, Style, Tag, plan_drawing
 from detdistill.structures import Detections
-
-Color = tuple[int, int, int]
-Box = tuple[float, float, float, float]
+from detdistill.tag_layout import Rect
 
 COLORS: tuple[Color, ...] = (
     (230, 159, 0),
@@ -27,28 +25,12 @@ COLORS: tuple[Color, ...] = (
 """Okabe and Ito's palette (Color Universal Design, 2008), with white in the place of its black."""
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-LINE_WIDTH = 2
-DASH = 5
-PADDING = 3
+DASH = 2.5
+"""Length of a dash and of the gap behind it, in widths of the line."""
 READABLE = 640
-"""Pixels of the longer side: smaller pictures are enlarged by a whole number, or names would hide them."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """One box to draw.
-
-    Attributes:
-        box: x1 y1 x2 y2 in pixels of the image.
-        text: one line that stands beside the box, where there is room; may be empty.
-        color: of the box and behind the text.
-        dashed: broken lines, for a box that is no ordinary object.
-    """
-
-    box: Box
-    text: str
-    color: Color
-    dashed: bool = False
+"""Pixels of the longer side: smaller images are enlarged by a whole number, or tags would hide them."""
+PER_PLACE = 2
+"""Detections on one another that a tag names, at most."""
 
 
 def class_color(label: int) -> Color:
@@ -63,56 +45,55 @@ def text_color(background: Color) -> Color:
 
 
 def draw_boxes(
-    image: NDArray[np.uint8], marks: Sequence[Mark], *, scale: float = 1, font_size: int = 12
+    image: NDArray[np.uint8],
+    marks: Sequence[Mark],
+    *,
+    scale: float = 1,
+    font_size: int | None = None,
+    per_place: int = PER_PLACE,
 ) -> Image.Image:
-    """Draws boxes and their texts on an enlarged or shrunk copy of an image.
+    """Draw boxes and their tags on an enlarged or shrunk copy of an image.
 
-    Small boxes lie over large ones. A text stands above its box, else below, else inside; where other texts or smaller
-    boxes leave no room it is left out.
+    Boxes with higher scores lie over those with lower ones, and marks without a score over all detections, small ones
+    over large ones. Of detections on one another (IoU with the best 0.7 or more) only the best is drawn. Its tag also
+    names the next, if the box is large enough, and counts the others: `ace 0.71 +2`. Where there is no room for a tag,
+    it is left out, that of the lowest score first.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
         marks: what to draw.
-        scale: factor on the image's size; lines and texts keep theirs.
-        font_size: in pixels.
+        scale: factor on the image's size.
+        font_size: in pixels; None for a size proportional to the drawing's, at least 12.
+        per_place: detections on one another that a tag names, at most; at least 1.
 
     Returns:
-        A picture of about `H * scale` by `W * scale` pixels.
+        An RGB image of about `H * scale` by `W * scale` pixels.
     """
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     canvas = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    style = Style.of((width, height), font_size)
+    plan = plan_drawing(marks, scale, (width, height), style, per_place)
     pen = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(font_size)
-    placed = [(mark, _scaled(mark.box, scale)) for mark in marks]
-    placed.sort(key=lambda pair: _area(pair[1]), reverse=True)
-    for mark, box in placed:
-        _draw_outline(pen, box, mark)
-    taken: list[Box] = []
-    for mark, box in reversed(placed):
-        text = " ".join(mark.text.split())
-        if text:
-            _, _, text_width, text_height = pen.textbbox((0, 0), text, font, anchor="lt")
-            size = text_width + 2 * PADDING, text_height + 2 * PADDING
-            place = next((p for p in _places(box, size, canvas.size) if not any(_overlap(p, t) for t in taken)), None)
-            if place is not None:
-                taken.append(place)
-                pen.rectangle(place, fill=mark.color)
-                corner = place[0] + PADDING, place[1] + PADDING
-                pen.text(corner, text, fill=text_color(mark.color), font=font, anchor="lt")
-        taken.append(box)
+    for mark, box in plan.outlines:
+        _draw_outline(pen, box, mark, style)
+    for tag in plan.tags:
+        _draw_tag(canvas, pen, tag, style)
     return canvas
 
 
 def draw_detections(image: NDArray[np.uint8], found: Detections, classes: Sequence[str]) -> Image.Image:
-    """Draws what was found, with names and scores, on a copy of an image that is enlarged where names would hide it.
+    """Draw detections with names and scores on a copy of an image; small images are enlarged.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
         found: in pixels of the image.
         classes: names of the labels.
+
+    Returns:
+        An RGB image, a whole number of times the image's size.
     """
     marks = [
-        Mark((x1, y1, x2, y2), f"{classes[label]} {score:.2f}", class_color(label))
+        Mark((x1, y1, x2, y2), classes[label], class_color(label), score=score)
         for (x1, y1, x2, y2), score, label in zip(
             found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )
@@ -120,40 +101,35 @@ def draw_detections(image: NDArray[np.uint8], found: Detections, classes: Sequen
     return draw_boxes(image, marks, scale=max(1, round(READABLE / max(image.shape[:2]))))
 
 
-def _scaled(box: Box, scale: float) -> Box:
-    x1, y1, x2, y2 = (round(side * scale) for side in box)
-    return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _places(box: Box, size: tuple[float, float], canvas: tuple[int, int]) -> list[Box]:
-    """Where a text of `size` (width, height) may stand, best first: above, below, inside; all within the canvas."""
-    x1, y1, _, y2 = box
-    left = min(x1, canvas[0] - size[0])
-    tops = y1 - size[1] - 1, y2 + 1, y1 + LINE_WIDTH
-    return [
-        (left, top, left + size[0], top + size[1])
-        for top in tops
-        if left >= 0 and top >= 0 and top + size[1] <= canvas[1]
-    ]
-
-
-def _draw_outline(pen: ImageDraw.ImageDraw, box: Box, mark: Mark) -> None:
-    """The line's colour may be that of the picture: a thin black line around it keeps it visible."""
-    x1, y1, x2, y2 = box
-    pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=BLACK)
-    pen.rectangle(box, outline=mark.color, width=LINE_WIDTH)
+def _draw_outline(pen: ImageDraw.ImageDraw, box: Rect, mark: Mark, style: Style) -> None:
+    """A line along the inside of the box; a thin black one around it shows it on an image of the same colour."""
+    x1, y1, x2, y2 = box[0], box[1], box[2] - 1, box[3] - 1
+    width, border = style.line_of(box), style.border
+    pen.rectangle((x1 - border, y1 - border, x2 + border, y2 + border), outline=BLACK, width=border)
+    pen.rectangle((x1, y1, x2, y2), outline=mark.color, width=width)
     if mark.dashed:
-        for start in range(round(x1) + DASH, round(x2) - DASH + 1, 2 * DASH):
-            for y in (y1, y2 + 1 - LINE_WIDTH):
-                pen.rectangle((start, y, start + DASH - 1, y + LINE_WIDTH - 1), fill=BLACK)
-        for start in range(round(y1) + DASH, round(y2) - DASH + 1, 2 * DASH):
-            for x in (x1, x2 + 1 - LINE_WIDTH):
-                pen.rectangle((x, start, x + LINE_WIDTH - 1, start + DASH - 1), fill=BLACK)
+        dash = max(3, round(DASH * width))
+        for start in range(x1 + dash, x2 - dash + 1, 2 * dash):
+            for y in (y1, y2 + 1 - width):
+                pen.rectangle((start, y, start + dash - 1, y + width - 1), fill=BLACK)
+        for start in range(y1 + dash, y2 - dash + 1, 2 * dash):
+            for x in (x1, x2 + 1 - width):
+                pen.rectangle((x, start, x + width - 1, start + dash - 1), fill=BLACK)
+
+
+def _draw_tag(canvas: Image.Image, pen: ImageDraw.ImageDraw, tag: Tag, style: Style) -> None:
+    x1, y1, x2, y2 = tag.rect
+    border = style.border
+    pen.rectangle((x1 - border, y1 - border, x2 - 1 + border, y2 - 1 + border), fill=BLACK)
+    left, top, right, _ = tag.box
+    if y2 == top:  # The border must not part the tag from its box.
+        line = max(border, style.line_of(tag.box))
+        ends = max(x1 - border, left), min(x2 + border, right) - 1
+        pen.rectangle((ends[0], top, ends[1], top + line - 1), fill=tag.color)
+    for number, text in enumerate(tag.lines):
+        # An image of its own, because some letters are larger than their line.
+        strip = Image.new("RGB", (x2 - x1, style.row), tag.color)
+        ImageDraw.Draw(strip).text(
+            (style.padding, style.baseline), text, fill=text_color(tag.color), font=style.font, anchor="ls"
+        )
+        canvas.paste(strip, (x1, y1 + number * style.row))

@@ -64,6 +64,25 @@ def test_inspect_reports_on_all_parts(
     assert not sheet.exists()
 
 
+def test_inspect_names_the_sheet_by_what_the_images_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["data", "inspect", ".", "--split", "val"]) == 0
+    with Image.open("contact_sheet.png") as sheet:
+        assert sheet.format == "PNG"
+    assert main(["data", "inspect", ".", "--split", "val", "--sheet", "sheet.jpg"]) == 0
+    with Image.open("sheet.jpg") as sheet:
+        assert sheet.format == "JPEG"
+
+
+def test_inspect_refuses_a_sheet_of_another_ending_before_any_work(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = folder / "sheet.gif"
+    assert main(["data", "inspect", str(folder / "nothing"), "--sheet", str(sheet)]) == 1
+    assert "sheet.gif" in capsys.readouterr().err
+    assert not sheet.exists()
+
+
 def test_inspect_one_part_writes_the_sheet_under_its_own_name(folder: Path) -> None:
     sheet = folder / "sheet.png"
     assert main(["data", "inspect", str(folder), "--split", "val", "--sheet", str(sheet)]) == 0

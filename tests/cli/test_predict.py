@@ -3,14 +3,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from detdistill.cli import main
+from detdistill.cli.predict import Drawing
 from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.description import ImageSize, store_thresholds
+from detdistill.structures import Detections
 from pairs import confident
 from small_runs import write_boxes
 from tiny_detector import tiny_detector
@@ -120,8 +123,54 @@ def test_files_of_the_same_name_do_not_overwrite_one_another(run: Path, tmp_path
         (tmp_path / folder).mkdir()
         Image.new("RGB", (64, 64)).save(tmp_path / folder / "x.png")
     words = [str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]
-    assert main(["predict", str(run), *words]) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.png", "x_2.png"]
+    assert main(["predict", str(run), *words, "--image-format", "jpg"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.jpg", "x_2.jpg"]
+
+
+def drawn(out: Path, names: list[str], image_format: Literal["jpg", "png"] | None = None) -> dict[str, str | None]:
+    """Names and formats of the drawings of such images."""
+    drawing = Drawing(out, (), image_format=image_format)
+    for name in names:
+        drawing.draw(Path(name), np.zeros((64, 64, 3), np.uint8), Detections())
+    formats = {}
+    for path in out.iterdir():
+        with Image.open(path) as image:
+            formats[path.name] = image.format
+    return formats
+
+
+def test_photographs_are_drawn_as_jpeg_unless_asked_otherwise(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.webp", "c.bmp", "d.png", "e.gif", "d.jpg"]
+    assert drawn(tmp_path / "each", names) == {
+        **dict.fromkeys(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "JPEG"),
+        **dict.fromkeys(["d.png", "e.png"], "PNG"),
+    }
+    assert drawn(tmp_path / "png", names, "png") == dict.fromkeys(
+        ["a.png", "b.png", "c.png", "d.png", "d_2.png", "e.png"], "PNG"
+    )
+
+
+def test_names_that_differ_in_case_only_do_not_overwrite_one_another(tmp_path: Path) -> None:
+    assert set(drawn(tmp_path / "out", ["a/x.png", "b/X.png"])) == {"x.png", "X_2.png"}
+
+
+def test_drawings_never_overwrite_the_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (64, 64)).save(images / "x.jpg")
+    before = (images / "x.jpg").read_bytes()
+    assert main(["predict", str(run), str(images), "--out", str(tmp_path / "run" / ".." / "images")]) == 1
+    assert "x.jpg" in capsys.readouterr().err
+    assert [path.name for path in images.iterdir()] == ["x.jpg"]
+    assert (images / "x.jpg").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_created_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.png")
+    assert main(["predict", str(run), str(tmp_path / "x.png"), "--out", str(tmp_path / "x.png" / "out")]) == 1
+    assert f"--out {tmp_path / 'x.png' / 'out'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.data.contact_sheet import CELL, COLUMNS, ROWS, contact_sheet, shown_first
+from detdistill.data.contact_sheet import CELL, COLUMNS, ROWS, contact_sheet, default_file, shown_first
 from detdistill.drawing import class_color
 
 
@@ -99,3 +101,18 @@ def test_with_more_classes_than_colours_there_is_no_legend(tmp_path: Path) -> No
     assert not has_color(contact_sheet(data, "nine"), class_color(1))
     data = dataset(tmp_path, [[]], classes=8)
     assert has_color(contact_sheet(data, "eight"), class_color(1))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.jpg", "b.jpg"], "contact_sheet.jpg"),
+        (["a.png", "b.GIF"], "contact_sheet.png"),
+        (["a.png", "b.tif"], "contact_sheet.jpg"),
+        (["a.png", "b.png", "c.jpg"], "contact_sheet.png"),
+    ],
+)
+def test_the_sheet_of_photographs_is_a_jpeg(names: list[str], expected: str) -> None:
+    data = dataset(Path(), [[0]] * len(names), classes=1)
+    images = tuple(replace(image, file_name=name) for image, name in zip(data.images, names, strict=True))
+    assert default_file(replace(data, images=images)) == Path(expected)

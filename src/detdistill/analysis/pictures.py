@@ -14,8 +14,9 @@ from torch import Tensor
 
 from detdistill.analysis.observation import ImageCase, ObjectCase
 from detdistill.annotations import DetectionDataset
-from detdistill.drawing import Box, Color, Mark, draw_boxes
+from detdistill.drawing import draw_boxes
 from detdistill.images import read_image
+from detdistill.marks import Box, Color, Mark
 
 TRUTH: Color = (255, 255, 255)
 TEACHER: Color = (86, 180, 233)

@@ -32,29 +32,37 @@ class Inspect:
     annotations: Annotated[Path | None, Option("annotation file, instead of what is recognised")] = None
     images: Annotated[Path | None, Option("image folder, instead of what is recognised")] = None
     sheet: Annotated[
-        Path, Option("contact sheet to write; with several parts, the part's name is added to the file's")
-    ] = Path("contact_sheet.png")
+        Path | None,
+        Option(
+            "Contact sheet to write, a .jpg or .png file. With several parts, the part's name is added to the file's. "
+            "Default: contact_sheet.jpg, or contact_sheet.png if most images are PNG or GIF files."
+        ),
+    ] = None
 
     def run(self) -> None:
         """Prints what was found and draws the sheets."""
+        from detdistill.data.contact_sheet import default_file
         from detdistill.data.opening import find_splits
         from detdistill.errors import DataError
+        from detdistill.image_saving import check_image_ending
 
+        if self.sheet is not None:
+            check_image_ending(self.sheet)
         if self.split is None and self.annotations is None:
             names: list[str | None] = [split.name for split in find_splits(self.path)]
         else:
             names = [self.split]
         fatal = 0
         for name in names:
-            sheet = self.sheet
-            if len(names) > 1:
-                sheet = sheet.with_stem(f"{sheet.stem}_{str(name).replace('/', '_')}")
             try:
                 dataset = self._opened(name)
             except DataError as error:
                 print(str(error).partition("\n")[0] if error.problems else error)
                 fatal += _print_problems(error.problems) or 1
             else:
+                sheet = self.sheet or default_file(dataset)
+                if len(names) > 1:
+                    sheet = sheet.with_stem(f"{sheet.stem}_{str(name).replace('/', '_')}")
                 fatal += _inspect(dataset, f"{self.path.resolve().name} {name or ''}".strip(), sheet)
             print()
         if fatal:
@@ -143,7 +151,7 @@ def _inspect(dataset: DetectionDataset, title: str, sheet: Path) -> int:
     """Reports on one split; returns how many of its problems are fatal."""
     from detdistill.data.contact_sheet import contact_sheet
     from detdistill.data.inspection import inspect_dataset, undecodable_images
-    from detdistill.errors import DetdistillError
+    from detdistill.image_saving import save_image
 
     print(f"{title} ({dataset.source})")
     numbers = inspect_dataset(dataset)
@@ -151,10 +159,7 @@ def _inspect(dataset: DetectionDataset, title: str, sheet: Path) -> int:
     problems = (*dataset.problems, *undecodable_images(dataset))
     print(f"\n{_count(len(problems), 'problem')}:" if problems else "\nno problems")
     fatal = _print_problems(problems)
-    try:
-        contact_sheet(dataset, f"{title}: {_summary(numbers)}").save(sheet, format="png")
-    except OSError as error:
-        raise DetdistillError(f"{sheet} cannot be written: {error.strerror}") from error
+    save_image(contact_sheet(dataset, f"{title}: {_summary(numbers)}"), sheet)
     print(f"contact sheet: {sheet}")
     return fatal
 

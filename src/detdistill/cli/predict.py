@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from detdistill.cli.parser import Argument, Option
 from detdistill.errors import DataError, DetdistillError
 
 if TYPE_CHECKING:
     from detdistill.detectors.pictures import Pixels
+    from detdistill.image_saving import ImageFormat
     from detdistill.structures import Detections
 
 
@@ -28,6 +29,10 @@ class Predict:
     run_folder: Annotated[Path, Argument("folder of a trained, distilled or imported detector")]
     paths: Annotated[list[str], Argument("images, folders of images, or patterns such as 'shots/*.jpg'")]
     out: Annotated[Path | None, Option("folder for the pictures with boxes on them")] = None
+    image_format: Annotated[
+        Literal["jpg", "png"] | None,
+        Option("Format of the images in --out, jpg or png. Default: png for PNG and GIF files, jpg for all others."),
+    ] = None
     json: Annotated[
         Path | None, Option("COCO-results JSON to write, with file and class names. `evaluate --detections` scores it.")
     ] = None
@@ -70,7 +75,7 @@ class Predict:
         reading = Reading(files)
         ids = dict(zip(files, ids_of_files(files), strict=True))
         entries: list[dict[str, Any]] = []
-        drawing = Drawing(self.out, description.classes)
+        drawing = Drawing(self.out, description.classes, files, self.image_format)
         counts = {name: [0, 0] for name in description.classes}
         found = detect_in_pictures(detector, (picture for _, picture in reading.pictures()), images, options)
         for one in found:
@@ -119,28 +124,52 @@ class Reading:
 
 @dataclass
 class Drawing:
-    """Writes pictures with boxes into a folder; of files with the same name each gets a number."""
+    """Writes images with boxes into a folder, each under its file's name; of files with the same name each is numbered.
+
+    Attributes:
+        folder: where to write; None to write nothing.
+        classes: names of the labels.
+        files: all input images, none of which may lie in the folder: it would be overwritten.
+        image_format: of the drawings; None for PNG on PNG and GIF files, and JPEG on all others.
+        taken: names in use, in lower case, because some file systems do not tell the cases apart.
+    """
 
     folder: Path | None
     classes: tuple[str, ...]
+    files: Sequence[Path] = ()
+    image_format: ImageFormat | None = None
     taken: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        """Create the folder, unless input images lie in it."""
+        if self.folder is None:
+            return
+        folder = self.folder.resolve()
+        inside = next((file for file in self.files if file.resolve().parent == folder), None)
+        if inside is not None:
+            raise DetdistillError(
+                f"--out {self.folder}: this folder holds the input image {inside.name}, which a drawing may overwrite; "
+                "name another folder"
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DetdistillError(f"--out {self.folder}: the folder cannot be created ({error.strerror})") from error
+
     def draw(self, file: Path, picture: Pixels, found: Detections) -> None:
-        """Writes one picture, or nothing without a folder."""
+        """Write one drawing, or nothing without a folder."""
         if self.folder is None:
             return
         from detdistill.drawing import draw_detections
+        from detdistill.image_saving import format_like, save_image
 
-        name, number = f"{file.stem}.png", 1
-        while name in self.taken:
+        ending = self.image_format or format_like(file)
+        name, number = f"{file.stem}.{ending}", 1
+        while name.lower() in self.taken:
             number += 1
-            name = f"{file.stem}_{number}.png"
-        self.taken.add(name)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            draw_detections(picture, found, self.classes).save(self.folder / name)
-        except OSError as error:
-            raise DetdistillError(f"{self.folder / name} cannot be written: {error.strerror}") from error
+            name = f"{file.stem}_{number}.{ending}"
+        self.taken.add(name.lower())
+        save_image(draw_detections(picture, found, self.classes), self.folder / name)
 
 
 def _entries(file: Path, image_id: str, classes: Sequence[str], found: Detections) -> list[dict[str, Any]]:

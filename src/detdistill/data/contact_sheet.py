@@ -1,20 +1,20 @@
-"""One picture of many images with their boxes: the quickest way to see that annotations are right."""
+"""One sheet of many images with their boxes: the quickest way to see that annotations are right."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.drawing import COLORS, Color, Mark, class_color, draw_boxes
+from detdistill.drawing import COLORS, class_color, draw_boxes
 from detdistill.errors import DataError
+from detdistill.image_saving import format_like
 from detdistill.images import read_image
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+from detdistill.marks import Color, Font, Mark
 
 COLUMNS, ROWS = 6, 4
 CELL = 320
@@ -28,16 +28,16 @@ PAPER, INK, SHADE = (250, 250, 250), (30, 30, 30), (225, 225, 225)
 
 
 def contact_sheet(dataset: DetectionDataset, title: str) -> Image.Image:
-    """Draws up to 24 images with boxes and class names.
+    """Draw up to 24 images with boxes and class names.
 
-    The images are drawn by lot, always the same for a data set, but every class is shown if there is room, the rare
-    ones first. Crowd regions and difficult objects are dashed. Images that cannot be decoded are passed over.
+    The images are chosen at random, always the same for a dataset, but every class is shown if there is room, the rare
+    ones first. Crowd regions and difficult objects are dashed. Images that cannot be decoded are skipped.
 
     Args:
         dataset: the annotated images.
-        title: stands above.
+        title: heading of the sheet.
     """
-    # Drawn at once, because 24 photographs at their full size can fill the memory.
+    # Each image is shrunk as soon as it is read, because 24 photographs at their full size can fill the memory.
     tiles = sorted(islice(_tiles(dataset, shown_first(dataset)), COLUMNS * ROWS), key=lambda tile: tile[0])
     columns, rows = min(COLUMNS, max(1, len(tiles))), max(1, -(-len(tiles) // COLUMNS))
     step_x, step_y = CELL + MARGIN, CELL + CAPTION + MARGIN
@@ -60,8 +60,14 @@ def contact_sheet(dataset: DetectionDataset, title: str) -> Image.Image:
     return sheet
 
 
+def default_file(dataset: DetectionDataset) -> Path:
+    """Name of a sheet without one: a PNG if most images are PNG or GIF files, else a JPEG, as for photographs."""
+    formats = [format_like(record.file_name) for record in dataset.images]
+    return Path(f"contact_sheet.{'png' if 2 * formats.count('png') > len(formats) else 'jpg'}")
+
+
 def shown_first(dataset: DetectionDataset) -> list[int]:
-    """All images by lot, but first, for each class from the rarest on, one image that has it."""
+    """All images in random order, but first, for each class from the rarest on, one image that has it."""
     lot = [int(index) for index in np.random.default_rng(0).permutation(len(dataset.images))]
     counts = np.zeros(len(dataset.classes), np.int64)
     holder: dict[int, int] = {}
