@@ -34,7 +34,7 @@ def test_what_is_given_away(run: tuple[Path, Path], tmp_path: Path, capsys: pyte
     folder, data = run
     out = tmp_path / "green-or-red"
     assert main(["publish", str(folder), "--to", str(out), "--data", str(data), "--split", "val"]) == 0
-    names = ["README.md", "example.png", "model.json", "model.onnx", "model.safetensors"]
+    names = ["README.md", "example.jpg", "model.json", "model.onnx", "model.safetensors"]
     assert sorted(file.name for file in out.iterdir()) == names
     assert "the picture is one of your images" in capsys.readouterr().out
     card = (out / "README.md").read_text()
@@ -45,7 +45,7 @@ def test_what_is_given_away(run: tuple[Path, Path], tmp_path: Path, capsys: pyte
         assert str(folder.parent).encode() not in (out / file).read_bytes(), "whose folders it came from is private"
     detector = detdistill.load(out)
     assert len(detector.predict([data / "val" / "0.png"], threshold=0.0)) == 1
-    with Image.open(out / "example.png") as picture:
+    with Image.open(out / "example.jpg") as picture:
         assert max(picture.size) >= 600, "small pictures are enlarged"
     assert main(["publish", str(folder), "--to", str(out), "--data", str(data), "--split", "val"]) == 1
     assert "is not empty: give a new folder" in capsys.readouterr().err

@@ -32,11 +32,12 @@ from detdistill.evaluation.results import Results
 from detdistill.evaluation.voc import image_f1
 from detdistill.files import write_atomically
 from detdistill.image_options import ImageOptions
+from detdistill.image_saving import save_image
 from detdistill.images import read_image
 from detdistill.inference.score import score
 from detdistill.texts import points
 
-ONNX, CARD, EXAMPLE = "model.onnx", "README.md", "example.png"
+ONNX, CARD, EXAMPLE = "model.onnx", "README.md", "example.jpg"
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 KEPT_PARTS = 2
 """Of a path in the provenance: `scenes/train.json` tells enough, and whose home it lay in is nobody's business."""
@@ -129,7 +130,7 @@ def typical_image(dataset: DetectionDataset, results: Results, thresholds: Mappi
 
 def _write_example(detector: DenseDetector | TorchvisionDetector, record: ImageRecord, file: Path) -> None:
     (found,) = detector.predict([record.path])
-    draw_detections(read_image(record.path), found, detector.classes).save(file)
+    save_image(draw_detections(read_image(record.path), found, detector.classes), file)
 
 
 def without_folders(value: Any) -> Any:
