@@ -1,0 +1,114 @@
+"""Which part each group of images belongs to: shares that are kept, and classes in every part where possible."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that stay together.
+
+    Attributes:
+        size: number of images.
+        labels: the classes that have objects in them.
+    """
+
+    size: int
+    labels: frozenset[int]
+
+
+def assign(groups: Sequence[Group], wanted: Mapping[str, int], rest: str) -> list[str]:
+    """Assign each group to a part.
+
+    In the given order, each part takes the groups that fit. Then, for each class that a part lacks, the rarest class
+    first, the first group that has it is exchanged for others of the same total size, as long as no part loses a
+    class by it. A class in fewer groups than there are parts goes to `rest` first, then to the parts in their order.
+
+    Args:
+        groups: in the order in which they are taken.
+        wanted: the largest number of images of each part.
+        rest: the part of all other groups; it has at least one image.
+
+    Returns:
+        The part of each group. A part in which no group fits is missing.
+    """
+    parts = [rest] * len(groups)
+    total = sum(group.size for group in groups)
+    for number, (part, most) in enumerate(wanted.items(), start=1):
+        taken = sum(group.size for group, owner in zip(groups, parts, strict=True) if owner != rest)
+        # One image is left for the rest, and one for each part that comes later.
+        room = min(most, total - taken - 1 - (len(wanted) - number))
+        for index, group in enumerate(groups):
+            if parts[index] == rest and group.size <= room:
+                parts[index] = part
+                room -= group.size
+    _spread_classes(groups, parts, [rest, *wanted])
+    return parts
+
+
+def _spread_classes(groups: Sequence[Group], parts: list[str], order: Sequence[str]) -> None:
+    """Exchange groups, in place, so that each class is in as many of the parts as it has groups for."""
+    holders: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        for label in group.labels:
+            holders.setdefault(label, []).append(index)
+    entitled = {label: set(order[: len(indices)]) for label, indices in holders.items()}
+    counts: dict[str, Counter[int]] = {part: Counter() for part in order}
+    for group, part in zip(groups, parts, strict=True):
+        counts[part].update(group.labels)
+    for label in sorted(holders, key=lambda label: (len(holders[label]), label)):
+        for part in order:
+            if part not in entitled[label] or counts[part][label]:
+                continue
+            members = [index for index, owner in enumerate(parts) if owner == part]
+            for index in holders[label]:
+                donor = parts[index]
+                partners = _partners(groups, members, index, (donor, part), counts, entitled)
+                if partners is not None:
+                    for moved, source, target in ((index, donor, part), *((p, part, donor) for p in partners)):
+                        parts[moved] = target
+                        counts[source].subtract(groups[moved].labels)
+                        counts[target].update(groups[moved].labels)
+                    break
+
+
+def _partners(
+    groups: Sequence[Group],
+    members: Sequence[int],
+    index: int,
+    between: tuple[str, str],
+    counts: Mapping[str, Counter[int]],
+    entitled: Mapping[int, set[str]],
+) -> list[int] | None:
+    """Find the groups that one part gives for a group of another one, the donor, so that neither loses a class.
+
+    Args:
+        groups: all groups.
+        members: those of the part that gives.
+        index: the group that it gets.
+        between: the donor and the part that gives.
+        counts: groups of each class in each part.
+        entitled: the parts that a class should be in.
+
+    Returns:
+        Members of the same total size as the group; None if there are none.
+    """
+    group, (donor, part) = groups[index], between
+    given: Counter[int] = Counter()
+    partners: list[int] = []
+    missing = group.size
+    for candidate in reversed(members):
+        other = groups[candidate]
+        keeps_its_classes = all(
+            part not in entitled[label] or counts[part][label] + (label in group.labels) - given[label] > 1
+            for label in other.labels
+        )
+        if missing and other.size <= missing and keeps_its_classes:
+            partners.append(candidate)
+            given.update(other.labels)
+            missing -= other.size
+    lost = any(donor in entitled[label] and counts[donor][label] + given[label] < 2 for label in group.labels)
+    return None if missing or lost else partners
