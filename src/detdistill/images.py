@@ -18,7 +18,7 @@ ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 
 # Named, because Pillow would otherwise try every format it knows, among them PostScript, which runs a program.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
-_USUAL_ENDING = {"JPEG": ".jpg", "TIFF": ".tif"}
+_USUAL_ENDING = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}  # MPO: a JPEG with further images behind it
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

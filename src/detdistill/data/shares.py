@@ -25,7 +25,7 @@ def assign(groups: Sequence[Group], wanted: Mapping[str, int], rest: str) -> lis
 
     In the given order, each part takes the groups that fit. Then, for each class that a part lacks, the rarest class
     first, the first group that has it is exchanged for others of the same total size, as long as no part loses a
-    class by it. A class in fewer groups than there are parts goes to `rest` first, then to the parts in their order.
+    class by it. A class in fewer groups than there are parts is in `rest` first.
 
     Args:
         groups: in the order in which they are taken.
@@ -55,18 +55,26 @@ def _spread_classes(groups: Sequence[Group], parts: list[str], order: Sequence[s
     for index, group in enumerate(groups):
         for label in group.labels:
             holders.setdefault(label, []).append(index)
-    entitled = {label: set(order[: len(indices)]) for label, indices in holders.items()}
     counts: dict[str, Counter[int]] = {part: Counter() for part in order}
     for group, part in zip(groups, parts, strict=True):
         counts[part].update(group.labels)
+    entitled = {}
+    for label, indices in holders.items():
+        # The parts that have the class already come before those that would need an exchange.
+        preferred = sorted(order[1:], key=lambda part: not counts[part][label])
+        entitled[label] = {order[0], *preferred[: len(indices) - 1]}
+    done: dict[int, set[str]] = {}
     for label in sorted(holders, key=lambda label: (len(holders[label]), label)):
+        done[label] = entitled[label]
         for part in order:
             if part not in entitled[label] or counts[part][label]:
                 continue
             members = [index for index, owner in enumerate(parts) if owner == part]
-            for index in holders[label]:
+            # At first no class may be lost by it; then only classes that get their turn later.
+            candidates = [(index, protected) for protected in (entitled, done) for index in holders[label]]
+            for index, protected in candidates:
                 donor = parts[index]
-                partners = _partners(groups, members, index, (donor, part), counts, entitled)
+                partners = _partners(groups, members, index, (donor, part), counts, protected)
                 if partners is not None:
                     for moved, source, target in ((index, donor, part), *((p, part, donor) for p in partners)):
                         parts[moved] = target
@@ -81,7 +89,7 @@ def _partners(
     index: int,
     between: tuple[str, str],
     counts: Mapping[str, Counter[int]],
-    entitled: Mapping[int, set[str]],
+    protected: Mapping[int, set[str]],
 ) -> list[int] | None:
     """Find the groups that one part gives for a group of another one, the donor, so that neither loses a class.
 
@@ -91,7 +99,7 @@ def _partners(
         index: the group that it gets.
         between: the donor and the part that gives.
         counts: groups of each class in each part.
-        entitled: the parts that a class should be in.
+        protected: for each class that must not be lost, the parts that should have it.
 
     Returns:
         Members of the same total size as the group; None if there are none.
@@ -103,12 +111,12 @@ def _partners(
     for candidate in reversed(members):
         other = groups[candidate]
         keeps_its_classes = all(
-            part not in entitled[label] or counts[part][label] + (label in group.labels) - given[label] > 1
+            part not in protected.get(label, ()) or counts[part][label] + (label in group.labels) - given[label] > 1
             for label in other.labels
         )
         if missing and other.size <= missing and keeps_its_classes:
             partners.append(candidate)
             given.update(other.labels)
             missing -= other.size
-    lost = any(donor in entitled[label] and counts[donor][label] + given[label] < 2 for label in group.labels)
+    lost = any(donor in protected.get(label, ()) and counts[donor][label] + given[label] < 2 for label in group.labels)
     return None if missing or lost else partners

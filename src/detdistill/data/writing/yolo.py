@@ -54,7 +54,8 @@ def write_yolo(folder: Path, parts: Sequence[Part], images: ImageFiles) -> None:
             labels.write_text(text, encoding="utf-8")
             images.place(record.path, folder / "images" / part.name / file)
     if problems:
-        raise DataError(f"{len(problems)} images cannot be written as YOLO", problems)
+        count = "1 image" if len(problems) == 1 else f"{len(problems)} images"
+        raise DataError(f"{dataset.source}: {count} cannot be written as YOLO", problems)
     config = {
         **{part.name: str(PurePosixPath("images", part.name)) for part in parts},
         "nc": len(dataset.classes),
