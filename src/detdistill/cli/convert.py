@@ -88,11 +88,11 @@ class Convert:
 
 def print_repairs(dataset: DetectionDataset) -> None:
     """Lists what was repaired or left out while a dataset was read."""
+    from detdistill.errors import listed
+
     if dataset.problems:
         entries = "1 entry was" if len(dataset.problems) == 1 else f"{len(dataset.problems)} entries were"
-        print(f"{dataset.source}: {entries} repaired or left out:")
-        for problem in dataset.problems:
-            print(f"  {problem}")
+        print(f"{dataset.source}: {entries} repaired or left out:{listed(dataset.problems)}")
 
 
 def print_split(divided: DatasetSplit) -> None:

@@ -14,6 +14,7 @@ from detdistill.annotations import DetectionDataset
 from detdistill.data import open_dataset
 from detdistill.data.writing.coco import write_coco_beside
 from detdistill.data.writing.dataset import write_dataset
+from detdistill.data.writing.losses import Format
 from detdistill.errors import DetdistillError
 from written_datasets import dataset_of, image_record
 
@@ -97,9 +98,10 @@ def test_images_without_numbers_are_numbered_over_all_parts(tmp_path: Path) -> N
 def test_a_file_under_two_ids_keeps_both(parts: dict[str, DetectionDataset], tmp_path: Path) -> None:
     again = replace(parts["train"].images[1], image_id=999, labels=np.array([1, 1]))
     twice = {**parts, "val": dataset_of(*parts["val"].images, again, ids=(3, 8))}
-    for number, write in enumerate((write_coco_beside, lambda parts, out: write_dataset(parts, out, "coco"))):
-        write(twice, tmp_path / str(number))
-        images = [image for name in twice for image in open_dataset(tmp_path / str(number), name).images]
+    write_coco_beside(twice, tmp_path / "beside")
+    write_dataset(twice, tmp_path / "whole", "coco")
+    for out in ("beside", "whole"):
+        images = [image for name in twice for image in open_dataset(tmp_path / out, name).images]
         labels = {image.image_id: image.labels.tolist() for image in images if image.file_name == again.file_name}
         assert labels == {101: [0, 1], 999: [1, 1]}
 
@@ -115,7 +117,8 @@ def test_an_existing_folder_is_left_alone(parts: dict[str, DetectionDataset], tm
 
 def test_a_dataset_without_classes_is_refused(tmp_path: Path) -> None:
     empty = dataset_of(image_record(tmp_path / "images", "a.png"), classes=(), ids=())
-    for to in ("coco", "yolo"):
+    formats: tuple[Format, ...] = ("coco", "yolo")
+    for to in formats:
         with pytest.raises(DetdistillError, match="class"):
-            write_dataset({"train": empty}, tmp_path / "out", to)  # type: ignore[arg-type]
+            write_dataset({"train": empty}, tmp_path / "out", to)
         assert not (tmp_path / "out").exists()

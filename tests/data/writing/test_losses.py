@@ -36,6 +36,12 @@ def test_plain_objects_lose_nothing(to: Format, tmp_path: Path) -> None:
     assert losses([dataset_of(image_record(tmp_path, "a.png", [(0, 0, 10, 10)]))], to) == []
 
 
+def test_ids_that_are_no_numbers_and_no_names_are_lost_in_coco(tmp_path: Path) -> None:
+    records = [image_record(tmp_path, "x/a.png", image_id=image_id) for image_id in (7, "a", "x/a", "k17")]
+    assert losses([dataset_of(records[0])], "coco") == losses([dataset_of(*records[1:3])], "coco") == []
+    assert len(losses([dataset_of(*records[:2])], "coco")) == len(losses([dataset_of(records[3])], "coco")) == 1
+
+
 def test_crowd_regions_leave_every_column(tmp_path: Path) -> None:
     boxes = [(0, 0, 1, 1), (0, 0, 2, 2), (0, 0, 3, 3)]
     record = image_record(tmp_path, "a.png", boxes, crowd=[False, True, False], labels=[0, 1, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
@@ -25,10 +26,14 @@ def losses(datasets: Collection[DetectionDataset], to: Format) -> list[str]:
     name = FORMAT_NAMES[to]
     records = [record for dataset in datasets for record in dataset.images]
     difficult = sum(int(record.difficult.sum()) for record in records)
-    if to == "coco":
-        text = f"{_objects(difficult)}: PASCAL VOC's flag 'difficult' is written as a key that only detdistill reads"
-        return [text] if difficult else []
     warnings = []
+    if to == "coco":
+        if difficult:
+            key = "PASCAL VOC's flag 'difficult' is written as a key that only detdistill reads"
+            warnings.append(f"{_objects(difficult)}: {key}")
+        if not all(isinstance(record.image_id, int) for record in records) and not all(map(_is_name, records)):
+            warnings.append("image ids are replaced by numbers from 1: not all of them are numbers")
+        return warnings
     crowd = sum(int(record.crowd.sum()) for record in records)
     if crowd:
         regions = "1 crowd region is" if crowd == 1 else f"{crowd} crowd regions are"
@@ -47,6 +52,11 @@ def losses(datasets: Collection[DetectionDataset], to: Format) -> list[str]:
 
 def _objects(count: int) -> str:
     return "1 object" if count == 1 else f"{count} objects"
+
+
+def _is_name(record: ImageRecord) -> bool:
+    """Whether the image's id is only its name, as in formats without ids."""
+    return record.image_id in (PurePath(record.file_name).stem, str(PurePath(record.file_name).with_suffix("")))
 
 
 def _has_own_area(record: ImageRecord) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
