@@ -45,13 +45,14 @@ class Convert:
         Raises:
             DetdistillError: the dataset cannot be read, split or written.
         """
-        from detdistill.data.splitting import split_dataset
         from detdistill.data.writing.dataset import write_dataset
         from detdistill.data.writing.image_files import check_output
         from detdistill.files import check_new
 
         check_new(self.out)
         if self.val or self.test:
+            from detdistill.data.splitting import split_dataset
+
             dataset = self._opened(self.split)
             check_output(self.out, [dataset])
             divided = split_dataset(dataset, val=self.val, test=self.test, seed=self.seed)
