@@ -38,6 +38,19 @@ def test_every_class_with_enough_groups_is_in_every_part(labels: list[int]) -> N
         assert {label for label, owner in zip(labels, parts, strict=True) if owner == part} == {0, 1, 2, 3}
 
 
+@given(st.lists(st.frozensets(st.integers(0, 7), max_size=3), min_size=3, max_size=25), st.integers(1, 5))
+def test_single_images_leave_no_class_out_of_the_rest_that_it_has_room_for(
+    labels: list[frozenset[int]], n: int
+) -> None:
+    groups = [Group(1, group) for group in labels]
+    parts = assign(groups, {"val": n, "test": n}, "train")
+    everywhere = frozenset[int]().union(*labels)
+    train = [group for group, part in zip(labels, parts, strict=True) if part == "train"]
+    # Without an image to spare in train, one class would be exchanged for another.
+    spare = [group for group in train if all(sum(label in other for other in train) > 1 for label in group)]
+    assert frozenset[int]().union(*train) == everywhere or not spare
+
+
 def test_groups_are_taken_in_their_order() -> None:
     groups = [Group(1, frozenset()), Group(3, frozenset()), Group(1, frozenset()), Group(2, frozenset())]
     assert assign(groups, {"val": 2, "test": 2}, "train") == ["val", "train", "val", "test"]

@@ -25,7 +25,7 @@ def assign(groups: Sequence[Group], wanted: Mapping[str, int], rest: str) -> lis
 
     In the given order, each part takes the groups that fit. Then, for each class that a part lacks, the rarest class
     first, the first group that has it is exchanged for others of the same total size, as long as no part loses a
-    class by it. A class in fewer groups than there are parts is in `rest` first.
+    rarer class by it. A class in fewer groups than there are parts is in `rest` first, for which others may lose any.
 
     Args:
         groups: in the order in which they are taken.
@@ -63,6 +63,7 @@ def _spread_classes(groups: Sequence[Group], parts: list[str], order: Sequence[s
         # The parts that have the class already come before those that would need an exchange.
         preferred = sorted(order[1:], key=lambda part: not counts[part][label])
         entitled[label] = {order[0], *preferred[: len(indices) - 1]}
+    in_rest = {label: {order[0]} for label in holders}
     done: dict[int, set[str]] = {}
     for label in sorted(holders, key=lambda label: (len(holders[label]), label)):
         done[label] = entitled[label]
@@ -70,8 +71,10 @@ def _spread_classes(groups: Sequence[Group], parts: list[str], order: Sequence[s
             if part not in entitled[label] or counts[part][label]:
                 continue
             members = [index for index, owner in enumerate(parts) if owner == part]
-            # At first no class may be lost by it; then only classes that get their turn later.
-            candidates = [(index, protected) for protected in (entitled, done) for index in holders[label]]
+            # At first no class may be lost by it; then only classes that get their turn later. The rest, which is
+            # trained on, lacks a class last: for it, other parts may lose any.
+            tiers = (entitled, done, in_rest) if part == order[0] else (entitled, done)
+            candidates = [(index, protected) for protected in tiers for index in holders[label]]
             for index, protected in candidates:
                 donor = parts[index]
                 partners = _partners(groups, members, index, (donor, part), counts, protected)
