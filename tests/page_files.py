@@ -58,6 +58,10 @@ def _data(path: Path) -> None:
     write_boxes(path, train=8, val=4, test=4, val2017=4)
 
 
+def _dataset(path: Path) -> None:
+    write_boxes(path, train=8, val=4, test=4)
+
+
 def _photos(path: Path) -> None:
     shutil.copytree(write_boxes(path.with_suffix(".data"), val=1) / "val", path)
     (path / "0.png").rename(path / "0.jpg")  # decoders go by content
@@ -108,6 +112,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "DATA": _data,
     "coco": _data,
     "data/mine": _data,
+    "dataset": _dataset,
     "photos": _photos,
     "more": _photos,
     "runs/teacher": _run,
@@ -130,6 +135,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "docs/backbones.md": ("resnet18.pth",),
     "docs/cluster.md": ("DATA", "runs/teacher"),
     "docs/comparison.md": ("DATA", "runs/teacher", "runs/teacher_retinanet"),
+    "docs/convert.md": ("dataset",),
     "docs/distillation.md": ("DATA",),
     "docs/deploy.md": ("DATA", "runs/teacher", "runs/student", "image.png", "photos", "more"),
     "docs/mmdetection.md": ("coco", "gfl_r101_fpn_ms-2x_coco.pth", "weights.pth"),

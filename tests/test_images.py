@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from detdistill.errors import DataError
-from detdistill.images import image_size, read_image
+from detdistill.images import exif_orientation, image_ending, image_size, read_image
 
 GREY_16 = (np.arange(64, dtype=np.uint16) * 1040).reshape(4, 16)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
@@ -165,3 +165,17 @@ def test_a_decompression_bomb_is_refused_by_its_header(side: int, tmp_path: Path
 def test_the_size_is_read_from_the_header_alone(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", (400, 300), depth=8, colour=2, rows=b"")
     assert image_size(tmp_path / "a.png") == (400, 300)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_is_read_from_the_header(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.new("RGB", (10, 6)).save(tmp_path / "a.jpg", exif=exif)
+    assert exif_orientation(tmp_path / "a.jpg") == orientation
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".gif", ".tif", ".webp"])
+def test_the_usual_ending_is_that_of_the_content(ending: str, tmp_path: Path) -> None:
+    Image.new("RGB", (10, 6)).save(tmp_path / f"a{ending}")
+    assert image_ending((tmp_path / f"a{ending}").rename(tmp_path / "a")) == ending

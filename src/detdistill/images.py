@@ -18,6 +18,7 @@ ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 
 # Named, because Pillow would otherwise try every format it knows, among them PostScript, which runs a program.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+_USUAL_ENDING = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}  # MPO: a JPEG with further images behind it
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,6 +40,27 @@ def image_size(path: Path) -> Size:
     """
     with _opened(path) as image:
         return _upright_size(image, _orientation(image))
+
+
+def exif_orientation(path: Path) -> int:
+    """Return the EXIF orientation, 1 to 8, that decoding applies to the stored pixels.
+
+    Raises:
+        DataError: as for `image_size`.
+    """
+    with _opened(path) as image:
+        return _orientation(image)
+
+
+def image_ending(path: Path) -> str:
+    """Return the usual file name ending of the format that a file is stored in, for example `.jpg`.
+
+    Raises:
+        DataError: as for `image_size`.
+    """
+    with _opened(path) as image:
+        assert image.format is not None
+        return _USUAL_ENDING.get(image.format, f".{image.format.lower()}")
 
 
 def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:

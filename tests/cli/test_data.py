@@ -151,9 +151,18 @@ def test_split_writes_beside_the_data_and_says_what_it_did(folder: Path, capsys:
     written = folder.with_name("set_split")
     assert f"{written / 'train.json'}: 4 images (66.7 %)" in out
     assert f"{written / 'val.json'}: 2 images (33.3 %)" in out
-    assert "warning: all objects of class '[bold]cat' are on one side" in out
+    assert "warning: val has no object of '[bold]cat'" in out
     assert "annotation 2" in out
     assert main(["data", "inspect", str(written), "--sheet", str(folder / "sheet.png")]) == 0
+
+
+def test_split_in_three_parts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder.with_name("three")
+    arguments = ["--split", "train", "--val", "0.17", "--test", "0.34", "--out", str(out)]
+    assert main(["data", "split", str(folder), *arguments]) == 0
+    assert f"{out / 'test.json'}: 2 images (33.3 %)" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == ["images", "test.json", "train.json", "val.json"]
+    assert main(["data", "inspect", str(out), "--sheet", str(folder / "sheet.png")]) == 0
 
 
 def test_split_overwrites_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

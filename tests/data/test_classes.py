@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from detdistill.annotations import DetectionDataset
 from detdistill.data import with_classes
 from detdistill.data.assembly import ImageEntry, Objects, assemble
+from detdistill.data.classes import with_common_classes
 from detdistill.errors import DataError
 
 
@@ -47,3 +48,26 @@ def test_every_object_keeps_its_name_and_id(order: list[str], known: int) -> Non
     assert [mapped.classes[label] for label in labels] == list(own.classes)
     assert [mapped.category_ids[label] for label in labels] == list(own.category_ids)
     assert len(set(mapped.category_ids)) == 6
+
+
+def test_parts_that_agree_on_ids_keep_them_and_follow_them() -> None:
+    one, other = dataset_of(["cat", "dog"], [5, 9]), dataset_of(["dog", "ant"], [9, 12])
+    both = with_common_classes([one, other])
+    assert [part.classes for part in both] == [("cat", "dog", "ant")] * 2
+    assert [part.category_ids for part in both] == [(5, 9, 12)] * 2
+    assert [part.images[0].labels.tolist() for part in both] == [[0, 1], [1, 2]]
+
+
+def test_parts_that_disagree_on_ids_get_new_ones() -> None:
+    """PASCAL VOC numbers the classes of each part from 1, sorted by name."""
+    both = with_common_classes([dataset_of(["ant", "cat"], [1, 2]), dataset_of(["ant", "bee"], [1, 2])])
+    assert [part.classes for part in both] == [("ant", "bee", "cat")] * 2
+    assert [part.category_ids for part in both] == [(1, 2, 3)] * 2
+    assert [part.images[0].labels.tolist() for part in both] == [[0, 2], [0, 1]]
+
+
+def test_an_order_that_is_not_of_ids_or_names_is_kept() -> None:
+    both = with_common_classes([dataset_of(["dog", "cat"], [1, 2]), dataset_of(["cat", "bee"], [1, 2])])
+    assert [part.classes for part in both] == [("dog", "cat", "bee")] * 2
+    (alone,) = with_common_classes([dataset_of(["dog", "cat"], [5, 3])])
+    assert (alone.classes, alone.category_ids) == (("dog", "cat"), (1, 2))

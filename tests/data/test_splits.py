@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.splits import Split, choose, names_a_split
+from detdistill.data.splits import Split, choose, names_a_split, usual_name
 from detdistill.errors import DataError
 
 
@@ -62,3 +62,20 @@ def test_no_or_several_splits_are_listed(names: str, wanted: str | None, listed:
 def test_usual_names_in_file_names() -> None:
     assert all(map(names_a_split, ["train", "bccd_val", "instances_train2017", "Valid-set", "test"]))
     assert not any(map(names_a_split, ["results", "package", "trainer", "contest"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [
+        ("val", ("val", 0)),
+        ("valid", ("val", 1)),
+        ("train2017", ("train", 0)),
+        ("VOC2007/trainval", ("train", 2)),
+        ("bccd_test", ("test", 0)),
+        ("all", None),
+        ("train_val", None),
+        ("contest", None),
+    ],
+)
+def test_a_name_means_train_val_or_test(name: str, usual: tuple[str, int] | None) -> None:
+    assert usual_name(name) == usual

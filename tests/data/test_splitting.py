@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -14,9 +13,8 @@ from PIL import Image, ImageEnhance
 
 from detdistill.annotations import DetectionDataset, ImageRecord
 from detdistill.data import open_dataset
-from detdistill.data.splitting import difference_hash, near_duplicates, split_dataset, write_split
-from detdistill.errors import DataError, DetdistillError
-from detdistill.images import read_image
+from detdistill.data.splitting import DatasetSplit, difference_hash, near_duplicates, split_dataset
+from detdistill.errors import DataError
 
 
 def record(path: Path, image_id: int | str, labels: list[int], width: int = 64, height: int = 48) -> ImageRecord:
@@ -58,25 +56,37 @@ def names(part: DetectionDataset) -> set[str]:
     return {image.file_name for image in part.images}
 
 
-def test_the_share_is_kept_and_nothing_is_lost(dataset: DetectionDataset) -> None:
-    for val, expected in ((0.2, 4), (0.5, 10), (0.01, 1), (0.99, 19)):
-        split = split_dataset(dataset, val=val, seed=0)
-        assert len(split.val.images) == expected
-        assert names(split.train) | names(split.val) == names(dataset)
-        assert not names(split.train) & names(split.val)
+def names_by_part(split: DatasetSplit) -> dict[str, set[str]]:
+    return {part: names(dataset) for part, dataset in split.parts.items()}
+
+
+def test_the_shares_are_kept_and_nothing_is_lost(dataset: DetectionDataset) -> None:
+    for val, test, sizes in (
+        (0.2, 0.0, {"train": 16, "val": 4}),
+        (0.01, 0.0, {"train": 19, "val": 1}),
+        (0.99, 0.0, {"train": 1, "val": 19}),
+        (0.2, 0.3, {"train": 10, "val": 4, "test": 6}),
+        (0.0, 0.3, {"train": 14, "test": 6}),
+        (0.5, 0.49, {"train": 1, "val": 10, "test": 9}),
+        (0.98, 0.01, {"train": 1, "val": 18, "test": 1}),
+    ):
+        split = split_dataset(dataset, val=val, test=test, seed=0)
+        assert {name: len(part.images) for name, part in split.parts.items()} == sizes
+        assert list(split.parts) == [name for name in ("train", "val", "test") if name in sizes]
+        assert set().union(*names_by_part(split).values()) == names(dataset)
         assert split.duplicates == ()
 
 
 def test_a_split_is_a_function_of_names_and_seed(dataset: DetectionDataset) -> None:
-    first = split_dataset(dataset, val=0.3, seed=0)
+    first = names_by_part(split_dataset(dataset, val=0.3, test=0.2, seed=0))
     turned = DetectionDataset(dataset.source, dataset.classes, dataset.category_ids, dataset.images[::-1])
-    assert names(split_dataset(turned, val=0.3, seed=0).val) == names(first.val)
-    assert names(split_dataset(dataset, val=0.3, seed=1).val) != names(first.val)
+    assert names_by_part(split_dataset(turned, val=0.3, test=0.2, seed=0)) == first
+    assert names_by_part(split_dataset(dataset, val=0.3, test=0.2, seed=1)) != first
 
 
 def test_more_images_move_few(dataset: DetectionDataset) -> None:
     fewer = DetectionDataset(dataset.source, dataset.classes, dataset.category_ids, dataset.images[:18])
-    before, after = (names(split_dataset(data, val=0.5, seed=0).val) for data in (fewer, dataset))
+    before, after = (names(split_dataset(data, val=0.5, seed=0).parts["val"]) for data in (fewer, dataset))
     assert len(before & after) >= 7  # of 9: two images came, so at most two others left
 
 
@@ -93,16 +103,32 @@ def test_near_duplicates_stay_together(dataset: DetectionDataset) -> None:
             copy.save(path, quality=60)
             copies.append(record(path, 1000 + len(copies), [0], *copy.size))
     data = DetectionDataset("test", dataset.classes, dataset.category_ids, dataset.images + tuple(copies))
-    split = split_dataset(data, val=0.4, seed=0)
+    split = split_dataset(data, val=0.3, test=0.3, seed=0)
     groups = [{f"{number:02d}.png", f"smaller_{number}.jpg", f"darker_{number}.jpg"} for number in range(8)]
     assert sorted(map(sorted, split.duplicates)) == sorted(map(sorted, groups))
+    parts = names_by_part(split)
     for group in groups:
-        assert group <= names(split.train) or group <= names(split.val)
-    assert any(group <= names(split.val) for group in groups)
+        assert sum(group <= part for part in parts.values()) == 1
+    for part in parts.values():
+        assert any(group <= part for group in groups)
 
 
-def test_classes_on_one_side_are_named(dataset: DetectionDataset) -> None:
-    assert split_dataset(dataset, val=0.5, seed=0).one_sided_classes == ("rare",)
+def test_a_class_of_one_image_is_trained_on_and_absent_elsewhere(dataset: DetectionDataset) -> None:
+    for seed in range(5):
+        split = split_dataset(dataset, val=0.5, test=0.3, seed=seed)
+        assert split.absent_classes == {"train": (), "val": ("rare",), "test": ("rare",)}
+
+
+def test_a_class_of_three_images_is_in_all_three_parts(dataset: DetectionDataset) -> None:
+    images = tuple(
+        record(image.path, 100 + number, [2] if number in (4, 11, 17) else [0])
+        for number, image in enumerate(dataset.images)
+    )
+    data = DetectionDataset("test", dataset.classes, dataset.category_ids, images)
+    for seed in range(5):
+        split = split_dataset(data, val=0.2, test=0.2, seed=seed)
+        assert split.absent_classes == {"train": (), "val": (), "test": ()}
+        assert [len(part.images) for part in split.parts.values()] == [12, 4, 4]
 
 
 def test_images_that_are_all_alike_cannot_be_split(tmp_path: Path) -> None:
@@ -110,14 +136,26 @@ def test_images_that_are_all_alike_cannot_be_split(tmp_path: Path) -> None:
     for number in range(4):
         photograph(0).save(tmp_path / f"{number}.png")
         records.append(record(tmp_path / f"{number}.png", number, []))
-    with pytest.raises(DataError, match="4 images fall into 1 group"):
-        split_dataset(DetectionDataset("test", (), (), tuple(records)), val=0.5, seed=0)
+    data = DetectionDataset("four alike", (), (), tuple(records))
+    with pytest.raises(DataError, match="four alike"):
+        split_dataset(data, val=0.5, seed=0)
 
 
-@pytest.mark.parametrize("val", [0.0, 1.0, -0.5, float("nan")])
-def test_a_share_that_is_none_is_refused(dataset: DetectionDataset, val: float) -> None:
-    with pytest.raises(DataError, match="between 0 and 1"):
-        split_dataset(dataset, val=val, seed=0)
+def test_too_few_images_for_three_parts_are_refused(dataset: DetectionDataset) -> None:
+    two = DetectionDataset("two", dataset.classes, dataset.category_ids, dataset.images[:2])
+    with pytest.raises(DataError, match="val"):
+        split_dataset(two, val=0.4, test=0.4, seed=0)
+    three = DetectionDataset("three", dataset.classes, dataset.category_ids, dataset.images[:3])
+    split = split_dataset(three, val=0.4, test=0.4, seed=0)
+    assert [len(part.images) for part in split.parts.values()] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("val", "test"), [(0.0, 0.0), (1.0, 0.0), (-0.5, 0.0), (float("nan"), 0.0), (0.5, 0.5), (0.5, -0.1), (0.1, 1.0)]
+)
+def test_shares_out_of_range_are_refused(dataset: DetectionDataset, val: float, test: float) -> None:
+    with pytest.raises(DataError, match="test"):
+        split_dataset(dataset, val=val, test=test, seed=0)
 
 
 def test_all_undecodable_images_are_listed(dataset: DetectionDataset) -> None:
@@ -126,61 +164,6 @@ def test_all_undecodable_images_are_listed(dataset: DetectionDataset) -> None:
     with pytest.raises(DataError, match="2 images cannot be decoded") as error:
         split_dataset(dataset, val=0.5, seed=0)
     assert [problem.where for problem in error.value.problems] == ["03.png", "07.png"]
-
-
-def test_what_is_written_reads_as_the_same_data(dataset: DetectionDataset, tmp_path: Path) -> None:
-    split = split_dataset(dataset, val=0.3, seed=0)
-    write_split(split, tmp_path / "out")
-    for name, part in (("train", split.train), ("val", split.val)):
-        read = open_dataset(tmp_path / "out", name)
-        assert read.classes == part.classes
-        assert read.category_ids == part.category_ids
-        assert read.problems == ()
-        for one, other in zip(read.images, part.images, strict=True):
-            assert (one.image_id, one.file_name) == (other.image_id, other.file_name)
-            assert (one.width, one.height) == (other.width, other.height)
-            for field in ("boxes", "labels", "areas", "crowd", "difficult"):
-                assert np.array_equal(getattr(one, field), getattr(other, field)), field
-            assert np.array_equal(read_image(one.path), read_image(other.path))
-
-
-def test_images_without_numbers_are_numbered_over_both_parts(tmp_path: Path) -> None:
-    records = []
-    for year in ("2007", "2012"):
-        (tmp_path / year).mkdir()
-        for number in range(3):
-            path = tmp_path / year / f"{number}.png"
-            photograph(int(year) + number).save(path)
-            records.append(record(path, f"{year}/{number}", [0]))
-    split = split_dataset(DetectionDataset("voc", ("a",), (1,), tuple(records)), val=0.5, seed=0)
-    write_split(split, tmp_path / "out")
-    images = [
-        image
-        for name in ("train", "val")
-        for image in json.loads((tmp_path / f"out/{name}.json").read_text())["images"]
-    ]
-    assert sorted(image["id"] for image in images) == [1, 2, 3, 4, 5, 6]
-    assert {image["file_name"] for image in images} == {
-        f"{year}/{n}.png" for year in ("2007", "2012") for n in range(3)
-    }
-    assert all((tmp_path / "out" / "images" / image["file_name"]).is_file() for image in images)
-
-
-def test_a_file_under_two_ids_keeps_both(dataset: DetectionDataset, tmp_path: Path) -> None:
-    again = record(dataset.images[1].path, 999, [2])
-    split = split_dataset(replace(dataset, images=(*dataset.images, again)), val=0.3, seed=0)
-    write_split(split, tmp_path / "out")
-    images = [image for name in ("train", "val") for image in open_dataset(tmp_path / "out", name).images]
-    labels = {image.image_id: image.labels.tolist() for image in images if image.file_name == again.file_name}
-    assert labels == {101: [0, 1], 999: [2]}
-
-
-def test_an_existing_folder_is_left_alone(dataset: DetectionDataset, tmp_path: Path) -> None:
-    split = split_dataset(dataset, val=0.3, seed=0)
-    (tmp_path / "out").mkdir()
-    with pytest.raises(DetdistillError, match="exists already"):
-        write_split(split, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
 
 
 def linked(hashes: NDArray[np.bool_], near: int) -> list[list[int]]:
@@ -237,3 +220,16 @@ def test_real_photographs_with_known_duplicates(photographs: Path) -> None:
     for part, groups in (("train", 5), ("val", 4)):
         data = open_dataset(photographs / "facemask", part)
         assert len(split_dataset(data, val=0.2, seed=0).duplicates) == groups
+
+
+def test_real_photographs_in_three_parts(photographs: Path) -> None:
+    whole = open_dataset(photographs / "bccd_voc", "val")
+    data = replace(whole, images=whole.images[:50])
+    split = split_dataset(data, val=0.2, test=0.2, seed=3)
+    parts = names_by_part(split)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 30, "val": 10, "test": 10}
+    assert set().union(*parts.values()) == names(data)
+    assert names_by_part(split_dataset(data, val=0.2, test=0.2, seed=3)) == parts
+    assert split.absent_classes == {"train": (), "val": (), "test": ()}
+    for group in split.duplicates:
+        assert sum(set(group) <= part for part in parts.values()) == 1

@@ -217,3 +217,20 @@ def test_genuine_voc(photographs: Path) -> None:
     assert (image.image_id, image.height, image.width) == ("000001", 500, 353)
     assert [dataset.classes[label] for label in image.labels] == ["dog", "person"]
     assert image.boxes.tolist() == [[47, 239, 195, 371], [7, 11, 352, 498]]
+
+
+def test_a_class_list_beside_the_annotations_gives_order_and_unused_classes(folder: Path) -> None:
+    (folder / "labelmap.txt").write_text("dog:::\nbird:::\ncat:::\n")
+    dataset = open_dataset(folder)
+    assert dataset.classes == ("dog", "bird", "cat")
+    assert [image.labels.tolist() for image in dataset.images] == [[0, 2], [], [0, 0]]
+    assert dataset.problems == ()
+
+
+def test_classes_that_the_list_lacks_are_added_and_reported(folder: Path) -> None:
+    (folder / "labelmap.txt").write_text("bird:::\ndog:::\n")
+    dataset = open_dataset(folder)
+    assert dataset.classes == ("bird", "dog", "cat")
+    (problem,) = dataset.problems
+    assert problem.where == str(folder / "labelmap.txt")
+    assert "'cat'" in problem.what

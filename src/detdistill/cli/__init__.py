@@ -14,6 +14,7 @@ from detdistill.cli import data
 from detdistill.cli.analyze import Analyze
 from detdistill.cli.benchmark import Benchmark
 from detdistill.cli.compare import Compare
+from detdistill.cli.convert import Convert
 from detdistill.cli.distill import Check, Distill
 from detdistill.cli.evaluate import Evaluate
 from detdistill.cli.export import Export
@@ -29,8 +30,8 @@ COMMANDS = Group(
     "Make a small, fast object detector learn from a strong one.",
     {
         "data": Group(
-            "Look at a data set, split one, make one.",
-            {"inspect": data.Inspect, "split": data.Split, "scenes": data.Scenes},
+            "Inspect, split, convert or generate a dataset.",
+            {"inspect": data.Inspect, "split": data.Split, "convert": Convert, "scenes": data.Scenes},
         ),
         "train": Train,
         "distill": Distill,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from detdistill.errors import Problem
 
 BAR = 40
-LISTED_GROUPS = 20
 
 
 @dataclass(frozen=True)
@@ -86,46 +85,38 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Split:
-    """Set images aside for validation: always the same ones, with near-duplicates on one side.
+    """Split a dataset into train, val and test, with near-duplicates in one part.
 
-    Writes a COCO folder with train.json, val.json and a link to the images, whatever format the data set has.
+    The same seed gives the same split. Writes train.json, val.json and test.json (COCO) and a link to the image
+    folder. `detdistill data convert` with --val and --test makes the same split and writes any format with the images.
     """
 
     path: Annotated[Path, Argument("the data set: a folder or an annotation file, COCO, PASCAL VOC or YOLO")]
-    val: Annotated[float, Option("share of the images to validate on, between 0 and 1")] = 0.2
-    seed: Annotated[int, Option("another seed, another split")] = 0
+    val: Annotated[float, Option("Share of the images for val, 0 to below 1.")] = 0.2
+    test: Annotated[float, Option("Share of the images for test, 0 to below 1; 0 makes no such part.")] = 0.0
+    seed: Annotated[int, Option("Random seed of the split.")] = 0
     split: Annotated[str | None, Option("which part of the data set to split, if it has several")] = None
     annotations: Annotated[Path | None, Option("annotation file, instead of what is recognised")] = None
     images: Annotated[Path | None, Option("image folder, instead of what is recognised")] = None
     out: Annotated[Path | None, Option("folder to make; PATH with _split added to its name if left out")] = None
 
     def run(self) -> None:
-        """Splits, writes and says what was done."""
+        """Splits, writes and reports."""
+        from detdistill.cli.convert import print_parts, print_repairs, print_split
         from detdistill.data.opening import open_dataset
-        from detdistill.data.splitting import split_dataset, write_split
+        from detdistill.data.splitting import split_dataset
+        from detdistill.data.writing.coco import write_coco_beside
         from detdistill.files import check_new
 
         path = self.path.resolve()
         out = self.out or path.with_name(f"{path.stem if path.is_file() else path.name}_split")
         check_new(out)
         dataset = open_dataset(self.path, self.split, annotations=self.annotations, images=self.images)
-        halves = split_dataset(dataset, val=self.val, seed=self.seed)
-        write_split(halves, out)
-        if dataset.problems:
-            print(f"{len(dataset.problems)} entries of {dataset.source} were repaired or left out:")
-            _print_problems(dataset.problems)
-        for group in halves.duplicates[:LISTED_GROUPS]:
-            print(f"near-duplicates, kept together: {', '.join(group)}")
-        if len(halves.duplicates) > LISTED_GROUPS:
-            print(f"… and {len(halves.duplicates) - LISTED_GROUPS} more groups of near-duplicates")
-        for name in halves.one_sided_classes:
-            print(f"warning: all objects of class {name!r} are on one side")
-        total = len(dataset.images)
-        for name, part in (("train", halves.train), ("val", halves.val)):
-            objects = sum(len(record.labels) for record in part.images)
-            share = 100 * len(part.images) / total
-            images = _count(len(part.images), "image")
-            print(f"{out / name}.json: {images} ({share:.1f} %), {_count(objects, 'object')}")
+        divided = split_dataset(dataset, val=self.val, test=self.test, seed=self.seed)
+        write_coco_beside(divided.parts, out)
+        print_repairs(dataset)
+        print_split(divided)
+        print_parts({f"{out / name}.json": part for name, part in divided.parts.items()}, len(dataset.images))
 
 
 @dataclass(frozen=True)

@@ -2,5 +2,6 @@
 
 from detdistill.data.classes import with_classes
 from detdistill.data.opening import find_splits, open_dataset
+from detdistill.data.writing.dataset import write_dataset
 
-__all__ = ["find_splits", "open_dataset", "with_classes"]
+__all__ = ["find_splits", "open_dataset", "with_classes", "write_dataset"]

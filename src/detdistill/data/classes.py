@@ -43,3 +43,30 @@ def with_classes(dataset: DetectionDataset, classes: Sequence[str]) -> Detection
         category_ids=tuple(own_ids[name] if name in own_ids else next(unused) for name in classes),
         images=tuple(replace(image, labels=new_label[image.labels]) for image in dataset.images),
     )
+
+
+def with_common_classes(datasets: Sequence[DetectionDataset]) -> list[DetectionDataset]:
+    """Give several parts of one dataset the same class list, without losing a class of any of them.
+
+    Parts may differ: PASCAL VOC names only the classes that occur in a part. Category ids are kept where the parts
+    agree on them, and the classes then follow their ids. Otherwise the ids are 1, 2, 3 …; the classes are sorted by
+    name where each part has them sorted, else they keep the order in which the parts name them.
+
+    Args:
+        datasets: the parts, at least one.
+
+    Returns:
+        The same images and objects, all with the same `classes` and `category_ids`, the ids ascending.
+    """
+    names = list(dict.fromkeys(name for dataset in datasets for name in dataset.classes))
+    pairs = {pair for dataset in datasets for pair in zip(dataset.classes, dataset.category_ids, strict=True)}
+    agreed = len(pairs) == len(names) == len({category_id for _, category_id in pairs})
+    if agreed and all(list(dataset.category_ids) == sorted(dataset.category_ids) for dataset in datasets):
+        id_of = dict(pairs)
+        names.sort(key=id_of.__getitem__)
+        category_ids = tuple(id_of[name] for name in names)
+    else:
+        if all(list(dataset.classes) == sorted(dataset.classes) for dataset in datasets):
+            names.sort()
+        category_ids = tuple(range(1, len(names) + 1))
+    return [replace(with_classes(dataset, names), category_ids=category_ids) for dataset in datasets]

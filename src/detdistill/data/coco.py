@@ -245,7 +245,7 @@ def _objects(
             problems.append(Problem(place, f"iscrowd must be 0 or 1, is {shown(crowd)}; left out"))
         else:
             area = _area(entry.get("area"), place, problems)
-            # Not COCO's, but what `detdistill data split` writes, so that VOC's flag outlives the change of format.
+            # Not COCO's, but what `data split` and `data convert` write, so that VOC's flag survives.
             difficult = entry.get("difficult") == 1
             objects.add(image, label, box, place, area=area, crowd=bool(crowd), difficult=difficult)
     return objects

@@ -35,13 +35,31 @@ class Split:
     @property
     def words(self) -> frozenset[str]:
         """The words of its name, in lower case, without the years."""
-        return frozenset(re.sub(r"\d+$", "", word) for word in re.split(r"[^a-z0-9]+", self.name.lower()))
+        return _words(self.name)
 
 
 def names_a_split(name: str) -> bool:
     """Whether one of the usual names of a split is in a file's name."""
     usual = {word for group in _SYNONYMS for word in group}
     return not usual.isdisjoint(re.split(r"[^a-z]+", name.lower()))
+
+
+def usual_name(name: str) -> tuple[str, int] | None:
+    """Return the usual name that a split's name means: `train`, `val` or `test`.
+
+    Args:
+        name: for example `valid`, `val2017` or `VOC2007/trainval`.
+
+    Returns:
+        The usual name and how far the given one is from it, 0 for itself; None for a name that means none or several.
+    """
+    words = _words(name)
+    found = [(group[0], rank) for group in _SYNONYMS for rank, word in enumerate(group) if word in words]
+    return found[0] if len({usual for usual, _ in found}) == 1 else None
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(re.sub(r"\d+$", "", word) for word in re.split(r"[^a-z0-9]+", name.lower()))
 
 
 def choose(splits: Sequence[Split], wanted: str | None, path: Path) -> Split:

@@ -1,12 +1,8 @@
-"""Sets images aside for validation: always the same ones, and never an image whose near-duplicate is trained on."""
+"""Splits a dataset into parts: always the same ones, and near-duplicates always in one part."""
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +10,8 @@ from PIL import Image
 
 from detdistill.annotations import DetectionDataset, ImageRecord
 from detdistill.data.sampling import derived_seed
+from detdistill.data.shares import Group, assign
 from detdistill.errors import DataError, Problem
-from detdistill.files import new_folder
 from detdistill.images import read_image
 from detdistill.progress import track
 
@@ -27,60 +23,80 @@ ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
-class TrainValSplit:
-    """A data set in two parts.
+class DatasetSplit:
+    """A dataset in two or three parts.
 
     Attributes:
-        train: to train on.
-        val: to validate on.
+        parts: `train`, then `val` and `test` as far as they were asked for; together all images, each once.
         duplicates: the groups of near-duplicates that were kept together, by file name.
     """
 
-    train: DetectionDataset
-    val: DetectionDataset
+    parts: dict[str, DetectionDataset]
     duplicates: tuple[tuple[str, ...], ...]
 
     @property
-    def one_sided_classes(self) -> tuple[str, ...]:
-        """Classes that have objects in one part only."""
-        train, val = ({label for record in part.images for label in record.labels} for part in (self.train, self.val))
-        return tuple(self.train.classes[label] for label in sorted(train ^ val))
+    def absent_classes(self) -> dict[str, tuple[str, ...]]:
+        """For each part, the classes that have objects in another part and none in this one."""
+        labels = {name: frozenset[int]().union(*map(_object_labels, part.images)) for name, part in self.parts.items()}
+        everywhere = frozenset[int]().union(*labels.values())
+        return {
+            name: tuple(part.classes[label] for label in sorted(everywhere - labels[name]))
+            for name, part in self.parts.items()
+        }
 
 
-def split_dataset(dataset: DetectionDataset, *, val: float, seed: int) -> TrainValSplit:
-    """Splits by a hash of file name and seed; near-duplicates go to the side of the first of them.
+def split_dataset(dataset: DetectionDataset, *, val: float, test: float = 0.0, seed: int) -> DatasetSplit:
+    """Split by a hash of file name and seed; near-duplicates go to the part of the first of them.
 
-    An image's place in the order depends on its own name alone, so images that are added later move few others.
+    An image's place in the order depends on its own name alone, so images that are added later move few others. Where
+    a part lacks a class, groups are exchanged so that each part has it, if there are enough groups: see `assign`.
 
     Args:
         dataset: the annotated images.
-        val: share of the images to validate on, above 0 and below 1; it is not exceeded by more than half an image.
+        val: share of the images to validate on, 0 to below 1; it is not exceeded by more than half an image.
+        test: share of the images to test on, the same. 0 makes no such part; one of both is above 0, and together
+            they are below 1.
         seed: another seed, another split.
 
+    Returns:
+        The parts `train`, `val` (if above 0) and `test` (if above 0), each with at least one image.
+
     Raises:
-        DataError: an image cannot be decoded, or there is no split that leaves both sides an image.
+        DataError: a share is out of range, an image cannot be decoded, or there is no split that leaves each part an
+            image.
     """
-    if not 0 < val < 1:
-        raise DataError(f"the share of validation images must lie between 0 and 1, both excluded (given: {val})")
-    groups = near_duplicates(_hashes(dataset))
-    names = [record.file_name for record in dataset.images]
-    ranked = sorted(groups, key=lambda group: min((derived_seed(seed, names[i]), names[i]) for i in group))
-    wanted = max(1, round(val * len(names)))
-    chosen: set[int] = set()
-    for group in ranked:
-        if len(chosen) + len(group) <= min(wanted, len(names) - 1):
-            chosen.update(group)
-    if not chosen:
+    if not (val >= 0 and test >= 0 and 0 < val + test < 1):
         raise DataError(
-            f"{dataset.source}: cannot be split: its {len(names)} images fall into {len(groups)} group(s) of "
-            f"near-duplicates, and none has at most {wanted} images; choose a larger share or add other images"
+            f"the shares of val ({val}) and test ({test}) cannot be used; expected numbers from 0 to below 1, one of "
+            "them above 0 and their sum below 1"
         )
     records = dataset.images
-    return TrainValSplit(
-        train=replace(dataset, images=tuple(record for i, record in enumerate(records) if i not in chosen)),
-        val=replace(dataset, images=tuple(record for i, record in enumerate(records) if i in chosen)),
+    names = [record.file_name for record in records]
+    wanted = {part: max(1, round(share * len(names))) for part, share in (("val", val), ("test", test)) if share}
+    groups = near_duplicates(_hashes(dataset))
+    ranked = sorted(groups, key=lambda group: min((derived_seed(seed, names[i]), names[i]) for i in group))
+    contents = [
+        Group(len(group), frozenset[int]().union(*(_object_labels(records[i]) for i in group))) for group in ranked
+    ]
+    part_of = {i: part for group, part in zip(ranked, assign(contents, wanted, "train"), strict=True) for i in group}
+    parts = {
+        part: tuple(record for i, record in enumerate(records) if part_of[i] == part) for part in ("train", *wanted)
+    }
+    for part, images in parts.items():
+        if not images:
+            raise DataError(
+                f"{dataset.source}: no image is left for {part}: the {len(names)} images fall into {len(groups)} "
+                f"group(s) of near-duplicates, which stay together; expected a group of at most "
+                f"{wanted.get(part, len(names))} images; choose a larger share or add other images"
+            )
+    return DatasetSplit(
+        parts={part: replace(dataset, images=images) for part, images in parts.items()},
         duplicates=tuple(tuple(names[i] for i in group) for group in groups if len(group) > 1),
     )
+
+
+def _object_labels(record: ImageRecord) -> frozenset[int]:
+    return frozenset(record.labels[~record.crowd].tolist())
 
 
 def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -156,65 +172,7 @@ def _hashes(dataset: DetectionDataset) -> NDArray[np.bool_]:
     if problems:
         raise DataError(
             f"{dataset.source}: {len(problems)} images cannot be decoded, so their near-duplicates cannot be found; "
-            "mend them, or take them out of the annotations",
+            "replace them, or remove them from the annotations",
             problems,
         )
     return np.array(hashes)
-
-
-def write_split(split: TrainValSplit, out: Path) -> None:
-    """Writes a COCO folder: train.json, val.json and images, a link to the folder where the images are.
-
-    COCO's image ids are kept; images that have none are numbered. The folder appears whole or not at all.
-
-    Args:
-        split: what to write.
-        out: the folder to make; it must not exist.
-
-    Raises:
-        DetdistillError: `out` exists or cannot be written.
-    """
-    records = (*split.train.images, *split.val.images)
-    root = Path(os.path.commonpath([record.path.resolve().parent for record in records]))
-    numbered = all(isinstance(record.image_id, int) for record in records)
-    ids = {record: record.image_id if numbered else number for number, record in enumerate(records, start=1)}
-    with new_folder(out) as folder:
-        for name, part in (("train", split.train), ("val", split.val)):
-            text = json.dumps(_coco(part, root, ids), ensure_ascii=False, indent=1)
-            (folder / f"{name}.json").write_text(text, encoding="utf-8")
-        (folder / "images").symlink_to(os.path.relpath(root, out.resolve()), target_is_directory=True)
-
-
-def _coco(dataset: DetectionDataset, root: Path, ids: dict[ImageRecord, int | str]) -> dict[str, Any]:
-    annotations = [annotation for record in dataset.images for annotation in _annotations(dataset, record, ids)]
-    return {
-        "images": [
-            {
-                "id": ids[record],
-                "file_name": record.path.resolve().relative_to(root).as_posix(),
-                "width": record.width,
-                "height": record.height,
-            }
-            for record in dataset.images
-        ],
-        "annotations": [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)],
-        "categories": [
-            {"id": category, "name": name} for category, name in zip(dataset.category_ids, dataset.classes, strict=True)
-        ],
-    }
-
-
-def _annotations(
-    dataset: DetectionDataset, record: ImageRecord, ids: dict[ImageRecord, int | str]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "image_id": ids[record],
-            "category_id": dataset.category_ids[record.labels[i]],
-            "bbox": [*record.boxes[i, :2].tolist(), *(record.boxes[i, 2:] - record.boxes[i, :2]).tolist()],
-            "area": float(record.areas[i]),
-            "iscrowd": int(record.crowd[i]),
-            "difficult": int(record.difficult[i]),
-        }
-        for i in range(len(record.labels))
-    ]

@@ -13,6 +13,7 @@ from defusedxml.ElementTree import parse
 from detdistill.annotations import DetectionDataset
 from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_number
 from detdistill.data.folders import Folder
+from detdistill.data.labelmap import LABELMAP, read_labelmap
 from detdistill.data.splits import Split
 from detdistill.errors import DataError, Problem
 from detdistill.images import ENDINGS, Size, image_size
@@ -78,7 +79,8 @@ def read_voc(files: VocFiles, images: Path | None, check_images: bool) -> Detect
         check_images: every image must be there.
 
     Returns:
-        The data set; its classes are the names that its objects have, sorted. Images are identified by their stems.
+        The data set; its classes are those of `labelmap.txt`, if that is there, then the other names that its objects
+        have, sorted. Images are identified by their stems.
 
     Raises:
         DataError: the data set cannot be used; all reasons are listed.
@@ -120,10 +122,20 @@ def read_voc(files: VocFiles, images: Path | None, check_images: bool) -> Detect
                 names.append(name)
                 objects.add(len(entries), 0, box, f"{xml}: object {number}", difficult=difficult)
         entries.append(ImageEntry(stem, image_folder.root / file_name, file_name, width, height))
-    classes = sorted(set(names))
+    classes = _classes(files.annotations.parent, names, problems)
     label_of = {name: label for label, name in enumerate(classes)}
     objects.labels = [label_of[name] for name in names]
     return assemble(source, classes, range(1, len(classes) + 1), entries, objects, problems)
+
+
+def _classes(folder: Path, names: list[str], problems: list[Problem]) -> list[str]:
+    """The class list beside the annotations, with the names of objects that it lacks added."""
+    classes = read_labelmap(folder)
+    others = sorted(set(names) - set(classes))
+    if classes and others:
+        what = f"lacks the classes {', '.join(map(shown, others))} of objects; added at the end"
+        problems.append(Problem(str(folder / LABELMAP), what))
+    return classes + others
 
 
 def _is_of_one_class(listing: Path) -> bool:

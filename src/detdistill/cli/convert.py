@@ -1,0 +1,115 @@
+"""`detdistill data convert`: write a dataset in another format, and split it on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from detdistill.cli.parser import Argument, Option
+
+if TYPE_CHECKING:
+    from detdistill.annotations import DetectionDataset
+    from detdistill.data.splitting import DatasetSplit
+
+LISTED_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write a dataset as COCO, PASCAL VOC or YOLO into a new folder, and split it on request.
+
+    Writes all splits, or one, with copies of the images. What the format cannot hold is reported with counts. Only
+    boxes are converted, no masks or key points.
+    """
+
+    path: Annotated[Path, Argument("Dataset folder or annotation file: COCO, PASCAL VOC or YOLO.")]
+    to: Annotated[Literal["coco", "voc", "yolo"], Option("Format to write.")]
+    out: Annotated[Path, Option("Output folder; it must not exist.")]
+    split: Annotated[str | None, Option("Split to convert, such as train. Default: all splits.")] = None
+    val: Annotated[
+        float, Option("Share of the images for a new val split, 0 to below 1; near-duplicates stay in one split.")
+    ] = 0.0
+    test: Annotated[float, Option("Share of the images for a new test split, 0 to below 1.")] = 0.0
+    seed: Annotated[int, Option("Random seed of --val and --test.")] = 0
+    link: Annotated[
+        bool, Option("Make hard links to the images instead of copies. A changed image then changes in both folders.")
+    ] = False
+    annotations: Annotated[Path | None, Option("Annotation file, instead of the one that is found.")] = None
+    images: Annotated[Path | None, Option("Image folder, instead of the one that is found.")] = None
+
+    def run(self) -> None:
+        """Reads, splits, writes and reports.
+
+        Raises:
+            DetdistillError: the dataset cannot be read, split or written.
+        """
+        from detdistill.data.writing.dataset import write_dataset
+        from detdistill.data.writing.image_files import check_output
+        from detdistill.files import check_new
+
+        check_new(self.out)
+        if self.val or self.test:
+            from detdistill.data.splitting import split_dataset
+
+            dataset = self._opened(self.split)
+            check_output(self.out, [dataset])
+            divided = split_dataset(dataset, val=self.val, test=self.test, seed=self.seed)
+            parts, sources = divided.parts, [dataset]
+        else:
+            divided = None
+            parts = self._parts()
+            sources = list(parts.values())
+        written = write_dataset(parts, self.out, self.to, link=self.link)
+        for source in sources:
+            print_repairs(source)
+        if divided is not None:
+            print_split(divided)
+        for warning in written.warnings:
+            print(f"warning: {warning}")
+        named = {f"{self.out}: {name}": part for name, part in written.parts.items()}
+        print_parts(named, len(sources[0].images) if divided is not None else None)
+
+    def _parts(self) -> dict[str, DetectionDataset]:
+        """The chosen split or all, by their names in the files."""
+        from detdistill.data.opening import find_splits
+        from detdistill.data.splits import choose
+
+        splits = find_splits(self.path, annotations=self.annotations)
+        if self.split is not None:
+            splits = [choose(splits, self.split, self.path)]
+        return {split.name: self._opened(split.name) for split in splits}
+
+    def _opened(self, split: str | None) -> DetectionDataset:
+        from detdistill.data.opening import open_dataset
+
+        return open_dataset(self.path, split, annotations=self.annotations, images=self.images)
+
+
+def print_repairs(dataset: DetectionDataset) -> None:
+    """Lists what was repaired or left out while a dataset was read."""
+    from detdistill.errors import listed
+
+    if dataset.problems:
+        entries = "1 entry was" if len(dataset.problems) == 1 else f"{len(dataset.problems)} entries were"
+        print(f"{dataset.source}: {entries} repaired or left out:{listed(dataset.problems)}")
+
+
+def print_split(divided: DatasetSplit) -> None:
+    """Lists the near-duplicates that stayed together and the classes that a part lacks."""
+    for group in divided.duplicates[:LISTED_GROUPS]:
+        print(f"near-duplicates, kept together: {', '.join(group)}")
+    if len(divided.duplicates) > LISTED_GROUPS:
+        print(f"… and {len(divided.duplicates) - LISTED_GROUPS} more groups of near-duplicates")
+    for name, classes in divided.absent_classes.items():
+        if classes:
+            print(f"warning: {name} has no object of {', '.join(map(repr, classes))}")
+
+
+def print_parts(parts: Mapping[str, DetectionDataset], total: int | None = None) -> None:
+    """Prints images and objects of each part, under the names that are given, and its share of `total` images."""
+    for name, part in parts.items():
+        images, objects = len(part.images), sum(len(record.labels) for record in part.images)
+        share = f" ({100 * images / total:.1f} %)" if total else ""
+        print(f"{name}: {images} image{'s' * (images != 1)}{share}, {objects} object{'s' * (objects != 1)}")
