@@ -15,7 +15,7 @@ from small_datasets import SIZES, coco_content, write_coco, write_images, write_
 def test_nothing_there_is_an_error_that_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match=r"(?s)COCO.*VOC.*YOLO.*found: notes\.txt, photos/.*'annotations'"):
+    with pytest.raises(DataError, match=r"(?s)COCO.*VOC.*YOLO.*CSV.*notes\.txt, photos/.*--annotations.*data\.train"):
         open_dataset(tmp_path)
 
 
@@ -26,9 +26,9 @@ def test_a_path_that_is_not_there_is_an_error(name: str, tmp_path: Path) -> None
 
 
 def test_a_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").touch()
-    with pytest.raises(DataError, match=r"labels\.csv.*\.json"):
-        open_dataset(tmp_path / "labels.csv")
+    (tmp_path / "labels.xlsx").touch()
+    with pytest.raises(DataError, match=r"labels\.xlsx.*\.json"):
+        open_dataset(tmp_path / "labels.xlsx")
 
 
 def test_a_text_file_that_lists_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
