@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from detdistill.cli.parser import Argument, Option
+from detdistill.cli.source import DATA, Source
 
 if TYPE_CHECKING:
     from detdistill.annotations import DetectionDataset
@@ -21,16 +22,13 @@ LISTED_GROUPS = 20
 
 
 @dataclass(frozen=True)
-class Inspect:
+class Inspect(Source):
     """Count, check and draw a data set: classes, box sizes, every problem, and a contact sheet.
 
     Exits with 1 if a problem must be mended before the data can be used.
     """
 
-    path: Annotated[Path, Argument("the data set: a folder or an annotation file, COCO, PASCAL VOC or YOLO")]
-    split: Annotated[str | None, Option("which part of it, such as val; all parts if left out")] = None
-    annotations: Annotated[Path | None, Option("annotation file, instead of what is recognised")] = None
-    images: Annotated[Path | None, Option("image folder, instead of what is recognised")] = None
+    path: Annotated[Path, Argument(DATA)]
     sheet: Annotated[
         Path, Option("contact sheet to write; with several parts, the part's name is added to the file's")
     ] = Path("contact_sheet.png")
@@ -40,8 +38,9 @@ class Inspect:
         from detdistill.data.opening import find_splits
         from detdistill.errors import DataError
 
-        if self.split is None and self.annotations is None:
-            names: list[str | None] = [split.name for split in find_splits(self.path)]
+        if self.split is None:
+            found = find_splits(self.path, annotations=self.annotations)
+            names: list[str | None] = list(dict.fromkeys(split.name for split in found))
         else:
             names = [self.split]
         fatal = 0
@@ -62,45 +61,39 @@ class Inspect:
 
     def _opened(self, split: str | None) -> DetectionDataset:
         """One part; missing image files alone do not keep it from being counted and drawn."""
-        from detdistill.data.opening import open_dataset
         from detdistill.errors import DataError
 
+        part = replace(self, split=split)
         try:
-            return open_dataset(self.path, split, annotations=self.annotations, images=self.images)
+            return part.opened(self.path)
         except DataError as everything:
             try:
-                return open_dataset(
-                    self.path, split, annotations=self.annotations, images=self.images, check_images=False
-                )
+                return part.opened(self.path, check_images=False)
             except DataError:
                 raise everything from None
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Source):
     """Set images aside for validation: always the same ones, with near-duplicates on one side.
 
     Writes a COCO folder with train.json, val.json and a link to the images, whatever format the data set has.
     """
 
-    path: Annotated[Path, Argument("the data set: a folder or an annotation file, COCO, PASCAL VOC or YOLO")]
+    path: Annotated[Path, Argument(DATA)]
     val: Annotated[float, Option("share of the images to validate on, between 0 and 1")] = 0.2
     seed: Annotated[int, Option("another seed, another split")] = 0
-    split: Annotated[str | None, Option("which part of the data set to split, if it has several")] = None
-    annotations: Annotated[Path | None, Option("annotation file, instead of what is recognised")] = None
-    images: Annotated[Path | None, Option("image folder, instead of what is recognised")] = None
     out: Annotated[Path | None, Option("folder to make; PATH with _split added to its name if left out")] = None
 
     def run(self) -> None:
         """Splits, writes and says what was done."""
-        from detdistill.data.opening import open_dataset
         from detdistill.data.splitting import split_dataset, write_split
         from detdistill.files import check_new
 
         path = self.path.resolve()
         out = self.out or path.with_name(f"{path.stem if path.is_file() else path.name}_split")
         check_new(out)
-        dataset = open_dataset(self.path, self.split, annotations=self.annotations, images=self.images)
+        dataset = self.opened(self.path)
         halves = split_dataset(dataset, val=self.val, seed=self.seed)
         write_split(halves, out)
         if dataset.problems:

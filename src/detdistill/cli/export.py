@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from detdistill.cli.parser import Argument, Option
+from detdistill.cli.source import Source
 from detdistill.errors import DetdistillError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ TRAIN = "train"
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Source):
     """Write a detector as an ONNX file, and verify it: onnxruntime must find what PyTorch finds.
 
     Any batch size; normalization is inside, class names and all else that a program needs are in the file's metadata.
@@ -37,8 +38,7 @@ class Export:
         Literal["fp32", "fp16", "int8"], Option("of the network; AP is measured beside PyTorch's if it is not fp32")
     ] = "fp32"
     data: Annotated[Path | None, Option("data set to verify on, and to score; drawn noise without one")] = None
-    split: Annotated[str | None, Option("which part of the data set, such as val")] = None
-    images: Annotated[int, Option("number of images to verify on")] = 16
+    verify_images: Annotated[int, Option("number of images to verify on")] = 16
     calibration_split: Annotated[
         str | None, Option("which part of the data set int8 is calibrated on, instead of train, or the only one")
     ] = None
@@ -54,7 +54,6 @@ class Export:
             raise DetdistillError(
                 f"{'--score' if self.score else self.precision} needs --data: what it costs is measured there"
             )
-        from detdistill.data.opening import open_dataset
         from detdistill.deploy.export import export
 
         size = None if self.height is None or self.width is None else (self.height, self.width)
@@ -65,8 +64,8 @@ class Export:
             precision=self.precision,
             size=size,
             any_size=self.any_size,
-            dataset=None if self.data is None else open_dataset(self.data, self.split, check_images=True),
-            images=self.images,
+            dataset=self.opened_if_given(self.data),
+            images=self.verify_images,
             calibration=self._calibration(),
             calibration_images=self.calibration_images,
             scored=self.score,
@@ -81,10 +80,10 @@ class Export:
         """What int8 is calibrated on: images that are not scored, where there are any."""
         if self.data is None or self.precision != "int8":
             return None
-        from detdistill.data.opening import find_splits, open_dataset
+        from detdistill.data.opening import find_splits
 
-        names = [split.name for split in find_splits(self.data)]
+        names = [split.name for split in find_splits(self.data, annotations=self.annotations)]
         split = self.calibration_split or (TRAIN if TRAIN in names else self.split)
-        dataset = open_dataset(self.data, split, check_images=True)
+        dataset = replace(self, split=split).opened(self.data)
         print(f"calibrated on {min(self.calibration_images, len(dataset.images))} images of {dataset.source}")
         return dataset

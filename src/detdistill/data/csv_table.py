@@ -19,8 +19,10 @@ from detdistill.images import ENDINGS, Size, image_size
 
 LOOKED_FOR = "CSV: *.csv with the columns filename, class, xmin, ymin, xmax, ymax, also in images/, data/ or train/"
 
-_IMAGE = ("filename", "file_name", "file", "filepath", "file_path", "image", "image_name", "image_path", "image_id")
-_IMAGE += ("path", "img", "img_path")
+_IMAGE = (
+    *("filename", "file_name", "file", "filepath", "file_path", "path"),
+    *("image", "image_name", "image_path", "image_id", "img", "img_path"),
+)
 _CLASS = ("class", "class_name", "label", "label_name", "category", "category_name")
 _WIDTH, _HEIGHT = ("width", "image_width", "img_width"), ("height", "image_height", "img_height")
 _VOC = (("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"))
@@ -191,7 +193,7 @@ def _columns(names: Sequence[str], delimiter: str) -> Columns | str:
 def _rows(text: str, columns: Columns) -> list[tuple[int, Mapping[str, str]]]:
     """Return the rows of a table with their line numbers; empty ones are left out."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=columns.delimiter)
-    rows = []
+    rows: list[tuple[int, Mapping[str, str]]] = []
     try:
         header = [name.strip() for name in next(reader)]
         for cells in reader:
