@@ -72,7 +72,7 @@ class _Image:
 
 def csv_splits(root: Path, rejected: list[Problem]) -> list[Split]:
     """Return the splits of the CSV tables of boxes in a folder and its usual subfolders; others are `rejected`."""
-    parts = [part for part in folders_in(root) if part.name.lower() in _FOLDERS or is_split_name(part.name)]
+    parts = [part for part in folders_in(root) if _is_part(part)]
     splits = []
     for file in [file for folder in (root, *parts) for file in files_in(folder, {".csv"})]:
         try:
@@ -84,16 +84,23 @@ def csv_splits(root: Path, rejected: list[Problem]) -> list[Split]:
     return splits
 
 
+def _is_part(folder: Path) -> bool:
+    return folder.name.lower() in _FOLDERS or is_split_name(folder.name)
+
+
 def csv_split(file: Path, root: Path | None = None) -> Split:
     """Return the split that a table holds, named by the usual name in the file's or folder's name, or by the file.
 
     Args:
         file: The table.
-        root: The dataset's folder; None: the table's own.
+        root: The dataset's folder; None: the table's own, or the one above a usual subfolder.
     """
-    inside = file.parent != (root or file.parent)
-    name = split_word(file.stem) or (split_word(file.parent.name) if inside else None) or file.stem
-    return Split(name, "CSV", file, partial(read_csv, file, name, root or file.absolute().parent))
+    folder = file.absolute().parent
+    if root is None:
+        root = folder.parent if _is_part(folder) else folder
+    inside = folder != root.absolute()
+    name = split_word(file.stem) or (split_word(folder.name) if inside else None) or file.stem
+    return Split(name, "CSV", file, partial(read_csv, file, name, root))
 
 
 def read_columns(file: Path) -> Columns:

@@ -15,7 +15,13 @@ from detdistill.images import ENDINGS, UNREADABLE_ENDINGS
 
 
 def images_of(
-    places: Sequence[Path], root: Path, source: str, options: ReadOptions, problems: list[Problem]
+    places: Sequence[Path],
+    root: Path,
+    source: str,
+    options: ReadOptions,
+    problems: list[Problem],
+    *,
+    images: Path | None = None,
 ) -> list[Path]:
     """Return the image files of all places, each once.
 
@@ -25,11 +31,13 @@ def images_of(
         source: File and split, for messages.
         options: An image folder in it replaces the folders, and is where listed names are looked up.
         problems: Receives what is wrong.
+        images: Image folder to which listed names may be relative, too.
     """
     if options.images is not None:
         places = [place for place in places if not place.is_dir()] or [options.images]
     paths: dict[Path, Found] = {}
     base = Folder(options.images or root, follow_links=options.follow_links)
+    second = None if images is None else Folder(images, within=root, follow_links=options.follow_links)
     skipped: list[str] = []
     for place in places:
         if _leaves(place, root) and not options.follow_links:
@@ -47,6 +55,10 @@ def images_of(
         for where, name in names:
             found = folder.find(name, listed=folder is base)
             path = folder.root / found.name
+            if found.missing and folder is base and options.images is None and second is not None:
+                in_second = second.find(name, listed=True)
+                if not in_second.missing:
+                    found, path = in_second, second.root / in_second.name
             if found.fault:
                 problems.append(Problem(where, f"image {shown(name)} {found.fault}", fatal=True))
             elif path not in paths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from detdistill.annotations import DetectionDataset
@@ -34,7 +35,7 @@ def open_dataset(
     Args:
         path: The dataset's folder, or its annotation file: COCO's JSON, VOC's or YOLO's list, YOLO's YAML, a CSV table.
         split: Which part of it, by its own name or a usual one: `val` also finds `valid` and `val2017`. Not needed
-            where there is only one; not regarded where a file that is one split (JSON, list, table) is named.
+            where there is only one; ignored where a file (JSON, list, table) or folder that is one split is named.
         annotations: Such a file, or a folder of annotation files, instead of what would be recognised; from the
             working directory or from `path`.
         images: The image folder, instead of what would be recognised; from the working directory or from `path`.
@@ -50,7 +51,9 @@ def open_dataset(
     path = Path(path)
     splits, rejected = _recognised(path, annotations)
     named = path if annotations is None else Path(annotations)
-    is_one_split = named.suffix.lower() in _ONE_SPLIT and len(splits) == 1
+    is_one_split = len(splits) == 1 and (
+        named.suffix.lower() in _ONE_SPLIT or (annotations is not None and splits[0].annotations.is_dir())
+    )
     try:
         chosen = splits[0] if is_one_split else choose(splits, split, path)
     except DataError as error:
@@ -116,7 +119,7 @@ def _recognised(
         return _file_splits(named), []
     rejected: list[Problem] = []
     if annotations is not None:
-        splits = _annotation_folder_splits(named, rejected)
+        splits = _annotation_folder_splits(named, path, rejected)
     else:
         splits = [*coco_splits(path, rejected), *_without_copies(voc_splits(path), csv_splits(path, rejected))]
         described = yolo_config_splits(path, rejected)
@@ -126,23 +129,38 @@ def _recognised(
     return splits, rejected
 
 
-def _annotation_folder_splits(folder: Path, rejected: list[Problem]) -> list[Split]:
+def _annotation_folder_splits(folder: Path, dataset: Path, rejected: list[Problem]) -> list[Split]:
     """Return the splits of a folder that the user named as that of the annotations."""
     splits = [coco_split(file) for file in annotation_files(folder, rejected)]
     if holds(folder, {".xml"}):
         splits += annotation_splits(folder)
     if not splits and is_label_folder(folder):
-        splits += label_folder_splits(folder)
+        splits += label_folder_splits(folder, dataset)
     return splits or csv_splits(folder, rejected) or voc_splits(folder)
 
 
 def _without_copies(xml: list[Split], tables: list[Split]) -> list[Split]:
-    """Return the splits of XML files, and of tables those that were not made from them.
+    """Return the splits of XML files, and of tables those of other names.
 
-    TensorFlow's tutorials make `images/train_labels.csv` of the XML files in `images/train/`.
+    TensorFlow's tutorials make `images/train_labels.csv` of the XML files in `images/train/`: the XML files are read,
+    and the table is noted.
     """
-    originals = {(split.name, split.annotations.parent) for split in xml}
-    return xml + [table for table in tables if (table.name, table.annotations.parent) not in originals]
+    table_of = {table.name: table for table in tables}
+    names = {split.name for split in xml}
+    noted = [_noting(split, table_of[split.name]) if split.name in table_of else split for split in xml]
+    return noted + [table for table in tables if table.name not in names]
+
+
+def _noting(split: Split, copy: Split) -> Split:
+    """Return a split whose problems name a copy that is not read."""
+
+    def read(options: ReadOptions) -> DetectionDataset:
+        dataset = split.read(options)
+        what = f"has the same split as {split.annotations}, from which it may have been made; not read. --annotations"
+        problem = Problem(str(copy.annotations), f"{what} {copy.annotations} reads it instead")
+        return replace(dataset, problems=(*dataset.problems, problem))
+
+    return replace(split, read=read)
 
 
 def _file_splits(file: Path) -> list[Split]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, shown, to_number
+from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, raise_fatal, shown, to_number
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, folders_in
 from detdistill.data.image_lists import images_of
 from detdistill.data.splits import ReadOptions
@@ -66,8 +66,10 @@ def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -
     Raises:
         DataError: The dataset cannot be used; all reasons are listed.
     """
+    if not files.classes:  # every label would be a problem of its own
+        raise_fatal(files.source, problems)
     root = files.root
-    paths = images_of(files.places, root, files.source, options, problems)
+    paths = images_of(files.places, root, files.source, options, problems, images=files.images)
     names = [path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in paths]
     ids = _identities(paths, names, problems)
     label_files = LabelFiles(files, options)

@@ -55,11 +55,19 @@ def yolo_folder_splits(root: Path, rejected: list[Problem]) -> list[Split]:
     return splits
 
 
-def label_folder_splits(labels: Path) -> list[Split]:
-    """Return the split of a folder of label files that the user named; its images are recognised or given."""
-    root = labels.parent
-    pairs = [pair for above in (root, root.parent) for pair in _pairs(above) if pair.labels.samefile(labels)]
-    pair = pairs[0] if pairs else _Pair("all", labels, labels)
+def label_folder_splits(labels: Path, dataset: Path) -> list[Split]:
+    """Return the split of a folder of label files that the user named; its images are recognised or given.
+
+    Args:
+        labels: The folder.
+        dataset: The dataset's folder or file; folders above `labels` are looked at too.
+    """
+    labels = labels.absolute()
+    roots = list(dict.fromkeys([dataset.absolute(), *labels.parents[:3]]))
+    roots = [root for root in roots if root.is_dir() and labels.is_relative_to(root)]
+    pairs = [(root, pair) for root in roots for pair in _pairs(root) if pair.labels.samefile(labels)]
+    pairs += [(root, _Pair("all", labels, labels)) for root in roots]
+    root, pair = next(((root, pair) for root, pair in pairs if _class_files(root, pair)), pairs[0])
     return [_split(pair.name, root, pair, None)]
 
 
