@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from detdistill.data import find_splits, open_dataset
+from detdistill.data.opening import open_part
 from detdistill.errors import DataError
 from small_datasets import SIZES, coco_content, write_coco, write_images, write_voc, write_yolo
 
@@ -93,3 +94,28 @@ def test_paths_may_be_texts_relative_to_the_working_directory(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     assert len(open_dataset(".").images) == len(SIZES)
     assert len(open_dataset("train.json", images="images").images) == len(SIZES)
+
+
+@pytest.mark.parametrize("part", ["odd.json", "other/Annotations", "other/ImageSets/Main/train.txt", "train", None])
+def test_a_part_is_a_split_or_an_annotation_file_or_folder(part: str | None, tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    (tmp_path / "odd.json").write_text(json.dumps(coco_content()))
+    if part in ("train", None):
+        (tmp_path / "odd.json").unlink()
+    (tmp_path / "other").mkdir()
+    write_voc(tmp_path / "other")
+    assert len(open_part(tmp_path, part).images) == len(SIZES)
+
+
+def test_a_split_comes_before_a_folder_of_its_name(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    write_images(tmp_path / "train")
+    assert open_part(tmp_path, "train").images[0].image_id == 0
+
+
+def test_a_part_that_is_neither_is_an_error(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    with pytest.raises(DataError, match="images: holds no annotated dataset"):
+        open_part(tmp_path, "images")
+    with pytest.raises(DataError, match="no split 'other'"):
+        open_part(tmp_path, "other")
