@@ -13,7 +13,19 @@ import pytest
 from detdistill.annotations import DetectionDataset
 from detdistill.data import find_splits, open_dataset
 from detdistill.errors import DataError
-from small_datasets import OBJECTS, SIZES, coco_content, voc_xml, write_coco, write_images, write_yolo, yolo_lines
+from small_datasets import (
+    OBJECTS,
+    SIZES,
+    coco_content,
+    csv_text,
+    voc_xml,
+    write_coco,
+    write_cvat,
+    write_images,
+    write_label_studio,
+    write_yolo,
+    yolo_lines,
+)
 
 CLASSES = "cat\ndog\n"
 
@@ -28,15 +40,6 @@ def write_labels(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for stem in SIZES:
         (folder / f"{stem}.txt").write_text(yolo_lines(stem))
-
-
-def table(prefix: str = "", ending: str = ".png") -> str:
-    """What TensorFlow's `xml_to_csv` makes of VOC's XML."""
-    rows = [
-        f"{prefix}{stem}{ending},{SIZES[stem][1]},{SIZES[stem][0]},{name},{x1 + 1:g},{y1 + 1:g},{x2:g},{y2:g}"
-        for stem, name, (x1, y1, x2, y2) in OBJECTS
-    ]
-    return "\n".join(["filename,width,height,class,xmin,ymin,xmax,ymax", *rows, ""])
 
 
 def check(dataset: DetectionDataset, images: int = len(SIZES)) -> None:
@@ -108,10 +111,7 @@ def coco_by_split(root: Path) -> dict[str, int]:
 
 
 def label_studio(root: Path) -> dict[str, int]:
-    write_images(root / "images")
-    write_labels(root / "labels")
-    (root / "classes.txt").write_text(CLASSES)
-    (root / "notes.json").write_text('{"categories": [{"id": 0, "name": "cat"}], "info": {"year": 2024}}')
+    write_label_studio(root)
     return {"all": 3}
 
 
@@ -169,11 +169,7 @@ def yaml_that_names_classes_only(root: Path) -> dict[str, int]:
 
 
 def cvat(root: Path) -> dict[str, int]:
-    write_images(root / "obj_train_data")
-    write_labels(root / "obj_train_data")
-    (root / "obj.names").write_text(CLASSES)
-    (root / "obj.data").write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
-    (root / "train.txt").write_text("".join(f"data/obj_train_data/{stem}.png\n" for stem in SIZES))
+    write_cvat(root)
     return {"train": 3}
 
 
@@ -197,20 +193,20 @@ def labels_beside_images_in_a_folder_called_images(root: Path) -> dict[str, int]
 def tensorflow(root: Path) -> dict[str, int]:
     for part in ("train", "test"):
         write_images(root / "images" / part)
-        (root / "images" / f"{part}_labels.csv").write_text(table())
+        (root / "images" / f"{part}_labels.csv").write_text(csv_text())
     return {"test": 2, "train": 2}
 
 
 def csv_in_data(root: Path) -> dict[str, int]:
     write_images(root / "images")
     (root / "data").mkdir()
-    (root / "data" / "train_labels.csv").write_text("\ufeff" + table())
+    (root / "data" / "train_labels.csv").write_text("\ufeff" + csv_text())
     return {"train": 2}
 
 
 def roboflows_csv(root: Path) -> dict[str, int]:
     write_images(root / "train")
-    (root / "train" / "_annotations.csv").write_text(table())
+    (root / "train" / "_annotations.csv").write_text(csv_text())
     return {"train": 2}
 
 
