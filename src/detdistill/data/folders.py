@@ -125,9 +125,10 @@ class Folder:
         if "\0" in name:
             return Found(name, "holds a null character, which no file name can")
         path = PurePath(name)
-        for root in (self.root.absolute(), self._real_root):
-            if path.is_relative_to(root):
-                path = path.relative_to(root)
+        if path.is_absolute():
+            for root in (self.root.absolute(), self._real_root):
+                if path.is_relative_to(root):
+                    path = path.relative_to(root)
         dropped = ""
         if path.is_absolute() or ".." in path.parts or path.name not in self._listing(path.parent).files:
             parts = [part for part in str(path).replace("\\", "/").split("/") if part not in ("", ".")]

@@ -112,6 +112,8 @@ def _listed(listing: Path, root: Path, folder: Folder, problems: list[Problem]) 
 
 def _from_root(name: str, listing: Path, root: Path) -> str:
     """Return a listed name relative to the dataset's folder: what starts with a dot is relative to the list."""
+    if name.startswith((".\\", "..\\")):
+        name = name.replace("\\", "/")
     if not name.startswith("."):
         return os.path.normpath(name) if name.startswith("/") else name
     return os.path.relpath(os.path.normpath(listing.parent / name), root)

@@ -62,6 +62,7 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
     entries: list[ImageEntry] = []
     objects, names = Objects(), []
     annotated: set[str] = set()
+    xml_of_image: dict[str, str] = {}
     for stem, listed_name in _listed_images(files, xml_folder, image_folder, problems).items():
         place = f"{source}: {shown(stem)}"
         same_stem = [listed_name] if is_image(listed_name) else by_stem.get(stem, [listed_name])
@@ -81,6 +82,10 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
         found = xml_folder.find(f"{stem}.xml", listed=True)
         if found.fault:
             problems.append(Problem(place, f"{shown(f'{stem}.xml')} {found.fault}; the image is left out"))
+            continue
+        if xml_of_image.setdefault(image.name, found.name) != found.name:
+            what = f"{shown(xml_of_image[image.name])} and {shown(found.name)} both belong to {shown(image.name)}"
+            problems.append(Problem(place, f"{what}; remove or rename one of them", fatal=True))
             continue
         xml = files.annotations / found.name
         root = _parsed(xml, problems)
