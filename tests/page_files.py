@@ -130,6 +130,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "docs/backbones.md": ("resnet18.pth",),
     "docs/cluster.md": ("DATA", "runs/teacher"),
     "docs/comparison.md": ("DATA", "runs/teacher", "runs/teacher_retinanet"),
+    "docs/datasets.md": ("DATA", "annotations.json", "results.json", "photos"),
     "docs/distillation.md": ("DATA",),
     "docs/deploy.md": ("DATA", "runs/teacher", "runs/student", "image.png", "photos", "more"),
     "docs/mmdetection.md": ("coco", "gfl_r101_fpn_ms-2x_coco.pth", "weights.pth"),

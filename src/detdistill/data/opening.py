@@ -58,7 +58,7 @@ def open_dataset(
         chosen = splits[0] if is_one_split else choose(splits, split, path)
     except DataError as error:
         raise DataError(f"{error}{_not_read(rejected)}") from error
-    given = None if images is None else _explicit(path, images)
+    given = None if images is None else _explicit(path, images, "the image folder, given with --images")
     return chosen.read(ReadOptions(given, check_images, follow_links))
 
 
@@ -112,7 +112,7 @@ def _recognised(
     path: Path, annotations: str | Path | None, *, must_find: bool = True
 ) -> tuple[list[Split], list[Problem]]:
     """Return the splits, and the files that look like annotations and are not read."""
-    named = _explicit(path, annotations) if annotations is not None else path
+    named = _explicit(path, annotations, "annotations, given with --annotations") if annotations is not None else path
     if not exists(named):
         raise DataError(f"{named}: there is no such file or folder")
     if named.is_file():
@@ -200,10 +200,10 @@ def _not_read(rejected: list[Problem]) -> str:
     return f"\nNot read:{listed(rejected)}" if rejected else ""
 
 
-def _explicit(path: Path, given: str | Path) -> Path:
-    """Return a path that the user gave, from the working directory or else from the dataset's folder."""
+def _explicit(path: Path, given: str | Path, what: str) -> Path:
+    """Return the path of `what` that the user gave, from the working directory or else from the dataset's folder."""
     tried = Path(given), path / given
     found = next((candidate for candidate in tried if exists(candidate)), None)
     if found is None:
-        raise DataError(f"there is neither {tried[0]} nor {tried[1]}")
+        raise DataError(f"{what}: there is neither {tried[0]} nor {tried[1]}; correct the path")
     return found
