@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from detdistill.errors import DataError
-from detdistill.images import image_size, read_image
+from detdistill.images import ENDINGS, UNREADABLE_ENDINGS, image_size, read_image
 
 GREY_16 = (np.arange(64, dtype=np.uint16) * 1040).reshape(4, 16)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
@@ -165,3 +165,11 @@ def test_a_decompression_bomb_is_refused_by_its_header(side: int, tmp_path: Path
 def test_the_size_is_read_from_the_header_alone(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", (400, 300), depth=8, colour=2, rows=b"")
     assert image_size(tmp_path / "a.png") == (400, 300)
+
+
+def test_all_endings_of_the_formats_are_known() -> None:
+    """But for `.pfm`, whose numbers are no colours; the browsers' further endings of JPEG are known too."""
+    formats = {"JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP"}
+    registered = {ending for ending, name in Image.registered_extensions().items() if name in formats}
+    assert registered - {".pfm"} == ENDINGS - {".pjpeg", ".pjp"}
+    assert not ENDINGS & UNREADABLE_ENDINGS
