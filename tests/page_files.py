@@ -136,6 +136,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "docs/cluster.md": ("DATA", "runs/teacher"),
     "docs/comparison.md": ("DATA", "runs/teacher", "runs/teacher_retinanet"),
     "docs/convert.md": ("dataset",),
+    "docs/datasets.md": ("DATA", "annotations.json", "results.json", "photos"),
     "docs/distillation.md": ("DATA",),
     "docs/deploy.md": ("DATA", "runs/teacher", "runs/student", "image.png", "photos", "more"),
     "docs/mmdetection.md": ("coco", "gfl_r101_fpn_ms-2x_coco.pth", "weights.pth"),

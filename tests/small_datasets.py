@@ -103,4 +103,49 @@ def write_yolo(folder: Path, ending: str = ".png") -> Path:
     return folder
 
 
-WRITERS: dict[str, Callable[[Path, str], Path]] = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}
+def csv_text(ending: str = ".png", folder: str = "") -> str:
+    """What TensorFlow's `xml_to_csv` makes of VOC's XML; image two has no row."""
+    rows = [
+        f"{folder}{stem}{ending},{SIZES[stem][1]},{SIZES[stem][0]},{name},{x1 + 1:g},{y1 + 1:g},{x2:g},{y2:g}"
+        for stem, name, (x1, y1, x2, y2) in OBJECTS
+    ]
+    return "\n".join(["filename,width,height,class,xmin,ymin,xmax,ymax", *rows, ""])
+
+
+def write_csv(folder: Path, ending: str = ".png") -> Path:
+    """`images/train/` and `images/train_labels.csv`."""
+    write_images(folder / "images" / "train", ending)
+    (folder / "images" / "train_labels.csv").write_text(csv_text(ending))
+    return folder
+
+
+def write_cvat(folder: Path, ending: str = ".png") -> Path:
+    """CVAT's YOLO 1.1: `obj.data`, `obj.names`, `train.txt` and `obj_train_data/`."""
+    write_images(folder / "obj_train_data", ending)
+    for stem in SIZES:
+        (folder / "obj_train_data" / f"{stem}.txt").write_text(yolo_lines(stem))
+    (folder / "obj.names").write_text("cat\ndog\n")
+    (folder / "obj.data").write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
+    (folder / "train.txt").write_text("".join(f"data/obj_train_data/{stem}{ending}\n" for stem in SIZES))
+    return folder
+
+
+def write_label_studio(folder: Path, ending: str = ".png") -> Path:
+    """`classes.txt`, `images/`, `labels/` and `notes.json`."""
+    write_images(folder / "images", ending)
+    (folder / "labels").mkdir()
+    for stem in SIZES:
+        (folder / "labels" / f"{stem}.txt").write_text(yolo_lines(stem))
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    (folder / "notes.json").write_text('{"categories": [{"id": 0, "name": "cat"}], "info": {"year": 2024}}')
+    return folder
+
+
+WRITERS: dict[str, Callable[[Path, str], Path]] = {
+    "coco": write_coco,
+    "csv": write_csv,
+    "cvat": write_cvat,
+    "label_studio": write_label_studio,
+    "voc": write_voc,
+    "yolo": write_yolo,
+}

@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from detdistill.errors import DataError
-from detdistill.images import exif_orientation, image_ending, image_size, read_image
+from detdistill.images import ENDINGS, UNREADABLE_ENDINGS, exif_orientation, image_ending, image_size, read_image
 
 GREY_16 = (np.arange(64, dtype=np.uint16) * 1040).reshape(4, 16)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
@@ -179,3 +179,11 @@ def test_the_orientation_is_read_from_the_header(orientation: int, tmp_path: Pat
 def test_the_usual_ending_is_that_of_the_content(ending: str, tmp_path: Path) -> None:
     Image.new("RGB", (10, 6)).save(tmp_path / f"a{ending}")
     assert image_ending((tmp_path / f"a{ending}").rename(tmp_path / "a")) == ending
+
+
+def test_all_endings_of_the_formats_are_known() -> None:
+    """But for `.pfm`, whose numbers are no colours; the browsers' further endings of JPEG are known too."""
+    formats = {"JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP"}
+    registered = {ending for ending, name in Image.registered_extensions().items() if name in formats}
+    assert registered - {".pfm"} == ENDINGS - {".pjpeg", ".pjp"}
+    assert not ENDINGS & UNREADABLE_ENDINGS

@@ -14,10 +14,26 @@ from detdistill.errors import DataError
 
 Size = tuple[int, int]
 
-ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+ENDINGS = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp"),
+        *(".png", ".apng"),
+        *(".bmp", ".dib"),
+        ".gif",
+        *(".ppm", ".pgm", ".pbm", ".pnm"),  # not .pfm: decimal numbers without agreed colours, mostly depth
+        *(".tif", ".tiff"),
+        ".webp",
+    }
+)
+"""Endings of image files, in lower case: those of the formats that are read."""
+
+UNREADABLE_ENDINGS = frozenset(
+    {".avif", ".heic", ".heif", ".jp2", ".jpf", ".jpx", ".j2k", ".jxl", ".tga", ".psd", ".svg", ".dng", ".cr2", ".nef"}
+)
+"""Endings of image formats that are not read, in lower case."""
 
 # Named, because Pillow would otherwise try every format it knows, among them PostScript, which runs a program.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")
 _USUAL_ENDING = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}  # MPO: a JPEG with further images behind it
 
 _UPRIGHT = {

@@ -329,3 +329,34 @@ def test_photographs(photographs: Path, folder: str, split: str, images: int, ob
     assert sum(len(image.labels) for image in dataset.images) == objects
     assert sum(image.crowd.sum() for image in dataset.images) == crowds
     assert dataset.problems == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["images\\one.png", "/home/other/pets/images/one.png", "C:\\pets\\images\\one.png", "ONE.png", "./one.png"]
+)
+def test_names_of_other_machines_are_read_where_they_mean_one_file(
+    name: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["images"][0]["file_name"] = name
+    if "\\" in name and ":" not in name:
+        for entry in content["images"][1:]:
+            entry["file_name"] = f"images\\{entry['file_name']}"
+    dataset = opened(tmp_path, content)
+    assert [image.path for image in dataset.images] == [tmp_path / "images" / f"{stem}.png" for stem in SIZES]
+    assert dataset.problems == ()
+
+
+def test_two_names_that_mean_one_file_are_fatal(content: dict[str, Any], tmp_path: Path) -> None:
+    for entry, part in zip(content["images"][:2], ("train", "val"), strict=True):
+        entry["file_name"] = f"/home/other/{part}/one.png"
+    (problem,) = refused(tmp_path, content)
+    assert problem.where.endswith("image 7")
+    assert "both taken for 'one.png'" in problem.what
+
+
+def test_a_name_that_differs_in_case_from_two_files_is_fatal(content: dict[str, Any], tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    (tmp_path / "images" / "One.png").write_bytes((tmp_path / "images" / "one.png").read_bytes())
+    content["images"][0]["file_name"] = "ONE.png"
+    (problem,) = refused(tmp_path, content)
+    assert "could mean One.png or one.png" in problem.what

@@ -99,7 +99,7 @@ def damage(folder: Path, random: Random) -> None:
         elif kind < 0.1:
             file.unlink()
             file.symlink_to(random.choice([file, Path("/etc/passwd"), Path("..")]))
-        elif kind < 0.4 or file.suffix not in (".json", ".xml", ".txt", ".yaml"):
+        elif kind < 0.4 or file.suffix not in (".csv", ".data", ".json", ".names", ".txt", ".xml", ".yaml"):
             file.write_bytes(damage_bytes(content, random))
         else:
             change = damage_json if file.suffix == ".json" else damage_text

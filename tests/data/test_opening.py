@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from detdistill.data import find_splits, open_dataset
+from detdistill.data.opening import open_part
 from detdistill.errors import DataError
 from small_datasets import SIZES, coco_content, write_coco, write_images, write_voc, write_yolo
 
@@ -15,7 +16,7 @@ from small_datasets import SIZES, coco_content, write_coco, write_images, write_
 def test_nothing_there_is_an_error_that_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match=r"(?s)COCO.*VOC.*YOLO.*found: notes\.txt, photos/.*'annotations'"):
+    with pytest.raises(DataError, match=r"(?s)COCO.*VOC.*YOLO.*CSV.*notes\.txt, photos/.*--annotations.*data\.train"):
         open_dataset(tmp_path)
 
 
@@ -26,9 +27,9 @@ def test_a_path_that_is_not_there_is_an_error(name: str, tmp_path: Path) -> None
 
 
 def test_a_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").touch()
-    with pytest.raises(DataError, match=r"labels\.csv.*\.json"):
-        open_dataset(tmp_path / "labels.csv")
+    (tmp_path / "labels.xlsx").touch()
+    with pytest.raises(DataError, match=r"labels\.xlsx.*\.json"):
+        open_dataset(tmp_path / "labels.xlsx")
 
 
 def test_a_text_file_that_lists_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,3 +94,28 @@ def test_paths_may_be_texts_relative_to_the_working_directory(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     assert len(open_dataset(".").images) == len(SIZES)
     assert len(open_dataset("train.json", images="images").images) == len(SIZES)
+
+
+@pytest.mark.parametrize("part", ["odd.json", "other/Annotations", "other/ImageSets/Main/train.txt", "train", None])
+def test_a_part_is_a_split_or_an_annotation_file_or_folder(part: str | None, tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    (tmp_path / "odd.json").write_text(json.dumps(coco_content()))
+    if part in ("train", None):
+        (tmp_path / "odd.json").unlink()
+    (tmp_path / "other").mkdir()
+    write_voc(tmp_path / "other")
+    assert len(open_part(tmp_path, part).images) == len(SIZES)
+
+
+def test_a_split_comes_before_a_folder_of_its_name(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    write_images(tmp_path / "train")
+    assert open_part(tmp_path, "train").images[0].image_id == 0
+
+
+def test_a_part_that_is_neither_is_an_error(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    with pytest.raises(DataError, match="images: holds no annotated dataset"):
+        open_part(tmp_path, "images")
+    with pytest.raises(DataError, match="no split 'other'"):
+        open_part(tmp_path, "other")

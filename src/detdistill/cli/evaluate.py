@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from detdistill.cli.parser import Argument, Option
+from detdistill.cli.source import DATA, Source
 from detdistill.training.processes import is_first_process
 
 if TYPE_CHECKING:
@@ -25,19 +26,18 @@ RECALL_COLUMNS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Source):
     """Score a detector on a data set, or the detections in a COCO-results file without any model.
 
     Of a detector it also tells, for each class, the score threshold of the best F1 at IoU .5. Processes that torchrun
     started share the images; the first one prints and writes.
     """
 
-    data: Annotated[Path, Option("the annotated data set: COCO, PASCAL VOC or YOLO, a folder or a file")]
+    data: Annotated[Path, Option(DATA)]
     run_folder: Annotated[Path | None, Argument("folder of a trained, distilled or imported detector")] = None
     detections: Annotated[
         Path | None, Option("instead of a detector: COCO-results JSON, a list of image_id, category_id, bbox, score")
     ] = None
-    split: Annotated[str | None, Option("which part of the data set, such as val")] = None
     protocol: Annotated[
         Literal["coco", "voc07", "voc10"],
         Option("COCO's twelve numbers, or PASCAL VOC's AP50 with 11 points (2007) or all points (2010)"),
@@ -127,9 +127,7 @@ class Evaluate:
             print(f"the thresholds of {len(chosen)} classes are kept in {folder / 'model.json'}")
 
     def _dataset(self, *, check_images: bool) -> DetectionDataset:
-        from detdistill.data.opening import open_dataset
-
-        dataset = open_dataset(self.data, self.split, check_images=check_images)
+        dataset = self.opened(self.data, check_images=check_images)
         if dataset.problems and is_first_process():
             print(
                 f"note: {dataset.source}: {len(dataset.problems)} entries were repaired or left out before scoring; "

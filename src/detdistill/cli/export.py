@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from detdistill.cli.parser import Argument, Option
+from detdistill.cli.source import Source
 from detdistill.errors import DetdistillError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ TRAIN = "train"
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Source):
     """Write a detector as an ONNX file, and verify it: onnxruntime must find what PyTorch finds.
 
     The file takes any batch size. Normalization is inside; class names and everything else that a program needs are in
@@ -39,8 +40,7 @@ class Export:
         Literal["fp32", "fp16", "int8"], Option("of the network; AP is measured beside PyTorch's if it is not fp32")
     ] = "fp32"
     data: Annotated[Path | None, Option("Dataset to verify and score on. Default: random noise.")] = None
-    split: Annotated[str | None, Option("which part of the data set, such as val")] = None
-    images: Annotated[int, Option("Number of images to verify on, drawn at random.")] = 16
+    verify_images: Annotated[int, Option("Number of images to verify on, drawn at random.")] = 16
     calibration_split: Annotated[
         str | None, Option("which part of the data set int8 is calibrated on, instead of train, or the only one")
     ] = None
@@ -58,7 +58,6 @@ class Export:
             raise DetdistillError(
                 f"{'--score' if self.score else self.precision} needs --data: what it costs is measured there"
             )
-        from detdistill.data.opening import open_dataset
         from detdistill.deploy.export import export
 
         size = None if self.height is None or self.width is None else (self.height, self.width)
@@ -70,8 +69,8 @@ class Export:
             size=size,
             any_size=self.any_size,
             class_agnostic=self.class_agnostic_nms,
-            dataset=None if self.data is None else open_dataset(self.data, self.split, check_images=True),
-            images=self.images,
+            dataset=self.opened_if_given(self.data),
+            images=self.verify_images,
             calibration=self._calibration(),
             calibration_images=self.calibration_images,
             scored=self.score,
@@ -92,10 +91,10 @@ class Export:
         """What int8 is calibrated on: images that are not scored, where there are any."""
         if self.data is None or self.precision != "int8":
             return None
-        from detdistill.data.opening import find_splits, open_dataset
+        from detdistill.data.opening import find_splits
 
-        names = [split.name for split in find_splits(self.data)]
+        names = [split.name for split in find_splits(self.data, annotations=self.annotations)]
         split = self.calibration_split or (TRAIN if TRAIN in names else self.split)
-        dataset = open_dataset(self.data, split, check_images=True)
+        dataset = replace(self, split=split).opened(self.data)
         print(f"calibrated on {min(self.calibration_images, len(dataset.images))} images of {dataset.source}")
         return dataset

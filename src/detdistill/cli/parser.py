@@ -76,6 +76,8 @@ class Parser(ArgumentParser):
         hint = did_you_mean(message, [*known, *parser.prog.split()])
         if message.endswith("option 'teacher'") or "arguments: --teacher" in message:
             hint = "\na recipe that names a teacher is for `detdistill distill`"
+        if "--annotations" in message and "--annotations" not in known:
+            hint = "\na run has an annotation file for each part: --data.train FILE and --data.val FILE"
         super().error(message + hint, ex)
 
 
@@ -144,18 +146,26 @@ def _chosen(group: Group, namespace: Namespace) -> tuple[type[Verb], Namespace]:
 def _spelt_out(words: Sequence[str], recipe: type) -> list[str]:
     """The words after a verb that takes a recipe, with what may be said shortly in full.
 
-    A recipe's file needs no `--recipe`, `--data D` is its `data.path`, `--terms a,b` are terms without options, and a
-    key may be written with dashes, as all other options are.
+    A recipe's file needs no `--recipe`, `--data D` is its `data.path`, `--images D` the image folder of training and
+    validation, `--follow-links` its `data.follow_links`, `--terms a,b` are terms without options, and a key may be
+    written with dashes, as all other options are.
     """
     dashed = {f"--{key.replace('_', '-')}": f"--{key}" for key in keys(recipe) if "_" in key}
     spelt = [part for word in words for part in (word.split("=", 1) if word.startswith("--recipe=") else [word])]
     if len(spelt) > 1 and not spelt[1].startswith("-") and spelt[1].endswith((".yaml", ".yml")):
         spelt.insert(1, "--recipe")
+    at = next((at for at, word in enumerate(spelt) if re.match("--images(=|$)", word)), None)
+    if at is not None and (spelt[at] != "--images" or at + 1 < len(spelt)):
+        _, equals, value = spelt.pop(at).partition("=")
+        folder = value if equals else spelt.pop(at)
+        spelt[at:at] = [f"--data.{part}_images={folder}" for part in ("train", "val")]
     for at, word in enumerate(spelt):
         name, equals, value = word.partition("=")
         name = dashed.get(name, name)
         if name == "--data":
             spelt[at] = f"--data.path{equals}{value}"
+        elif word == "--follow-links":
+            spelt[at] = "--data.follow_links=true"
         elif name == "--class_map" and equals:
             spelt[at] = f"{name}={names_as_written(value)}"
         elif name == "--class_map" and at + 1 < len(spelt):

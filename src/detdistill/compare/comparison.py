@@ -49,7 +49,8 @@ def compare(plan: Plan, out: str | Path, *, jobs: int = 1, threads: int = 1) -> 
     """
     folder = Path(out)
     teachers = {
-        setting: teacher_scores(recipe, plan.report_on, folder / setting) for setting, recipe in plan.settings.items()
+        setting: teacher_scores(recipe, plan.report_on, folder / setting, images=plan.report_images)
+        for setting, recipe in plan.settings.items()
     }
 
     def summarize(times: Mapping[str, Mapping[str, float]]) -> list[Row]:

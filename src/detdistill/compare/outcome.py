@@ -14,7 +14,7 @@ import torch
 
 from detdistill.annotations import DetectionDataset
 from detdistill.compare.plan import Cell, Plan
-from detdistill.data.opening import open_dataset
+from detdistill.data.opening import open_part
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.errors import DetdistillError
@@ -95,9 +95,11 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> Outcome:
     outcome = Outcome(
         **asdict(cell),
         report_on=plan.report_on,
-        scores=asdict(_scores(folder, recipe, plan.report_on)),
+        scores=asdict(_scores(folder, recipe, split_of(recipe, plan.report_on, plan.report_images))),
         select_on=plan.select_on,
-        selection=None if plan.select_on is None else asdict(_scores(folder, recipe, plan.select_on)),
+        selection=None
+        if plan.select_on is None
+        else asdict(_scores(folder, recipe, split_of(recipe, plan.select_on, plan.select_images))),
         steps=summary.steps,
         seconds=summary.seconds,
         peak_memory_mib=memory,
@@ -129,14 +131,14 @@ def read_outcome(plan: Plan, cell: Cell, out: Path) -> Outcome | None:
     return outcome if (outcome.report_on, outcome.select_on) == (plan.report_on, plan.select_on) else None
 
 
-def split_of(recipe: Recipe, split: str) -> DetectionDataset:
-    """A split of a recipe's data set."""
-    return open_dataset(Path(recipe.data.path).expanduser(), split)
+def split_of(recipe: Recipe, split: str, images: str | None) -> DetectionDataset:
+    """Open a split of a recipe's dataset, by its name or annotation file; `images` is its folder if not recognised."""
+    return open_part(recipe.data.path, split, images=images, follow_links=recipe.data.follow_links)
 
 
-def _scores(folder: Path, recipe: Recipe, split: str) -> CocoMetrics:
+def _scores(folder: Path, recipe: Recipe, dataset: DetectionDataset) -> CocoMetrics:
     detector = load_detector(folder).to(device_beside_training(recipe.machine))
-    return score(detector, split_of(recipe, split), recipe.images, coco_metrics, inference_options(recipe))
+    return score(detector, dataset, recipe.images, coco_metrics, inference_options(recipe))
 
 
 def _peak_memory_mib() -> int:

@@ -57,6 +57,8 @@ class _Written:
     seeds: int | list[int] = 1
     report_on: str = "val"
     select_on: str | None = None
+    report_images: str | None = None
+    select_images: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class Plan:
         settings: recipe by name: student, teacher, data and schedule. Its seed, terms and validation set do not count.
         methods: terms by name, the baseline among them.
         seeds: of the runs. The same seed gives every method the same first weights, order of images and variations.
-        report_on: the split whose scores are reported.
-        select_on: a split on which a method or option may be chosen; it is scored and reported apart.
+        report_on: Split whose scores are reported: its name, or an annotation file or folder.
+        select_on: Split, in the same form, on which a method or option may be chosen; it is scored and reported apart.
+        report_images: Image folder of `report_on`, where it is not recognised.
+        select_images: Image folder of `select_on`, where it is not recognised.
     """
 
     settings: Mapping[str, DistillationRecipe]
@@ -76,6 +80,8 @@ class Plan:
     seeds: Sequence[int]
     report_on: str = "val"
     select_on: str | None = None
+    report_images: str | None = None
+    select_images: str | None = None
 
     def __post_init__(self) -> None:
         """Raises `DetdistillError` for a plan that cannot be followed, whatever its runs would find."""
@@ -137,11 +143,14 @@ def read_plan(
     data: str | None = None,
     report_on: str | None = None,
     select_on: str | None = None,
+    images: str | None = None,
+    follow_links: bool = False,
 ) -> Plan:
     """Reads a plan, or the recipe of a distillation, which is compared in one setting.
 
     A plan's file has any of these keys: `recipe`, a file that all settings share, from the plan's folder; `settings`,
-    changes of it by name; `methods`, terms by name; `seeds`, their number or a list; `report_on`; `select_on`.
+    changes of it by name; `methods`, terms by name; `seeds`, their number or a list; `report_on`; `select_on`;
+    `report_images`; `select_images`.
 
     Args:
         file: the plan or recipe.
@@ -151,6 +160,8 @@ def read_plan(
         data: data set, in all settings.
         report_on: instead of the plan's.
         select_on: instead of the plan's.
+        images: Image folder of all splits in all settings.
+        follow_links: Follow links out of the dataset's folder in all settings.
 
     Raises:
         DetdistillError: a file cannot be read, or what it says cannot be followed.
@@ -159,8 +170,9 @@ def read_plan(
     is_plan = not set(values).isdisjoint({"recipe", "settings", "methods"})
     written = typed(values if is_plan else {"settings": {file.stem: values}}, _Written, str(file))
     shared = {} if written.recipe is None else read_values(file.parent / written.recipe)
-    given = {"teacher": teacher, "data": None if data is None else {"path": data}}
-    changes = {key: value for key, value in given.items() if value is not None}
+    places = {"path": data, "train_images": images, "val_images": images, "follow_links": follow_links or None}
+    given = {"teacher": teacher, "data": {key: value for key, value in places.items() if value is not None}}
+    changes = {key: value for key, value in given.items() if value}
     settings = {}
     for name, own in (written.settings or {file.stem: {}}).items():
         recipe = recipe_of(_merged(_merged(shared, own or {}), changes), f"{file}, setting {name}")
@@ -177,6 +189,8 @@ def read_plan(
         tuple(range(number)) if isinstance(number, int) else tuple(number),
         report_on or written.report_on,
         select_on or written.select_on,
+        images or written.report_images,
+        images or written.select_images,
     )
 
 

@@ -18,13 +18,16 @@ from detdistill.training.teacher_score import teacher_metrics
 FILE = "teacher.json"
 
 
-def teacher_scores(recipe: DistillationRecipe, split: str, folder: Path) -> dict[str, Any]:
+def teacher_scores(
+    recipe: DistillationRecipe, split: str, folder: Path, *, images: str | None = None
+) -> dict[str, Any]:
     """COCO's numbers of a setting's teacher; once found, they are kept.
 
     Args:
         recipe: of the setting.
         split: that is reported on.
         folder: of the setting, in which `teacher.json` is kept.
+        images: Image folder of the split, where it is not recognised.
 
     Returns:
         As `outcome.json` has them, 0 to 1.
@@ -41,7 +44,7 @@ def teacher_scores(recipe: DistillationRecipe, split: str, folder: Path) -> dict
             scores: dict[str, Any] = kept["scores"]
             return scores
     detector = load_detector(teacher).to(device_beside_training(recipe.machine))
-    scores = asdict(teacher_metrics(detector, split_of(recipe, split), recipe))
+    scores = asdict(teacher_metrics(detector, split_of(recipe, split, images), recipe))
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({**key, "scores": scores}, indent=1) + "\n")
     return scores

@@ -1,4 +1,4 @@
-"""COCO's annotation JSON, and the folder layouts it usually comes in."""
+"""COCO's annotation JSON."""
 
 from __future__ import annotations
 
@@ -7,56 +7,39 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, is_number, is_text, shown
-from detdistill.data.folders import Folder
-from detdistill.data.splits import Split, names_a_split
+from detdistill.data.folders import IMAGE_FOLDERS, Folder, Found, folders_in
+from detdistill.data.splits import ReadOptions
 from detdistill.errors import DataError, Problem
 from detdistill.images import Size, image_size
 
-LOOKED_FOR = "COCO: *.json, annotations/*.json or */_annotations.coco.json"
+PARTS = ("images", "annotations", "categories")
+"""The three lists of an annotation file."""
 
-_ROBOFLOW = "_annotations.coco.json"
-_PARTS = ("images", "annotations", "categories")
-_SNIFFED_BYTES = 65536
+ANNOTATION_FOLDERS = ("annotations", "annotation")
+"""Names of the folder of annotation files, in lower case."""
+
 _PROBED_IMAGES = 100
 
 
-def coco_splits(root: Path) -> list[Split]:
-    """The COCO annotation files in a folder, in the usual layouts."""
-    files = list(root.glob(f"*/{_ROBOFLOW}"))
-    for folder in (root, root / "annotations"):
-        found = list(folder.glob("*.json"))
-        # Beside them, COCO's own folder has captions and key points of the same images.
-        files += [file for file in found if file.name.startswith("instances_")] or found
-    return [coco_split(file) for file in sorted(files) if _looks_like_coco(file)]
-
-
-def coco_split(file: Path) -> Split:
-    """The split that an annotation file holds, named by the file, in Roboflow's layout by the folder."""
-    name = file.resolve().parent.name if file.name == _ROBOFLOW else file.stem.removeprefix("instances_")
-    return Split(name, "COCO", file, partial(read_coco, file, name))
-
-
-def read_coco(file: Path, split: str, images: Path | None, check_images: bool) -> DetectionDataset:
-    """Reads a COCO annotation file.
+def read_coco(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
+    """Read a COCO annotation file.
 
     Args:
-        file: the JSON.
-        split: its name, one of the hints to the image folder.
-        images: the image folder; None: the usual one in which the first images are found.
-        check_images: every image must be there.
+        file: The JSON.
+        split: Its name, one of the hints to the image folder.
+        options: How it is read; without an image folder the usual one is taken in which the first images are found.
 
     Returns:
-        The data set, its classes in the order of their ids, its images in the file's order.
+        The dataset, its classes in the order of their ids, its images in the file's order.
 
     Raises:
-        DataError: the file cannot be used; all reasons are listed.
+        DataError: The file cannot be used; all reasons are listed.
     """
     with _collector_paused():
         content = _load(file)
@@ -64,8 +47,9 @@ def read_coco(file: Path, split: str, images: Path | None, check_images: bool) -
         problems: list[Problem] = []
         used = {entry.get("category_id") for entry in content["annotations"] if _has_id(entry, "category_id")}
         classes, category_ids, label_of = _categories(content["categories"], used, source, problems)
-        folder = Folder(images or _image_folder(file, split, content["images"]))
-        entries, index_of = _images(content["images"], folder, check_images, source, problems)
+        place = options.images or _image_folder(file, split, content["images"])
+        folder = Folder(place, follow_links=options.follow_links)
+        entries, index_of = _images(content["images"], folder, options.check_images, source, problems)
         objects = _objects(content["annotations"], index_of, label_of, source, problems)
         return assemble(source, classes, category_ids, entries, objects, problems)
 
@@ -82,17 +66,6 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _looks_like_coco(file: Path) -> bool:
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(_SNIFFED_BYTES)
-    except OSError:
-        return False
-    if start.lstrip().startswith(b"["):  # results, not annotations
-        return False
-    return file.name == _ROBOFLOW or names_a_split(file.stem) or any(f'"{part}"'.encode() in start for part in _PARTS)
-
-
 def _load(file: Path) -> dict[str, list[Any]]:
     try:
         content = json.loads(file.read_bytes())
@@ -104,7 +77,7 @@ def _load(file: Path) -> dict[str, list[Any]]:
         raise DataError(f"{file}: is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{file}: is not COCO: it holds a {type(content).__name__} where an object is expected")
-    faulty = [part for part in _PARTS if not isinstance(content.get(part), list)]
+    faulty = [part for part in PARTS if not isinstance(content.get(part), list)]
     if faulty:
         raise DataError(f"{file}: is not COCO: {' and '.join(map(repr, faulty))} must be there and be lists")
     return content
@@ -145,13 +118,14 @@ def _categories(
 
 
 def _image_folder(file: Path, split: str, images: list[Any]) -> Path:
-    """The first of the usual folders that holds one of the first images, else the first that exists."""
-    base = file.parent.parent if file.parent.name == "annotations" else file.parent
-    usual = [base / "images" / split, base / split, base / "images", base]
+    """Return the first of the usual folders that holds one of the first images, else the first that exists."""
+    base = file.parent.parent if file.parent.name.lower() in ANNOTATION_FOLDERS else file.parent
+    shared = folders_in(base, (*IMAGE_FOLDERS, "data"))
+    usual = [*(folder / split for folder in shared), base / split, *shared, base]
     names = [entry["file_name"] for entry in images if isinstance(entry, dict) and is_text(entry.get("file_name"))]
     for place in usual:
         folder = Folder(place)
-        if any(folder.fault(name) is None for name in islice(names, _PROBED_IMAGES)):
+        if any(folder.find(name).fault is None for name in islice(names, _PROBED_IMAGES)):
             return place
     return next((place for place in usual if place.is_dir()), base)
 
@@ -162,7 +136,7 @@ def _images(
     """All images, and the place of every image id among them."""
     entries: list[ImageEntry] = []
     index_of: dict[int | str, int] = {}
-    id_of_name: dict[str, int | str] = {}
+    first_of_name: dict[str, tuple[int | str, Found]] = {}
     for number, entry in enumerate(images):
         if not _has_id(entry, "id") or not is_text(entry.get("file_name")):
             what = f"needs an 'id' and a 'file_name', has {shown(entry)}"
@@ -174,16 +148,20 @@ def _images(
             what = f"the id is used twice, for {shown(entries[index_of[image_id]].file_name)} and {shown(name)}"
             problems.append(Problem(place, f"{what}; give each image its own", fatal=True))
             continue
-        fault = folder.fault(name, must_exist=check_images)
-        if fault:
-            problems.append(Problem(place, f"file_name {shown(name)} {fault}", fatal=True))
-        first_id = id_of_name.setdefault(name, image_id)
-        if first_id != image_id:
-            problems.append(Problem(place, f"has the file {shown(name)} of image {shown(first_id)}; both are kept"))
-        path = folder.root / name
-        height, width = _size(entry, path, place, problems, readable=fault is None)
+        found = folder.find(name, must_exist=check_images)
+        if found.fault:
+            problems.append(Problem(place, f"file_name {shown(name)} {found.fault}", fatal=True))
+        first_id, first = first_of_name.setdefault(found.name, (image_id, found))
+        if first.dropped != found.dropped:
+            what = f"{shown(name)} and the file_name of image {shown(first_id)} are both taken for {shown(found.name)}"
+            problems.append(Problem(place, f"{what}; give the names relative to the image folder", fatal=True))
+        elif first_id != image_id:
+            what = f"has the file {shown(found.name)} of image {shown(first_id)}; both are kept"
+            problems.append(Problem(place, what))
+        path = folder.root / found.name
+        height, width = _size(entry, path, place, problems, readable=found.fault is None)
         index_of[image_id] = len(entries)
-        entries.append(ImageEntry(image_id, path, name, width, height))
+        entries.append(ImageEntry(image_id, path, found.name, width, height))
     return entries, index_of
 
 

@@ -12,19 +12,19 @@ from detdistill.images import ENDINGS
 
 
 def find_pictures(paths: Sequence[str]) -> list[Path]:
-    """Image files by name, by folder, subfolders included, or by pattern, each once and in the order asked for.
+    """Return image files by name, by folder, subfolders included, or by pattern, each once and in the given order.
 
     Args:
-        paths: such as `a.jpg`, `shots`, `shots/*.png`.
+        paths: Names such as `a.jpg`, `shots`, `shots/*.png`. Hidden files in a folder are skipped.
 
     Raises:
-        DetdistillError: there is nothing by a name, or no image in a folder.
+        DetdistillError: There is nothing of a name, or no image in a folder.
     """
     found: dict[Path, None] = {}
     for name in paths:
         path = Path(name).expanduser()
         if path.is_dir():
-            own = [path / each for each in Folder(path).walk() if each.suffix.lower() in ENDINGS]
+            own = [path / each for each in Folder(path).walk(ENDINGS)]
         elif path.exists():
             own = [path]
         else:

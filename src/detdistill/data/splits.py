@@ -13,21 +13,42 @@ from detdistill.errors import DataError, listed
 _SYNONYMS = (("train", "training", "trainval"), ("val", "valid", "validation", "minival"), ("test", "testing"))
 
 
+NAME_THE_SPLIT = "--split (in a recipe: data.train and data.val)"
+NAME_THE_ANNOTATIONS = "--annotations (in a recipe: data.train and data.val; in Python: annotations)"
+NAME_THE_IMAGES = "--images (in a recipe: data.train_images and data.val_images; in Python: images)"
+"""How the user names a place, for messages."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a split is read.
+
+    Attributes:
+        images: Image folder instead of the recognised one.
+        check_images: Every image file must be there.
+        follow_links: Follow symbolic links that lead out of the dataset's folder.
+    """
+
+    images: Path | None = None
+    check_images: bool = True
+    follow_links: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One annotated set that was recognised.
 
     Attributes:
-        name: as the files have it, for example `train2017`.
-        layout: the format, for messages.
-        annotations: the file that defines the split.
-        read: opens it, given the image folder (None: as recognised) and whether every image file must be there.
+        name: As the files have it, for example `train2017`.
+        layout: Format, for messages.
+        annotations: File or folder that defines the split.
+        read: Reads it.
     """
 
     name: str
     layout: str
     annotations: Path
-    read: Callable[[Path | None, bool], DetectionDataset]
+    read: Callable[[ReadOptions], DetectionDataset]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.layout}, {self.annotations})"
@@ -39,9 +60,18 @@ class Split:
 
 
 def names_a_split(name: str) -> bool:
-    """Whether one of the usual names of a split is in a file's name."""
-    usual = {word for group in _SYNONYMS for word in group}
-    return not usual.isdisjoint(re.split(r"[^a-z]+", name.lower()))
+    """Return whether one of the usual names of a split is in the name of a file or folder."""
+    return split_word(name) is not None
+
+
+def split_word(name: str) -> str | None:
+    """Return the usual name of a split in the name of a file or folder, such as `train` in `train_labels`."""
+    return next((word for word in re.split(r"[^a-z]+", name.lower()) if is_split_name(word)), None)
+
+
+def is_split_name(name: str) -> bool:
+    """Return whether a folder's name is one of the usual names of a split, such as `valid` or `train2017`."""
+    return any(re.sub(r"[ _-]?\d+$", "", name.lower()) in group for group in _SYNONYMS)
 
 
 def usual_name(name: str) -> tuple[str, int] | None:
@@ -63,15 +93,15 @@ def _words(name: str) -> frozenset[str]:
 
 
 def choose(splits: Sequence[Split], wanted: str | None, path: Path) -> Split:
-    """The split that is meant.
+    """Return the split that is meant.
 
     A name as the files have it comes first, then the usual synonyms: `val` means also `valid`, `validation` and
     `val2017`; `train` means `trainval` only where there is no other.
 
     Args:
-        splits: at least one.
-        wanted: its name; None where there is only one.
-        path: what they were found in, for messages.
+        splits: At least one.
+        wanted: Its name; None where there is only one.
+        path: What they were found in, for messages.
 
     Raises:
         DataError: none or several fit; the message lists them.
@@ -80,9 +110,15 @@ def choose(splits: Sequence[Split], wanted: str | None, path: Path) -> Split:
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        raise DataError(f"{path}: there is no split {wanted!r}; found:{listed(splits)}")
+        raise DataError(
+            f"{path}: there is no split {wanted!r}; name one of these with {NAME_THE_SPLIT}, or an annotation file "
+            f"with {NAME_THE_ANNOTATIONS}. Found:{listed(splits)}"
+        )
     asked = "several splits" if wanted is None else f"several splits that {wanted!r} could mean"
-    raise DataError(f"{path}: there are {asked}; name one of them, or its annotation file:{listed(fitting)}")
+    raise DataError(
+        f"{path}: there are {asked}; name one of them with {NAME_THE_SPLIT}, or its annotation file or folder with "
+        f"{NAME_THE_ANNOTATIONS}:{listed(fitting)}"
+    )
 
 
 def _fitting(splits: Sequence[Split], wanted: str) -> list[Split]:

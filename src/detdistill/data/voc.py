@@ -1,10 +1,9 @@
-"""PASCAL VOC: one XML file per image, and text files that list the images of a split."""
+"""PASCAL VOC: one XML file per image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -12,25 +11,22 @@ from defusedxml.ElementTree import parse
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_number
-from detdistill.data.folders import Folder
+from detdistill.data.folders import Folder, is_image, skipped_files
 from detdistill.data.labelmap import LABELMAP, read_labelmap
-from detdistill.data.splits import Split
+from detdistill.data.splits import ReadOptions
+from detdistill.data.text_files import read_text
 from detdistill.errors import DataError, Problem
 from detdistill.images import ENDINGS, Size, image_size
-
-LOOKED_FOR = "PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/*.txt, also in VOC2007/ or VOCdevkit/VOC2007/"
-
-_LAYOUT = "PASCAL VOC"
 
 
 @dataclass(frozen=True)
 class VocFiles:
-    """Where the parts of a data set lie.
+    """Where the parts of a dataset are.
 
     Attributes:
-        annotations: folder of XML files.
-        images: folder of images with the same stems.
-        listing: text file with the stems of a split, one a line; None: all XML files.
+        annotations: Folder of XML files.
+        images: Folder of images with the same stems.
+        listing: Text file with the images of a split, one a line, with or without ending; None: all XML files.
     """
 
     annotations: Path
@@ -38,35 +34,8 @@ class VocFiles:
     listing: Path | None
 
 
-def voc_splits(root: Path) -> list[Split]:
-    """The splits of a VOC folder, or of several years' folders (then named `VOC2007/train`, …)."""
-    years = [root, *sorted(root.glob("VOC*")), *sorted(root.glob("VOCdevkit/VOC*"))]
-    found = [year for year in years if (year / "Annotations").is_dir()]
-    return [
-        split
-        for year in found
-        for split in annotation_splits(year / "Annotations", f"{year.name}/" if len(found) > 1 else "")
-    ]
-
-
-def annotation_splits(annotations: Path, prefix: str = "") -> list[Split]:
-    """The splits of one folder of XML files: those that `ImageSets/Main` beside it lists, else one of all files."""
-    folder = annotations.parent
-    listings = [file for file in sorted(folder.glob("ImageSets/Main/*.txt")) if not _is_of_one_class(file)]
-    if not listings:
-        files = VocFiles(annotations, folder / "JPEGImages", None)
-        return [Split(f"{prefix}all", _LAYOUT, annotations, partial(read_voc, files))]
-    return [listing_split(annotations, listing, prefix) for listing in listings]
-
-
-def listing_split(annotations: Path, listing: Path, prefix: str = "") -> Split:
-    """The split that a text file lists."""
-    files = VocFiles(annotations, annotations.parent / "JPEGImages", listing)
-    return Split(f"{prefix}{listing.stem}", _LAYOUT, listing, partial(read_voc, files))
-
-
-def read_voc(files: VocFiles, images: Path | None, check_images: bool) -> DetectionDataset:
-    """Reads VOC annotations.
+def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
+    """Read VOC annotations.
 
     VOC counts pixels from 1 and includes the last one: a box over a whole image of width W has xmin = 1, xmax = W. It
     becomes x1 = 0, x2 = W here: 1 is subtracted from xmin and ymin only, as in Detectron2. (mmdetection subtracts it
@@ -74,43 +43,53 @@ def read_voc(files: VocFiles, images: Path | None, check_images: bool) -> Detect
     format but count from 0 also write xmin = 0: that stays 0.
 
     Args:
-        files: the parts of the data set.
-        images: the image folder instead of the recognised one.
-        check_images: every image must be there.
+        files: The parts of the dataset.
+        options: How they are read.
 
     Returns:
-        The data set; its classes are those of `labelmap.txt`, if that is there, then the other names that its objects
+        The dataset; its classes are those of `labelmap.txt`, if that is there, then the other names that its objects
         have, sorted. Images are identified by their stems.
 
     Raises:
-        DataError: the data set cannot be used; all reasons are listed.
+        DataError: The dataset cannot be used; all reasons are listed.
     """
     source = str(files.listing or files.annotations)
     problems: list[Problem] = []
-    xml_folder, image_folder = Folder(files.annotations), Folder(images or files.images)
-    file_names = {Path(name).stem: name for name in image_folder.names() if Path(name).suffix.lower() in ENDINGS}
+    xml_folder = Folder(files.annotations, follow_links=options.follow_links)
+    image_folder = Folder(options.images or files.images, follow_links=options.follow_links)
+    image_names = image_folder.names(ENDINGS)
+    by_stem: dict[str, list[str]] = {}
+    for name in image_names:
+        by_stem.setdefault(Path(name).stem, []).append(name)
     entries: list[ImageEntry] = []
     objects, names = Objects(), []
-    stems = _stems(files, xml_folder, problems)
-    if files.listing is None:
-        problems += [
-            Problem(f"{source}: {shown(file_names[stem])}", "the image has no XML file; left out")
-            for stem in sorted(file_names.keys() - stems)
-        ]
-    for stem in stems:
+    annotated: set[str] = set()
+    xml_of_image: dict[str, str] = {}
+    for stem, listed_name in _listed_images(files, xml_folder, image_folder, problems).items():
         place = f"{source}: {shown(stem)}"
-        file_name = file_names.get(stem, f"{stem}.jpg")
-        image_fault = image_folder.fault(file_name, must_exist=check_images)
-        if image_fault:
+        same_stem = [listed_name] if is_image(listed_name) else by_stem.get(stem, [listed_name])
+        annotated.update(same_stem)
+        if len(same_stem) > 1:
+            what = f"the images {' and '.join(map(shown, same_stem))} share one XML file; rename or remove one of them"
+            problems.append(Problem(place, what, fatal=True))
+            continue
+        image = image_folder.find(same_stem[0], must_exist=options.check_images, listed=True)
+        annotated.add(image.name)
+        file_name = image.name if is_image(image.name) else f"{image.name}.jpg"
+        if image.fault:
             listed = files.listing is not None
             way_out = "" if listed else "; its annotations are left out"
-            problems.append(Problem(place, f"image {shown(file_name)} {image_fault}{way_out}", fatal=listed))
+            problems.append(Problem(place, f"image {shown(file_name)} {image.fault}{way_out}", fatal=listed))
             continue
-        xml_fault = xml_folder.fault(f"{stem}.xml")
-        if xml_fault:
-            problems.append(Problem(place, f"{shown(f'{stem}.xml')} {xml_fault}; the image is left out"))
+        found = xml_folder.find(f"{stem}.xml", listed=True)
+        if found.fault:
+            problems.append(Problem(place, f"{shown(f'{stem}.xml')} {found.fault}; the image is left out"))
             continue
-        xml = files.annotations / f"{stem}.xml"
+        if xml_of_image.setdefault(image.name, found.name) != found.name:
+            what = f"{shown(xml_of_image[image.name])} and {shown(found.name)} both belong to {shown(image.name)}"
+            problems.append(Problem(place, f"{what}; remove or rename one of them", fatal=True))
+            continue
+        xml = files.annotations / found.name
         root = _parsed(xml, problems)
         if root is None:
             continue
@@ -118,13 +97,21 @@ def read_voc(files: VocFiles, images: Path | None, check_images: bool) -> Detect
         for number, element in enumerate(root.findall("object"), start=1):
             read = _object(element, f"{xml}: object {number}", problems)
             if read is not None:
-                name, box, difficult = read
-                names.append(name)
+                class_name, box, difficult = read
+                names.append(class_name)
                 objects.add(len(entries), 0, box, f"{xml}: object {number}", difficult=difficult)
-        entries.append(ImageEntry(stem, image_folder.root / file_name, file_name, width, height))
+        image_id = PurePath(found.name).with_suffix("").as_posix()
+        entries.append(ImageEntry(image_id, image_folder.root / file_name, file_name, width, height))
+    if files.listing is None:
+        problems += [
+            Problem(f"{source}: {shown(name)}", "the image has no XML file; left out")
+            for name in image_names
+            if name not in annotated
+        ]
     classes = _classes(files.annotations.parent, names, problems)
     label_of = {name: label for label, name in enumerate(classes)}
     objects.labels = [label_of[name] for name in names]
+    problems += skipped_files(source, sorted({*xml_folder.skipped, *image_folder.skipped}))
     return assemble(source, classes, range(1, len(classes) + 1), entries, objects, problems)
 
 
@@ -138,33 +125,26 @@ def _classes(folder: Path, names: list[str], problems: list[Problem]) -> list[st
     return classes + others
 
 
-def _is_of_one_class(listing: Path) -> bool:
-    """Whether a list is one of VOC's `aeroplane_train.txt`, which have a second column."""
-    try:
-        with listing.open("rb") as stream:
-            return len(stream.readline(1000).split()) > 1
-    except OSError:
-        return False
-
-
-def _stems(files: VocFiles, xml_folder: Folder, problems: list[Problem]) -> list[str]:
-    """The images of the split, each once."""
+def _listed_images(
+    files: VocFiles, xml_folder: Folder, image_folder: Folder, problems: list[Problem]
+) -> dict[str, str]:
+    """Return the stems of the split's images, and the name of each as it is listed."""
     if files.listing is None:
-        return [Path(name).stem for name in xml_folder.names() if name.lower().endswith(".xml")]
-    try:
-        lines = files.listing.read_bytes().decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise DataError(f"{files.listing}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{files.listing}: is not a UTF-8 text ({error})") from error
-    stems: dict[str, None] = {}
-    for number, line in enumerate(lines, start=1):
-        stem = line.strip()
-        if stem in stems:
-            problems.append(Problem(f"{files.listing}:{number}", f"lists {shown(stem)} again; read once"))
+        return {Path(name).stem: Path(name).stem for name in xml_folder.names({".xml"})}
+
+    def is_right(text: str) -> bool:
+        stems = [name for name in text.split("\n") if not name.isascii()]
+        return all(image_folder.find(name.strip(), listed=True).fault is None for name in stems)
+
+    listed: dict[str, str] = {}
+    for number, line in enumerate(read_text(files.listing, is_right).split("\n"), start=1):
+        name = line.strip()
+        stem = name[: -len(Path(name).suffix)] if is_image(name) else name
+        if stem in listed:
+            problems.append(Problem(f"{files.listing}:{number}", f"lists {shown(name)} again; read once"))
         elif stem:
-            stems[stem] = None
-    return list(stems)
+            listed[stem] = name
+    return listed
 
 
 def _parsed(xml: Path, problems: list[Problem]) -> Element | None:

@@ -1,213 +1,196 @@
-"""YOLO: a YAML file that names classes and image folders, and one text file of boxes per image."""
+"""YOLO labels: one text file of boxes per image."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
-
-import yaml
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, shown, to_number
-from detdistill.data.folders import Folder, exists
-from detdistill.data.splits import Split
+from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, raise_fatal, shown, to_number
+from detdistill.data.folders import IMAGE_FOLDERS, Folder, folders_in
+from detdistill.data.image_lists import images_of
+from detdistill.data.splits import ReadOptions
+from detdistill.data.text_files import decoded
 from detdistill.errors import DataError, Problem
-from detdistill.images import ENDINGS, Size, image_size
+from detdistill.images import Size, image_size
 
-LOOKED_FOR = "YOLO: *.yaml with 'names' and 'train', 'val' or 'test'"
+LABEL_FOLDERS = ("labels", "label")
+"""Names of the folder of label files, in lower case."""
 
-_SPLITS = ("train", "val", "valid", "test")
-_LARGEST_CONFIG = 1 << 20  # bytes; PyYAML is slow, and lists of names are short
-
-Config = dict[str, Any]
-
-
-def yolo_splits(root: Path) -> list[Split]:
-    """The splits of the YAML files in a folder that name classes."""
-    files = [file for pattern in ("*.yaml", "*.yml") for file in sorted(root.glob(pattern)) if _names_classes(file)]
-    return [split for file in files for split in config_splits(file)]
+CLASS_FILES = frozenset({"classes.txt", "obj.names", "classes.names", "_darknet.labels"})
+"""Names of text files of class names, one a line, in lower case."""
 
 
-def config_splits(file: Path) -> list[Split]:
-    """The splits of one YAML file.
+@dataclass(frozen=True)
+class YoloFiles:
+    """One split.
 
-    Raises:
-        DataError: the file cannot be used.
+    Attributes:
+        source: File and split, for messages.
+        classes: Class names in the order of their indices.
+        root: The dataset's folder.
+        places: Image folders, and text files that list images relative to `root`.
+        images: Image folder whose labels are in `labels`; None: `labels` takes the place of `images` in the path, or
+            labels are beside the images.
+        labels: Folder of label files, with the subfolders of `images`.
     """
-    config = _load(file)
-    splits = [key for key in _SPLITS if config.get(key)]
-    if not splits:
-        raise DataError(f"{file}: names no images: one of 'train', 'val' and 'test' must say where they are")
-    return [Split(key, "YOLO", file, partial(read_yolo, file, config, key)) for key in splits]
+
+    source: str
+    classes: Sequence[str]
+    root: Path
+    places: Sequence[Path]
+    images: Path | None = None
+    labels: Path | None = None
 
 
-def read_yolo(
-    file: Path, config: Config, split: str, images: Path | None, _check_images: bool = True
-) -> DetectionDataset:
-    """Reads YOLO labels.
+def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -> DetectionDataset:
+    """Read YOLO labels.
 
     An image's boxes are in the text file of the same stem, in the folder whose path has `labels` in place of the last
-    `images`; an image without one has no objects. A line is a class index and either centre x, centre y, width and
-    height or the corners of a polygon, whose box is taken; all are fractions of the image's (upright) size. That size
-    is read from every image, so the images must be there.
+    `images`, or beside the image; an image without one has no objects. A line is a class index and either centre x,
+    centre y, width and height or the corners of a polygon, whose box is taken; all are fractions of the image's
+    (upright) size. That size is read from every image, so the images must be there.
 
     Args:
-        file: the YAML file.
-        config: its content.
-        split: `train`, `val` or `test`. The file says where its images are: a folder, a text file that lists them,
-            or a list of these, relative to `path` or to the file itself.
-        images: an image folder instead.
+        files: The parts of the split.
+        options: An image folder in it is used instead of the split's folders; a list stays, and its names are looked
+            up there.
+        problems: What was found before; what is found here is added.
 
     Returns:
-        The data set, its images sorted by name or in the order of the text file, identified by their stems; where two
+        The dataset, its images sorted by name or in the order of the text file, identified by their stems; where two
         have the same stem, all are identified by their path without the ending.
 
     Raises:
-        DataError: the data set cannot be used; all reasons are listed.
+        DataError: The dataset cannot be used; all reasons are listed.
     """
-    problems: list[Problem] = []
-    classes = _classes(config, str(file), problems)
-    root = _root(file, config)
-    paths = _image_paths([images] if images else _places(file, config, split, root, problems), root, problems)
-    names = [str(path.relative_to(root)) if path.is_relative_to(root) else path.name for path in paths]
+    if not files.classes:  # every label would be a problem of its own
+        raise_fatal(files.source, problems)
+    root = files.root
+    paths = images_of(files.places, root, files.source, options, problems, images=files.images)
+    names = [path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in paths]
     ids = _identities(paths, names, problems)
+    label_files = LabelFiles(files, options)
     entries: list[ImageEntry] = []
     objects = Objects()
     unlabelled: list[str] = []
     for path, name, image_id in zip(paths, names, ids, strict=True):
+        label_file, fault = label_files.of(path)
+        if fault is not None:
+            problems.append(Problem(f"{files.source}: {shown(name)}", fault, fatal=True))
+            continue
         try:
             height, width = image_size(path)
-            labels = _label_file(path).read_bytes().decode(errors="replace")
+            labels = "" if label_file is None else decoded(label_file.read_bytes(), errors="replace")
         except DataError as error:
-            problems.append(Problem(f"{file}: {split}", str(error), fatal=True))
+            problems.append(Problem(files.source, str(error), fatal=True))
             continue
-        except FileNotFoundError:
-            unlabelled.append(name)
-            labels = ""
         except OSError as error:
-            problems.append(Problem(str(_label_file(path)), f"cannot be read ({error.strerror})", fatal=True))
+            problems.append(Problem(str(label_file), f"cannot be read ({error.strerror})", fatal=True))
             continue
-        _add_objects(labels, _label_file(path), len(entries), (height, width), len(classes), objects, problems)
+        if label_file is None:
+            unlabelled.append(name)
+        else:
+            _add_objects(labels, label_file, len(entries), (height, width), len(files.classes), objects, problems)
         entries.append(ImageEntry(image_id, path, name, width, height))
     if unlabelled:
-        some = ", ".join(map(shown, unlabelled[:5])) + (", …" if len(unlabelled) > 5 else "")
-        what = f"images without a label file, taken as images without objects: {len(unlabelled)} ({some})"
-        problems.append(Problem(f"{file}: {split}", what))
-    problems += _labels_without_image(paths)
-    return assemble(f"{file}: {split}", classes, range(1, len(classes) + 1), entries, objects, problems)
+        problems.append(_without_labels(unlabelled, len(entries), label_files, files.source))
+    problems += label_files.without_image()
+    return assemble(files.source, files.classes, range(1, len(files.classes) + 1), entries, objects, problems)
 
 
-def _names_classes(file: Path) -> bool:
+class LabelFiles:
+    """Finds the label files of images.
+
+    Args:
+        files: The parts of the split.
+        options: Which links are followed.
+    """
+
+    def __init__(self, files: YoloFiles, options: ReadOptions) -> None:
+        self._files = files
+        self._options = options
+        self._folders: dict[Path, list[Folder]] = {}
+
+    def of(self, image: Path) -> tuple[Path | None, str | None]:
+        """Return an image's label file, None if it has none, and what is wrong with it."""
+        found = []
+        for folder in self._places(image.parent):
+            label = folder.find(f"{image.stem}.txt")
+            path = folder.root / label.name
+            if label.fault is None:
+                found.append(path)
+            elif not label.missing:
+                return None, f"its label file {path} {label.fault}"
+        if len(found) > 1:
+            return None, f"has two label files, {found[0]} and {found[1]}; remove one of them"
+        return (found[0] if found else None), None
+
+    def looked_in(self) -> list[str]:
+        """Return the folders in which labels were looked for."""
+        return sorted({str(folder.root) for folders in self._folders.values() for folder in folders})
+
+    def without_image(self) -> list[Problem]:
+        """Return the label files, in the folders that belong to these images, that no image has."""
+        problems = []
+        for image_folder, folders in sorted(self._folders.items()):
+            stems = {Path(name).stem.lower() for name in _names(image_folder)}
+            for folder in folders:
+                if folder.root != image_folder:
+                    labels = [name for name in folder.names({".txt"}) if name.lower() not in CLASS_FILES]
+                    orphans = [name for name in labels if Path(name).stem.lower() not in stems]
+                    what = f"has no image in {image_folder}; not read"
+                    problems += [Problem(str(folder.root / name), what) for name in orphans]
+        return problems
+
+    def _places(self, folder: Path) -> list[Folder]:
+        """Return the folders in which the labels of the images of one folder can be."""
+        if folder not in self._folders:
+            places = [self._instead_of_images(folder), folder]
+            if self._files.labels is not None:
+                images = self._options.images or self._files.images or self._files.root
+                inside = folder.relative_to(images) if folder.is_relative_to(images) else PurePath()
+                places = [self._files.labels / inside]
+            root = self._files.root
+            self._folders[folder] = [
+                Folder(
+                    place,
+                    within=root if place.is_relative_to(root) else None,
+                    follow_links=self._options.follow_links,
+                )
+                for place in dict.fromkeys(places)
+                if place is not None
+            ]
+        return self._folders[folder]
+
+    def _instead_of_images(self, folder: Path) -> Path | None:
+        """Return the existing folder whose path has `labels` in place of the last `images`."""
+        parts, root = folder.parts, self._files.root
+        first = len(root.parts) - 1 if folder.is_relative_to(root) else 0
+        for at in reversed(range(max(first, 0), len(parts))):
+            if parts[at].lower() in IMAGE_FOLDERS:
+                for labels in folders_in(Path(*parts[:at]), LABEL_FOLDERS):
+                    place = labels.joinpath(*parts[at + 1 :])
+                    if place.is_dir():
+                        return place
+        return None
+
+
+def _without_labels(unlabelled: Sequence[str], images: int, labels: LabelFiles, source: str) -> Problem:
+    some = ", ".join(map(shown, unlabelled[:5])) + (", …" if len(unlabelled) > 5 else "")
+    what = f"images without a label file, taken as images without objects: {len(unlabelled)} ({some})"
+    if len(unlabelled) == images:
+        what += f"; no image of the split has one. Looked in {', '.join(labels.looked_in()[:4])}"
+    return Problem(source, what)
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        return re.search(rb"(?m)^\W?names\W", file.read_bytes()[:_LARGEST_CONFIG]) is not None
+        return [entry.name for entry in folder.iterdir()]
     except OSError:
-        return False
-
-
-def _load(file: Path) -> Config:
-    try:
-        if file.stat().st_size > _LARGEST_CONFIG:
-            raise DataError(f"{file}: is {file.stat().st_size} bytes long; a YOLO data file has at most a megabyte")
-        # BaseLoader makes texts only: a class called `no` stays `no` instead of becoming False.
-        config = yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)  # noqa: S506
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
-    except RecursionError as error:
-        raise DataError(f"{file}: is no YOLO data file: it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise DataError(f"{file}: is not valid YAML ({error})") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{file}: is no YOLO data file: 'names' and 'train', 'val' or 'test' are expected")
-    return config
-
-
-def _classes(config: Config, source: str, problems: list[Problem]) -> list[str]:
-    """Class names in the order of their indices."""
-    names = config.get("names")
-    if isinstance(names, dict):
-        missing = next((str(index) for index in range(len(names)) if str(index) not in names), None)
-        if missing is not None:
-            what = f"'names' has {len(names)} classes and none with the index {missing}; number them from 0"
-            problems.append(Problem(source, what, fatal=True))
-            return []
-        names = [names[str(index)] for index in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        problems.append(Problem(source, "'names' must list the class names", fatal=True))
         return []
-    for name, count in Counter(names).items():
-        if count > 1:
-            problems.append(Problem(source, f"'names' has the class {shown(name)} {count} times", fatal=True))
-    if "nc" in config and config["nc"] != str(len(names)):
-        what = f"'nc' says {shown(config['nc'])} classes and 'names' lists {len(names)}; correct one of them"
-        problems.append(Problem(source, what, fatal=True))
-    return names
-
-
-def _root(file: Path, config: Config) -> Path:
-    """The folder that `path` names; where it is not there (it was made for another machine), the file's own."""
-    path = config.get("path")
-    named = file.parent / path if isinstance(path, str) else file.parent
-    return named if exists(named / ".") else file.parent
-
-
-def _places(file: Path, config: Config, split: str, root: Path, problems: list[Problem]) -> list[Path]:
-    """The image folders and text files of a split."""
-    named = config[split] if isinstance(config[split], list) else [config[split]]
-    places = []
-    for name in named:
-        # Roboflow's exports say ../train/images for a folder beside the file.
-        tried = [name, name.removeprefix("../")] if isinstance(name, str) else []
-        found = next((root / path for path in tried if exists(root / path)), None)
-        if found is None:
-            what = f"{split!r} names {shown(name)}, and there is no such folder or file in {root}"
-            problems.append(Problem(str(file), what, fatal=True))
-        else:
-            places.append(found)
-    return places
-
-
-def _image_paths(places: Sequence[Path], root: Path, problems: list[Problem]) -> list[Path]:
-    """The image files of all places, each once."""
-    paths: dict[Path, None] = {}
-    base = Folder(root)
-    for place in places:
-        if place.is_dir():
-            folder = Folder(place)
-            names = [(str(place), str(name)) for name in folder.walk() if name.suffix.lower() in ENDINGS]
-        else:
-            folder = base
-            names = _listed(place, root, problems)
-        for where, name in names:
-            fault = folder.fault(name)
-            if fault:
-                problems.append(Problem(where, f"image {shown(name)} {fault}", fatal=True))
-            elif folder.root / name in paths:
-                problems.append(Problem(where, f"lists {shown(name)} again; read once"))
-            else:
-                paths[folder.root / name] = None
-    return list(paths)
-
-
-def _listed(listing: Path, root: Path, problems: list[Problem]) -> list[tuple[str, str]]:
-    """The entries of a text file of images: where each stands, and its path relative to `root`."""
-    try:
-        lines = listing.read_bytes().decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(str(listing), f"cannot be read as a list of images ({error})", fatal=True))
-        return []
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            # What starts with a dot is relative to the list, anything else to the data set.
-            base = listing.parent if line.startswith(".") else root
-            path = os.path.normpath(base / line.strip())
-            entries.append((f"{listing}:{number}", os.path.relpath(path, root)))
-    return entries
 
 
 def _identities(paths: Sequence[Path], names: Sequence[str], problems: list[Problem]) -> list[str]:
@@ -221,14 +204,6 @@ def _identities(paths: Sequence[Path], names: Sequence[str], problems: list[Prob
             what = f"{count} images differ in their endings only and would share one label file; rename them"
             problems.append(Problem(image_id, what, fatal=True))
     return ids
-
-
-def _label_file(image: Path) -> Path:
-    parts = list(image.parts)
-    last = next((i for i in reversed(range(len(parts) - 1)) if parts[i] == "images"), None)
-    if last is not None:
-        parts[last] = "labels"
-    return Path(*parts).with_suffix(".txt")
 
 
 def _add_objects(
@@ -262,16 +237,3 @@ def _box(numbers: Sequence[float], size: Size) -> Box | None:
         across, down = numbers[::2], numbers[1::2]
         return min(across) * width, min(down) * height, max(across) * width, max(down) * height
     return None
-
-
-def _labels_without_image(paths: Sequence[Path]) -> list[Problem]:
-    """The label files, in the folders that belong to these images, that no image has."""
-    problems = []
-    for folder in sorted({path.parent for path in paths}):
-        label_folder = _label_file(folder / "any.jpg").parent
-        if label_folder != folder:
-            stems = {Path(name).stem for name in Folder(folder).names()}
-            labels = [name for name in Folder(label_folder).names() if name.endswith(".txt")]
-            orphans = [name for name in labels if Path(name).stem not in stems]
-            problems += [Problem(str(label_folder / name), f"has no image in {folder}; not read") for name in orphans]
-    return problems

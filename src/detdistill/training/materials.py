@@ -10,7 +10,7 @@ import numpy as np
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data.classes import with_classes
-from detdistill.data.opening import open_dataset
+from detdistill.data.opening import open_part
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.efficientnet_lite import efficientnet_lite0_file
 from detdistill.detectors.initialization import initialize_from
@@ -27,7 +27,7 @@ def open_training_data(data: Data) -> tuple[DetectionDataset, DetectionDataset |
     Raises:
         DataError: one of them cannot be read or holds no object, or the validation set has a class of its own.
     """
-    dataset = _open(data.path, data.train, data.train_images)
+    dataset = _open(data, data.train, data.train_images)
     counts = np.bincount(
         np.concatenate([record.labels[~record.crowd] for record in dataset.images]), minlength=len(dataset.classes)
     )
@@ -38,7 +38,7 @@ def open_training_data(data: Data) -> tuple[DetectionDataset, DetectionDataset |
         note(f"{dataset.source}: no object of class {', '.join(absent)}; the detector will not learn it")
     if data.val is None:
         return dataset, None
-    validation = with_classes(_open(data.path, data.val, data.val_images), dataset.classes)
+    validation = with_classes(_open(data, data.val, data.val_images), dataset.classes)
     if not any(len(record.labels) for record in validation.images):
         raise DataError(
             f"{validation.source}: there is no object to be found in {len(validation.images)} images, so no score; "
@@ -47,15 +47,12 @@ def open_training_data(data: Data) -> tuple[DetectionDataset, DetectionDataset |
     return dataset, validation
 
 
-def _open(path: str, part: str | None, images: str | None) -> DetectionDataset:
-    is_file = part is not None and Path(part).suffix in (".json", ".txt", ".yaml", ".yml")
-    dataset = open_dataset(
-        Path(path).expanduser(), None if is_file else part, annotations=part if is_file else None, images=images
-    )
+def _open(data: Data, part: str | None, images: str | None) -> DetectionDataset:
+    dataset = open_part(data.path, part, images=images, follow_links=data.follow_links)
     if dataset.problems:
         note(
             f"{dataset.source}: {len(dataset.problems)} entries were repaired or left out; "
-            f"`detdistill data inspect {path}` lists them"
+            f"`detdistill data inspect {data.path}` lists them"
         )
     return dataset
 

@@ -23,11 +23,13 @@ class Data:
     """The annotated images.
 
     Attributes:
-        path: Folder or annotation file of a data set in COCO, PASCAL VOC or YOLO format.
-        train: What to train on: a split's name, or an annotation file, from the working directory or from `path`.
-        val: What to choose the best checkpoint by, in the same way; None for no evaluation. Never report a score on it.
+        path: Folder or annotation file of a dataset in COCO, PASCAL VOC, YOLO or CSV format.
+        train: Training set: name of a split, or annotation file or folder, from the working directory or from `path`.
+        val: Validation set, in the same form, by which the best checkpoint is chosen; None for no evaluation. Never
+            report a score on it.
         train_images: Image folder of the training set, where it is not recognised.
         val_images: Image folder of the validation set, where it is not recognised.
+        follow_links: Follow symbolic links that lead out of the dataset's folder.
         difficult: Train on objects marked `difficult` too.
         cache: Keep every decoded image in memory, once for each loading process.
     """
@@ -37,6 +39,7 @@ class Data:
     val: str | None = "val"
     train_images: str | None = None
     val_images: str | None = None
+    follow_links: bool = False
     difficult: bool = False
     cache: bool = False
 

@@ -1,0 +1,56 @@
+"""The options of every verb that reads an annotated dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from detdistill.cli.parser import Option
+from detdistill.errors import DetdistillError
+
+if TYPE_CHECKING:
+    from detdistill.annotations import DetectionDataset
+
+DATA = "annotated dataset: COCO, PASCAL VOC, YOLO or CSV, a folder or a file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Which part of a dataset is read, and where its files are if they are not recognised."""
+
+    split: Annotated[str | None, Option("part of the dataset, such as val")] = None
+    annotations: Annotated[
+        Path | None, Option("annotation file or folder, instead of the recognised one; from here or in the dataset")
+    ] = None
+    images: Annotated[
+        Path | None, Option("image folder, instead of the recognised one; from here or in the dataset")
+    ] = None
+    follow_links: Annotated[bool, Option("follow symbolic links that lead out of the dataset's folder")] = False
+
+    def opened_if_given(self, data: Path | None) -> DetectionDataset | None:
+        """Open the dataset, if there is one.
+
+        Raises:
+            DetdistillError: One of these options is given without a dataset; otherwise as in `open_dataset`.
+        """
+        if data is not None:
+            return self.opened(data)
+        given = [field.name for field in fields(Source) if getattr(self, field.name)]
+        if given:
+            option = f"--{given[0].replace('_', '-')}"
+            raise DetdistillError(f"{option} was given without a dataset; give the dataset with --data")
+        return None
+
+    def opened(self, data: Path, *, check_images: bool = True) -> DetectionDataset:
+        """Open the dataset; arguments and errors as in `open_dataset`."""
+        from detdistill.data.opening import open_dataset
+
+        return open_dataset(
+            data,
+            self.split,
+            annotations=self.annotations,
+            images=self.images,
+            check_images=check_images,
+            follow_links=self.follow_links,
+        )
