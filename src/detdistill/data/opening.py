@@ -6,7 +6,9 @@ from pathlib import Path
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data import coco, voc, yolo
+from detdistill.data.checking import check_left_out
 from detdistill.data.folders import exists
+from detdistill.data.image_sizes import check_sizes
 from detdistill.data.splits import Split, choose
 from detdistill.errors import DataError
 
@@ -20,6 +22,8 @@ def open_dataset(
     annotations: str | Path | None = None,
     images: str | Path | None = None,
     check_images: bool = True,
+    accept_left_out: bool = False,
+    rescale: bool = False,
 ) -> DetectionDataset:
     """Opens an annotated data set in COCO, PASCAL VOC or YOLO format.
 
@@ -30,19 +34,28 @@ def open_dataset(
         annotations: such a file, or VOC's folder of XML files, instead of what would be recognised; from the working
             directory or from `path`.
         images: the image folder, instead of what would be recognised; from the working directory or from `path`.
-        check_images: every image file must be there. Scoring detections needs none, where sizes are annotated.
+        check_images: every image file must be there and have the annotated size. Scoring detections needs none, where
+            sizes are annotated.
+        accept_left_out: Read the data set although more than a tenth of its annotations is unreadable or invalid.
+        rescale: Rescale boxes that were annotated for another size of the image.
 
     Returns:
-        The data set; what was repaired or left out is in its `problems`.
+        The data set; what was left out, changed or noted is in its `problems`.
 
     Raises:
+        LeftOutError: More than a tenth of the annotations is unreadable or invalid.
         DataError: nothing or several things were recognised, or the data cannot be used; it lists all problems.
     """
     path = Path(path)
     splits = find_splits(path, annotations=annotations)
     named = path if annotations is None else Path(annotations)
     chosen = splits[0] if named.suffix.lower() in _ONE_SPLIT else choose(splits, split, path)
-    return chosen.read(_explicit(path, images) if images is not None else None, check_images)
+    dataset = chosen.read(_explicit(path, images) if images is not None else None, check_images)
+    if (check_images or rescale) and chosen.layout != yolo.LAYOUT:  # YOLO's sizes are the files'
+        dataset = check_sizes(dataset, rescale=rescale)
+    if not accept_left_out:
+        check_left_out(dataset)
+    return dataset
 
 
 def find_splits(path: str | Path, *, annotations: str | Path | None = None) -> list[Split]:

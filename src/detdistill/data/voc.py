@@ -11,7 +11,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_number
+from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_flag, to_number
 from detdistill.data.folders import Folder
 from detdistill.data.splits import Split
 from detdistill.errors import DataError, Problem
@@ -20,6 +20,7 @@ from detdistill.images import ENDINGS, Size, image_size
 LOOKED_FOR = "PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/*.txt, also in VOC2007/ or VOCdevkit/VOC2007/"
 
 _LAYOUT = "PASCAL VOC"
+_UNUSABLE_IMAGE = "the image is not there or leaves its folder"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,12 @@ def read_voc(files: VocFiles, images: Path | None, check_images: bool) -> Detect
     stems = _stems(files, xml_folder, problems)
     if files.listing is None:
         problems += [
-            Problem(f"{source}: {shown(file_names[stem])}", "the image has no XML file; left out")
+            Problem(
+                f"{source}: {shown(file_names[stem])}",
+                "the image has no XML file; left out",
+                outcome="left out",
+                unit="image",
+            )
             for stem in sorted(file_names.keys() - stems)
         ]
     for stem in stems:
@@ -100,13 +106,12 @@ def read_voc(files: VocFiles, images: Path | None, check_images: bool) -> Detect
         file_name = file_names.get(stem, f"{stem}.jpg")
         image_fault = image_folder.fault(file_name, must_exist=check_images)
         if image_fault:
-            listed = files.listing is not None
-            way_out = "" if listed else "; its annotations are left out"
-            problems.append(Problem(place, f"image {shown(file_name)} {image_fault}{way_out}", fatal=listed))
+            problems.append(_without_image(files, xml_folder, stem, place, f"image {shown(file_name)} {image_fault}"))
             continue
         xml_fault = xml_folder.fault(f"{stem}.xml")
         if xml_fault:
-            problems.append(Problem(place, f"{shown(f'{stem}.xml')} {xml_fault}; the image is left out"))
+            what, group = f"{shown(f'{stem}.xml')} {xml_fault}; left out", f"the XML file {xml_fault}; left out"
+            problems.append(Problem(place, what, outcome="left out", unit="image", group=group))
             continue
         xml = files.annotations / f"{stem}.xml"
         root = _parsed(xml, problems)
@@ -155,6 +160,18 @@ def _stems(files: VocFiles, xml_folder: Folder, problems: list[Problem]) -> list
     return list(stems)
 
 
+def _without_image(files: VocFiles, xml_folder: Folder, stem: str, place: str, fault: str) -> Problem:
+    """The problem of annotations whose image cannot be used: fatal if a list names the image."""
+    if files.listing is not None:
+        return Problem(place, fault, fatal=True, unit="image", group=_UNUSABLE_IMAGE)
+    readable = xml_folder.fault(f"{stem}.xml") is None
+    root = _parsed(files.annotations / f"{stem}.xml", []) if readable else None
+    count = 0 if root is None else len(root.findall("object"))
+    done = "its annotations are left out"
+    group = f"{_UNUSABLE_IMAGE}; {done}"
+    return Problem(place, f"{fault}; {done}", outcome="left out", unit="annotation", count=count, group=group)
+
+
 def _parsed(xml: Path, problems: list[Problem]) -> Element | None:
     try:
         root = parse(xml).getroot()
@@ -179,12 +196,14 @@ def _size(root: Element, xml: Path, image: Path, problems: list[Problem]) -> Siz
     if height is not None and width is not None and height >= 1 and width >= 1 and height % 1 == width % 1 == 0:
         return int(height), int(width)
     if root.find("size") is not None:
-        what = f"width {shown(given[1])} and height {shown(given[0])} are no size in pixels; the image's own is used"
-        problems.append(Problem(str(xml), what))
+        fault = "are no size in pixels; the image's own is used"
+        what, group = f"width {shown(given[1])} and height {shown(given[0])} {fault}", f"width and height {fault}"
+        problems.append(Problem(str(xml), what, outcome="changed", unit="image", group=group))
     try:
         return image_size(image)
     except DataError as error:
-        problems.append(Problem(str(xml), f"width and height are missing, and {error}", fatal=True))
+        group = "width and height are missing, and the image cannot be opened"
+        problems.append(Problem(str(xml), f"width and height are missing, and {error}", fatal=True, unit="image", group=group))
         return UNKNOWN_SIZE
 
 
@@ -192,15 +211,30 @@ def _object(element: Element, place: str, problems: list[Problem]) -> tuple[str,
     """Class name, x1 y1 x2 y2 and the flag `difficult`; None if the object cannot be used."""
     name = (element.findtext("name") or "").strip()
     if not name:
-        problems.append(Problem(place, "has no name; left out"))
+        problems.append(Problem(place, "has no name; left out", outcome="left out", unit="annotation"))
         return None
     texts = [element.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
-    x1, y1, x2, y2 = map(to_number, texts)
+    x1, y1, x2, y2 = (to_number(text and text.replace(",", ".")) for text in texts)
     if x1 is None or y1 is None or x2 is None or y2 is None:
-        problems.append(Problem(place, f"bndbox must have four finite numbers, has {shown(texts)}; left out"))
+        fault = "bndbox must have four finite numbers"
+        what, group = f"{fault}, has {shown(texts)}; left out", f"{fault}; left out"
+        problems.append(Problem(place, what, outcome="left out", unit="annotation", group=group))
         return None
-    difficult = (element.findtext("difficult") or "0").strip()
-    if difficult not in ("0", "1"):
-        problems.append(Problem(place, f"difficult must be 0 or 1, is {shown(difficult)}; left out"))
-        return None
-    return name, (x1 - 1 if x1 >= 1 else x1, y1 - 1 if y1 >= 1 else y1, x2, y2), difficult == "1"
+    if any("," in (text or "") for text in texts):
+        what = "bndbox has decimal commas; read as decimal points"
+        problems.append(Problem(place, what, outcome="changed", unit="annotation"))
+    text = element.findtext("difficult") or ""
+    difficult = to_flag(text)
+    if difficult is None:
+        number = to_number(text)
+        difficult = number is not None and number > 0
+        fault, done = "difficult must be 0 or 1", f"read as {difficult:d}"
+        what, group = f"{fault}, is {shown(text.strip())}; {done}", f"{fault}; {done}"
+        problems.append(Problem(place, what, outcome="changed", unit="annotation", group=group))
+    # A pixel that VOC counts from 1 starts one pixel further left. Some tools count from 0 and write 0, which stays.
+    left, top = min(x1, x2), min(y1, y2)
+    if left >= 1:
+        x1, x2 = (x1 - 1, x2) if x1 == left else (x1, x2 - 1)
+    if top >= 1:
+        y1, y2 = (y1 - 1, y2) if y1 == top else (y1, y2 - 1)
+    return name, (x1, y1, x2, y2), difficult

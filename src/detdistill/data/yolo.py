@@ -13,14 +13,16 @@ from typing import Any
 import yaml
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, shown, to_number
+from detdistill.data.assembly import ImageEntry, assemble, shown
 from detdistill.data.folders import Folder, exists
 from detdistill.data.splits import Split
+from detdistill.data.yolo_labels import LabelLine, label_lines, read_lines
 from detdistill.errors import DataError, Problem
-from detdistill.images import ENDINGS, Size, image_size
+from detdistill.images import ENDINGS, image_size
 
 LOOKED_FOR = "YOLO: *.yaml with 'names' and 'train', 'val' or 'test'"
 
+LAYOUT = "YOLO"
 _SPLITS = ("train", "val", "valid", "test")
 _LARGEST_CONFIG = 1 << 20  # bytes; PyYAML is slow, and lists of names are short
 
@@ -43,7 +45,7 @@ def config_splits(file: Path) -> list[Split]:
     splits = [key for key in _SPLITS if config.get(key)]
     if not splits:
         raise DataError(f"{file}: names no images: one of 'train', 'val' and 'test' must say where they are")
-    return [Split(key, "YOLO", file, partial(read_yolo, file, config, key)) for key in splits]
+    return [Split(key, LAYOUT, file, partial(read_yolo, file, config, key)) for key in splits]
 
 
 def read_yolo(
@@ -77,14 +79,15 @@ def read_yolo(
     names = [str(path.relative_to(root)) if path.is_relative_to(root) else path.name for path in paths]
     ids = _identities(paths, names, problems)
     entries: list[ImageEntry] = []
-    objects = Objects()
+    lines: list[LabelLine] = []
     unlabelled: list[str] = []
     for path, name, image_id in zip(paths, names, ids, strict=True):
         try:
             height, width = image_size(path)
             labels = _label_file(path).read_bytes().decode(errors="replace")
         except DataError as error:
-            problems.append(Problem(f"{file}: {split}", str(error), fatal=True))
+            group = str(error).removeprefix(f"{path}: ")
+            problems.append(Problem(f"{file}: {split}", str(error), fatal=True, unit="image", group=group))
             continue
         except FileNotFoundError:
             unlabelled.append(name)
@@ -92,12 +95,14 @@ def read_yolo(
         except OSError as error:
             problems.append(Problem(str(_label_file(path)), f"cannot be read ({error.strerror})", fatal=True))
             continue
-        _add_objects(labels, _label_file(path), len(entries), (height, width), len(classes), objects, problems)
+        lines += label_lines(labels, str(_label_file(path)), len(entries))
         entries.append(ImageEntry(image_id, path, name, width, height))
     if unlabelled:
         some = ", ".join(map(shown, unlabelled[:5])) + (", …" if len(unlabelled) > 5 else "")
         what = f"images without a label file, taken as images without objects: {len(unlabelled)} ({some})"
-        problems.append(Problem(f"{file}: {split}", what))
+        problems.append(Problem(f"{file}: {split}", what, unit="image", count=len(unlabelled)))
+    sizes = [(entry.height, entry.width) for entry in entries]
+    objects = read_lines(lines, sizes, len(classes), config.get("kpt_shape"), f"{file}: {split}", problems)
     problems += _labels_without_image(paths)
     return assemble(f"{file}: {split}", classes, range(1, len(classes) + 1), entries, objects, problems)
 
@@ -231,39 +236,6 @@ def _label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _add_objects(
-    labels: str, file: Path, image: int, size: Size, num_classes: int, objects: Objects, problems: list[Problem]
-) -> None:
-    """Adds the objects of one label file."""
-    for number, line in enumerate(labels.split("\n"), start=1):
-        words = line.split()
-        if not words:
-            continue
-        place = f"{file}:{number}"
-        label, *numbers = map(to_number, words)
-        box = _box([number for number in numbers if number is not None], size)
-        if label is None or None in numbers or box is None:
-            what = "a line is a class index and x y width height or a polygon's corners, all numbers"
-            problems.append(Problem(place, f"{what}; {shown(line.strip())} is left out"))
-        elif label not in range(num_classes):
-            what = f"the class {words[0]} is none of the {num_classes} in 'names' (0 to {num_classes - 1})"
-            problems.append(Problem(place, f"{what}; add it to them or correct it", fatal=True))
-        else:
-            objects.add(image, int(label), box, place)
-
-
-def _box(numbers: Sequence[float], size: Size) -> Box | None:
-    """x1 y1 x2 y2 in pixels, from fractions of the image's size; None if they are too few or too many."""
-    height, width = size
-    if len(numbers) == 4:
-        x, y, w, h = numbers
-        return (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
-    if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        across, down = numbers[::2], numbers[1::2]
-        return min(across) * width, min(down) * height, max(across) * width, max(down) * height
-    return None
-
-
 def _labels_without_image(paths: Sequence[Path]) -> list[Problem]:
     """The label files, in the folders that belong to these images, that no image has."""
     problems = []
@@ -273,5 +245,6 @@ def _labels_without_image(paths: Sequence[Path]) -> list[Problem]:
             stems = {Path(name).stem for name in Folder(folder).names()}
             labels = [name for name in Folder(label_folder).names() if name.endswith(".txt")]
             orphans = [name for name in labels if Path(name).stem not in stems]
-            problems += [Problem(str(label_folder / name), f"has no image in {folder}; not read") for name in orphans]
+            fault = f"has no image in {folder}; not read"
+            problems += [Problem(str(label_folder / name), fault, outcome="left out", unit="file") for name in orphans]
     return problems
