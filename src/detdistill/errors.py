@@ -51,10 +51,12 @@ class DataError(DetdistillError):
     """Data that cannot be used as it is.
 
     Attributes:
+        summary: The message without the list of problems.
         problems: Everything that was found, one entry per place. The message groups equal problems.
     """
 
     def __init__(self, summary: str, problems: Sequence[Problem] = ()) -> None:
+        self.summary = summary
         self.problems = tuple(problems)
         super().__init__(summary + listed(grouped(self.problems)))
 
@@ -72,7 +74,7 @@ class LeftOutError(DataError):
         self.left_out = left_out
         self.annotated = annotated
         super().__init__(
-            f"{source}: {left_out:,} of {counted(annotated, 'annotation')} ({left_out / annotated:.0%}) cannot be used; "
+            f"{source}: {left_out:,} of {counted(annotated, 'annotation')} ({round(100 * left_out / annotated)} %) cannot be used; "
             "at most a tenth may be left out. Correct the annotations, or accept the loss with --accept-left-out "
             "(in a recipe: data.accept_left_out: true)",
             problems,
@@ -101,7 +103,9 @@ def _line(group: Sequence[Problem]) -> str:
         return str(first)
     number = counted(sum(problem.count for problem in group), first.unit)
     if any(problem.what != first.what for problem in group):
-        return f"{number}: {first.group}. First: {first}"
+        # What was done, or how to fix it, is said once.
+        remedy = str(first.group).partition("; ")[1:]
+        return f"{number}: {first.group}. First: {str(first).removesuffix(''.join(remedy))}"
     # The first place in full, the others without the folders.
     places = list(dict.fromkeys([first.where, *(problem.where.rpartition("/")[2] for problem in group[1:])]))
     more = ", …" if len(places) > _EXAMPLES else ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,18 +14,20 @@ from detdistill.cli.parser import Argument, Option
 
 if TYPE_CHECKING:
     from detdistill.annotations import DetectionDataset
+    from detdistill.data.checking import Checks
     from detdistill.data.inspection import Inspection
     from detdistill.errors import Problem
 
 BAR = 40
 LISTED_GROUPS = 20
+HELD_OUT = frozenset({"val", "valid", "validation", "minival", "test", "testing"})
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Count, check and draw a data set: classes, box sizes, every problem, and a contact sheet.
+    """Count, check and draw a dataset: classes, box sizes, every problem, and a contact sheet.
 
-    Exits with 1 if a problem must be mended before the data can be used.
+    Exits with 1 if a problem must be fixed before a detector can be trained on the data.
     """
 
     path: Annotated[Path, Argument("the data set: a folder or an annotation file, COCO, PASCAL VOC or YOLO")]
@@ -34,46 +37,100 @@ class Inspect:
     sheet: Annotated[
         Path, Option("contact sheet to write; with several parts, the part's name is added to the file's")
     ] = Path("contact_sheet.png")
+    short_side: Annotated[
+        int | None, Option("short side of resized images in pixels, for the check of object sizes (default: 800)")
+    ] = None
+    long_side: Annotated[
+        int | None, Option("largest long side of resized images in pixels, for the same check (default: 1333)")
+    ] = None
+    recipe: Annotated[
+        Path | None, Option("recipe (YAML) whose image size, batch size and data options are checked")
+    ] = None
+    accept_left_out: Annotated[
+        bool, Option("accept that more than a tenth of a part's annotations is unreadable or invalid")
+    ] = False
+    rescale: Annotated[
+        bool, Option("rescale boxes whose annotated image size differs from the file's (images resized afterwards)")
+    ] = False
 
     def run(self) -> None:
-        """Prints what was found and draws the sheets."""
+        """Print what was found and draw the sheets."""
+        from detdistill.data.checking import usability_problems
         from detdistill.data.opening import find_splits
         from detdistill.errors import DataError
 
+        checks = self._checks()
         if self.split is None and self.annotations is None:
             names: list[str | None] = [split.name for split in find_splits(self.path)]
         else:
             names = [self.split]
         fatal = 0
+        training_classes: dict[str, tuple[str, ...]] = {}
         for name in names:
             sheet = self.sheet
             if len(names) > 1:
                 sheet = sheet.with_stem(f"{sheet.stem}_{str(name).replace('/', '_')}")
             try:
-                dataset = self._opened(name)
+                dataset, found = self._opened(name, checks)
             except DataError as error:
-                print(str(error).partition("\n")[0] if error.problems else error)
+                print(error.summary if error.problems else error)
                 fatal += _print_problems(error.problems) or 1
             else:
-                fatal += _inspect(dataset, f"{self.path.resolve().name} {name or ''}".strip(), sheet)
+                held_out, year = _is_held_out(name), str(name).rpartition("/")[0]
+                if not held_out:
+                    training_classes.setdefault(year, dataset.classes)
+                found += usability_problems(dataset, checks, held_out=held_out, classes=training_classes.get(year))
+                fatal += _inspect(dataset, f"{self.path.resolve().name} {name or ''}".strip(), sheet, found)
             print()
         if fatal:
-            raise DataError(f"{self.path}: {fatal} of the problems above must be mended before the data can be used")
+            raise DataError(
+                f"{self.path}: {fatal} of the problems above must be fixed before a detector can be trained on the data"
+            )
 
-    def _opened(self, split: str | None) -> DetectionDataset:
-        """One part; missing image files alone do not keep it from being counted and drawn."""
+    def _opened(self, split: str | None, checks: Checks) -> tuple[DetectionDataset, list[Problem]]:
+        """One part and its problems; faults of the image files alone do not keep it from being counted and drawn."""
         from detdistill.data.opening import open_dataset
         from detdistill.errors import DataError
 
+        options = {"annotations": self.annotations, "images": self.images}
         try:
-            return open_dataset(self.path, split, annotations=self.annotations, images=self.images)
+            dataset = open_dataset(self.path, split, **options, accept_left_out=True, rescale=checks.rescale)
         except DataError as everything:
             try:
-                return open_dataset(
-                    self.path, split, annotations=self.annotations, images=self.images, check_images=False
-                )
+                dataset = open_dataset(self.path, split, **options, accept_left_out=True, check_images=False)
             except DataError:
                 raise everything from None
+            return dataset, list(everything.problems)
+        return dataset, list(dataset.problems)
+
+    def _checks(self) -> Checks:
+        """What the options and the recipe ask for.
+
+        Raises:
+            DetdistillError: the recipe cannot be read, or an image size is out of range.
+        """
+        from detdistill.data.checking import Checks
+        from detdistill.image_options import ImageOptions
+        from detdistill.training.recipe_file import read_values, recipe_of
+
+        given = {"short_side": self.short_side, "long_side": self.long_side}
+        sides = {key: value for key, value in given.items() if value is not None}
+        if self.recipe is None:
+            if self.short_side is not None and self.long_side is None:
+                sides["long_side"] = max(self.short_side, ImageOptions().long_side)
+            return Checks(ImageOptions(**sides), accept_left_out=self.accept_left_out, rescale=self.rescale)
+        values = read_values(self.recipe)
+        if "data" not in values and "data.path" not in values:
+            values["data"] = {"path": str(self.path)}
+        recipe = recipe_of(values, str(self.recipe))
+        return Checks(
+            replace(recipe.images, **sides),
+            recipe.images_per_process,
+            recipe.machine.devices * recipe.machine.nodes,
+            recipe.data.difficult,
+            self.accept_left_out or recipe.data.accept_left_out,
+            self.rescale or recipe.data.rescale,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,6 +150,7 @@ class Split:
 
     def run(self) -> None:
         """Splits, writes and says what was done."""
+        from detdistill.data.checking import reading_note
         from detdistill.data.opening import open_dataset
         from detdistill.data.splitting import split_dataset, write_split
         from detdistill.files import check_new
@@ -103,9 +161,9 @@ class Split:
         dataset = open_dataset(self.path, self.split, annotations=self.annotations, images=self.images)
         halves = split_dataset(dataset, val=self.val, seed=self.seed)
         write_split(halves, out)
-        if dataset.problems:
-            print(f"{len(dataset.problems)} entries of {dataset.source} were repaired or left out:")
-            _print_problems(dataset.problems)
+        note = reading_note(dataset, self.path)
+        if note is not None:
+            print(note)
         for group in halves.duplicates[:LISTED_GROUPS]:
             print(f"near-duplicates, kept together: {', '.join(group)}")
         if len(halves.duplicates) > LISTED_GROUPS:
@@ -139,8 +197,13 @@ class Scenes:
         print(f"{self.out}: {self.train} training, {self.val} validation and {self.test} test pictures")
 
 
-def _inspect(dataset: DetectionDataset, title: str, sheet: Path) -> int:
-    """Reports on one split; returns how many of its problems are fatal."""
+def _is_held_out(split: str | None) -> bool:
+    """Whether a part is for validation or test by its name."""
+    return not HELD_OUT.isdisjoint(re.split(r"[^a-z]+", str(split).lower()))
+
+
+def _inspect(dataset: DetectionDataset, title: str, sheet: Path, found: Sequence[Problem]) -> int:
+    """Report on one split; return how many kinds of its problems are fatal."""
     from detdistill.data.contact_sheet import contact_sheet
     from detdistill.data.inspection import inspect_dataset, undecodable_images
     from detdistill.errors import DetdistillError
@@ -148,8 +211,10 @@ def _inspect(dataset: DetectionDataset, title: str, sheet: Path) -> int:
     print(f"{title} ({dataset.source})")
     numbers = inspect_dataset(dataset)
     _print_numbers(numbers)
-    problems = (*dataset.problems, *undecodable_images(dataset))
-    print(f"\n{_count(len(problems), 'problem')}:" if problems else "\nno problems")
+    # An image that cannot be opened, or has another size, was found before and cannot be decoded either.
+    known = {problem.where for problem in found if problem.fatal}
+    problems = [*found, *(problem for problem in undecodable_images(dataset) if problem.where not in known)]
+    print("\nproblems:" if problems else "\nno problems")
     fatal = _print_problems(problems)
     try:
         contact_sheet(dataset, f"{title}: {_summary(numbers)}").save(sheet, format="png")
@@ -160,10 +225,16 @@ def _inspect(dataset: DetectionDataset, title: str, sheet: Path) -> int:
 
 
 def _print_problems(problems: Sequence[Problem]) -> int:
-    """Lists all of them; returns how many are fatal."""
-    for problem in problems:
-        print(f"  {'must be mended: ' * problem.fatal}{problem}")
-    return sum(problem.fatal for problem in problems)
+    """List all kinds of problems, the fatal ones first; return how many kinds are fatal."""
+    from detdistill.errors import grouped
+
+    fatal = grouped(problem for problem in problems if problem.fatal)
+    for line in fatal:
+        print(f"  must be fixed: {line}")
+    for outcome in ("left out", "changed", "noted"):
+        for line in grouped(problem for problem in problems if not problem.fatal and problem.outcome == outcome):
+            print(f"  {outcome}: {line}")
+    return len(fatal)
 
 
 def _count(number: int, noun: str, nouns: str | None = None) -> str:

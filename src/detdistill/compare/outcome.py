@@ -131,7 +131,8 @@ def read_outcome(plan: Plan, cell: Cell, out: Path) -> Outcome | None:
 
 def split_of(recipe: Recipe, split: str) -> DetectionDataset:
     """A split of a recipe's data set."""
-    return open_dataset(Path(recipe.data.path).expanduser(), split)
+    data = recipe.data
+    return open_dataset(Path(data.path).expanduser(), split, accept_left_out=data.accept_left_out, rescale=data.rescale)
 
 
 def _scores(folder: Path, recipe: Recipe, split: str) -> CocoMetrics:

@@ -41,7 +41,7 @@ def step_seconds(
         batches: number of different batches.
         rounds: times that each method sees each batch; one more before warms up.
     """
-    dataset, _ = open_training_data(replace(recipe.data, val=None))
+    dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images)
     loader = training_loader(
         dataset, recipe.images, batch_size=recipe.images_per_process, multiple=PADDING, seed=recipe.seed
     )

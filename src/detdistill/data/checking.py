@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,64 @@ LARGEST_LOSS = 0.1
 """Largest share of annotations that may be left out as unreadable or invalid, or lost by resizing."""
 
 
+@dataclass(frozen=True)
+class Checks:
+    """What a dataset is checked for.
+
+    Attributes:
+        images: Image size of the detector.
+        batch_size: Images per process and training step; None: not checked.
+        processes: Number of training processes.
+        difficult: Train on objects marked `difficult` too.
+        accept_left_out: Accept that more than a tenth of the annotations is unusable, or lost by resizing.
+        rescale: Rescale boxes that were annotated for another size of the image.
+    """
+
+    images: ImageOptions = field(default_factory=ImageOptions)
+    batch_size: int | None = None
+    processes: int = 1
+    difficult: bool = False
+    accept_left_out: bool = False
+    rescale: bool = False
+
+
 def check_left_out(dataset: DetectionDataset) -> None:
     """Raise `LeftOutError` if more than a tenth of the annotations is unreadable or invalid."""
     left_out = sum(problem.count for problem in dataset.left_out)
     if left_out > LARGEST_LOSS * dataset.annotated:
         raise LeftOutError(dataset.source, left_out, dataset.annotated, dataset.left_out)
+
+
+def usability_problems(
+    dataset: DetectionDataset, checks: Checks, *, held_out: bool, classes: Sequence[str] | None
+) -> list[Problem]:
+    """Find why training would refuse a dataset, or lose some of it.
+
+    Args:
+        dataset: A split, opened with `accept_left_out`.
+        checks: What is checked.
+        held_out: Whether the split is for validation or test, not for training.
+        classes: Classes of the training set, for a validation set; None: not compared.
+    """
+    problems = []
+    if not checks.accept_left_out:
+        try:
+            check_left_out(dataset)
+        except LeftOutError as error:
+            what = error.summary.removeprefix(f"{dataset.source}: ")
+            problems.append(Problem(dataset.source, what, fatal=True))
+    if held_out:
+        problems += validation_problems(dataset, classes)
+        # Held-out objects below one pixel cost score, but do not keep a detector from being trained.
+        problems += resizing_problems(dataset, checks.images, difficult=checks.difficult, accept_left_out=True)
+    else:
+        problems += training_problems(
+            dataset, checks.images, difficult=checks.difficult, accept_left_out=checks.accept_left_out
+        )
+        fault = checks.batch_size and too_few_images(dataset, checks.batch_size, checks.processes)
+        if fault:
+            problems.append(Problem(dataset.source, fault, fatal=True))
+    return problems
 
 
 def training_problems(
@@ -38,34 +92,59 @@ def training_problems(
         Fatal problems: no object to train on, too many objects below one pixel. Others are notes: classes without an
         object, some objects below one pixel.
     """
-    chosen = [~record.crowd & (~record.difficult | difficult) for record in dataset.images]
-    counts = sum(
-        (np.bincount(record.labels[kept], minlength=len(dataset.classes)) for record, kept in _pairs(dataset, chosen)),
-        start=np.zeros(len(dataset.classes), dtype=np.int64),
-    )
+    counts = np.zeros(len(dataset.classes), dtype=np.int64)
+    for record in dataset.images:
+        counts += np.bincount(record.labels[_trained_on(record, difficult=difficult)], minlength=len(counts))
     if not counts.any():
         what = f"no object to train on in {counted(len(dataset.images), 'image')}"
-        if not difficult and any((record.difficult & ~record.crowd).any() for record in dataset.images):
+        if any((record.difficult & ~record.crowd).any() for record in dataset.images):
             what += "; all are marked difficult, to train on them set data.difficult: true"
         return [Problem(dataset.source, what, fatal=True)]
-    problems = []
+    problems = resizing_problems(dataset, images, difficult=difficult, accept_left_out=accept_left_out)
     absent = [name for name, count in zip(dataset.classes, counts, strict=True) if count == 0]
     if absent:
         what = f"no object of class {', '.join(map(shown, absent))}; the detector will not learn it"
         problems.append(Problem(dataset.source, what, unit="class", count=len(absent)))
-    total = int(counts.sum())
-    lost = sum(int((below_one_pixel(record, images) & kept).sum()) for record, kept in _pairs(dataset, chosen))
-    if lost:
-        size = f"letterbox {images.letterbox}" if images.letterbox else f"{images.short_side} to {images.long_side}"
-        what = (
-            f"{lost:,} of {counted(total, 'object')} are less than one pixel wide or high in resized images ({size} "
-            "pixels); training leaves them out. Raise images.short_side and images.long_side"
-        )
-        is_fatal = lost > LARGEST_LOSS * total and not accept_left_out
-        if is_fatal:
-            what += ", or accept the loss with --accept-left-out (in a recipe: data.accept_left_out: true)"
-        problems.append(Problem(dataset.source, what, fatal=is_fatal, unit="object", count=lost))
     return problems
+
+
+def resizing_problems(
+    dataset: DetectionDataset, images: ImageOptions, *, difficult: bool, accept_left_out: bool
+) -> list[Problem]:
+    """Count the objects that are less than one pixel wide or high in resized images; arguments as above."""
+    total, lost = 0, 0
+    for record in dataset.images:
+        chosen = _trained_on(record, difficult=difficult)
+        total += int(chosen.sum())
+        lost += int((below_one_pixel(record, images) & chosen).sum())
+    if lost == 0:
+        return []
+    size = f"letterbox {images.letterbox}" if images.letterbox else f"{images.short_side} to {images.long_side}"
+    what = (
+        f"{lost:,} of {counted(total, 'object')} are less than one pixel wide or high in resized images ({size} "
+        "pixels) and are lost in training; raise images.short_side and images.long_side"
+    )
+    is_fatal = lost > LARGEST_LOSS * total and not accept_left_out
+    if is_fatal:
+        what += ", or accept the loss with --accept-left-out (in a recipe: data.accept_left_out: true)"
+    return [Problem(dataset.source, what, fatal=is_fatal, unit="object", count=lost)]
+
+
+def too_few_images(dataset: DetectionDataset, batch_size: int, processes: int) -> str | None:
+    """Return why there are too few images for one batch of each process; None if there are enough.
+
+    Args:
+        dataset: The training set.
+        batch_size: Images per process and step.
+        processes: Number of training processes.
+    """
+    share = len(dataset.images) // processes
+    if share >= batch_size:
+        return None
+    return (
+        f"{counted(len(dataset.images), 'image')} in {counted(processes, 'process')}: {share} each; expected at least "
+        f"a batch of {batch_size}. Choose a smaller batch_size"
+    )
 
 
 def validation_problems(dataset: DetectionDataset, classes: Sequence[str] | None = None) -> list[Problem]:
@@ -113,7 +192,6 @@ def reading_note(dataset: DetectionDataset, path: object) -> str | None:
     )
 
 
-def _pairs(
-    dataset: DetectionDataset, masks: Sequence[NDArray[np.bool_]]
-) -> zip[tuple[ImageRecord, NDArray[np.bool_]]]:
-    return zip(dataset.images, masks, strict=True)
+def _trained_on(record: ImageRecord, *, difficult: bool) -> NDArray[np.bool_]:
+    """Which objects of an image training uses: a mask `(n,)`."""
+    return ~record.crowd & (~record.difficult | difficult)

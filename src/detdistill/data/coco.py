@@ -218,5 +218,7 @@ def _size(entry: dict[str, Any], path: Path, place: str, problems: list[Problem]
         return image_size(path)
     except DataError as error:
         group = "width and height are missing, and the image cannot be opened"
-        problems.append(Problem(place, f"width and height are missing, and {error}", fatal=True, unit="image", group=group))
+        problems.append(
+            Problem(place, f"width and height are missing, and {error}", fatal=True, unit="image", group=group)
+        )
         return UNKNOWN_SIZE

@@ -71,9 +71,7 @@ def _fitted(
         across, down = width / record.width, height / record.height
         scale = np.array([across, down, across, down])
         done = "boxes rescaled"
-        problems.append(
-            Problem(place, f"{fault}; {done}", outcome="changed", unit="image", group=f"{group}; {done}")
-        )
+        problems.append(Problem(place, f"{fault}; {done}", outcome="changed", unit="image", group=f"{group}; {done}"))
         return replace(
             record,
             width=width,

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detdistill.annotations import DetectionDataset
 from detdistill.canvas import on_one_canvas
+from detdistill.data.checking import too_few_images
 from detdistill.data.sampling import EpochAndIndex, EvaluationSampler, TrainingSampler, derived_seed
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
 from detdistill.errors import DataError
@@ -161,11 +162,9 @@ def training_loader(
         DataError: fewer images than one batch needs.
     """
     sampler = TrainingSampler(len(dataset.images), seed=seed, rank=rank, world=world)
-    if len(sampler) < batch_size:
-        raise DataError(
-            f"{dataset.source}: {len(dataset.images)} images give each of {world} processes {len(sampler)}, less than "
-            f"a batch of {batch_size}; choose a smaller batch"
-        )
+    fault = too_few_images(dataset, batch_size, world)
+    if fault is not None:
+        raise DataError(f"{dataset.source}: {fault}")
     images = DetectionImages(dataset, TrainingTransform(options), seed=seed, cache=cache)
     collate = Collate(dataset, multiple, options.letterbox, difficult)
     return _loader(images, sampler, collate, batch_size, workers, drop_last=True)

@@ -203,7 +203,9 @@ def _size(root: Element, xml: Path, image: Path, problems: list[Problem]) -> Siz
         return image_size(image)
     except DataError as error:
         group = "width and height are missing, and the image cannot be opened"
-        problems.append(Problem(str(xml), f"width and height are missing, and {error}", fatal=True, unit="image", group=group))
+        problems.append(
+            Problem(str(xml), f"width and height are missing, and {error}", fatal=True, unit="image", group=group)
+        )
         return UNKNOWN_SIZE
 
 

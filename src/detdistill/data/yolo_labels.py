@@ -121,9 +121,7 @@ def _columns(line: str) -> tuple[tuple[str, ...], bool]:
     return tuple(re.split(r"[\s,;]+", line.strip().strip(",;"))), True
 
 
-def _fractions(
-    numbers: tuple[float, ...], pose: frozenset[int], *, is_tracking: bool
-) -> tuple[Box, Extra] | None:
+def _fractions(numbers: tuple[float, ...], pose: frozenset[int], *, is_tracking: bool) -> tuple[Box, Extra] | None:
     """The box as fractions x1 y1 x2 y2, and what follows it; None if the numbers are too few or too many."""
     count = len(numbers)
     if count == 4:
@@ -159,7 +157,9 @@ def _is_share(number: float) -> bool:
 
 def _is_tracked(numbers: tuple[float, ...] | None) -> bool:
     """Whether a line is a box, a confidence and the number of a track, which no corner of a polygon can be."""
-    return numbers is not None and len(numbers) == 6 and _is_share(numbers[4]) and numbers[5] > 1 and numbers[5] % 1 == 0
+    return (
+        numbers is not None and len(numbers) == 6 and _is_share(numbers[4]) and numbers[5] > 1 and numbers[5] % 1 == 0
+    )
 
 
 def _wrong_unit(lines: Sequence[LabelLine], sizes: Sequence[Size]) -> str | None:
@@ -209,9 +209,7 @@ def _is_pose(numbers: Sequence[float], values: int) -> bool:
     if values == 3 and any(point[2] not in (0, 1, 2) for point in points):
         return False
     visible = [point for point in points if any(point[:2]) and (values == 2 or point[2] > 0)]
-    return all(
-        x1 - _ROUNDING <= x <= x2 + _ROUNDING and y1 - _ROUNDING <= y <= y2 + _ROUNDING for x, y, *_ in visible
-    )
+    return all(x1 - _ROUNDING <= x <= x2 + _ROUNDING and y1 - _ROUNDING <= y <= y2 + _ROUNDING for x, y, *_ in visible)
 
 
 def _is_parallelogram(numbers: Sequence[float]) -> bool:
