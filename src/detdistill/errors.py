@@ -73,10 +73,10 @@ class LeftOutError(DataError):
     def __init__(self, source: str, left_out: int, annotated: int, problems: Sequence[Problem]) -> None:
         self.left_out = left_out
         self.annotated = annotated
+        share = f"{left_out:,} of {counted(annotated, 'annotation')} ({round(100 * left_out / annotated)} %)"
+        remedy = "Correct the annotations, or accept the loss with --accept-left-out (in a recipe: "
         super().__init__(
-            f"{source}: {left_out:,} of {counted(annotated, 'annotation')} ({round(100 * left_out / annotated)} %) cannot be used; "
-            "at most a tenth may be left out. Correct the annotations, or accept the loss with --accept-left-out "
-            "(in a recipe: data.accept_left_out: true)",
+            f"{source}: {share} cannot be used; at most a tenth may be left out. {remedy}data.accept_left_out: true)",
             problems,
         )
 
@@ -133,11 +133,8 @@ def counted(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or plural, for example `1 class`, `3,108 entries`."""
     if number == 1:
         return f"1 {noun}"
-    if noun.endswith("y"):
-        plural = f"{noun[:-1]}ies"
-    else:
-        plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number:,} {plural}"
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}{ending}"
 
 
 def listed(entries: Collection[object], *, indent: int = 2) -> str:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from detdistill.data.checking import Checks
     from detdistill.data.inspection import Inspection
     from detdistill.errors import Problem
+    from detdistill.image_options import ImageOptions
 
 BAR = 40
 LISTED_GROUPS = 20
@@ -92,12 +94,14 @@ class Inspect:
         from detdistill.data.opening import open_dataset
         from detdistill.errors import DataError
 
-        options = {"annotations": self.annotations, "images": self.images}
+        opened = partial(
+            open_dataset, self.path, split, annotations=self.annotations, images=self.images, accept_left_out=True
+        )
         try:
-            dataset = open_dataset(self.path, split, **options, accept_left_out=True, rescale=checks.rescale)
+            dataset = opened(rescale=checks.rescale)
         except DataError as everything:
             try:
-                dataset = open_dataset(self.path, split, **options, accept_left_out=True, check_images=False)
+                dataset = opened(check_images=False)
             except DataError:
                 raise everything from None
             return dataset, list(everything.problems)
@@ -113,24 +117,31 @@ class Inspect:
         from detdistill.image_options import ImageOptions
         from detdistill.training.recipe_file import read_values, recipe_of
 
-        given = {"short_side": self.short_side, "long_side": self.long_side}
-        sides = {key: value for key, value in given.items() if value is not None}
         if self.recipe is None:
-            if self.short_side is not None and self.long_side is None:
-                sides["long_side"] = max(self.short_side, ImageOptions().long_side)
-            return Checks(ImageOptions(**sides), accept_left_out=self.accept_left_out, rescale=self.rescale)
+            images = self._sized(ImageOptions())
+            return Checks(images, accept_left_out=self.accept_left_out, rescale=self.rescale)
         values = read_values(self.recipe)
         if "data" not in values and "data.path" not in values:
             values["data"] = {"path": str(self.path)}
         recipe = recipe_of(values, str(self.recipe))
         return Checks(
-            replace(recipe.images, **sides),
+            self._sized(recipe.images),
             recipe.images_per_process,
             recipe.machine.devices * recipe.machine.nodes,
             recipe.data.difficult,
             self.accept_left_out or recipe.data.accept_left_out,
             self.rescale or recipe.data.rescale,
         )
+
+    def _sized(self, images: ImageOptions) -> ImageOptions:
+        """The image size with the sides that were given; the other side follows where it has to."""
+        if self.short_side is None and self.long_side is None:
+            return images
+        short = (
+            min(images.short_side, self.long_side or images.long_side) if self.short_side is None else self.short_side
+        )
+        long = max(images.long_side, short) if self.long_side is None else self.long_side
+        return replace(images, short_side=short, long_side=long, letterbox=None)
 
 
 @dataclass(frozen=True)

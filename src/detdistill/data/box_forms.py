@@ -48,8 +48,8 @@ def wrong_form(boxes: NDArray[np.float64], sizes: NDArray[np.float64], form: For
 
 def within_first_pixel(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of the boxes `(n, 4)` look like fractions of the sizes `(n, 2)` of their images: a mask `(n,)`."""
-    is_fraction = (boxes % 1 != 0).any(axis=1)
-    return is_fraction & (boxes.max(axis=1) <= 1) & (sizes.min(axis=1) >= _SMALLEST_IMAGE)
+    is_fraction: NDArray[np.bool_] = (boxes % 1 != 0).any(axis=1)
+    return is_fraction & (boxes.max(axis=1, initial=0) <= 1) & (sizes.min(axis=1, initial=np.inf) >= _SMALLEST_IMAGE)
 
 
 def _unit_fault(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> FormFault | None:

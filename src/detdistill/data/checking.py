@@ -194,4 +194,4 @@ def reading_note(dataset: DetectionDataset, path: object) -> str | None:
 
 def _trained_on(record: ImageRecord, *, difficult: bool) -> NDArray[np.bool_]:
     """Which objects of an image training uses: a mask `(n,)`."""
-    return ~record.crowd & (~record.difficult | difficult)
+    return ~record.crowd if difficult else ~record.crowd & ~record.difficult

@@ -174,9 +174,9 @@ def _images(
     for number, entry in enumerate(images):
         image_id = _image_id(entry)
         if image_id is None or not is_text(entry.get("file_name")):
-            fault = "needs an 'id' and a 'file_name'"
-            what = f"{fault}, has {shown(entry)}"
-            problems.append(Problem(f"{source}: image number {number}", what, fatal=True, unit="image", group=fault))
+            need = "needs an 'id' and a 'file_name'"
+            what = f"{need}, has {shown(entry)}"
+            problems.append(Problem(f"{source}: image number {number}", what, fatal=True, unit="image", group=need))
             continue
         name = entry["file_name"]
         place = f"{source}: image {shown(image_id)}"

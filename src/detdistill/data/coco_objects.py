@@ -22,8 +22,8 @@ class Ids:
         index_of: Index of every id.
     """
 
-    def __init__(self, index_of: Mapping[int, int] | Mapping[int | str, int]) -> None:
-        self._index_of: dict[object, int] = dict(index_of)
+    def __init__(self, index_of: Mapping[Any, int]) -> None:
+        self._index_of = dict(index_of)
         self._index_of_number: dict[int, int | None] = {}
         for own_id, index in index_of.items():
             number = whole_number(own_id)
@@ -141,8 +141,9 @@ def _numbers(value: object) -> list[float] | None:
         value = re.split(r"[,;\s]+", value.strip().strip("[]()").strip())
     if not isinstance(value, list):
         return None
-    numbers = [to_number(item) if isinstance(item, str) else item for item in value]
-    return list(map(float, numbers)) if all(map(is_number, numbers)) else None
+    read = [to_number(item) if isinstance(item, str) else item for item in value]
+    numbers = [float(item) for item in read if is_number(item)]
+    return numbers if len(numbers) == len(read) else None
 
 
 def _extent(segmentation: object) -> Box | None:

@@ -173,8 +173,8 @@ def _wrong_unit(lines: Sequence[LabelLine], sizes: Sequence[Size]) -> str | None
     unit = "pixels or percent" if max(beyond) <= 100 < short_side else "pixels"
     return (
         f"the numbers of {len(beyond):,} of {len(starts):,} lines reach up to {max(beyond):g}, so they seem to be in "
-        f"{unit}; expected fractions of the image's size, 0 to 1. Divide x and width by the image's width, y and height "
-        "by its height (percent by 100)"
+        f"{unit}; expected fractions of the image's size, 0 to 1. Divide x and width by the image's width, and y and "
+        "height by its height (percent by 100)"
     )
 
 

@@ -29,7 +29,7 @@ class Data:
         val_images: Image folder of the validation set, where it is not recognised.
         difficult: Train on objects marked `difficult` too.
         cache: Keep every decoded image in memory, once for each loading process.
-        accept_left_out: Train although more than a tenth of the annotations is unreadable, invalid, or lost by resizing.
+        accept_left_out: Train although more than a tenth of the annotations is unusable, or lost by resizing.
         rescale: Rescale boxes whose annotated image size differs from the file's (images resized after annotation).
     """
 
