@@ -130,7 +130,7 @@ def _fractions(numbers: tuple[float, ...], pose: frozenset[int], *, is_tracking:
         return _around(numbers), "key points"
     if count == 5 and _is_share(numbers[4]):
         return _around(numbers), "confidence"
-    if count == 5 and numbers[4] % 1 == 0:
+    if count == 5 and numbers[4] > 1 and numbers[4] % 1 == 0:
         return _around(numbers), "track number"
     if count == 6 and is_tracking:
         return _around(numbers), "confidence and track number"
