@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import torch
 from torch import nn
 
 from detdistill import load
-from detdistill.errors import DetdistillError
+from detdistill.errors import DataError, DetdistillError, LeftOutError
+from detdistill.image_options import ImageOptions
 from detdistill.normalization import EFFICIENTNET_LITE
-from detdistill.training.materials import starting_detector
+from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.recipe import Data, Recipe, Start
 from detdistill.training.run import train
 from small_runs import TINY, small_recipe, write_boxes
@@ -19,6 +21,36 @@ from small_runs import TINY, small_recipe, write_boxes
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_boxes(tmp_path_factory.mktemp("boxes"))
+
+
+def test_training_data_are_opened_with_the_recipes_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_boxes(tmp_path, train=6, val=2)
+    file = tmp_path / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"] = None
+    for image in content["images"]:
+        image |= {"width": 128, "height": 32}
+    file.write_text(json.dumps(content))
+    options = Data(str(data), rescale=True, accept_left_out=True)
+    dataset, validation = open_training_data(options, ImageOptions(letterbox=64))
+    assert validation is not None
+    assert {(image.height, image.width) for image in dataset.images} == {(64, 64)}
+    assert dataset.annotated == len(content["annotations"])
+    assert "1 annotation left out; 6 images changed" in capsys.readouterr().err
+    with pytest.raises(LeftOutError):
+        open_training_data(replace(options, accept_left_out=False), ImageOptions(letterbox=64))
+    with pytest.raises(DataError) as caught:
+        open_training_data(replace(options, rescale=False), ImageOptions(letterbox=64))
+    assert [problem.unit for problem in caught.value.problems if problem.fatal] == ["image"] * 6
+
+
+def test_objects_lost_by_resizing_are_an_error(data: Path) -> None:
+    options = Data(str(data))
+    with pytest.raises(DataError) as caught:
+        open_training_data(options, ImageOptions(letterbox=2))
+    assert [(problem.fatal, problem.unit) for problem in caught.value.problems] == [(True, "object")]
+    dataset, _ = open_training_data(replace(options, accept_left_out=True), ImageOptions(letterbox=2))
+    assert dataset.problems == ()
 
 
 @pytest.mark.parametrize(
