@@ -115,9 +115,9 @@ def test_more_than_a_tenth_below_one_pixel_is_fatal(small: int, accept: bool, fa
     )
 
 
-@pytest.mark.parametrize("flag", ["crowd", "difficult"])
-def test_objects_that_training_skips_are_not_lost(flag: str) -> None:
-    dataset = dataset_of(record(20), replace(record(1), **{flag: np.array([True])}))
+@pytest.mark.parametrize("skipped", [record(1, crowd=True), record(1, difficult=True)])
+def test_objects_that_training_skips_are_not_lost(skipped: ImageRecord) -> None:
+    dataset = dataset_of(record(20), skipped)
     assert resizing_problems(dataset, ImageOptions(15, 30), difficult=False, accept_left_out=False) == []
 
 

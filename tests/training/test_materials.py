@@ -29,7 +29,7 @@ def test_training_data_are_opened_with_the_recipes_options(tmp_path: Path, capsy
     content = json.loads(file.read_text())
     content["annotations"][0]["bbox"] = None
     for image in content["images"]:
-        image |= {"width": 128, "height": 32}
+        image |= {"width": 128, "height": 128}
     file.write_text(json.dumps(content))
     options = Data(str(data), rescale=True, accept_left_out=True)
     dataset, validation = open_training_data(options, ImageOptions(letterbox=64))

@@ -153,7 +153,7 @@ def _checked(
 def _inside(
     boxes: NDArray[np.float64], limits: NDArray[np.float64], objects: Objects, problems: list[Problem]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    swapped: NDArray[np.bool_] = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    swapped: NDArray[np.bool_] = np.any(boxes[:, 2:] < boxes[:, :2], axis=1)
     upright = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
     clipped = np.minimum(np.maximum(upright, 0), limits)
     empty = _shortest_side(upright) < _SMALLEST_SIDE

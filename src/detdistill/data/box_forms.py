@@ -48,8 +48,9 @@ def wrong_form(boxes: NDArray[np.float64], sizes: NDArray[np.float64], form: For
 
 def within_first_pixel(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of the boxes `(n, 4)` look like fractions of the sizes `(n, 2)` of their images: a mask `(n,)`."""
-    is_fraction: NDArray[np.bool_] = (boxes % 1 != 0).any(axis=1)
-    return is_fraction & (boxes.max(axis=1) <= 1) & (sizes.min(axis=1) >= _SMALLEST_IMAGE)
+    has_fraction: NDArray[np.bool_] = np.any(boxes % 1 != 0, axis=1)
+    within: NDArray[np.bool_] = has_fraction & (boxes.max(axis=1) <= 1) & (sizes.min(axis=1) >= _SMALLEST_IMAGE)
+    return within
 
 
 def _unit_fault(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> FormFault | None:

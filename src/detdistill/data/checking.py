@@ -178,7 +178,7 @@ def below_one_pixel(record: ImageRecord, images: ImageOptions) -> NDArray[np.boo
     """Which objects of an image are less than one pixel wide or high after resizing: a mask `(n,)`."""
     height, width = images.fitted((record.height, record.width))
     sides = (record.boxes[:, 2:] - record.boxes[:, :2]) * (width / record.width, height / record.height)
-    small: NDArray[np.bool_] = (sides < 1).any(axis=1)
+    small: NDArray[np.bool_] = np.any(sides < 1, axis=1)
     return small
 
 

@@ -105,10 +105,10 @@ def _add(
         what = f"bbox must be four finite numbers, is {shown(entry.get('bbox'))}; left out"
         problems.append(_left_out(place, what, "bbox must be four finite numbers; left out"))
         return
-    for key, value, as_is in (("image_id", image_id, image_as_is), ("category_id", category_id, label_as_is)):
-        if not as_is:
-            what = f"{key} {shown(value)} is read as {whole_number(value)}"
-            changes.append(_changed(place, what, f"{key} is not written as a whole number; read as one"))
+    if not image_as_is:
+        changes.append(_other_id("image_id", image_id, place))
+    if not label_as_is:
+        changes.append(_other_id("category_id", category_id, place))
     crowd = _flag(entry, "iscrowd", place, changes)
     # Not COCO's, but what `detdistill data split` writes, so that VOC's flag outlives the change of format.
     difficult = _flag(entry, "difficult", place, changes)
@@ -117,9 +117,19 @@ def _add(
     objects.add(image, label, box, place, area=area, crowd=crowd, difficult=difficult)
 
 
+def _other_id(key: str, value: object, place: str) -> Problem:
+    fault = "is not written as in the file's list"
+    return _changed(
+        place, f"{key} {shown(value)} {fault}; read as {whole_number(value)}", f"{key} {fault}; read as such"
+    )
+
+
 def _box(entry: Mapping[str, Any], place: str, problems: list[Problem]) -> Box | None:
     """COCO's x, y, width, height as x1 y1 x2 y2; where there is none, the extent of the polygons."""
     bbox = entry.get("bbox")
+    if isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, bbox)):
+        x, y, width, height = map(float, bbox)
+        return x, y, x + width, y + height
     if bbox is None or bbox == []:
         box = _extent(entry.get("segmentation"))
         if box is not None:
@@ -128,9 +138,8 @@ def _box(entry: Mapping[str, Any], place: str, problems: list[Problem]) -> Box |
     numbers = _numbers(bbox)
     if numbers is None or len(numbers) != 4:
         return None
-    if not isinstance(bbox, list) or not all(map(is_number, bbox)):
-        what = f"bbox is text, {shown(bbox)}; read as numbers"
-        problems.append(_changed(place, what, "bbox is text; read as numbers"))
+    what = f"bbox is text, {shown(bbox)}; read as numbers"
+    problems.append(_changed(place, what, "bbox is text; read as numbers"))
     x, y, width, height = numbers
     return x, y, x + width, y + height
 
