@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detdistill.data.box_forms import Form, within_first_pixel, wrong_form
@@ -23,6 +23,7 @@ def boxes_of(count: int, seed: int, width: int = 640, height: int = 480) -> tupl
     return np.concatenate([start, end], axis=1) * np.tile(size, 2), np.tile(size, (count, 1))
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(0, 2**32), FORMS)
 def test_sound_boxes_are_in_the_right_form(count: int, seed: int, form: Form) -> None:
     boxes, sizes = boxes_of(count, seed)
@@ -30,6 +31,7 @@ def test_sound_boxes_are_in_the_right_form(count: int, seed: int, form: Form) ->
     assert not within_first_pixel(boxes, sizes).any()
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(0, 2**32), FORMS)
 def test_fractions_are_recognised(count: int, seed: int, form: Form) -> None:
     boxes, sizes = boxes_of(count, seed)
@@ -39,6 +41,7 @@ def test_fractions_are_recognised(count: int, seed: int, form: Form) -> None:
     assert within_first_pixel(boxes / np.tile(sizes, 2), sizes).all()
 
 
+@settings(max_examples=40)
 @given(st.integers(40, 60), st.integers(0, 2**32), FORMS)
 def test_percent_are_recognised(count: int, seed: int, form: Form) -> None:
     boxes, sizes = boxes_of(count, seed)
@@ -49,6 +52,7 @@ def test_percent_are_recognised(count: int, seed: int, form: Form) -> None:
     assert wrong_form(100 * boxes / np.tile(sizes, 2), np.full_like(sizes, 100), form) is None
 
 
+@settings(max_examples=40)
 @given(st.integers(20, 60), st.integers(0, 2**32))
 def test_corners_in_place_of_sides_are_recognised(count: int, seed: int) -> None:
     boxes, sizes = boxes_of(count, seed)
@@ -58,6 +62,7 @@ def test_corners_in_place_of_sides_are_recognised(count: int, seed: int) -> None
     assert fault.certain
 
 
+@settings(max_examples=40)
 @given(st.integers(20, 60), st.integers(0, 2**32))
 def test_sides_in_place_of_corners_are_recognised(count: int, seed: int) -> None:
     boxes, sizes = boxes_of(count, seed)

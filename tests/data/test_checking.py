@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detdistill.annotations import DetectionDataset, ImageRecord
@@ -76,6 +76,7 @@ def test_only_annotations_that_were_left_out_count() -> None:
     check_left_out(dataset)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.floats(0.02, 60), st.floats(0.02, 60)), min_size=1),
     st.tuples(st.integers(64, 300), st.integers(64, 300)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detdistill.data.assembly import Objects
@@ -122,6 +122,7 @@ def test_pixels_and_percent_are_one_fatal_problem(factors: tuple[int, ...]) -> N
     assert [(problem.fatal, problem.where) for problem in problems] == [(True, "data.yaml: train")]
 
 
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.floats(0.1, 0.9), st.floats(0.1, 0.9), st.floats(0.01, 0.2), st.floats(0.01, 0.2)), min_size=1
