@@ -93,7 +93,7 @@ def main() -> None:
     values = read_values(options.recipe)
     values["data"] = {**values.get("data", {}), "path": options.data, "val": None}
     recipe = recipe_of(values, str(options.recipe))
-    dataset, _ = open_training_data(replace(recipe.data, val=None))
+    dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images)
     loader = training_loader(dataset, recipe.images, batch_size=recipe.batch_size, seed=0)
     kinds: dict[str, list[Batch]] = {"mixed": [], "one canvas": []}
     for epoch in range(options.epochs):

@@ -51,7 +51,7 @@ class DetectionDataset:
         classes: class names; a label is an index into them.
         category_ids: the id that result files use for each class (COCO's own, else 1, 2, 3 …).
         images: in a fixed order (by the annotation file, else by name).
-        problems: what was repaired or left out while reading.
+        problems: what was left out, changed or noted while reading.
     """
 
     source: str
@@ -59,6 +59,19 @@ class DetectionDataset:
     category_ids: tuple[int, ...]
     images: tuple[ImageRecord, ...]
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[Problem, ...]:
+        """The problems of annotations that were left out because they are unreadable or invalid."""
+        return tuple(
+            problem for problem in self.problems if problem.outcome == "left out" and problem.unit == "annotation"
+        )
+
+    @property
+    def annotated(self) -> int:
+        """Number of annotations in the files, those left out included."""
+        kept = sum(len(record.labels) for record in self.images)
+        return kept + sum(problem.count for problem in self.left_out)
 
 
 def fingerprint(dataset: DetectionDataset) -> str:

@@ -79,6 +79,19 @@ def image_ending(path: Path) -> str:
         return _USUAL_ENDING.get(image.format, f".{image.format.lower()}")
 
 
+def possible_sizes(path: Path) -> tuple[Size, Size]:
+    """Return the two sizes that annotations of an image can be made for, from the file's header alone.
+
+    Returns:
+        Height and width in pixels, first with the EXIF orientation applied, then as stored.
+
+    Raises:
+        DataError: As `image_size`.
+    """
+    with _opened(path) as image:
+        return _upright_size(image, _orientation(image)), (image.height, image.width)
+
+
 def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     """Decodes an image file.
 

@@ -25,10 +25,11 @@ def folder(tmp_path: Path) -> Path:
         annotations = [
             {"id": 1, "image_id": 0, "category_id": 4, "bbox": [2, 3, 10, 12], "area": 120, "iscrowd": 0},
             {"id": 2, "image_id": 0, "category_id": 4, "bbox": [2, 3, 0, 12], "area": 0, "iscrowd": 0},
+            *({"id": 3 + n, "image_id": 0, "category_id": 4, "bbox": [n, 3, 10, 12], "area": 120} for n in range(8)),
         ]
         content = {
             "images": images,
-            "annotations": annotations[: 2 if split == "train" else 1],
+            "annotations": annotations[: 10 if split == "train" else 1],
             "categories": [{"id": 4, "name": "[bold]cat"}, {"id": 6, "name": "dog"}],
         }
         (root / f"{split}.json").write_text(json.dumps(content))
@@ -47,15 +48,16 @@ def test_inspect_reports_on_all_parts(
     assert main(["data", "inspect", str(folder), "--sheet", str(sheet)]) == 0
     captured = capsys.readouterr()
     assert f"set train ({folder / 'train.json'})" in captured.out
-    assert "6 images, 1 object of 2 classes" in captured.out
+    assert "6 images, 9 objects of 2 classes" in captured.out
     assert "5 images without" in captured.out
     assert "1 image, 1 object of 2 classes" in captured.out
     # A class may be called like rich's markup.
-    assert ["[bold]cat", "4", "1", "1", "1", "0", "0"] in lines(captured.out)
+    assert ["[bold]cat", "4", "9", "1", "9", "0", "0"] in lines(captured.out)
     assert ["dog", "6", "0", "0", "0", "0", "0"] in lines(captured.out)
-    assert ["8", "to", "16", "1", "█" * 40] in lines(captured.out)
-    assert "1 problem:" in captured.out
+    assert ["8", "to", "16", "9", "█" * 40] in lines(captured.out)
+    assert "  left out: " in captured.out
     assert "train.json: annotation 2" in captured.out
+    assert "  noted: " in captured.out  # class dog has no object
     assert "no problems" in captured.out
     assert "decoding images: 6 of 6" in captured.err
     for part in ("train", "val"):
@@ -89,7 +91,7 @@ def test_inspect_one_part_writes_the_sheet_under_its_own_name(folder: Path) -> N
     assert sheet.exists()
 
 
-def test_inspect_exits_1_with_what_must_be_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_exits_1_with_what_must_be_fixed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "images" / "train2.png").unlink()
     (folder / "images" / "train3.png").write_bytes(b"nothing")
     content = json.loads((folder / "val.json").read_text())
@@ -97,13 +99,13 @@ def test_inspect_exits_1_with_what_must_be_mended(folder: Path, capsys: pytest.C
     (folder / "val.json").write_text(json.dumps(content))
     assert main(["data", "inspect", str(folder), "--sheet", str(folder / "sheet.png")]) == 1
     captured = capsys.readouterr()
-    mended = [line for line in captured.out.splitlines() if "must be mended" in line]
-    assert len(mended) == 3
+    fixed = [line for line in captured.out.splitlines() if "must be fixed" in line]
+    assert len(fixed) == 3
     for name in ("train2.png", "train3.png", "val.json: annotation 1"):
-        assert any(name in line for line in mended)
+        assert any(name in line for line in fixed)
     assert "3 of the problems above" in captured.err
     # The part that can be read is counted and drawn all the same.
-    assert "6 images, 1 object of 2 classes" in captured.out
+    assert "6 images, 9 objects of 2 classes" in captured.out
     assert (folder / "sheet_train.png").exists()
 
 
@@ -115,13 +117,88 @@ def test_inspect_lists_missing_images_beside_faulty_annotations(
     content["annotations"][0]["category_id"] = 5
     (folder / "val.json").write_text(json.dumps(content))
     assert main(["data", "inspect", str(folder), "--split", "val", "--sheet", str(folder / "sheet.png")]) == 1
-    mended = [line for line in capsys.readouterr().out.splitlines() if "must be mended" in line]
-    assert ["val0.png" in line for line in mended] == [True, False]
-    assert "annotation 1" in mended[1]
+    fixed = [line for line in capsys.readouterr().out.splitlines() if "must be fixed" in line]
+    assert ["val0.png" in line for line in fixed] == [True, False]
+    assert "annotation 1" in fixed[1]
+
+
+def inspected(folder: Path, *options: str) -> int:
+    return main(["data", "inspect", str(folder), "--sheet", str(folder / "sheet.png"), *options])
+
+
+def change_annotations(file: Path, count: int, **values: object) -> None:
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"][:count]:
+        annotation.update(values)
+    file.write_text(json.dumps(content))
+
+
+def test_inspect_exits_1_where_more_than_a_tenth_is_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change_annotations(folder / "train.json", 1, bbox=None)
+    assert inspected(folder, "--split", "train") == 1
+    out = capsys.readouterr().out
+    assert "2 of 10 annotations" in out
+    assert "6 images, 8 objects" in out
+    assert inspected(folder, "--split", "train", "--accept-left-out") == 0
+
+
+def test_inspect_exits_1_without_objects_to_train_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change_annotations(folder / "train.json", 10, iscrowd=1)
+    assert inspected(folder, "--split", "train") == 1
+    assert "must be fixed: " in capsys.readouterr().out
+
+
+def test_inspect_compares_the_classes_of_training_and_validation(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((folder / "val.json").read_text())
+    content["categories"][1]["name"] = "cow"
+    (folder / "val.json").write_text(json.dumps(content))
+    assert inspected(folder) == 1
+    assert any("'cow'" in line for line in capsys.readouterr().out.splitlines() if "must be fixed" in line)
+    assert inspected(folder, "--split", "val") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        (["--short-side", "20", "--long-side", "20"], 0),
+        (["--short-side", "2"], 1),
+        (["--long-side", "3"], 1),
+        (["--short-side", "2", "--accept-left-out"], 0),
+    ],
+)
+def test_inspect_counts_objects_below_one_pixel(options: list[str], status: int, folder: Path) -> None:
+    assert inspected(folder, "--split", "train", *options) == status
+
+
+@pytest.mark.parametrize(
+    ("recipe", "status"),
+    [
+        ("batch_size: 2\nimages: {short_side: 20, long_side: 30}\n", 0),
+        ("batch_size: 2\nimages: {letterbox: 2}\n", 1),
+        ("batch_size: 2\nimages: {letterbox: 2}\ndata: {path: x, accept_left_out: true}\n", 0),
+        ("batch_size: 7\n", 1),
+    ],
+)
+def test_inspect_checks_for_a_recipe(recipe: str, status: int, folder: Path) -> None:
+    (folder / "recipe.yaml").write_text(recipe)
+    assert inspected(folder, "--annotations", "train.json", "--recipe", str(folder / "recipe.yaml")) == status
+
+
+def test_inspect_offers_to_rescale(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(6):
+        Image.new("RGB", (80, 90)).save(folder / "images" / f"train{number}.png")
+    assert inspected(folder, "--split", "train") == 1
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "must be fixed" in line)
+    assert line.strip().startswith("must be fixed: 6 images: ")
+    assert "--rescale" in line
+    assert inspected(folder, "--split", "train", "--rescale") == 0
+    assert "changed: 6 images: " in capsys.readouterr().out
 
 
 def test_inspect_and_training_judge_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An XML file without an image is left out, where no list asks for it, and need not be mended."""
+    """An XML file without an image is left out, where no list asks for it, and need not be fixed."""
     write_voc(tmp_path)
     (tmp_path / "ImageSets" / "Main" / "train.txt").unlink()
     (tmp_path / "JPEGImages" / "two.jpg").unlink()
@@ -153,7 +230,7 @@ def test_split_writes_beside_the_data_and_says_what_it_did(folder: Path, capsys:
     assert f"{written / 'val.json'}: 2 images (33.3 %)" in out
     assert "warning: val has no object of '[bold]cat'" in out
     assert "annotation 2" in out
-    assert main(["data", "inspect", str(written), "--sheet", str(folder / "sheet.png")]) == 0
+    assert inspected(written, "--split", "train") == 0
 
 
 def test_split_in_three_parts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,10 +92,17 @@ def test_people_read_plain_columns_where_there_is_no_terminal(
     ]
 
 
-def test_repairs_of_the_ground_truth_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lost = TRUTH["annotations"][0] | {"id": 2, "image_id": 6}
-    evaluate(tmp_path, TRUTH | {"annotations": [*TRUTH["annotations"], lost]}, FOUND)
-    assert "1 entries were repaired or left out before scoring" in capsys.readouterr().err
+@pytest.mark.parametrize(("kept", "status"), [(9, 0), (8, 1)])
+def test_annotations_left_out_of_the_ground_truth_are_noted_up_to_a_tenth(
+    kept: int, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = [TRUTH["annotations"][0] | {"id": number} for number in range(kept + 1)]
+    entries[-1]["image_id"] = 6
+    data, detections = write(tmp_path / "val.json", TRUTH | {"annotations": entries}), write(tmp_path / "r.json", FOUND)
+    assert main(["evaluate", "--data", data, "--detections", detections]) == status
+    message = capsys.readouterr().err
+    assert f"annotation {kept}: image_id 6" in message
+    assert ("1 annotation left out" if status == 0 else f"1 of {kept + 1} annotations") in message
 
 
 def test_an_error_leaves_the_last_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

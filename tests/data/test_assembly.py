@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, is_number, is_text, shown, to_number
+from detdistill.data.assembly import (
+    Box,
+    ImageEntry,
+    Objects,
+    assemble,
+    is_number,
+    is_text,
+    shown,
+    to_flag,
+    to_number,
+)
 from detdistill.errors import DataError, Problem
 
 IMAGES = [ImageEntry(number, Path(f"{number}.jpg"), f"{number}.jpg", 100, 50) for number in range(3)]
@@ -32,7 +42,9 @@ def objects_of(*boxes: tuple[int, Box]) -> Objects:
         ((-5, 10, 20, 60), (0, 10, 20, 50), "clipped"),
         ((-1e8, -1e8, 1e8, 1e8), (0, 0, 100, 50), "clipped"),
         ((10, 10, 10, 20), None, "no area"),
-        ((20, 10, 10, 20), None, "no area"),
+        ((20, 10, 10, 20), (10, 10, 20, 20), "swapped back"),
+        ((20, 60, 10, 20), (10, 20, 20, 50), "swapped back and clipped"),
+        ((0.2, 0.1, 0.6, 0.9), None, "fractions"),
         ((10, 10, 20, 10.001), None, "no area"),
         ((100, 10, 120, 20), None, "outside"),
         ((-20, 10, 0, 20), None, "outside"),
@@ -40,10 +52,14 @@ def objects_of(*boxes: tuple[int, Box]) -> Objects:
     ],
 )
 def test_boxes_are_clipped_or_left_out(box: Box, expected: Box | None, word: str | None) -> None:
-    dataset = assemble("file", ["a", "b"], [1, 2], IMAGES, objects_of((1, box)), [])
+    sound: list[tuple[int, Box]] = [(0, (10, 10, 20, 20))] * 3
+    dataset = assemble("file", ["a", "b"], [1, 2], IMAGES, objects_of((1, box), *sound), [])
     assert dataset.images[1].boxes.tolist() == ([] if expected is None else [list(expected)])
     assert [problem.where for problem in dataset.problems] == ([] if word is None else ["file: 0"])
+    outcome = "left out" if expected is None else "changed"
     assert all(str(word) in problem.what and not problem.fatal for problem in dataset.problems)
+    assert all((problem.outcome, problem.unit) == (outcome, "annotation") for problem in dataset.problems)
+    assert (dataset.annotated, len(dataset.left_out)) == (4, expected is None)
 
 
 def test_objects_go_to_their_images_in_order() -> None:
@@ -73,6 +89,13 @@ def test_all_problems_are_in_the_error_the_fatal_ones_first() -> None:
     assert [problem.where for problem in caught.value.problems] == ["file: y", "file: x", "file: 0"]
 
 
+def test_boxes_in_another_form_are_one_fatal_problem() -> None:
+    boxes: list[tuple[int, Box]] = [(0, (0.1, 0.2, 0.5, 0.6)), (1, (0.3, 0.1, 0.9, 1.0))]
+    with pytest.raises(DataError) as caught:
+        assemble("file", ["a", "b"], [1, 2], IMAGES, objects_of(*boxes), [])
+    assert [(problem.where, problem.fatal) for problem in caught.value.problems] == [("file", True)]
+
+
 def test_no_image_is_an_error() -> None:
     with pytest.raises(DataError, match="no image"):
         assemble("file", ["a"], [1], [], Objects(), [])
@@ -83,12 +106,16 @@ corners = st.floats(-200, 200)
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.tuples(corners, corners, corners, corners)), max_size=20))
 def test_what_is_left_lies_inside_and_nothing_is_lost_unsaid(boxes: list[tuple[int, Box]]) -> None:
-    dataset = assemble("file", ["a", "b"], [1, 2], IMAGES, objects_of(*boxes), [])
+    try:
+        dataset = assemble("file", ["a", "b"], [1, 2], IMAGES, objects_of(*boxes), [])
+    except DataError:  # the boxes look as if they were written in another form
+        return
     left = np.concatenate([image.boxes for image in dataset.images])
     assert (left >= 0).all()
     assert (left[:, 2:] <= (100, 50)).all()
     assert (left[:, 2:] > left[:, :2]).all()
-    assert len(left) + sum("left out" in problem.what for problem in dataset.problems) == len(boxes)
+    assert len(left) + sum(problem.outcome == "left out" for problem in dataset.problems) == len(boxes)
+    assert dataset.annotated == len(boxes)
 
 
 @pytest.mark.parametrize("value", [0, -3, 2.5, 10**8])
@@ -105,6 +132,13 @@ def test_what_is_no_usable_number(value: object) -> None:
 @pytest.mark.parametrize("text", [None, "", "x", "nan", "inf", "1e400", "9" * 6000])
 def test_texts_without_a_usable_number(text: str | None) -> None:
     assert to_number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"), [("1", True), (" True ", True), ("0", False), ("", False), ("no", False), ("Unspecified", None)]
+)
+def test_flags_in_texts(text: str, flag: bool | None) -> None:
+    assert to_flag(text) is flag
 
 
 def test_texts_that_cannot_be_written_are_no_texts() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from detdistill.annotations import DetectionDataset
 from detdistill.data import open_dataset
-from detdistill.errors import DataError, Problem
+from detdistill.errors import DataError, LeftOutError, Problem
 from small_datasets import OBJECTS, SIZES, coco_content, write_coco, write_images
 
 
@@ -89,28 +89,106 @@ def test_a_missing_size_of_an_unreadable_image_is_fatal(content: dict[str, Any],
         ("bbox", [10, 5, math.inf, 20], "finite"),
         ("bbox", [10, 5, 10**400, 20], "finite"),
         ("bbox", [10, 5, 20], "four"),
-        ("bbox", ["10", 5, 20, 20], "four"),
+        ("bbox", ["ten", 5, 20, 20], "four"),
+        ("bbox", "10 5 20", "four"),
         ("bbox", None, "four"),
         ("bbox", {"x": 1}, "four"),
-        ("bbox", [10, 5, -20, 20], "no area"),
         ("bbox", [10, 5, 0, 20], "no area"),
         ("bbox", [70, 5, 10, 20], "outside"),
         ("image_id", 99, "none of the images"),
         ("image_id", None, "none of the images"),
         ("image_id", [0], "none of the images"),
-        ("iscrowd", "yes", "iscrowd"),
+        ("image_id", "0.5", "none of the images"),
+        ("image_id", True, "none of the images"),
     ],
 )
 def test_an_unusable_annotation_is_left_out_and_reported(
     key: str, value: Any, word: str, content: dict[str, Any], tmp_path: Path
 ) -> None:
     content["annotations"][0][key] = value
-    dataset = opened(tmp_path, content)
+    dataset = opened(tmp_path, content, accept_left_out=True)
     assert sum(len(image.labels) for image in dataset.images) == len(OBJECTS) - 1
     (problem,) = dataset.problems
     assert problem.where.endswith("train.json: annotation 1")
     assert word in problem.what
-    assert "left out" in problem.what
+    assert (problem.outcome, problem.unit) == ("left out", "annotation")
+    with pytest.raises(LeftOutError) as caught:
+        opened(tmp_path, content)
+    assert (caught.value.left_out, caught.value.annotated) == (1, len(OBJECTS))
+    assert caught.value.problems == dataset.problems
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image_id", "0"),
+        ("image_id", 0.0),
+        ("image_id", " 0.0 "),
+        ("category_id", "17"),
+        ("category_id", 17.0),
+        ("bbox", ["10", 5, 20, "20.0"]),
+        ("bbox", "[10, 5, 20, 20]"),
+        ("bbox", "10 5 20 20"),
+        ("bbox", [30, 5, -20, 20]),
+        ("bbox", [30, 25, -20, -20]),
+        ("iscrowd", "0"),
+        ("iscrowd", "unknown"),
+        ("area", "wide"),
+    ],
+)
+def test_a_value_in_another_form_is_read_and_reported(
+    key: str, value: Any, content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["annotations"][0][key] = value
+    dataset = opened(tmp_path, content)
+    assert dataset.images[0].boxes[0].tolist() == list(OBJECTS[0][2])
+    assert (dataset.classes[dataset.images[0].labels[0]], bool(dataset.images[0].crowd[0])) == ("dog", False)
+    (problem,) = dataset.problems
+    assert (problem.outcome, problem.unit, problem.fatal) == ("changed", "annotation", False)
+    assert problem.where.endswith("train.json: annotation 1")
+
+
+@pytest.mark.parametrize("value", [True, "1", "true", 1.0, 2])
+def test_crowd_flags_in_other_forms(value: Any, content: dict[str, Any], tmp_path: Path) -> None:
+    content["annotations"][1]["iscrowd"] = value
+    dataset = opened(tmp_path, content)
+    assert dataset.images[0].crowd.tolist() == [False, True]
+    assert len(dataset.problems) == (value not in (True, 1.0))
+
+
+@pytest.mark.parametrize("ids", [("5", "05", "6"), ("5.0", "5", "6")])
+def test_an_id_that_can_mean_two_images_means_none(
+    ids: tuple[str, ...], content: dict[str, Any], tmp_path: Path
+) -> None:
+    for image, image_id in zip(content["images"], ids, strict=True):
+        image["id"] = image_id
+    for annotation in content["annotations"]:
+        annotation["image_id"] = 6
+    content["annotations"][0]["image_id"] = 5
+    dataset = opened(tmp_path, content, accept_left_out=True)
+    assert [problem.outcome for problem in dataset.problems].count("left out") == 1
+
+
+def test_image_ids_with_decimal_points_are_whole_numbers(content: dict[str, Any], tmp_path: Path) -> None:
+    for image in content["images"]:
+        image["id"] = float(image["id"])
+    assert [image.image_id for image in opened(tmp_path, content).images] == [0, 7, 14]
+
+
+def test_a_missing_box_is_the_extent_of_the_segmentation(content: dict[str, Any], tmp_path: Path) -> None:
+    content["annotations"][0] |= {"bbox": None, "segmentation": [[10, 5, 30, 5, 20, 15], [12, 6, 20, 25, 15, 7]]}
+    dataset = opened(tmp_path, content)
+    assert dataset.images[0].boxes[0].tolist() == [10, 5, 30, 25]
+    assert [problem.outcome for problem in dataset.problems] == ["changed"]
+
+
+@pytest.mark.parametrize("segmentation", [{"counts": "abc", "size": [40, 60]}, [], [[1, 2]], ["x"]])
+def test_a_segmentation_without_polygons_gives_no_box(
+    segmentation: Any, content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["annotations"][0] |= {"bbox": None, "segmentation": segmentation}
+    with pytest.raises(LeftOutError):
+        opened(tmp_path, content)
 
 
 def test_a_box_that_reaches_out_is_clipped_and_reported(content: dict[str, Any], tmp_path: Path) -> None:
@@ -129,7 +207,7 @@ def test_an_impossible_area_is_the_boxs(content: dict[str, Any], tmp_path: Path)
 
 def test_an_annotation_that_is_no_object_is_left_out(content: dict[str, Any], tmp_path: Path) -> None:
     content["annotations"].append("annotation")
-    (problem,) = opened(tmp_path, content).problems
+    (problem,) = opened(tmp_path, content, accept_left_out=True).problems
     assert problem.where.endswith("annotation number 4")
 
 
@@ -140,7 +218,7 @@ def test_annotations_with_one_id_are_all_kept(content: dict[str, Any], tmp_path:
     assert "more than once" in dataset.problems[0].what
 
 
-@pytest.mark.parametrize("category_id", [4, None, "3", [3], 3.5])
+@pytest.mark.parametrize("category_id", [4, None, "4", "dog", [3], 3.5])
 def test_an_unknown_category_is_fatal(category_id: Any, content: dict[str, Any], tmp_path: Path) -> None:
     content["annotations"][2]["category_id"] = category_id
     (problem,) = refused(tmp_path, content)

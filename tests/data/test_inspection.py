@@ -83,7 +83,7 @@ def test_every_undecodable_image_is_found_and_is_fatal(tmp_path: Path) -> None:
     records[1].path.write_bytes(records[1].path.read_bytes()[:40])
     Image.new("RGB", (9, 5)).save(records[3].path)
     problems = undecodable_images(DetectionDataset("set.json", (), (), tuple(records)))
-    assert [Path(problem.where.removeprefix("set.json: image ")).name for problem in problems] == [
+    assert [Path(problem.where.removeprefix("set.json: image ").strip("'")).name for problem in problems] == [
         "cut.png",
         "missing.png",
         "other.png",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from detdistill.data import find_splits, open_dataset
-from detdistill.errors import DataError
+from detdistill.errors import DataError, LeftOutError
 from small_datasets import BOMB, OBJECTS, SIZES, voc_xml, write_voc
 
 
@@ -59,22 +59,65 @@ def test_a_size_of_0_is_the_images_own(size: str, folder: Path) -> None:
         ("<xmin>11</xmin>", "<xmin>nan</xmin>", "finite"),
         ("<xmin>11</xmin>", "<xmin/>", "finite"),
         ("<xmin>11</xmin>", "", "finite"),
-        ("<xmin>11</xmin>", "<xmin>31</xmin>", "no area"),
-        ("<xmax>30</xmax>", "<xmax>-30</xmax>", "no area"),
+        ("<xmin>11</xmin>", "<xmin>1,1,1</xmin>", "finite"),
+        ("<xmax>30</xmax>", "<xmax>10</xmax>", "no area"),
         ("<xmin>11</xmin><ymin>6</ymin><xmax>30</xmax>", "<xmin>61</xmin><ymin>6</ymin><xmax>90</xmax>", "outside"),
         ("<name>dog</name>", "<name> </name>", "no name"),
         ("<name>dog</name>", "", "no name"),
-        ("<difficult>0</difficult>", "<difficult>maybe</difficult>", "difficult"),
     ],
 )
 def test_an_unusable_object_is_left_out_and_reported(old: str, new: str, word: str, folder: Path) -> None:
     change(folder, "one", old, new)
-    dataset = open_dataset(folder)
+    with pytest.raises(LeftOutError):
+        open_dataset(folder)
+    dataset = open_dataset(folder, accept_left_out=True)
     assert [len(image.labels) for image in dataset.images] == [1, 0, 2]
     (problem,) = dataset.problems
     assert problem.where.endswith("one.xml: object 1")
     assert word in problem.what
-    assert "left out" in problem.what
+    assert (problem.outcome, problem.unit) == ("left out", "annotation")
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [("Unspecified", False), ("maybe", False), ("2", True), ("-1", False), ("0.5", True)],
+)
+def test_an_object_of_unknown_difficulty_is_kept_and_reported(text: str, flag: bool, folder: Path) -> None:
+    change(folder, "one", "<difficult>0</difficult>", f"<difficult>{text}</difficult>")
+    dataset = open_dataset(folder)
+    assert dataset.images[0].difficult.tolist() == [flag, False]
+    assert [(problem.outcome, problem.unit) for problem in dataset.problems] == [("changed", "annotation")]
+
+
+@pytest.mark.parametrize(("text", "flag"), [("true", True), (" 1 ", True), ("", False), ("False", False)])
+def test_flags_in_words_are_no_problem(text: str, flag: bool, folder: Path) -> None:
+    change(folder, "one", "<difficult>0</difficult>", f"<difficult>{text}</difficult>")
+    dataset = open_dataset(folder)
+    assert dataset.images[0].difficult.tolist() == [flag, False]
+    assert dataset.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<xmin>11</xmin><ymin>6</ymin><xmax>30</xmax>", "<xmin>30</xmin><ymin>6</ymin><xmax>11</xmax>"),
+        ("<ymin>6</ymin><xmax>30</xmax><ymax>25</ymax>", "<ymin>25</ymin><xmax>30</xmax><ymax>6</ymax>"),
+        ("<xmin>11</xmin>", "<xmin>11,0</xmin>"),
+    ],
+)
+def test_swapped_corners_and_decimal_commas_are_read_and_reported(old: str, new: str, folder: Path) -> None:
+    change(folder, "one", old, new)
+    dataset = open_dataset(folder)
+    assert dataset.images[0].boxes[0].tolist() == list(OBJECTS[0][2])
+    assert [(problem.outcome, problem.unit) for problem in dataset.problems] == [("changed", "annotation")]
+
+
+def test_annotations_whose_image_is_missing_count_as_left_out(folder: Path) -> None:
+    (folder / "ImageSets" / "Main" / "train.txt").unlink()
+    (folder / "JPEGImages" / "one.jpg").unlink()
+    with pytest.raises(LeftOutError) as caught:
+        open_dataset(folder)
+    assert (caught.value.left_out, caught.value.annotated) == (2, 4)
 
 
 def test_a_box_that_reaches_out_is_clipped_and_reported(folder: Path) -> None:

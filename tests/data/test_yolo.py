@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detdistill.data import open_dataset
-from detdistill.errors import DataError
+from detdistill.errors import DataError, LeftOutError
 from small_datasets import OBJECTS, SIZES, write_images, write_yolo
 
 NAMES = "names: [cat, dog]\n"
@@ -54,7 +54,7 @@ def test_polygons_become_their_boxes(folder: Path) -> None:
     ("line", "word"),
     [
         ("0 .5 .5 .1", "class index"),
-        ("0 .5 .5 .1 .1 .9", "class index"),
+        ("0 .5 .5 .1 .1 -.9", "class index"),
         ("0", "class index"),
         ("dog .5 .5 .1 .1", "class index"),
         ("nan .5 .5 .1 .1", "class index"),
@@ -63,20 +63,21 @@ def test_polygons_become_their_boxes(folder: Path) -> None:
         ("0 .5 .5 .1 .1 x", "class index"),
         ("\0\udcff", "class index"),
         ("0 .5 .5 0 .1", "no area"),
-        ("0 .5 .5 -.1 .1", "no area"),
         ("0 1.5 .5 .1 .1", "outside"),
-        ("0 30 20 10 10", "outside"),
+        ("0 30 20 10 10", "fractions"),
     ],
 )
 def test_an_unusable_line_is_left_out_and_reported(line: str, word: str, folder: Path) -> None:
     text = f"0 .5 .5 .1 .1\n\n{line}\n"
     (folder / "labels" / "train" / "one.txt").write_bytes(text.encode(errors="surrogateescape"))
-    dataset = open_dataset(folder)
+    with pytest.raises(LeftOutError):
+        open_dataset(folder)
+    dataset = open_dataset(folder, accept_left_out=True)
     assert len(dataset.images[0].labels) == 1
     (problem,) = (problem for problem in dataset.problems if "one.txt" in problem.where)
     assert problem.where.endswith("one.txt:3")
     assert word in problem.what
-    assert "left out" in problem.what
+    assert (problem.outcome, problem.unit) == ("left out", "annotation")
 
 
 def test_a_box_that_reaches_out_is_clipped_and_reported(folder: Path) -> None:
@@ -247,7 +248,7 @@ def test_images_with_one_stem_are_told_apart_by_their_paths(tmp_path: Path) -> N
 
 def test_images_that_share_a_label_file_are_fatal(folder: Path) -> None:
     write_images(folder / "images" / "train", ".jpg")
-    with pytest.raises(DataError, match="images/train/one: 2 images"):
+    with pytest.raises(DataError, match="2 images differ in their endings"):
         open_dataset(folder)
 
 

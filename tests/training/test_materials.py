@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from detdistill import load
-from detdistill.errors import DataError, DetdistillError
+from detdistill.errors import DataError, DetdistillError, LeftOutError
+from detdistill.image_options import ImageOptions
 from detdistill.normalization import EFFICIENTNET_LITE
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.recipe import Data, Recipe, Start
@@ -20,6 +22,36 @@ from small_runs import TINY, small_recipe, write_boxes
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_boxes(tmp_path_factory.mktemp("boxes"))
+
+
+def test_training_data_are_opened_with_the_recipes_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_boxes(tmp_path, train=6, val=2)
+    file = tmp_path / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"] = None
+    for image in content["images"]:
+        image |= {"width": 128, "height": 128}
+    file.write_text(json.dumps(content))
+    options = Data(str(data), rescale=True, accept_left_out=True)
+    dataset, validation = open_training_data(options, ImageOptions(letterbox=64))
+    assert validation is not None
+    assert {(image.height, image.width) for image in dataset.images} == {(64, 64)}
+    assert dataset.annotated == len(content["annotations"])
+    assert "1 annotation left out; 6 images changed" in capsys.readouterr().err
+    with pytest.raises(LeftOutError):
+        open_training_data(replace(options, accept_left_out=False), ImageOptions(letterbox=64))
+    with pytest.raises(DataError) as caught:
+        open_training_data(replace(options, rescale=False), ImageOptions(letterbox=64))
+    assert [problem.unit for problem in caught.value.problems if problem.fatal] == ["image"] * 6
+
+
+def test_objects_lost_by_resizing_are_an_error(data: Path) -> None:
+    options = Data(str(data))
+    with pytest.raises(DataError) as caught:
+        open_training_data(options, ImageOptions(letterbox=2))
+    assert [(problem.fatal, problem.unit) for problem in caught.value.problems] == [(True, "object")]
+    dataset, _ = open_training_data(replace(options, accept_left_out=True), ImageOptions(letterbox=2))
+    assert dataset.problems == ()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +114,7 @@ def test_training_and_validation_data_may_be_anywhere(tmp_path: Path) -> None:
         train_images=str(tmp_path / "pool" / "images"),
         val_images="photos",
     )
-    training, validation = open_training_data(places)
+    training, validation = open_training_data(places, ImageOptions())
     assert validation is not None
     assert {record.path.parent for record in training.images} == {tmp_path / "pool" / "images"}
     assert {record.path.parent for record in validation.images} == {tmp_path / "set" / "photos"}
@@ -97,6 +129,6 @@ def test_links_are_followed_where_the_recipe_wants_it(tmp_path: Path) -> None:
         (tmp_path / "set" / "images" / f"{stem}.png").symlink_to(tmp_path / "pool" / f"{stem}.png")
     data = Data(str(tmp_path / "set"), val=None)
     with pytest.raises(DataError, match=r"data\.follow_links: true"):
-        open_training_data(data)
-    training, _ = open_training_data(replace(data, follow_links=True))
+        open_training_data(data, ImageOptions())
+    training, _ = open_training_data(replace(data, follow_links=True), ImageOptions())
     assert len(training.images) == len(SIZES)

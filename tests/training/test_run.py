@@ -204,19 +204,20 @@ def test_a_split_without_images(tmp_path: Path) -> None:
         train(small_recipe(data), tmp_path / "run")
 
 
-@pytest.mark.parametrize(("part", "said"), [("train", "no object to train on"), ("val", "no object to be found")])
-def test_a_split_without_objects(part: str, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_split_without_objects(part: str, tmp_path: Path) -> None:
     data = write_boxes(tmp_path / "data")
     change_annotations(data, part, lambda content: content.update(annotations=[]))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError) as caught:
         train(small_recipe(data), tmp_path / "run")
+    assert [problem.where for problem in caught.value.problems] == [f"{data}/annotations/instances_{part}.json"]
 
 
 def test_a_class_without_objects_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_boxes(tmp_path / "data")
     change_annotations(data, "train", lambda content: content["categories"].append({"id": 9, "name": "blue"}))
     train(small_recipe(data, epochs=1), tmp_path / "run")
-    assert "no object of class blue" in capsys.readouterr().err
+    assert "no object of class 'blue'" in capsys.readouterr().err
     assert load(tmp_path / "run").classes == ("green", "red", "blue")
 
 
@@ -227,8 +228,9 @@ def test_classes_of_validation_go_by_name(tmp_path: Path) -> None:
         content["categories"][0]["name"] = "gren"
 
     change_annotations(other, "val", rename)
-    with pytest.raises(DataError, match=r"'gren' are not among the expected ones \('green', 'red'\)"):
+    with pytest.raises(DataError, match="'gren'") as caught:
         train(small_recipe(other), tmp_path / "run")
+    assert [problem.unit for problem in caught.value.problems] == ["class"]
 
 
 # Folders

@@ -61,7 +61,7 @@ class Convert(Source):
             sources = list(parts.values())
         written = write_dataset(parts, self.out, self.to, link=self.link)
         for source in sources:
-            print_repairs(source)
+            print_repairs(source, self.path)
         if divided is not None:
             print_split(divided)
         for warning in written.warnings:
@@ -80,13 +80,13 @@ class Convert(Source):
         return {split.name: replace(self, split=split.name).opened(self.path) for split in splits}
 
 
-def print_repairs(dataset: DetectionDataset) -> None:
-    """Lists what was repaired or left out while a dataset was read."""
-    from detdistill.errors import listed
+def print_repairs(dataset: DetectionDataset, path: Path) -> None:
+    """Print what was left out, changed or noted while a dataset was read."""
+    from detdistill.data.checking import reading_note
 
-    if dataset.problems:
-        entries = "1 entry was" if len(dataset.problems) == 1 else f"{len(dataset.problems)} entries were"
-        print(f"{dataset.source}: {entries} repaired or left out:{listed(dataset.problems)}")
+    note = reading_note(dataset, path)
+    if note is not None:
+        print(note)
 
 
 def print_split(divided: DatasetSplit) -> None:

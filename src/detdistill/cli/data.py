@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,17 +15,20 @@ from detdistill.cli.source import DATA, Source
 
 if TYPE_CHECKING:
     from detdistill.annotations import DetectionDataset
+    from detdistill.data.checking import Checks
     from detdistill.data.inspection import Inspection
     from detdistill.errors import Problem
+    from detdistill.image_options import ImageOptions
 
 BAR = 40
+HELD_OUT = frozenset({"val", "valid", "validation", "minival", "test", "testing"})
 
 
 @dataclass(frozen=True)
 class Inspect(Source):
-    """Count, check and draw a data set: classes, box sizes, every problem, and a contact sheet.
+    """Count, check and draw a dataset: classes, box sizes, every problem, and a contact sheet.
 
-    Exits with 1 if a problem must be mended before the data can be used.
+    Exits with 1 if a problem must be fixed before a detector can be trained on the data.
     """
 
     path: Annotated[Path, Argument(DATA)]
@@ -35,9 +39,17 @@ class Inspect(Source):
             "Default: contact_sheet.jpg, or contact_sheet.png if most images are PNG or GIF files."
         ),
     ] = None
+    short_side: Annotated[
+        int | None, Option("Short side of resized images in pixels, for the check of object sizes. Default: 800.")
+    ] = None
+    long_side: Annotated[
+        int | None, Option("Largest long side of resized images in pixels, for the same check. Default: 1333.")
+    ] = None
+    recipe: Annotated[Path | None, Option("Recipe (YAML) whose image size and data options are checked.")] = None
 
     def run(self) -> None:
-        """Prints what was found and draws the sheets."""
+        """Print what was found and draw the sheets."""
+        from detdistill.data.checking import usability_problems
         from detdistill.data.contact_sheet import default_file
         from detdistill.data.opening import find_splits
         from detdistill.errors import DataError
@@ -45,39 +57,83 @@ class Inspect(Source):
 
         if self.sheet is not None:
             check_image_ending(self.sheet)
+        checks = self._checks()
         if self.split is None:
-            found = find_splits(self.path, annotations=self.annotations)
-            names: list[str | None] = list(dict.fromkeys(split.name for split in found))
+            splits = find_splits(self.path, annotations=self.annotations)
+            names: list[str | None] = list(dict.fromkeys(split.name for split in splits))
         else:
             names = [self.split]
         fatal = 0
+        training_classes: dict[str, tuple[str, ...]] = {}
         for name in names:
             try:
-                dataset = self._opened(name)
+                dataset, found = self._opened(name, checks)
             except DataError as error:
-                print(str(error).partition("\n")[0] if error.problems else error)
+                print(error.summary if error.problems else error)
                 fatal += _print_problems(error.problems) or 1
             else:
                 sheet = self.sheet or default_file(dataset)
                 if len(names) > 1:
                     sheet = sheet.with_stem(f"{sheet.stem}_{str(name).replace('/', '_')}")
-                fatal += _inspect(dataset, f"{self.path.resolve().name} {name or ''}".strip(), sheet)
+                held_out, year = _is_held_out(name), str(name).rpartition("/")[0]
+                if not held_out:
+                    training_classes.setdefault(year, dataset.classes)
+                found += usability_problems(dataset, checks, held_out=held_out, classes=training_classes.get(year))
+                fatal += _inspect(dataset, f"{self.path.resolve().name} {name or ''}".strip(), sheet, found)
             print()
         if fatal:
-            raise DataError(f"{self.path}: {fatal} of the problems above must be mended before the data can be used")
+            raise DataError(
+                f"{self.path}: {fatal} of the problems above must be fixed before a detector can be trained on the data"
+            )
 
-    def _opened(self, split: str | None) -> DetectionDataset:
-        """One part; missing image files alone do not keep it from being counted and drawn."""
+    def _opened(self, split: str | None, checks: Checks) -> tuple[DetectionDataset, list[Problem]]:
+        """One part and its problems; faults of the image files alone do not keep it from being counted and drawn."""
         from detdistill.errors import DataError
 
-        part = replace(self, split=split)
+        part = replace(self, split=split, accept_left_out=True, rescale=checks.rescale)
         try:
-            return part.opened(self.path)
+            dataset = part.opened(self.path)
         except DataError as everything:
             try:
-                return part.opened(self.path, check_images=False)
+                dataset = replace(part, rescale=False).opened(self.path, check_images=False)
             except DataError:
                 raise everything from None
+            return dataset, list(everything.problems)
+        return dataset, list(dataset.problems)
+
+    def _checks(self) -> Checks:
+        """What the options and the recipe ask for.
+
+        Raises:
+            DetdistillError: the recipe cannot be read, or an image size is out of range.
+        """
+        from detdistill.data.checking import Checks
+        from detdistill.image_options import ImageOptions
+        from detdistill.training.recipe_file import read_values, recipe_of
+
+        if self.recipe is None:
+            images = self._sized(ImageOptions())
+            return Checks(images, accept_left_out=self.accept_left_out, rescale=self.rescale)
+        values = read_values(self.recipe)
+        if "data" not in values and "data.path" not in values:
+            values["data"] = {"path": str(self.path)}
+        recipe = recipe_of(values, str(self.recipe))
+        return Checks(
+            self._sized(recipe.images),
+            recipe.data.difficult,
+            self.accept_left_out or recipe.data.accept_left_out,
+            self.rescale or recipe.data.rescale,
+        )
+
+    def _sized(self, images: ImageOptions) -> ImageOptions:
+        """The image size with the sides that were given; the other side follows where it has to."""
+        if self.short_side is None and self.long_side is None:
+            return images
+        short = (
+            min(images.short_side, self.long_side or images.long_side) if self.short_side is None else self.short_side
+        )
+        long = max(images.long_side, short) if self.long_side is None else self.long_side
+        return replace(images, short_side=short, long_side=long, letterbox=None)
 
 
 @dataclass(frozen=True)
@@ -107,7 +163,7 @@ class Split(Source):
         dataset = self.opened(self.path)
         divided = split_dataset(dataset, val=self.val, test=self.test, seed=self.seed)
         write_coco_beside(divided.parts, out)
-        print_repairs(dataset)
+        print_repairs(dataset, self.path)
         print_split(divided)
         print_parts({f"{out / name}.json": part for name, part in divided.parts.items()}, len(dataset.images))
 
@@ -131,8 +187,13 @@ class Scenes:
         print(f"{self.out}: {self.train} training, {self.val} validation and {self.test} test pictures")
 
 
-def _inspect(dataset: DetectionDataset, title: str, sheet: Path) -> int:
-    """Reports on one split; returns how many of its problems are fatal."""
+def _is_held_out(split: str | None) -> bool:
+    """Whether a part is for validation or test by its name."""
+    return not HELD_OUT.isdisjoint(re.split(r"[^a-z]+", str(split).lower()))
+
+
+def _inspect(dataset: DetectionDataset, title: str, sheet: Path, found: Sequence[Problem]) -> int:
+    """Report on one split; return how many kinds of its problems are fatal."""
     from detdistill.data.contact_sheet import contact_sheet
     from detdistill.data.inspection import inspect_dataset, undecodable_images
     from detdistill.image_saving import save_image
@@ -140,8 +201,10 @@ def _inspect(dataset: DetectionDataset, title: str, sheet: Path) -> int:
     print(f"{title} ({dataset.source})")
     numbers = inspect_dataset(dataset)
     _print_numbers(numbers)
-    problems = (*dataset.problems, *undecodable_images(dataset))
-    print(f"\n{_count(len(problems), 'problem')}:" if problems else "\nno problems")
+    # An image that cannot be opened, or has another size, was found before and cannot be decoded either.
+    known = {problem.where for problem in found if problem.fatal}
+    problems = [*found, *(problem for problem in undecodable_images(dataset) if problem.where not in known)]
+    print("\nproblems:" if problems else "\nno problems")
     fatal = _print_problems(problems)
     save_image(contact_sheet(dataset, f"{title}: {_summary(numbers)}"), sheet)
     print(f"contact sheet: {sheet}")
@@ -149,10 +212,16 @@ def _inspect(dataset: DetectionDataset, title: str, sheet: Path) -> int:
 
 
 def _print_problems(problems: Sequence[Problem]) -> int:
-    """Lists all of them; returns how many are fatal."""
-    for problem in problems:
-        print(f"  {'must be mended: ' * problem.fatal}{problem}")
-    return sum(problem.fatal for problem in problems)
+    """List all kinds of problems, the fatal ones first; return how many kinds are fatal."""
+    from detdistill.errors import grouped
+
+    fatal = grouped(problem for problem in problems if problem.fatal)
+    for line in fatal:
+        print(f"  must be fixed: {line}")
+    for outcome in ("left out", "changed", "noted"):
+        for line in grouped(problem for problem in problems if not problem.fatal and problem.outcome == outcome):
+            print(f"  {outcome}: {line}")
+    return len(fatal)
 
 
 def _count(number: int, noun: str, nouns: str | None = None) -> str:

@@ -127,13 +127,12 @@ class Evaluate(Source):
             print(f"the thresholds of {len(chosen)} classes are kept in {folder / 'model.json'}")
 
     def _dataset(self, *, check_images: bool) -> DetectionDataset:
+        from detdistill.data.checking import reading_note
+
         dataset = self.opened(self.data, check_images=check_images)
-        if dataset.problems and is_first_process():
-            print(
-                f"note: {dataset.source}: {len(dataset.problems)} entries were repaired or left out before scoring; "
-                f"`detdistill data inspect {self.data}` lists them",
-                file=sys.stderr,
-            )
+        note = reading_note(dataset, self.data)
+        if note is not None and is_first_process():
+            print(f"note: {note}", file=sys.stderr)
         return dataset
 
     def _print_scores(self, dataset: DetectionDataset, results: Results) -> dict[str, Any]:

@@ -27,6 +27,12 @@ class Source:
         Path | None, Option("image folder, instead of the recognised one; from here or in the dataset")
     ] = None
     follow_links: Annotated[bool, Option("follow symbolic links that lead out of the dataset's folder")] = False
+    accept_left_out: Annotated[
+        bool, Option("accept that more than a tenth of a part's annotations is unreadable or invalid")
+    ] = False
+    rescale: Annotated[
+        bool, Option("rescale boxes whose annotated image size differs from the file's (images resized afterwards)")
+    ] = False
 
     def opened_if_given(self, data: Path | None) -> DetectionDataset | None:
         """Open the dataset, if there is one.
@@ -53,4 +59,6 @@ class Source:
             images=self.images,
             check_images=check_images,
             follow_links=self.follow_links,
+            accept_left_out=self.accept_left_out,
+            rescale=self.rescale,
         )

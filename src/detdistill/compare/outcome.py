@@ -133,7 +133,15 @@ def read_outcome(plan: Plan, cell: Cell, out: Path) -> Outcome | None:
 
 def split_of(recipe: Recipe, split: str, images: str | None) -> DetectionDataset:
     """Open a split of a recipe's dataset, by its name or annotation file; `images` is its folder if not recognised."""
-    return open_part(recipe.data.path, split, images=images, follow_links=recipe.data.follow_links)
+    data = recipe.data
+    return open_part(
+        data.path,
+        split,
+        images=images,
+        follow_links=data.follow_links,
+        accept_left_out=data.accept_left_out,
+        rescale=data.rescale,
+    )
 
 
 def _scores(folder: Path, recipe: Recipe, dataset: DetectionDataset) -> CocoMetrics:

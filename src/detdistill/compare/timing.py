@@ -40,7 +40,7 @@ def step_seconds(
         batches: number of different batches.
         rounds: times that each method sees each batch; one more before warms up.
     """
-    dataset, _ = open_training_data(replace(recipe.data, val=None))
+    dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images)
     loader = training_loader(dataset, recipe.images, batch_size=recipe.images_per_process, seed=recipe.seed)
     loaded = list(islice(loader, batches))
     device = device_beside_training(recipe.machine)

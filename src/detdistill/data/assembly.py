@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.errors import DataError, Problem
+from detdistill.data.box_forms import Form, within_first_pixel, wrong_form
+from detdistill.errors import DataError, Outcome, Problem, counted
 
 UNKNOWN_SIZE = (10**9, 10**9)
 """Height and width of an image that will be refused anyway: keeps its boxes from being reported as outside."""
@@ -21,6 +22,8 @@ UNKNOWN_SIZE = (10**9, 10**9)
 _ROUNDING = 0.02  # pixels that a box may reach out of its image because its numbers were rounded to two decimals
 _SMALLEST_SIDE = 0.01  # pixels; float32 still tells such a box's corners apart at 10,000 px
 _LARGEST_NUMBER = 1e9  # keeps areas and sums far from overflow
+
+_FLAGS = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": False, "no": False}
 
 _shortener = reprlib.Repr()
 _shortener.maxstring = _shortener.maxother = 120
@@ -52,6 +55,7 @@ class Objects:
         crowd: COCO's flag.
         difficult: VOC's flag.
         places: the file and the entry, for messages.
+        form: how the files write a box: corners, corner and sides, or fractions of the image's size.
     """
 
     images: list[int] = field(default_factory=list)
@@ -61,6 +65,7 @@ class Objects:
     crowd: list[bool] = field(default_factory=list)
     difficult: list[bool] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
+    form: Form = "corners"
 
     def add(
         self,
@@ -106,7 +111,7 @@ def assemble(
     """
     if not images:
         problems.append(Problem(source, "holds no image", fatal=True))
-    boxes, kept = _inside(objects, images, problems)
+    boxes, kept = _checked(source, objects, images, problems)
     raise_fatal(source, problems)
     image = np.array(objects.images, dtype=np.int64)
     rows = np.flatnonzero(kept)
@@ -129,37 +134,69 @@ def assemble(
     return DetectionDataset(source, tuple(classes), tuple(category_ids), records, tuple(problems))
 
 
-def _inside(
-    objects: Objects, images: Sequence[ImageEntry], problems: list[Problem]
+def _checked(
+    source: str, objects: Objects, images: Sequence[ImageEntry], problems: list[Problem]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Boxes clipped to their images `(n, 4)`, and which of them are left `(n,)`."""
     boxes = np.array(objects.boxes, dtype=np.float64).reshape(-1, 4)
     sizes = np.array([(entry.width, entry.height) for entry in images], dtype=np.float64).reshape(-1, 2)
     limits = np.tile(sizes[np.array(objects.images, dtype=np.int64)], 2)
-    clipped = np.minimum(np.maximum(boxes, 0), limits)
-    empty = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=math.inf) < _SMALLEST_SIDE
-    kept = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=math.inf) >= _SMALLEST_SIDE
-    reaching_out = np.abs(boxes - clipped).max(axis=1, initial=0) > _ROUNDING
-    for row in np.flatnonzero(~kept | reaching_out):
+    known = limits[:, 0] != UNKNOWN_SIZE[1]
+    form_fault = wrong_form(boxes[known], limits[known, :2], objects.form)
+    if form_fault is not None:
+        problems.append(Problem(source, form_fault.what, fatal=form_fault.certain))
+        if form_fault.certain:  # what is wrong with single boxes follows from it
+            return boxes, np.ones(len(boxes), dtype=np.bool_)
+    return _inside(boxes, limits, objects, problems)
+
+
+def _inside(
+    boxes: NDArray[np.float64], limits: NDArray[np.float64], objects: Objects, problems: list[Problem]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    swapped: NDArray[np.bool_] = np.any(boxes[:, 2:] < boxes[:, :2], axis=1)
+    upright = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
+    clipped = np.minimum(np.maximum(upright, 0), limits)
+    empty = _shortest_side(upright) < _SMALLEST_SIDE
+    fractions = within_first_pixel(upright, limits[:, :2]) if objects.form != "fractions" else np.zeros_like(empty)
+    kept = (_shortest_side(clipped) >= _SMALLEST_SIDE) & ~fractions
+    reaching_out = np.abs(upright - clipped).max(axis=1, initial=0) > _ROUNDING
+    for row in np.flatnonzero(~kept | reaching_out | swapped):
         corners = "({:g}, {:g}) to ({:g}, {:g})".format(*boxes[row])
-        size = "{:.0f}x{:.0f}".format(*limits[row, :2])
+        image = "image of {:.0f}x{:.0f} pixels".format(*limits[row, :2])
+        outcome: Outcome = "changed" if kept[row] else "left out"
         if empty[row]:
-            what = f"the box {corners} has no area; left out"
+            fault, group = f"the box {corners} has no area", "the box has no area"
+        elif fractions[row]:
+            fault = f"the box {corners} lies within the first pixel of its {image}, as fractions would"
+            group = "the box lies within the first pixel of its image, as fractions would"
         elif not kept[row]:
-            what = f"the box {corners} lies outside its image of {size} pixels; left out"
+            fault, group = f"the box {corners} lies outside its {image}", "the box lies outside its image"
+        elif swapped[row]:
+            fault, group = f"the box {corners} has swapped corners", "the box has swapped corners"
         else:
-            what = f"the box {corners} reaches out of its image of {size} pixels; clipped"
-        problems.append(Problem(objects.places[row], what))
+            fault, group = f"the box {corners} reaches out of its {image}", "the box reaches out of its image"
+        steps = ["swapped back"] * bool(swapped[row]) + ["clipped"] * bool(reaching_out[row]) if kept[row] else []
+        done = " and ".join(steps) or "left out"
+        place = objects.places[row]
+        problems.append(
+            Problem(place, f"{fault}; {done}", outcome=outcome, unit="annotation", group=f"{group}; {done}")
+        )
     return clipped, kept
 
 
+def _shortest_side(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(n,)` shorter side of boxes `(n, 4)`, in pixels."""
+    shortest: NDArray[np.float64] = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=math.inf)
+    return shortest
+
+
 def raise_fatal(source: str, problems: Sequence[Problem]) -> None:
-    """Raises a `DataError` that lists all problems, the fatal ones first, if there is a fatal one."""
+    """Raise a `DataError` that lists all problems, the fatal ones first, if there is a fatal one."""
     fatal = sum(problem.fatal for problem in problems)
     if fatal:
-        noun = "problem makes" if fatal == 1 else "problems make"
-        listed = sorted(problems, key=lambda problem: not problem.fatal)
-        raise DataError(f"{source}: {fatal} {noun} the data set unusable", listed)
+        verb = "makes" if fatal == 1 else "make"
+        fatal_first = sorted(problems, key=lambda problem: not problem.fatal)
+        raise DataError(f"{source}: {counted(fatal, 'problem')} {verb} the dataset unusable", fatal_first)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -179,6 +216,11 @@ def to_number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if is_number(value) else None
+
+
+def to_flag(text: str) -> bool | None:
+    """The truth value that a text holds, such as `1`, `true`, `No`; None if it holds none."""
+    return _FLAGS.get(text.strip().lower())
 
 
 def shown(value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, is_number, is_text, shown
+from detdistill.data.assembly import UNKNOWN_SIZE, ImageEntry, assemble, is_number, is_text, shown
+from detdistill.data.coco_objects import read_objects, whole_number
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, Found, folders_in
 from detdistill.data.splits import ReadOptions
 from detdistill.errors import DataError, Problem
@@ -50,7 +50,7 @@ def read_coco(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
         place = options.images or _image_folder(file, split, content["images"])
         folder = Folder(place, follow_links=options.follow_links)
         entries, index_of = _images(content["images"], folder, options.check_images, source, problems)
-        objects = _objects(content["annotations"], index_of, label_of, source, problems)
+        objects = read_objects(content["annotations"], index_of, label_of, source, problems)
         return assemble(source, classes, category_ids, entries, objects, problems)
 
 
@@ -85,6 +85,14 @@ def _load(file: Path) -> dict[str, list[Any]]:
 
 def _has_id(entry: object, key: str) -> bool:
     return isinstance(entry, dict) and type(entry.get(key)) in (int, str)
+
+
+def _image_id(entry: object) -> int | str | None:
+    """The id of an image: a text, or a whole number, which some tools write with a decimal point."""
+    if not isinstance(entry, dict):
+        return None
+    own_id = entry.get("id")
+    return own_id if isinstance(own_id, str) else whole_number(own_id)
 
 
 def _categories(
@@ -138,26 +146,34 @@ def _images(
     index_of: dict[int | str, int] = {}
     first_of_name: dict[str, tuple[int | str, Found]] = {}
     for number, entry in enumerate(images):
-        if not _has_id(entry, "id") or not is_text(entry.get("file_name")):
-            what = f"needs an 'id' and a 'file_name', has {shown(entry)}"
-            problems.append(Problem(f"{source}: image number {number}", what, fatal=True))
+        image_id = _image_id(entry)
+        if image_id is None or not is_text(entry.get("file_name")):
+            need = "needs an 'id' and a 'file_name'"
+            what = f"{need}, has {shown(entry)}"
+            problems.append(Problem(f"{source}: image number {number}", what, fatal=True, unit="image", group=need))
             continue
-        image_id, name = entry["id"], entry["file_name"]
+        name = entry["file_name"]
         place = f"{source}: image {shown(image_id)}"
         if image_id in index_of:
             what = f"the id is used twice, for {shown(entries[index_of[image_id]].file_name)} and {shown(name)}"
-            problems.append(Problem(place, f"{what}; give each image its own", fatal=True))
+            group = "the id is used twice; give each image its own"
+            what = f"{what}; give each image its own"
+            problems.append(Problem(place, what, fatal=True, unit="image", group=group))
             continue
         found = folder.find(name, must_exist=check_images)
         if found.fault:
-            problems.append(Problem(place, f"file_name {shown(name)} {found.fault}", fatal=True))
+            what, group = f"file_name {shown(name)} {found.fault}", f"file_name {found.fault}"
+            problems.append(Problem(place, what, fatal=True, unit="image", group=group))
         first_id, first = first_of_name.setdefault(found.name, (image_id, found))
         if first.dropped != found.dropped:
             what = f"{shown(name)} and the file_name of image {shown(first_id)} are both taken for {shown(found.name)}"
-            problems.append(Problem(place, f"{what}; give the names relative to the image folder", fatal=True))
+            problems.append(
+                Problem(place, f"{what}; give the names relative to the image folder", fatal=True, unit="image")
+            )
         elif first_id != image_id:
             what = f"has the file {shown(found.name)} of image {shown(first_id)}; both are kept"
-            problems.append(Problem(place, what))
+            group = "has the file of another image; both are kept"
+            problems.append(Problem(place, what, unit="image", group=group))
         path = folder.root / found.name
         height, width = _size(entry, path, place, problems, readable=found.fault is None)
         index_of[image_id] = len(entries)
@@ -174,73 +190,14 @@ def _size(entry: dict[str, Any], path: Path, place: str, problems: list[Problem]
     if not readable:
         return UNKNOWN_SIZE
     if given != (None, None):
-        what = f"width {shown(width)} and height {shown(height)} are no size in pixels; the image's own is used"
-        problems.append(Problem(place, what))
+        fault = "are no size in pixels; the image's own is used"
+        what, group = f"width {shown(width)} and height {shown(height)} {fault}", f"width and height {fault}"
+        problems.append(Problem(place, what, outcome="changed", unit="image", group=group))
     try:
         return image_size(path)
     except DataError as error:
-        problems.append(Problem(place, f"width and height are missing, and {error}", fatal=True))
+        group = "width and height are missing, and the image cannot be opened"
+        problems.append(
+            Problem(place, f"width and height are missing, and {error}", fatal=True, unit="image", group=group)
+        )
         return UNKNOWN_SIZE
-
-
-def _objects(
-    annotations: list[Any],
-    index_of: dict[int | str, int],
-    label_of: dict[int, int],
-    source: str,
-    problems: list[Problem],
-) -> Objects:
-    """All usable objects; the others become problems."""
-    objects = Objects()
-    seen: set[int | str] = set()
-    for number, entry in enumerate(annotations):
-        if not isinstance(entry, dict):
-            what = f"must be an object, is {shown(entry)}; left out"
-            problems.append(Problem(f"{source}: annotation number {number}", what))
-            continue
-        own_id = entry.get("id")
-        if isinstance(own_id, int | str):
-            place = f"{source}: annotation {own_id if isinstance(own_id, int) else shown(own_id)}"
-            if own_id in seen:
-                problems.append(Problem(place, "the id is used more than once; all its objects are kept"))
-            seen.add(own_id)
-        else:
-            place = f"{source}: annotation number {number}"
-        image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        image = index_of.get(image_id) if isinstance(image_id, int | str) else None
-        label = label_of.get(category_id) if isinstance(category_id, int) else None
-        box, crowd = _corners(entry.get("bbox")), entry.get("iscrowd", 0)
-        if label is None:
-            what = f"category_id {shown(category_id)} is none of the categories; add it to them or correct it"
-            problems.append(Problem(place, what, fatal=True))
-        elif image is None:
-            problems.append(Problem(place, f"image_id {shown(image_id)} is none of the images; left out"))
-        elif box is None:
-            problems.append(
-                Problem(place, f"bbox must be four finite numbers, is {shown(entry.get('bbox'))}; left out")
-            )
-        elif crowd not in (0, 1, None):
-            problems.append(Problem(place, f"iscrowd must be 0 or 1, is {shown(crowd)}; left out"))
-        else:
-            area = _area(entry.get("area"), place, problems)
-            # Not COCO's, but what `data split` and `data convert` write, so that VOC's flag survives.
-            difficult = entry.get("difficult") == 1
-            objects.add(image, label, box, place, area=area, crowd=bool(crowd), difficult=difficult)
-    return objects
-
-
-def _corners(bbox: object) -> Box | None:
-    """COCO's x, y, width, height as x1 y1 x2 y2."""
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
-        return None
-    x, y, width, height = map(float, bbox)
-    return x, y, x + width, y + height
-
-
-def _area(area: object, place: str, problems: list[Problem]) -> float:
-    """The annotation's own area; NaN where it has none."""
-    if is_number(area) and area >= 0:
-        return float(area)
-    if area is not None:
-        problems.append(Problem(place, f"area must be a number of square pixels, is {shown(area)}; the box's is used"))
-    return math.nan

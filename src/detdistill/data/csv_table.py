@@ -262,9 +262,11 @@ def _object(row: Mapping[str, str], columns: Columns, place: str, problems: list
         return None
     x1, y1, x2, y2 = map(to_number, texts)
     if not name:
-        problems.append(Problem(place, "has no class; left out"))
+        problems.append(Problem(place, "has no class; left out", outcome="left out", unit="annotation"))
     elif x1 is None or y1 is None or x2 is None or y2 is None:
-        problems.append(Problem(place, f"the corners must be four finite numbers, are {shown(texts)}; left out"))
+        need = "the corners must be four finite numbers"
+        what, group = f"{need}, are {shown(texts)}; left out", f"{need}; left out"
+        problems.append(Problem(place, what, outcome="left out", unit="annotation", group=group))
     elif columns.counts_from_1:
         return name, (x1 - 1 if x1 >= 1 else x1, y1 - 1 if y1 >= 1 else y1, x2, y2)
     else:
@@ -281,7 +283,9 @@ def _size(image: _Image, path: Path, problems: list[Problem]) -> Size:
             return int(height), int(width)
     if image.sizes:
         some = ", ".join(f"{shown(width)} x {shown(height)}" for height, width in sorted(image.sizes)[:3])
-        problems.append(Problem(image.place, f"width and height {some} are no size; the image's own is used"))
+        what = f"width and height {some} are no size; the image's own is used"
+        group = "width and height are no size; the image's own is used"
+        problems.append(Problem(image.place, what, outcome="changed", unit="image", group=group))
     try:
         return image_size(path)
     except DataError as error:

@@ -236,7 +236,8 @@ def skipped_files(where: str, names: Collection[str]) -> list[Problem]:
     if not names:
         return []
     more = "" if len(names) == 1 else f" and {len(names) - 1:,} more"
-    return [Problem(where, f"hidden files and files of other programs were skipped: `{min(names)}`{more}")]
+    what = f"hidden files and files of other programs were skipped: `{min(names)}`{more}"
+    return [Problem(where, what, outcome="left out", unit="file", count=len(names))]
 
 
 def exists(path: Path) -> bool:

@@ -60,7 +60,8 @@ def images_of(
                 if not in_second.missing:
                     found, path = in_second, second.root / in_second.name
             if found.fault:
-                problems.append(Problem(where, f"image {shown(name)} {found.fault}", fatal=True))
+                what, group = f"image {shown(name)} {found.fault}", f"image {found.fault}"
+                problems.append(Problem(where, what, fatal=True, unit="image", group=group))
             elif path not in paths:
                 paths[path] = found
             elif paths[path].dropped == found.dropped:
@@ -87,7 +88,7 @@ def _all_in(folder: Folder, problems: list[Problem]) -> list[str]:
     if unread:
         some = ", ".join(map(shown, unread[:3])) + (", …" if len(unread) > 3 else "")
         what = f"images in formats that are not read were left out: {len(unread)} ({some}); save them as JPEG or PNG"
-        problems.append(Problem(str(folder.root), what))
+        problems.append(Problem(str(folder.root), what, outcome="left out", unit="image", count=len(unread)))
     left_out = set(unread)
     return [name for name in names if name not in left_out]
 

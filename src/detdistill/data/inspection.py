@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detdistill.annotations import DetectionDataset
+from detdistill.data.image_sizes import unusable_image
 from detdistill.errors import DataError, Problem
 from detdistill.images import read_image
 from detdistill.progress import track
@@ -109,11 +110,11 @@ def inspect_dataset(dataset: DetectionDataset) -> Inspection:
 
 
 def undecodable_images(dataset: DetectionDataset) -> tuple[Problem, ...]:
-    """Decodes every image, showing progress, and returns what is wrong with those that cannot be used."""
+    """Decode every image, show progress, and return the problems of those that cannot be used, all fatal."""
     problems = []
     for record in track(dataset.images, "decoding images"):
         try:
             read_image(record.path, (record.height, record.width))
         except DataError as error:
-            problems.append(Problem(f"{dataset.source}: image {record.image_id}", str(error), fatal=True))
+            problems.append(unusable_image(record, dataset.source, error))
     return tuple(problems)

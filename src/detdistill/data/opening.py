@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data import coco_folders, csv_table, voc_folders, yolo_folders
+from detdistill.data import coco_folders, csv_table, voc_folders, yolo, yolo_folders
+from detdistill.data.checking import check_left_out
 from detdistill.data.coco_folders import annotation_files, coco_split, coco_splits
 from detdistill.data.csv_table import csv_split, csv_splits
 from detdistill.data.folders import exists, holds
+from detdistill.data.image_sizes import check_sizes
 from detdistill.data.splits import NAME_THE_ANNOTATIONS, NAME_THE_IMAGES, ReadOptions, Split, choose
 from detdistill.data.voc_folders import annotation_splits, annotations_near, listing_split, voc_splits
 from detdistill.data.yolo_config import config_splits, yolo_config_splits
@@ -29,6 +31,8 @@ def open_dataset(
     images: str | Path | None = None,
     check_images: bool = True,
     follow_links: bool = False,
+    accept_left_out: bool = False,
+    rescale: bool = False,
 ) -> DetectionDataset:
     """Open an annotated dataset in COCO, PASCAL VOC, YOLO or CSV format.
 
@@ -39,13 +43,17 @@ def open_dataset(
         annotations: Such a file, or a folder of annotation files, instead of what would be recognised; from the
             working directory or from `path`.
         images: The image folder, instead of what would be recognised; from the working directory or from `path`.
-        check_images: Every image file must be there. Scoring detections needs none, where sizes are annotated.
+        check_images: Every image file must be there and have the annotated size. Scoring detections needs none, where
+            sizes are annotated.
         follow_links: Follow symbolic links that lead out of the dataset's folder.
+        accept_left_out: Read the dataset although more than a tenth of its annotations is unreadable or invalid.
+        rescale: Rescale boxes that were annotated for another size of the image.
 
     Returns:
-        The dataset; what was changed or left out is in its `problems`.
+        The dataset; what was left out, changed or noted is in its `problems`.
 
     Raises:
+        LeftOutError: More than a tenth of the annotations is unreadable or invalid.
         DataError: Nothing or several things were recognised, or the data cannot be used; it lists all problems.
     """
     path = Path(path)
@@ -59,11 +67,22 @@ def open_dataset(
     except DataError as error:
         raise DataError(f"{error}{_not_read(rejected)}") from error
     given = None if images is None else _explicit(path, images, "the image folder, given with --images")
-    return chosen.read(ReadOptions(given, check_images, follow_links))
+    dataset = chosen.read(ReadOptions(given, check_images, follow_links))
+    if (check_images or rescale) and chosen.layout != yolo.LAYOUT:  # YOLO's sizes are the files'
+        dataset = check_sizes(dataset, rescale=rescale)
+    if not accept_left_out:
+        check_left_out(dataset)
+    return dataset
 
 
 def open_part(
-    path: str | Path, part: str | None, *, images: str | Path | None = None, follow_links: bool = False
+    path: str | Path,
+    part: str | None,
+    *,
+    images: str | Path | None = None,
+    follow_links: bool = False,
+    accept_left_out: bool = False,
+    rescale: bool = False,
 ) -> DetectionDataset:
     """Open a part of a dataset that is named by a split's name or by an annotation file or folder.
 
@@ -72,6 +91,8 @@ def open_part(
         part: The name of a split, or an annotation file or folder, from the working directory or from `path`.
         images: As in `open_dataset`.
         follow_links: As in `open_dataset`.
+        accept_left_out: As in `open_dataset`.
+        rescale: As in `open_dataset`.
 
     Raises:
         DataError: As in `open_dataset`.
@@ -91,6 +112,8 @@ def open_part(
         annotations=Path(part).expanduser() if part is not None and is_place else None,
         images=None if images is None else Path(images).expanduser(),
         follow_links=follow_links,
+        accept_left_out=accept_left_out,
+        rescale=rescale,
     )
 
 

@@ -10,13 +10,15 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_number
+from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_flag, to_number
 from detdistill.data.folders import Folder, is_image, skipped_files
 from detdistill.data.labelmap import LABELMAP, read_labelmap
 from detdistill.data.splits import ReadOptions
 from detdistill.data.text_files import read_text
 from detdistill.errors import DataError, Problem
 from detdistill.images import ENDINGS, Size, image_size
+
+_UNUSABLE_IMAGE = "the image is not there or leaves its folder"
 
 
 @dataclass(frozen=True)
@@ -71,19 +73,20 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
         annotated.update(same_stem)
         if len(same_stem) > 1:
             what = f"the images {' and '.join(map(shown, same_stem))} share one XML file; rename or remove one of them"
-            problems.append(Problem(place, what, fatal=True))
+            group = "images share one XML file; rename or remove one of them"
+            problems.append(Problem(place, what, fatal=True, unit="image", group=group))
             continue
         image = image_folder.find(same_stem[0], must_exist=options.check_images, listed=True)
         annotated.add(image.name)
         file_name = image.name if is_image(image.name) else f"{image.name}.jpg"
         if image.fault:
-            listed = files.listing is not None
-            way_out = "" if listed else "; its annotations are left out"
-            problems.append(Problem(place, f"image {shown(file_name)} {image.fault}{way_out}", fatal=listed))
+            fault = f"image {shown(file_name)} {image.fault}"
+            problems.append(_without_image(files, xml_folder, stem, place, fault))
             continue
         found = xml_folder.find(f"{stem}.xml", listed=True)
         if found.fault:
-            problems.append(Problem(place, f"{shown(f'{stem}.xml')} {found.fault}; the image is left out"))
+            what, group = f"{shown(f'{stem}.xml')} {found.fault}; left out", f"the XML file {found.fault}; left out"
+            problems.append(Problem(place, what, outcome="left out", unit="image", group=group))
             continue
         if xml_of_image.setdefault(image.name, found.name) != found.name:
             what = f"{shown(xml_of_image[image.name])} and {shown(found.name)} both belong to {shown(image.name)}"
@@ -104,7 +107,7 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
         entries.append(ImageEntry(image_id, image_folder.root / file_name, file_name, width, height))
     if files.listing is None:
         problems += [
-            Problem(f"{source}: {shown(name)}", "the image has no XML file; left out")
+            Problem(f"{source}: {shown(name)}", "the image has no XML file; left out", outcome="left out", unit="image")
             for name in image_names
             if name not in annotated
         ]
@@ -147,6 +150,18 @@ def _listed_images(
     return listed
 
 
+def _without_image(files: VocFiles, xml_folder: Folder, stem: str, place: str, fault: str) -> Problem:
+    """The problem of annotations whose image cannot be used: fatal if a list names the image."""
+    if files.listing is not None:
+        return Problem(place, fault, fatal=True, unit="image", group=_UNUSABLE_IMAGE)
+    found = xml_folder.find(f"{stem}.xml", listed=True)
+    root = None if found.fault else _parsed(files.annotations / found.name, [])
+    count = 0 if root is None else len(root.findall("object"))
+    done = "its annotations are left out"
+    group = f"{_UNUSABLE_IMAGE}; {done}"
+    return Problem(place, f"{fault}; {done}", outcome="left out", unit="annotation", count=count, group=group)
+
+
 def _parsed(xml: Path, problems: list[Problem]) -> Element | None:
     try:
         root = parse(xml).getroot()
@@ -171,12 +186,16 @@ def _size(root: Element, xml: Path, image: Path, problems: list[Problem]) -> Siz
     if height is not None and width is not None and height >= 1 and width >= 1 and height % 1 == width % 1 == 0:
         return int(height), int(width)
     if root.find("size") is not None:
-        what = f"width {shown(given[1])} and height {shown(given[0])} are no size in pixels; the image's own is used"
-        problems.append(Problem(str(xml), what))
+        fault = "are no size in pixels; the image's own is used"
+        what, group = f"width {shown(given[1])} and height {shown(given[0])} {fault}", f"width and height {fault}"
+        problems.append(Problem(str(xml), what, outcome="changed", unit="image", group=group))
     try:
         return image_size(image)
     except DataError as error:
-        problems.append(Problem(str(xml), f"width and height are missing, and {error}", fatal=True))
+        group = "width and height are missing, and the image cannot be opened"
+        problems.append(
+            Problem(str(xml), f"width and height are missing, and {error}", fatal=True, unit="image", group=group)
+        )
         return UNKNOWN_SIZE
 
 
@@ -184,15 +203,32 @@ def _object(element: Element, place: str, problems: list[Problem]) -> tuple[str,
     """Class name, x1 y1 x2 y2 and the flag `difficult`; None if the object cannot be used."""
     name = (element.findtext("name") or "").strip()
     if not name:
-        problems.append(Problem(place, "has no name; left out"))
+        problems.append(Problem(place, "has no name; left out", outcome="left out", unit="annotation"))
         return None
     texts = [element.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
-    x1, y1, x2, y2 = map(to_number, texts)
+    x1, y1, x2, y2 = (to_number(text and text.replace(",", ".")) for text in texts)
     if x1 is None or y1 is None or x2 is None or y2 is None:
-        problems.append(Problem(place, f"bndbox must have four finite numbers, has {shown(texts)}; left out"))
+        fault = "bndbox must have four finite numbers"
+        what, group = f"{fault}, has {shown(texts)}; left out", f"{fault}; left out"
+        problems.append(Problem(place, what, outcome="left out", unit="annotation", group=group))
         return None
-    difficult = (element.findtext("difficult") or "0").strip()
-    if difficult not in ("0", "1"):
-        problems.append(Problem(place, f"difficult must be 0 or 1, is {shown(difficult)}; left out"))
-        return None
-    return name, (x1 - 1 if x1 >= 1 else x1, y1 - 1 if y1 >= 1 else y1, x2, y2), difficult == "1"
+    if any("," in (text or "") for text in texts):
+        what = "bndbox has decimal commas; read as decimal points"
+        problems.append(Problem(place, what, outcome="changed", unit="annotation"))
+    text = element.findtext("difficult") or ""
+    difficult = to_flag(text)
+    if difficult is None:
+        number = to_number(text)
+        difficult = number is not None and number > 0
+        fault, done = "difficult must be 0 or 1", f"read as {difficult:d}"
+        what, group = f"{fault}, is {shown(text.strip())}; {done}", f"{fault}; {done}"
+        problems.append(Problem(place, what, outcome="changed", unit="annotation", group=group))
+    (x1, x2), (y1, y2) = _counted_from_0(x1, x2), _counted_from_0(y1, y2)
+    return name, (x1, y1, x2, y2), difficult
+
+
+def _counted_from_0(start: float, end: float) -> tuple[float, float]:
+    """Both ends of a box's side in pixels counted from 0, the second one excluded; swapped ends stay swapped."""
+    if start > end + 1:
+        return start, end - 1 if end >= 1 else end
+    return start - 1 if start >= 1 else start, end

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import Box, ImageEntry, Objects, assemble, raise_fatal, shown, to_number
+from detdistill.data.assembly import ImageEntry, assemble, raise_fatal, shown
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, folders_in
 from detdistill.data.image_lists import images_of
 from detdistill.data.splits import ReadOptions
 from detdistill.data.text_files import decoded
+from detdistill.data.yolo_labels import LabelLine, label_lines, read_lines
 from detdistill.errors import DataError, Problem
-from detdistill.images import Size, image_size
+from detdistill.images import image_size
 
+LAYOUT = "YOLO"
 LABEL_FOLDERS = ("labels", "label")
 """Names of the folder of label files, in lower case."""
 
@@ -35,6 +37,7 @@ class YoloFiles:
         images: Image folder whose labels are in `labels`; None: `labels` takes the place of `images` in the path, or
             labels are beside the images.
         labels: Folder of label files, with the subfolders of `images`.
+        kpt_shape: The YAML file's entry of that name, for pose labels.
     """
 
     source: str
@@ -43,6 +46,7 @@ class YoloFiles:
     places: Sequence[Path]
     images: Path | None = None
     labels: Path | None = None
+    kpt_shape: object = None
 
 
 def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -> DetectionDataset:
@@ -74,7 +78,7 @@ def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -
     ids = _identities(paths, names, problems)
     label_files = LabelFiles(files, options)
     entries: list[ImageEntry] = []
-    objects = Objects()
+    lines: list[LabelLine] = []
     unlabelled: list[str] = []
     for path, name, image_id in zip(paths, names, ids, strict=True):
         label_file, fault = label_files.of(path)
@@ -85,7 +89,8 @@ def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -
             height, width = image_size(path)
             labels = "" if label_file is None else decoded(label_file.read_bytes(), errors="replace")
         except DataError as error:
-            problems.append(Problem(files.source, str(error), fatal=True))
+            group = str(error).removeprefix(f"{path}: ")
+            problems.append(Problem(files.source, str(error), fatal=True, unit="image", group=group))
             continue
         except OSError as error:
             problems.append(Problem(str(label_file), f"cannot be read ({error.strerror})", fatal=True))
@@ -93,10 +98,12 @@ def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -
         if label_file is None:
             unlabelled.append(name)
         else:
-            _add_objects(labels, label_file, len(entries), (height, width), len(files.classes), objects, problems)
+            lines += label_lines(labels, str(label_file), len(entries))
         entries.append(ImageEntry(image_id, path, name, width, height))
     if unlabelled:
         problems.append(_without_labels(unlabelled, len(entries), label_files, files.source))
+    sizes = [(entry.height, entry.width) for entry in entries]
+    objects = read_lines(lines, sizes, len(files.classes), files.kpt_shape, files.source, problems)
     problems += label_files.without_image()
     return assemble(files.source, files.classes, range(1, len(files.classes) + 1), entries, objects, problems)
 
@@ -142,7 +149,9 @@ class LabelFiles:
                     labels = [name for name in folder.names({".txt"}) if name.lower() not in CLASS_FILES]
                     orphans = [name for name in labels if Path(name).stem.lower() not in stems]
                     what = f"has no image in {image_folder}; not read"
-                    problems += [Problem(str(folder.root / name), what) for name in orphans]
+                    problems += [
+                        Problem(str(folder.root / name), what, outcome="left out", unit="file") for name in orphans
+                    ]
         return problems
 
     def _places(self, folder: Path) -> list[Folder]:
@@ -183,7 +192,7 @@ def _without_labels(unlabelled: Sequence[str], images: int, labels: LabelFiles, 
     what = f"images without a label file, taken as images without objects: {len(unlabelled)} ({some})"
     if len(unlabelled) == images:
         what += f"; no image of the split has one. Looked in {', '.join(labels.looked_in()[:4])}"
-    return Problem(source, what)
+    return Problem(source, what, unit="image", count=len(unlabelled))
 
 
 def _names(folder: Path) -> list[str]:
@@ -204,36 +213,3 @@ def _identities(paths: Sequence[Path], names: Sequence[str], problems: list[Prob
             what = f"{count} images differ in their endings only and would share one label file; rename them"
             problems.append(Problem(image_id, what, fatal=True))
     return ids
-
-
-def _add_objects(
-    labels: str, file: Path, image: int, size: Size, num_classes: int, objects: Objects, problems: list[Problem]
-) -> None:
-    """Adds the objects of one label file."""
-    for number, line in enumerate(labels.split("\n"), start=1):
-        words = line.split()
-        if not words:
-            continue
-        place = f"{file}:{number}"
-        label, *numbers = map(to_number, words)
-        box = _box([number for number in numbers if number is not None], size)
-        if label is None or None in numbers or box is None:
-            what = "a line is a class index and x y width height or a polygon's corners, all numbers"
-            problems.append(Problem(place, f"{what}; {shown(line.strip())} is left out"))
-        elif label not in range(num_classes):
-            what = f"the class {words[0]} is none of the {num_classes} in 'names' (0 to {num_classes - 1})"
-            problems.append(Problem(place, f"{what}; add it to them or correct it", fatal=True))
-        else:
-            objects.add(image, int(label), box, place)
-
-
-def _box(numbers: Sequence[float], size: Size) -> Box | None:
-    """x1 y1 x2 y2 in pixels, from fractions of the image's size; None if they are too few or too many."""
-    height, width = size
-    if len(numbers) == 4:
-        x, y, w, h = numbers
-        return (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
-    if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        across, down = numbers[::2], numbers[1::2]
-        return min(across) * width, min(down) * height, max(across) * width, max(down) * height
-    return None

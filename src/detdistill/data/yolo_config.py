@@ -16,12 +16,11 @@ from detdistill.data.assembly import shown
 from detdistill.data.folders import exists, files_in
 from detdistill.data.splits import NAME_THE_IMAGES, ReadOptions, Split, is_split_name
 from detdistill.data.text_files import decoded, read_text
-from detdistill.data.yolo import YoloFiles, read_yolo
+from detdistill.data.yolo import LAYOUT, YoloFiles, read_yolo
 from detdistill.errors import DataError, Problem
 
 _SPLITS = ("train", "val", "valid", "test")
 _LARGEST_CONFIG = 1 << 20  # bytes; PyYAML is slow, and lists of names are short
-_LAYOUT = "YOLO"
 
 Config = dict[str, Any]
 
@@ -55,7 +54,7 @@ def config_splits(file: Path) -> list[Split]:
             f"{file}: names no images: expected 'train', 'val' or 'test' with their folder or list; add them, or give "
             f"the image folder with {NAME_THE_IMAGES}"
         )
-    return [Split(key, _LAYOUT, file, partial(_read, file, config, key)) for key in splits]
+    return [Split(key, LAYOUT, file, partial(_read, file, config, key)) for key in splits]
 
 
 def load_config(file: Path) -> Config:
@@ -154,7 +153,9 @@ def _read(file: Path, config: Config, split: str, options: ReadOptions) -> Detec
             places.append(place)
         elif options.images is None:
             problems.append(Problem(str(file), f"{split!r} {place}", fatal=True))
-    return read_yolo(YoloFiles(f"{file}: {split}", classes, root, places), options, problems)
+    return read_yolo(
+        YoloFiles(f"{file}: {split}", classes, root, places, kpt_shape=config.get("kpt_shape")), options, problems
+    )
 
 
 def _names_classes(file: Path) -> bool:

@@ -13,7 +13,7 @@ from detdistill.data.folders import IMAGE_FOLDERS, Folder, files_in, folders_in,
 from detdistill.data.image_lists import lists_images
 from detdistill.data.splits import NAME_THE_IMAGES, ReadOptions, Split, is_split_name, names_a_split
 from detdistill.data.text_files import first_lines
-from detdistill.data.yolo import CLASS_FILES, LABEL_FOLDERS, YoloFiles, read_yolo
+from detdistill.data.yolo import CLASS_FILES, LABEL_FOLDERS, LAYOUT, YoloFiles, read_yolo
 from detdistill.data.yolo_config import config_classes, config_files, listed_classes, load_config
 from detdistill.errors import DataError, Problem
 from detdistill.images import ENDINGS
@@ -23,7 +23,6 @@ LOOKED_FOR = (
     "in one folder, with classes.txt"
 )
 
-_LAYOUT = "YOLO"
 _LABEL = re.compile(r"\s*\d+(\.0*)?(\s+[-+]?[\d.]+(e[-+]?\d+)?){4,}\s*", re.IGNORECASE)
 _PROBED_LABELS = 20
 
@@ -88,7 +87,7 @@ def is_label_folder(folder: Path) -> bool:
 
 def _split(name: str, root: Path, pair: _Pair | None, listing: Path | None) -> Split:
     annotations = listing or (pair.labels if pair else root)
-    return Split(name, _LAYOUT, annotations, partial(_read, name, root, pair, listing))
+    return Split(name, LAYOUT, annotations, partial(_read, name, root, pair, listing))
 
 
 def _read(name: str, root: Path, pair: _Pair | None, listing: Path | None, options: ReadOptions) -> DetectionDataset:

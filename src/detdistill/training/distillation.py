@@ -96,7 +96,7 @@ def check(recipe: DistillationRecipe, *, teacher: nn.Module | None = None) -> st
     Raises:
         DetdistillError: what cannot fit.
     """
-    dataset, validation = open_training_data(recipe.data)
+    dataset, validation = open_training_data(recipe.data, recipe.images)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
     distiller, notes = make_distiller(recipe, starting_detector(recipe, dataset.classes), teacher)
     return _preflight(recipe, distiller, dataset, validation, notes)

@@ -6,54 +6,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from detdistill.annotations import DetectionDataset
+from detdistill.data.assembly import raise_fatal
+from detdistill.data.checking import reading_note, training_problems, validation_problems
 from detdistill.data.classes import with_classes
 from detdistill.data.opening import open_part
 from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.efficientnet_lite import efficientnet_lite0_file
 from detdistill.detectors.initialization import initialize_from
 from detdistill.detectors.weights import BackboneMismatchError, load_backbone_weights
-from detdistill.errors import DataError, DetdistillError
+from detdistill.errors import DetdistillError
+from detdistill.image_options import ImageOptions
 from detdistill.normalization import EFFICIENTNET_LITE, Normalization
 from detdistill.training.processes import note
 from detdistill.training.recipe import Data, Recipe
 
 
-def open_training_data(data: Data) -> tuple[DetectionDataset, DetectionDataset | None]:
-    """The training set, and the validation set with the classes of the training set.
+def open_training_data(data: Data, images: ImageOptions) -> tuple[DetectionDataset, DetectionDataset | None]:
+    """Open the training set, and the validation set with the classes of the training set.
 
     Raises:
-        DataError: one of them cannot be read or holds no object, or the validation set has a class of its own.
+        DataError: one of them cannot be read or holds no object, too many objects are lost, or the validation set has
+            a class of its own.
     """
     dataset = _open(data, data.train, data.train_images)
-    counts = np.bincount(
-        np.concatenate([record.labels[~record.crowd] for record in dataset.images]), minlength=len(dataset.classes)
-    )
-    if not counts.any():
-        raise DataError(f"{dataset.source}: there is no object to train on in {len(dataset.images)} images")
-    absent = [name for name, count in zip(dataset.classes, counts, strict=True) if count == 0]
-    if absent:
-        note(f"{dataset.source}: no object of class {', '.join(absent)}; the detector will not learn it")
+    found = training_problems(dataset, images, difficult=data.difficult, accept_left_out=data.accept_left_out)
+    raise_fatal(dataset.source, found)
+    for problem in found:
+        note(str(problem))
     if data.val is None:
         return dataset, None
-    validation = with_classes(_open(data, data.val, data.val_images), dataset.classes)
-    if not any(len(record.labels) for record in validation.images):
-        raise DataError(
-            f"{validation.source}: there is no object to be found in {len(validation.images)} images, so no score; "
-            "name another validation set, or none (data.val null)"
-        )
-    return dataset, validation
+    validation = _open(data, data.val, data.val_images)
+    raise_fatal(validation.source, validation_problems(validation, dataset.classes))
+    return dataset, with_classes(validation, dataset.classes)
 
 
 def _open(data: Data, part: str | None, images: str | None) -> DetectionDataset:
-    dataset = open_part(data.path, part, images=images, follow_links=data.follow_links)
-    if dataset.problems:
-        note(
-            f"{dataset.source}: {len(dataset.problems)} entries were repaired or left out; "
-            f"`detdistill data inspect {data.path}` lists them"
-        )
+    dataset = open_part(
+        data.path,
+        part,
+        images=images,
+        follow_links=data.follow_links,
+        accept_left_out=data.accept_left_out,
+        rescale=data.rescale,
+    )
+    text = reading_note(dataset, data.path)
+    if text is not None:
+        note(text)
     return dataset
 
 

@@ -32,6 +32,8 @@ class Data:
         follow_links: Follow symbolic links that lead out of the dataset's folder.
         difficult: Train on objects marked `difficult` too.
         cache: Keep every decoded image in memory, once for each loading process.
+        accept_left_out: Train although more than a tenth of the annotations is unusable, or lost by resizing.
+        rescale: Rescale boxes whose annotated image size differs from the file's (images resized after annotation).
     """
 
     path: str
@@ -42,6 +44,8 @@ class Data:
     follow_links: bool = False
     difficult: bool = False
     cache: bool = False
+    accept_left_out: bool = False
+    rescale: bool = False
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def _fit(recipe: Recipe, run: RunFolder, lesson_of: LessonOf, *, overwrite: bool
     if not overwrite and run.is_finished(recipe):
         return Summary(**json.loads(run.summary.read_text(encoding="utf-8")))
     is_first = is_first_process()
-    dataset, validation = open_training_data(recipe.data)
+    dataset, validation = open_training_data(recipe.data, recipe.images)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
     detector = starting_detector(recipe, dataset.classes)
     if recipe.start.batch_norm == "sync" and recipe.images_per_process < recipe.batch_size:
