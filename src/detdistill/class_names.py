@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from detdistill.errors import DetdistillError
 
 
-def class_table(table: Mapping[str | int, str | int]) -> dict[str, str]:
+def class_table(table: Mapping[Any, Any]) -> dict[str, str]:
     """A table of class names with every name as text: `{0: "apple"}` is `{"0": "apple"}`.
 
     Args:
