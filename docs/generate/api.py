@@ -29,7 +29,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Data": {
         "detdistill.data.opening": ("open_dataset", "find_splits"),
         "detdistill.annotations": ("DetectionDataset", "ImageRecord"),
-        "detdistill.data.splitting": ("split_dataset", "write_split"),
+        "detdistill.data.splitting": ("split_dataset",),
+        "detdistill.data.writing.dataset": ("write_dataset",),
         "detdistill.data.scenes": ("write_scenes",),
     },
     "Train, distil, compare, analyze": {
@@ -95,7 +96,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.deploy.publish": ("publish",),
         "detdistill.deploy.latency": ("sizes_of", "speeds_of"),
     },
-    "Errors": {"detdistill.errors": ("DetdistillError", "DataError")},
+    "Errors": {"detdistill.errors": ("DetdistillError", "DataError", "LeftOutError")},
 }
 
 
