@@ -143,11 +143,15 @@ def _chosen(group: Group, namespace: Namespace) -> tuple[type[Verb], Namespace]:
     return chosen, namespace
 
 
+DATA_FLAGS = frozenset({"--follow-links", "--accept-left-out", "--rescale"})
+"""Flags of the verbs that read a dataset, which set a key of `data` in a recipe."""
+
+
 def _spelt_out(words: Sequence[str], recipe: type) -> list[str]:
     """The words after a verb that takes a recipe, with what may be said shortly in full.
 
     A recipe's file needs no `--recipe`, `--data D` is its `data.path`, `--images D` the image folder of training and
-    validation, `--follow-links` its `data.follow_links`, `--terms a,b` are terms without options, and a key may be
+    validation, a flag of `DATA_FLAGS` its key of `data`, `--terms a,b` are terms without options, and a key may be
     written with dashes, as all other options are.
     """
     dashed = {f"--{key.replace('_', '-')}": f"--{key}" for key in keys(recipe) if "_" in key}
@@ -164,8 +168,8 @@ def _spelt_out(words: Sequence[str], recipe: type) -> list[str]:
         name = dashed.get(name, name)
         if name == "--data":
             spelt[at] = f"--data.path{equals}{value}"
-        elif word == "--follow-links":
-            spelt[at] = "--data.follow_links=true"
+        elif word in DATA_FLAGS:
+            spelt[at] = f"--data.{word[2:].replace('-', '_')}=true"
         elif name == "--class_map" and equals:
             spelt[at] = f"{name}={names_as_written(value)}"
         elif name == "--class_map" and at + 1 < len(spelt):

@@ -167,9 +167,9 @@ def _images(
         first_id, first = first_of_name.setdefault(found.name, (image_id, found))
         if first.dropped != found.dropped:
             what = f"{shown(name)} and the file_name of image {shown(first_id)} are both taken for {shown(found.name)}"
-            problems.append(
-                Problem(place, f"{what}; give the names relative to the image folder", fatal=True, unit="image")
-            )
+            group = "two names are taken for one file; give the names relative to the image folder"
+            what = f"{what}; give the names relative to the image folder"
+            problems.append(Problem(place, what, fatal=True, unit="image", group=group))
         elif first_id != image_id:
             what = f"has the file {shown(found.name)} of image {shown(first_id)}; both are kept"
             group = "has the file of another image; both are kept"

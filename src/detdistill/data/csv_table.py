@@ -14,6 +14,7 @@ from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, ass
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, Found, files_in, folders_in, holds
 from detdistill.data.splits import ReadOptions, Split, is_split_name, split_word
 from detdistill.data.text_files import first_lines, read_text
+from detdistill.data.voc import counted_from_0
 from detdistill.errors import DataError, Problem
 from detdistill.images import ENDINGS, Size, image_size
 
@@ -264,11 +265,12 @@ def _object(row: Mapping[str, str], columns: Columns, place: str, problems: list
     if not name:
         problems.append(Problem(place, "has no class; left out", outcome="left out", unit="annotation"))
     elif x1 is None or y1 is None or x2 is None or y2 is None:
-        need = "the corners must be four finite numbers"
-        what, group = f"{need}, are {shown(texts)}; left out", f"{need}; left out"
+        fault = "the corners must be four finite numbers"
+        what, group = f"{fault}, are {shown(texts)}; left out", f"{fault}; left out"
         problems.append(Problem(place, what, outcome="left out", unit="annotation", group=group))
     elif columns.counts_from_1:
-        return name, (x1 - 1 if x1 >= 1 else x1, y1 - 1 if y1 >= 1 else y1, x2, y2)
+        (x1, x2), (y1, y2) = counted_from_0(x1, x2), counted_from_0(y1, y2)
+        return name, (x1, y1, x2, y2)
     else:
         return name, (x1, y1, x2, y2)
     return None
@@ -283,8 +285,8 @@ def _size(image: _Image, path: Path, problems: list[Problem]) -> Size:
             return int(height), int(width)
     if image.sizes:
         some = ", ".join(f"{shown(width)} x {shown(height)}" for height, width in sorted(image.sizes)[:3])
-        what = f"width and height {some} are no size; the image's own is used"
-        group = "width and height are no size; the image's own is used"
+        fault = "are no size; the image's own is used"
+        what, group = f"width and height {some} {fault}", f"width and height {fault}"
         problems.append(Problem(image.place, what, outcome="changed", unit="image", group=group))
     try:
         return image_size(path)

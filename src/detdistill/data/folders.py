@@ -237,7 +237,7 @@ def skipped_files(where: str, names: Collection[str]) -> list[Problem]:
         return []
     more = "" if len(names) == 1 else f" and {len(names) - 1:,} more"
     what = f"hidden files and files of other programs were skipped: `{min(names)}`{more}"
-    return [Problem(where, what, outcome="left out", unit="file", count=len(names))]
+    return [Problem(where, what, unit="file", count=len(names))]
 
 
 def exists(path: Path) -> bool:

@@ -60,7 +60,7 @@ def images_of(
                 if not in_second.missing:
                     found, path = in_second, second.root / in_second.name
             if found.fault:
-                what, group = f"image {shown(name)} {found.fault}", f"image {found.fault}"
+                what, group = f"image {shown(name)} {found.fault}", f"the image {found.fault}"
                 problems.append(Problem(where, what, fatal=True, unit="image", group=group))
             elif path not in paths:
                 paths[path] = found

@@ -223,12 +223,15 @@ def _object(element: Element, place: str, problems: list[Problem]) -> tuple[str,
         fault, done = "difficult must be 0 or 1", f"read as {difficult:d}"
         what, group = f"{fault}, is {shown(text.strip())}; {done}", f"{fault}; {done}"
         problems.append(Problem(place, what, outcome="changed", unit="annotation", group=group))
-    (x1, x2), (y1, y2) = _counted_from_0(x1, x2), _counted_from_0(y1, y2)
+    (x1, x2), (y1, y2) = counted_from_0(x1, x2), counted_from_0(y1, y2)
     return name, (x1, y1, x2, y2), difficult
 
 
-def _counted_from_0(start: float, end: float) -> tuple[float, float]:
-    """Both ends of a box's side in pixels counted from 0, the second one excluded; swapped ends stay swapped."""
+def counted_from_0(start: float, end: float) -> tuple[float, float]:
+    """Return both ends of a box's side, counted from 1 in the file, in pixels from 0, the second one excluded.
+
+    Swapped ends stay swapped.
+    """
     if start > end + 1:
         return start, end - 1 if end >= 1 else end
     return start - 1 if start >= 1 else start, end
