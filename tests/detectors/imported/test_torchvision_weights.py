@@ -18,7 +18,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detdistill.detectors.imported import torchvision_weights
-from detdistill.detectors.imported.torchvision_weights import COCO_CATEGORIES, LOGITS, import_torchvision
+from detdistill.detectors.imported.mmdet_keys import TORCHVISION_LOGITS
+from detdistill.detectors.imported.torchvision_weights import COCO_CATEGORIES, import_torchvision
 from detdistill.errors import DetdistillError
 
 State = dict[str, Tensor]
@@ -194,11 +195,11 @@ def of_integers(state: State) -> None:
 
 
 def of_no_shape(state: State) -> None:
-    state[f"{LOGITS}.weight"] = state[f"{LOGITS}.bias"] = torch.tensor(0.0)
+    state[f"{TORCHVISION_LOGITS}.weight"] = state[f"{TORCHVISION_LOGITS}.bias"] = torch.tensor(0.0)
 
 
 def of_other_anchors(state: State) -> None:
-    state[f"{LOGITS}.bias"] = torch.zeros(4 * 9 + 1)
+    state[f"{TORCHVISION_LOGITS}.bias"] = torch.zeros(4 * 9 + 1)
 
 
 @pytest.mark.parametrize(

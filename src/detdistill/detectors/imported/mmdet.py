@@ -167,13 +167,14 @@ def _class_names(
 ) -> tuple[tuple[str, ...], Source]:
     dataset = meta.get("dataset_meta")
     held = dataset if isinstance(dataset, Mapping) else meta
-    names = given or held.get("classes") or held.get("CLASSES") or meta.get("CLASSES")
-    if isinstance(names, str):
-        names = [names]
-    known = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) and bool(names)
-    if numbered and not given and not (known and len(names) == count):
+    found = given or held.get("classes") or held.get("CLASSES") or meta.get("CLASSES")
+    if isinstance(found, str):
+        found = [found]
+    is_list = isinstance(found, list | tuple) and all(isinstance(name, str) for name in found)
+    names = tuple(found) if is_list and found else ()
+    if numbered and not given and len(names) != count:
         return tuple(f"class_{index}" for index in range(count)), "given"
-    if not known:
+    if not names:
         raise DetdistillError(f"it does not name its {count} classes: {NAME_THEM}")
     if len(names) != count:
         shown = ", ".join([*names[:SHOWN_NAMES], *["…"] * (len(names) > SHOWN_NAMES)])
@@ -182,9 +183,9 @@ def _class_names(
             f"names ({shown}): {NAME_THEM}"
         )
     if len(set(names)) < len(names):
-        twice = next(name for name in names if list(names).count(name) > 1)
+        twice = next(name for name in names if names.count(name) > 1)
         raise DetdistillError(f"its class names must differ, but {twice} is there twice: {NAME_THEM}")
-    return tuple(names), "given" if given else "meta"
+    return names, "given" if given else "meta"
 
 
 def _architecture(known: MmdetSettings, layers: MmdetLayers) -> Architecture:

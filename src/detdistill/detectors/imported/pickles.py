@@ -157,8 +157,8 @@ def _rebuild(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _parameter_without_attributes(data: Tensor, requires_grad: bool, hooks: Any, _attributes: object) -> Tensor:
-    parameter: Tensor = torch._utils._rebuild_parameter(data, requires_grad, hooks)
-    return parameter
+    rebuild: Callable[..., Tensor] = torch._utils._rebuild_parameter
+    return rebuild(data, requires_grad, hooks)
 
 
 class _RestrictedUnpickler(pickle.Unpickler):

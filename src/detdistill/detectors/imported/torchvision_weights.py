@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
-from detdistill.detectors.imported.mmdet_keys import TORCHVISION_LOGITS as LOGITS
+from detdistill.detectors.imported.mmdet_keys import TORCHVISION_LOGITS
 from detdistill.detectors.imported.state_names import network_names
 from detdistill.detectors.imported.torchvision import (
     NetworkName,
@@ -65,11 +65,11 @@ def import_torchvision(
     state = read_weights(source).state if isinstance(source, Path) else _plain(source)
     network = _network(state, where)
     anchors = 1 if network == "fcos_resnet50_fpn" else 9
-    weight, bias = state[f"{LOGITS}.weight"], state[f"{LOGITS}.bias"]
+    weight, bias = state[f"{TORCHVISION_LOGITS}.weight"], state[f"{TORCHVISION_LOGITS}.bias"]
     if weight.ndim != 4 or bias.shape != weight.shape[:1] or len(bias) % anchors:
         raise DetdistillError(
-            f"{where}: {LOGITS} has a weight {tuple(weight.shape)} and a bias {tuple(bias.shape)}; a {network} with "
-            f"torchvision's own {anchors} anchors per cell has a multiple of {anchors} channels in both"
+            f"{where}: {TORCHVISION_LOGITS} has a weight {tuple(weight.shape)} and a bias {tuple(bias.shape)}; "
+            f"a {network} with torchvision's own {anchors} anchors per cell has a multiple of {anchors} channels"
         )
     columns = len(bias) // anchors
     if classes is None and number_classes:
@@ -77,7 +77,7 @@ def import_torchvision(
     names = _column_names(columns, classes, where)
     kept = [column for column, name in enumerate(names) if name not in EMPTY]
     channels = [anchor * columns + column for anchor in range(anchors) for column in kept]
-    state |= {f"{LOGITS}.weight": weight[channels], f"{LOGITS}.bias": bias[channels]}
+    state |= {f"{TORCHVISION_LOGITS}.weight": weight[channels], f"{TORCHVISION_LOGITS}.bias": bias[channels]}
     eps = _frozen_eps(network, state, source, frozen_norm_eps)
     detector = build_torchvision(TorchvisionArchitecture(network, eps), [names[column] for column in kept])
     _load(detector, state, where)
@@ -93,10 +93,14 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _network(state: Mapping[str, Tensor], where: str) -> NetworkName:
-    if not {f"{LOGITS}.weight", f"{LOGITS}.bias", "head.regression_head.bbox_reg.weight"} <= state.keys():
+    if (
+        not {f"{TORCHVISION_LOGITS}.weight", f"{TORCHVISION_LOGITS}.bias", "head.regression_head.bbox_reg.weight"}
+        <= state.keys()
+    ):
         raise DetdistillError(
             f"{where} holds none of torchvision's retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2 and "
-            f"fcos_resnet50_fpn: their {LOGITS} is not in it; found {', '.join(list(state)[:3]) or 'nothing'} …"
+            f"fcos_resnet50_fpn: their {TORCHVISION_LOGITS} is not in it; found "
+            f"{', '.join(list(state)[:3]) or 'nothing'} …"
         )
     if "head.regression_head.bbox_ctrness.weight" in state:
         return "fcos_resnet50_fpn"
