@@ -34,10 +34,11 @@ def test_golden_outputs(golden: Golden, golden_folder: Path) -> None:
     checkpoints = sorted((golden_folder / "mmdet_checkpoints").glob("*.pth"))
     assert checkpoints
     for path in checkpoints:
-        detector = import_mmdet(path, settings=IMAGENET_INPUT).detector
+        # In float64: in float32 the rounding of some processors' convolutions comes close to the tolerance.
+        detector = import_mmdet(path, settings=IMAGENET_INPUT).detector.double()
         data = golden(f"mmdet_checkpoints/{re.sub('_(training|v2)$', '', path.stem)}")
         with torch.no_grad():
-            output = detector(torch.from_numpy(data["image"]))
+            output = detector(torch.from_numpy(data["image"]).double())
         regression = output.regression
         if detector.architecture.head == "fcos" and detector.architecture.options["normalize_boxes"]:
             regression = regression * output.grid.prior_strides[:, None]
