@@ -10,7 +10,6 @@ from detdistill.cli import main
 from detdistill.data import find_splits, open_dataset
 from small_datasets import WRITERS, write_coco, write_voc
 
-
 FORMATS = ("coco", "voc", "yolo")
 
 

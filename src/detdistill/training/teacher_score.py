@@ -33,7 +33,7 @@ def quick_look(
 ) -> list[str]:
     """What a few images say of a teacher, in plain words.
 
-    It warns of a teacher that finds next to nothing, and of one that knows the training images by heart: on them its
+    It warns of a teacher that finds next to nothing, and of one that overfits the training images: on them its
     scores are little more than the labels, which the student has anyway.
 
     Args:
