@@ -29,10 +29,19 @@ from pairs import confident
 from small_runs import small_recipe, write_boxes
 from tiny_detector import tiny_detector
 
+SQUARE = ImageSize(letterbox=64)
 
-def write_run(folder: Path, head: HeadName = "gfl", *, side: int | None = 64, seed: int = 0, **changes: Any) -> Path:
-    detector = confident(tiny_detector(head, ("green", "red"), seed=seed, **changes))
-    save_detector(detector, folder, image_size=None if side is None else ImageSize(short_side=side, long_side=side))
+
+def write_run(
+    folder: Path,
+    head: HeadName = "gfl",
+    *,
+    size: ImageSize | None = SQUARE,
+    seed: int = 0,
+    **changes: Any,
+) -> Path:
+    """A run; with a letterbox, whose canvas is fixed, it is exported in half the time."""
+    save_detector(confident(tiny_detector(head, ("green", "red"), seed=seed, **changes)), folder, image_size=size)
     return folder
 
 
@@ -40,7 +49,7 @@ def write_run(folder: Path, head: HeadName = "gfl", *, side: int | None = 64, se
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run, and its file."""
     folder = tmp_path_factory.mktemp("exported")
-    run = write_run(folder / "run")
+    run = write_run(folder / "run", size=ImageSize(64, 64))
     export_onnx(run, folder / "model.onnx")
     return run, folder / "model.onnx"
 
@@ -167,7 +176,7 @@ def test_every_head_is_what_pytorch_computes(tmp_path: Path, head: HeadName, for
 )
 def test_canvases_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DetdistillError, match=message):
-        export_onnx(write_run(tmp_path / "run", side=None), tmp_path / "m.onnx", **changes)
+        export_onnx(write_run(tmp_path / "run", size=None), tmp_path / "m.onnx", **changes)
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

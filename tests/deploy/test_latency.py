@@ -9,6 +9,7 @@ from deploy.test_export import write_run
 from detdistill.cli import main
 from detdistill.deploy.latency import ENGINES, Speed, sizes_of, speeds_of
 from detdistill.detectors.checkpoints import load_detector
+from detdistill.detectors.description import ImageSize
 from detdistill.errors import DetdistillError
 
 
@@ -19,7 +20,7 @@ def test_size(tmp_path: Path) -> None:
     assert size.file_bytes == (run / "model.safetensors").stat().st_size
     assert size.canvas == (64, 64)
     assert size.macs is not None
-    larger = write_run(tmp_path / "larger", side=128)
+    larger = write_run(tmp_path / "larger", size=ImageSize(letterbox=128))
     macs = sizes_of({"larger": larger})["larger"].macs
     assert macs is not None
     # The coarsest maps are rounded up to a cell.

@@ -203,7 +203,7 @@ def test_thresholds_of_unknown_classes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 2}, r"format 2 .* reads up to 1: .*newer version.*pip install --upgrade"),
+        ({"format": 3}, r"format 3 .* reads up to 2: .*newer version.*pip install --upgrade"),
         ({"format": None}, "does not say its format"),
         ({"format": 0}, "does not say its format"),
         ({"kind": "transformer"}, "kind: 'transformer' is none of dense, torchvision"),

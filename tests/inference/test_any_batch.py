@@ -101,8 +101,7 @@ def exported(detector: DenseDetector, folder: Path, canvas: tuple[int, int] | No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("canvas", [None, (96, 128)])
-@pytest.mark.parametrize("norm", get_args(TowerNorm))
+@pytest.mark.parametrize(("norm", "canvas"), [("group", None), ("batch", (96, 128))])
 @pytest.mark.parametrize("head", get_args(HeadName))
 def test_an_onnx_file_finds_the_same_in_every_batch_as_predict_on_the_same_canvas(
     mixed: DetectionDataset, tmp_path: Path, head: HeadName, norm: TowerNorm, canvas: tuple[int, int] | None

@@ -172,7 +172,7 @@ def read_plan(
     shared = {} if written.recipe is None else read_values(file.parent / written.recipe)
     places = {"path": data, "train_images": images, "val_images": images, "follow_links": follow_links or None}
     given = {"teacher": teacher, "data": {key: value for key, value in places.items() if value is not None}}
-    changes = {key: value for key, value in given.items() if value}
+    changes = {key: value for key, value in given.items() if value not in (None, {})}
     settings = {}
     for name, own in (written.settings or {file.stem: {}}).items():
         recipe = recipe_of(_merged(_merged(shared, own or {}), changes), f"{file}, setting {name}")
