@@ -59,7 +59,9 @@ class Export(Source):
                 f"{'--score' if self.score else self.precision} needs --data: what it costs is measured there"
             )
         from detdistill.deploy.export import export
+        from detdistill.deploy.onnx import check_file_name
 
+        check_file_name(self.out)
         size = None if self.height is None or self.width is None else (self.height, self.width)
         found = export(
             self.run_folder,

@@ -14,7 +14,6 @@ import torch
 
 from detdistill.annotations import DetectionDataset
 from detdistill.compare.plan import Cell, Plan
-from detdistill.data.opening import open_part
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.errors import DetdistillError
@@ -24,6 +23,7 @@ from detdistill.inference.score import score
 from detdistill.machine import machine
 from detdistill.training.distillation import distill
 from detdistill.training.machine import device_beside_training
+from detdistill.training.materials import open_data_part
 from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.training.run import train
@@ -95,11 +95,11 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> Outcome:
     outcome = Outcome(
         **asdict(cell),
         report_on=plan.report_on,
-        scores=asdict(_scores(folder, recipe, split_of(recipe, plan.report_on, plan.report_images))),
+        scores=asdict(_scores(folder, recipe, open_data_part(recipe.data, plan.report_on, plan.report_images))),
         select_on=plan.select_on,
         selection=None
         if plan.select_on is None
-        else asdict(_scores(folder, recipe, split_of(recipe, plan.select_on, plan.select_images))),
+        else asdict(_scores(folder, recipe, open_data_part(recipe.data, plan.select_on, plan.select_images))),
         steps=summary.steps,
         seconds=summary.seconds,
         peak_memory_mib=memory,
@@ -129,19 +129,6 @@ def read_outcome(plan: Plan, cell: Cell, out: Path) -> Outcome | None:
     except (ValueError, TypeError) as error:
         raise DetdistillError(f"{file} is damaged ({error}): remove it, and the run is scored again") from error
     return outcome if (outcome.report_on, outcome.select_on) == (plan.report_on, plan.select_on) else None
-
-
-def split_of(recipe: Recipe, split: str, images: str | None) -> DetectionDataset:
-    """Open a split of a recipe's dataset, by its name or annotation file; `images` is its folder if not recognised."""
-    data = recipe.data
-    return open_part(
-        data.path,
-        split,
-        images=images,
-        follow_links=data.follow_links,
-        accept_left_out=data.accept_left_out,
-        rescale=data.rescale,
-    )
 
 
 def _scores(folder: Path, recipe: Recipe, dataset: DetectionDataset) -> CocoMetrics:

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from detdistill.compare.outcome import split_of
 from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.files import write_atomically
 from detdistill.training.machine import device_beside_training
+from detdistill.training.materials import open_data_part
 from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.teacher_score import teacher_metrics
 
@@ -44,7 +44,7 @@ def teacher_scores(
             scores: dict[str, Any] = kept["scores"]
             return scores
     detector = load_detector(teacher).to(device_beside_training(recipe.machine))
-    scores = asdict(teacher_metrics(detector, split_of(recipe, split, images), recipe))
+    scores = asdict(teacher_metrics(detector, open_data_part(recipe.data, split, images), recipe))
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({**key, "scores": scores}, indent=1) + "\n")
     return scores

@@ -41,8 +41,18 @@ def open_training_data(data: Data, images: ImageOptions) -> tuple[DetectionDatas
     return dataset, with_classes(validation, dataset.classes)
 
 
-def _open(data: Data, part: str | None, images: str | None) -> DetectionDataset:
-    dataset = open_part(
+def open_data_part(data: Data, part: str | None, images: str | None) -> DetectionDataset:
+    """Open a part of a recipe's dataset.
+
+    Args:
+        data: What the recipe says of the dataset.
+        part: Name of a split, or annotation file or folder.
+        images: Image folder of the part, if it is not recognised.
+
+    Raises:
+        DataError: As in `open_dataset`.
+    """
+    return open_part(
         data.path,
         part,
         images=images,
@@ -50,6 +60,10 @@ def _open(data: Data, part: str | None, images: str | None) -> DetectionDataset:
         accept_left_out=data.accept_left_out,
         rescale=data.rescale,
     )
+
+
+def _open(data: Data, part: str | None, images: str | None) -> DetectionDataset:
+    dataset = open_data_part(data, part, images)
     text = reading_note(dataset, data.path)
     if text is not None:
         note(text)
