@@ -138,6 +138,7 @@ ENDINGS = st.sampled_from([".png", ".jpg", ".bmp", ".gif", ".tif", ".webp", ".pp
 
 @settings(max_examples=300)
 @example(writer="coco", ending=".png", seed=805)  # a null character in a file name
+@example(writer="cvat", ending=".png", seed=24128)  # a count of 6000 digits
 @given(writer=st.sampled_from(sorted(WRITERS)), ending=ENDINGS, seed=st.integers(0, 2**64))
 def test_damaged_data_is_refused_or_repaired(writer: str, ending: str, seed: int) -> None:
     survives(writer, ending, seed)

@@ -9,7 +9,7 @@ import pytest
 
 from detdistill.data import open_dataset
 from detdistill.errors import DataError, LeftOutError
-from small_datasets import OBJECTS, SIZES, write_images, write_yolo
+from small_datasets import OBJECTS, SIZES, write_cvat, write_images, write_yolo
 
 NAMES = "names: [cat, dog]\n"
 
@@ -122,6 +122,17 @@ def test_faulty_class_names_are_fatal(config: str, word: str, folder: Path) -> N
     with pytest.raises(DataError, match=r"data\.yaml") as caught:
         open_dataset(folder)
     assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("count", ["3", "9" * 5000])  # Python converts at most 4300 digits
+def test_a_count_of_classes_that_is_not_theirs_is_fatal(count: str, tmp_path: Path) -> None:
+    config = write_cvat(tmp_path) / "obj.data"
+    config.write_text(config.read_text().replace("classes = 2", f"classes = {count}"))
+    with pytest.raises(DataError) as caught:
+        open_dataset(tmp_path)
+    (problem,) = caught.value.problems
+    assert problem.where == str(config)
+    assert len(problem.what) < 500
 
 
 def test_names_that_yaml_takes_for_other_types_stay_names(folder: Path) -> None:

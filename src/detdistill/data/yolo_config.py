@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from detdistill.annotations import DetectionDataset
-from detdistill.data.assembly import shown
+from detdistill.data.assembly import shown, to_number
 from detdistill.data.folders import exists, files_in
 from detdistill.data.splits import NAME_THE_IMAGES, ReadOptions, Split, is_split_name
 from detdistill.data.text_files import decoded, read_text
@@ -95,8 +95,8 @@ def config_classes(file: Path, config: Config, problems: list[Problem]) -> Seque
             return []
         classes = listed_classes(place, problems)
         count = config.get("classes", "")
-        if classes and count.isdecimal() and int(count) != len(classes):
-            what = f"'classes' is {count}, and {place} lists {len(classes)}; correct one of them"
+        if classes and count.isdecimal() and to_number(count) != len(classes):
+            what = f"'classes' is {shown(count)}, and {place} lists {len(classes)}; correct one of them"
             problems.append(Problem(source, what, fatal=True))
         return classes
     if isinstance(names, dict):

@@ -154,8 +154,8 @@ class TorchvisionDetector(FindsInPictures, nn.Module, ABC):
         features: tuple[Tensor, ...] = tuple(self.network.backbone(images).values())
         raw = self.network.head(list(features))
         quality = raw["bbox_ctrness"].squeeze(-1) if "bbox_ctrness" in raw else None
-        sizes = [(int(level.shape[-2]), int(level.shape[-1])) for level in features]
-        grid = self.grid((int(images.shape[-2]), int(images.shape[-1])), sizes, images.device)
+        sizes = [(level.shape[-2], level.shape[-1]) for level in features]  # `int` would fix them in an exported file
+        grid = self.grid((images.shape[-2], images.shape[-1]), sizes, images.device)
         return self.output_type(grid, features, raw["cls_logits"], raw["bbox_regression"], self.coder, quality)
 
     def grid(self, canvas: tuple[int, int], sizes: Sequence[tuple[int, int]], device: torch.device) -> Grid:
