@@ -20,9 +20,9 @@ from statistics import median
 import torch
 from benchmarks.step_cost import Case, random_batch, step_of, supervision
 
-from detdistill.allocation import keep_freed_memory
-from detdistill.detectors.architecture import Architecture
-from detdistill.machine import machine
+from detdistill.core.allocation import keep_freed_memory
+from detdistill.core.environment import machine
+from detdistill.detectors.dense.architecture import Architecture
 
 RECORD = Path(__file__).with_suffix(".json")
 STUDENT = Architecture("gfl", "tf_efficientnet_lite0", channels=96)

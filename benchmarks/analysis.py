@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 
 from detdistill.analysis.measure import measure
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.loading import evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.scenes import write_scenes
-from detdistill.detectors.architecture import Architecture
-from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.running import InferenceOptions
-from detdistill.image_options import ImageOptions
 
 BATCH = 8
 CONFIDENT = -2.0

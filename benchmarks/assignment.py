@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detdistill.detectors.assigners import AtssAssigner, FcosAssigner, MaxIouAssigner
-from detdistill.detectors.priors import PriorLayout, anchor_boxes, cell_boxes
-from detdistill.grid import Grid
-from detdistill.structures import Assignment, Targets
+from detdistill.core.grid import Grid
+from detdistill.core.structures import Assignment, Targets
+from detdistill.detectors.dense.assigners import AtssAssigner, FcosAssigner, MaxIouAssigner
+from detdistill.detectors.dense.priors import PriorLayout, anchor_boxes, cell_boxes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from detectors.assigners.oracle import atss_oracle, fcos_oracle, max_iou_oracle
+from support.assigner_oracle import atss_oracle, fcos_oracle, max_iou_oracle
 
 IMAGES, HEIGHT, WIDTH = 8, 800, 1333
 STRIDES = (8, 16, 32, 64, 128)

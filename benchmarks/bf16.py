@@ -22,7 +22,7 @@ from statistics import median
 import torch
 from benchmarks.step_cost import Case, random_batch, step_of, supervision
 
-from detdistill.machine import machine
+from detdistill.core.environment import machine
 from detdistill.training.recipe_file import read_recipe
 
 HERE = Path(__file__).parent

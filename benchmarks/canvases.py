@@ -16,12 +16,12 @@ from statistics import median
 
 import torch
 
+from detdistill.core.environment import machine
+from detdistill.core.image_options import rounded_up
+from detdistill.core.structures import Targets, single_process
 from detdistill.data.batching import Size, area
 from detdistill.data.loading import Batch, training_loader
-from detdistill.detectors.dense import DenseDetector
-from detdistill.image_options import rounded_up
-from detdistill.machine import machine
-from detdistill.structures import Targets, single_process
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.training.learner import Supervision
 from detdistill.training.materials import open_training_data
 from detdistill.training.recipe import Recipe

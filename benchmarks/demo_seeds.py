@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from detdistill.machine import machine
+from detdistill.core.environment import machine
 
 HERE = Path(__file__).parent
 DEMO = HERE.parent / "examples" / "demo.py"

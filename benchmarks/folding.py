@@ -13,9 +13,9 @@ import time
 import torch
 from torch import nn
 
-from detdistill.detectors.architecture import Architecture, Towers
-from detdistill.detectors.dense import DenseDetector
-from detdistill.detectors.folding import folded
+from detdistill.detectors.dense.architecture import Architecture, Towers
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.folding import folded
 
 BATCH, HEIGHT, WIDTH = 8, 256, 320
 BACKBONES = ("resnet18", "resnet50", "tf_efficientnet_lite0")

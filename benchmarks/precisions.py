@@ -14,14 +14,14 @@ from statistics import median
 
 import torch
 
+from detdistill.core.environment import machine
+from detdistill.core.image_options import ImageOptions, rounded_up
+from detdistill.core.progress import track
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.canvases import photographs
 from detdistill.deploy.export import Precision, export
 from detdistill.deploy.verify import session
-from detdistill.detectors.checkpoints import WEIGHTS, load_detector
-from detdistill.image_options import ImageOptions, rounded_up
-from detdistill.machine import machine
-from detdistill.progress import track
+from detdistill.detectors.storage import WEIGHTS, load_detector
 
 ROUNDS = 40
 

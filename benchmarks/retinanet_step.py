@@ -22,9 +22,9 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detdistill.detectors.architecture import Architecture
-from detdistill.detectors.dense import DenseDetector
-from detdistill.structures import Targets
+from detdistill.core.structures import Targets
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.detector import DenseDetector
 
 CLASSES = 80
 OBJECTS = 10

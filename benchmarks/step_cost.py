@@ -27,13 +27,13 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from detdistill.detectors.architecture import Architecture
-from detdistill.detectors.dense import DenseDetector
+from detdistill.core.structures import Targets, single_process
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.weighting import Weight
-from detdistill.structures import Targets, single_process
 from detdistill.training.learner import Learner, Supervision
 
 OBJECTS = 8  # in each image

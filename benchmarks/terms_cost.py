@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from benchmarks.step_cost import Case, detector, random_batch, step_of
 
-from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.dense.architecture import Architecture
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms import TERMS
 from detdistill.distill.weighting import Weight

@@ -22,10 +22,10 @@ from unittest import mock
 
 import torch
 
+from detdistill.core.image_options import ImageOptions
 from detdistill.data import open_dataset
 from detdistill.data.loading import Batch
-from detdistill.detectors.architecture import Architecture
-from detdistill.image_options import ImageOptions
+from detdistill.detectors.dense.architecture import Architecture
 from detdistill.training.module import DetectorTraining
 from detdistill.training.optim import build_optimizer
 from detdistill.training.recipe import Data, Logging, Machine, Optimization, Recipe, Schedule

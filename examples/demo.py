@@ -25,29 +25,29 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.ops import nms
 
-from detdistill.annotations import DetectionDataset
-from detdistill.boxes import pairwise_iou
-from detdistill.cli.table import print_table
-from detdistill.cli.train import engine
+from detdistill.cli.text_table import print_table
+from detdistill.cli.train_command import engine
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.boxes import pairwise_iou
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import write_atomically
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.images import read_image
+from detdistill.core.texts import points
 from detdistill.data.loading import evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.scenes import write_scenes
-from detdistill.detectors.checkpoints import load_detector
-from detdistill.detectors.contract import DetectorModule
+from detdistill.detectors.base import DetectorModule
 from detdistill.detectors.description import read_description, store_thresholds
-from detdistill.drawing import draw_boxes
-from detdistill.errors import DetdistillError
-from detdistill.evaluation.coco import coco_metrics
+from detdistill.detectors.storage import load_detector
+from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.precision_recall import best_f1, precision_recall
+from detdistill.evaluation.predict import predict
 from detdistill.evaluation.results import Results
-from detdistill.evaluation.voc import rank_detections
-from detdistill.files import write_atomically
-from detdistill.image_options import ImageOptions
-from detdistill.images import read_image
-from detdistill.inference.predict import predict
-from detdistill.marks import Color, Mark
-from detdistill.report import Chart, Code, Picture, Section, Table, Text, write_report
-from detdistill.texts import points
+from detdistill.evaluation.voc_metrics import rank_detections
+from detdistill.report.drawing import draw_boxes
+from detdistill.report.html import Chart, Code, Picture, Section, Table, Text, write_report
+from detdistill.report.marks import Color, Mark
 from detdistill.training.distillation import distill
 from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.training.recipe_file import read_recipe

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
+from detdistill.core.image_options import ImageOptions
 from detdistill.data import open_dataset
 from detdistill.data.loading import evaluation_loader
-from detdistill.detectors.architecture import Architecture
-from detdistill.detectors.dense import HEADS, DenseDetector
-from detdistill.evaluation.coco import coco_metrics
-from detdistill.image_options import ImageOptions
-from detdistill.inference.score import score
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.detector import HEADS, DenseDetector
+from detdistill.evaluation.coco_metrics import coco_metrics
+from detdistill.evaluation.score import score
 
 FCOS_IMPROVED = {"center_sampling": True, "normalize_boxes": True, "centerness_on_box_tower": True, "giou": True}
 

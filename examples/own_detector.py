@@ -14,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detdistill.detectors.assigners import FcosAssigner
-from detdistill.detectors.coders import DistanceCoder
+from detdistill.core.grid import Grid
+from detdistill.core.normalization import IMAGENET
+from detdistill.core.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
 from detdistill.detectors.conformance import check_detector
+from detdistill.detectors.dense.assigners import FcosAssigner
+from detdistill.detectors.dense.coders import DistanceCoder
+from detdistill.detectors.dense.priors import PriorLayout, cell_boxes
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.detectors.priors import PriorLayout, cell_boxes
-from detdistill.grid import Grid
 from detdistill.losses.box import giou_loss
 from detdistill.losses.focal import focal_loss
-from detdistill.normalization import IMAGENET
-from detdistill.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
 
 STRIDE = 16
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from detdistill.analysis.measure import measure
 from detdistill.analysis.observation import ALL, MEASURES
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
 from detdistill.detectors.running import InferenceOptions
-from detdistill.image_options import ImageOptions
+from detdistill.detectors.storage import load_detector
 
 SPLIT = "val"
 

@@ -26,13 +26,13 @@ from benchmarks.paper_claims.claims import BASELINE, claims_of
 from benchmarks.paper_claims.materials import FEW, HERE, prepared, scenes, teacher_file
 from benchmarks.paper_claims.observations import observed
 
-from detdistill.cli.train import engine
+from detdistill.cli.train_command import engine
+from detdistill.compare.cell_runs import run_all
 from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan, read_plan
-from detdistill.compare.run import run_all
 from detdistill.compare.teachers import teacher_scores
+from detdistill.core.files import write_atomically
 from detdistill.detectors.description import read_description
-from detdistill.files import write_atomically
 
 RESULTS = HERE / "results.json"
 PLANS = (

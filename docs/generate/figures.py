@@ -22,20 +22,20 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from detdistill.analysis.differences import LinearMap, fits_of, prediction_maps
+from detdistill.analysis.galleries import SCALE
 from detdistill.analysis.pairing import Candidates, align, candidates
-from detdistill.analysis.pictures import SCALE
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.images import read_image
 from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
+from detdistill.detectors.storage import load_detector
 from detdistill.distill.alignment import Aligned
 from detdistill.distill.class_map import ClassMap
-from detdistill.drawing import draw_boxes
-from detdistill.image_options import ImageOptions
-from detdistill.images import read_image
 from detdistill.losses import rank_mimicking
-from detdistill.marks import Box, Mark
+from detdistill.report.drawing import draw_boxes
+from detdistill.report.marks import Box, Mark
 
 DOCS = Path(__file__).parents[1]
 STUDENTS = {"baseline": "student alone", "student": "student, RM + PFI"}

@@ -7,10 +7,10 @@ from typing import get_args
 from docs.generate.markdown import table
 
 from detdistill.cli import COMMANDS
-from detdistill.detectors.architecture import HeadName
-from detdistill.detectors.imported import mmdet_config
-from detdistill.detectors.imported.mmdet_layers import BASIC_DEPTHS, BOTTLENECK_DEPTHS, RESNEXTS
-from detdistill.detectors.imported.torchvision import NETWORKS
+from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.torchvision_detector import NETWORKS
+from detdistill.detectors.importing import mmdet_config
+from detdistill.detectors.importing.mmdet_layers import BASIC_DEPTHS, BOTTLENECK_DEPTHS, RESNEXTS
 from detdistill.distill.terms import TERMS
 
 INTRODUCTION = """\

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from os import PathLike
 
-    from detdistill.detectors.dense import DenseDetector
-    from detdistill.detectors.imported.torchvision import TorchvisionDetector
+    from detdistill.detectors.dense.detector import DenseDetector
+    from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 
 __all__ = ["load"]
 
@@ -24,6 +24,6 @@ def load(folder: str | PathLike[str]) -> DenseDetector | TorchvisionDetector:
     """
     from pathlib import Path
 
-    from detdistill.detectors.checkpoints import load_detector
+    from detdistill.detectors.storage import load_detector
 
     return load_detector(Path(folder))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detdistill.analysis.differences import AGREED, LevelDifference, LinearFit, prediction_maps
-from term_cases import grid, output
+from support.term_cases import grid, output
 
 EVERYWHERE = torch.ones(2, 5, 5, dtype=torch.bool)
 

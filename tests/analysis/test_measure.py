@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
+from detdistill.analysis.findings import numbers, verdict
 from detdistill.analysis.measure import Measured, measure
 from detdistill.analysis.observation import ALL, MEASURES, Observation
 from detdistill.analysis.page import write_analysis
-from detdistill.analysis.summary import numbers, verdict
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.running import InferenceOptions
-from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
-from pairs import confident
-from small_runs import write_boxes
-from tiny_detector import tiny_detector
+from support.pairs import confident
+from support.small_runs import write_boxes
+from support.tiny_detector import tiny_detector
 
 IMAGES = ImageOptions(short_side=64, long_side=64)
 OPTIONS = InferenceOptions(batch_size=2)

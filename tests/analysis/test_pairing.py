@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from detdistill.analysis.pairing import align, candidates, reordered
+from detdistill.core.structures import Targets
 from detdistill.distill.class_map import ClassMap
-from detdistill.structures import Targets
-from pairs import confident
-from tiny_detector import tiny_detector
+from support.pairs import confident
+from support.tiny_detector import tiny_detector
 
 CLASSES = ("cat", "dog")
 

@@ -13,7 +13,7 @@ import pytest
 
 import detdistill.cli
 from detdistill.cli.parser import Argument, Group
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 
 SHOW_HELP = """
 import sys
@@ -32,7 +32,7 @@ for extra in "pytorch_lightning", "tensorboard", "onnx", "onnxruntime", "onnxscr
 """
 NEED_NO_EXTRA = """
 import detdistill.analysis.page, detdistill.data.inspection, detdistill.deploy.publish, detdistill.distill.distiller
-import detdistill.detectors.imported.opening, detdistill.inference.predict, detdistill.inference.score
+import detdistill.detectors.importing.checkpoint_opening, detdistill.evaluation.predict, detdistill.evaluation.score
 """
 CHECK = """
 from detdistill.cli import main

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from detdistill.annotations import fingerprint
 from detdistill.cli import main
+from detdistill.core.annotations import fingerprint
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.description import ImageSize, read_description, write_description
 from detdistill.detectors.postprocess import PostProcessing
-from tiny_detector import tiny_detector
+from detdistill.detectors.storage import save_detector
+from support.tiny_detector import tiny_detector
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from detdistill.cli import COMMANDS, main
 from detdistill.cli.parser import parse
 from detdistill.cli.source import Source
 from detdistill.compare.plan import read_plan
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 from detdistill.training.recipe import Data, Recipe
-from small_datasets import OBJECTS, SIZES, coco_content, write_coco, write_images
+from support.small_datasets import OBJECTS, SIZES, coco_content, write_coco, write_images
 
 PLACES = ["--annotations", "a.json", "--images", "i", "--split", "test", "--follow-links"]
 

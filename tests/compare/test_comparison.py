@@ -12,13 +12,13 @@ import pytest
 
 from detdistill.cli import main
 from detdistill.compare import comparison
+from detdistill.compare.cell_runs import PLAN, cell_command
 from detdistill.compare.comparison import compare
 from detdistill.compare.outcome import FILE, read_outcome
 from detdistill.compare.plan import BASELINE, Plan
-from detdistill.compare.run import PLAN, cell_command
 from detdistill.compare.summary import write_summary
 from detdistill.compare.table import Row
-from small_runs import lines, small_distillation, write_boxes, write_teacher
+from support.small_runs import lines, small_distillation, write_boxes, write_teacher
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ import pytest
 
 from detdistill.compare.outcome import FILE, read_outcome, run_cell
 from detdistill.compare.plan import BASELINE, Plan
-from detdistill.errors import DetdistillError
-from small_runs import lines, small_distillation, write_boxes, write_teacher
+from detdistill.core.errors import DetdistillError
+from support.small_runs import lines, small_distillation, write_boxes, write_teacher
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from detdistill.compare.plan import BASELINE, Cell, Plan, named_methods, read_plan
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 from detdistill.training.recipe import Data, DistillationRecipe, Recipe
 
 RECIPE = {"teacher": "t", "data": {"path": "d", "val": "val"}, "detector": {"head": "gfl"}, "seed": 7}

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from detdistill.annotations import DetectionDataset
 from detdistill.compare import teachers
 from detdistill.compare.teachers import FILE, teacher_scores
-from detdistill.evaluation.coco import CocoMetrics
+from detdistill.core.annotations import DetectionDataset
+from detdistill.evaluation.coco_metrics import CocoMetrics
 from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.teacher_score import teacher_metrics
-from small_runs import small_distillation, write_boxes, write_teacher
+from support.small_runs import small_distillation, write_boxes, write_teacher
 
 
 def test_a_teacher_is_scored_once_for_each_split_and_anew_when_it_is_another(

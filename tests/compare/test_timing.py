@@ -5,7 +5,7 @@ from pathlib import Path
 
 from detdistill.compare.plan import BASELINE, Terms
 from detdistill.compare.timing import step_seconds
-from small_runs import small_distillation, write_boxes, write_teacher
+from support.small_runs import small_distillation, write_boxes, write_teacher
 
 
 def test_every_method_is_timed(tmp_path: Path) -> None:

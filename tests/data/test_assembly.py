@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detdistill.core.errors import DataError, Problem
 from detdistill.data.assembly import (
     Box,
     ImageEntry,
@@ -21,7 +22,6 @@ from detdistill.data.assembly import (
     to_flag,
     to_number,
 )
-from detdistill.errors import DataError, Problem
 
 IMAGES = [ImageEntry(number, Path(f"{number}.jpg"), f"{number}.jpg", 100, 50) for number in range(3)]
 

@@ -11,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import LeftOutError, Problem
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.checking import (
     Checks,
     below_one_pixel,
@@ -23,8 +25,6 @@ from detdistill.data.checking import (
     validation_problems,
 )
 from detdistill.data.transforms import EvaluationTransform, Sample
-from detdistill.errors import LeftOutError, Problem
-from detdistill.image_options import ImageOptions
 
 
 def record(

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError
 from detdistill.data import with_classes
 from detdistill.data.assembly import ImageEntry, Objects, assemble
 from detdistill.data.classes import with_common_classes
-from detdistill.errors import DataError
 
 
 def dataset_of(classes: list[str], category_ids: list[int]) -> DetectionDataset:

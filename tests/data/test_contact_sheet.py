@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.data.contact_sheet import CELL, COLUMNS, ROWS, contact_sheet, default_file, shown_first
-from detdistill.drawing import class_color
+from detdistill.report.drawing import class_color
 
 
 def record(path: Path, labels: list[int], *, crowd: bool = False) -> ImageRecord:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from detdistill.core.errors import DataError
 from detdistill.data import open_dataset
 from detdistill.data.csv_table import read_columns
-from detdistill.errors import DataError
-from small_datasets import SIZES, write_images
+from support.small_datasets import SIZES, write_images
 
 TENSORFLOW = "filename,width,height,class,xmin,ymin,xmax,ymax"
 

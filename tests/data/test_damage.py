@@ -16,10 +16,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.images import read_image
 from detdistill.data import open_dataset
-from detdistill.errors import DetdistillError
-from detdistill.images import read_image
-from small_datasets import BOMB, SIZES, WRITERS, write_coco
+from support.small_datasets import BOMB, SIZES, WRITERS, write_coco
 
 JUNK: list[Any] = [
     None, True, -1, 0, 1, 2**63, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "a", "\ud800", "\0",

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from detdistill.core.errors import DetdistillError
 from detdistill.data.finding import find_pictures
-from detdistill.errors import DetdistillError
 
 
 def write(folder: Path, *names: str) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detdistill.core.errors import DataError
 from detdistill.data import open_dataset
-from detdistill.errors import DataError
-from small_datasets import OBJECTS, SIZES, write_coco, write_voc, write_yolo
+from support.small_datasets import OBJECTS, SIZES, write_coco, write_voc, write_yolo
 
 
 @pytest.fixture(params=[write_coco, write_voc])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.data.inspection import SIDE_EDGES, inspect_dataset, undecodable_images
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from detdistill.core.errors import DataError
 from detdistill.data.labelmap import LABELMAP, read_labelmap, write_labelmap
-from detdistill.errors import DataError
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError
 from detdistill.data import find_splits, open_dataset
-from detdistill.errors import DataError
-from small_datasets import (
+from support.small_datasets import (
     OBJECTS,
     SIZES,
     coco_content,

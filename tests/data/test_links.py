@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from detdistill.core.errors import DataError
 from detdistill.data import open_dataset
-from detdistill.errors import DataError
-from small_datasets import SIZES, coco_content, voc_xml, write_coco, write_images, write_voc, write_yolo
+from support.small_datasets import SIZES, coco_content, voc_xml, write_coco, write_images, write_voc, write_yolo
 
 
 def link_images(folder: Path, pool: Path, ending: str) -> None:

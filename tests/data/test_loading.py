@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DataError
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.batching import Draw, TrainingBatches
 from detdistill.data.loading import (
     Batch,
@@ -17,8 +19,6 @@ from detdistill.data.loading import (
     training_loader,
 )
 from detdistill.data.transforms import EvaluationTransform, TrainingTransform
-from detdistill.errors import DataError
-from detdistill.image_options import ImageOptions
 
 VARIED = ImageOptions(short_side=50, long_side=90, scale_jitter=(0.5, 2.0), photometric=0.5)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from detdistill.core.errors import DataError
 from detdistill.data import find_splits, open_dataset
 from detdistill.data.opening import open_part
-from detdistill.errors import DataError
-from small_datasets import SIZES, coco_content, write_coco, write_images, write_voc, write_yolo
+from support.small_datasets import SIZES, coco_content, write_coco, write_images, write_voc, write_yolo
 
 
 def test_nothing_there_is_an_error_that_says_what_was_looked_for(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detdistill.core.errors import DetdistillError
 from detdistill.data import scenes
 from detdistill.data.scenes import CLASSES, LEAST_CONTRAST, draw_scene, split_material, write_scenes
-from detdistill.errors import DetdistillError
 
 SPLITS = ("train", "val", "test")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError
 from detdistill.data.splits import ReadOptions, Split, choose, names_a_split, usual_name
-from detdistill.errors import DataError
 
 
 def splits_of(names: str) -> list[Split]:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DataError
 from detdistill.data import open_dataset
 from detdistill.data.splitting import DatasetSplit, difference_hash, near_duplicates, split_dataset
-from detdistill.errors import DataError
 
 
 def record(path: Path, image_id: int | str, labels: list[int], width: int = 64, height: int = 48) -> ImageRecord:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detdistill.core.errors import DataError
 from detdistill.data.text_files import decoded, first_lines, read_text
-from detdistill.errors import DataError
 
 MARKED = {
     "utf-8-sig": b"",

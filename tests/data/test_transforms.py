@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.boxes import boxes_to_original
+from detdistill.core.boxes import boxes_to_original
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform
-from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
 
 
 def sample(height: int, width: int, boxes: list[list[float]], image: Tensor | None = None) -> Sample:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detdistill.core.errors import Problem
 from detdistill.data.assembly import Objects
 from detdistill.data.yolo_labels import label_lines, read_lines
-from detdistill.errors import Problem
 
 SIZE = (480, 640)
 BOX = (0.5, 0.4, 0.2, 0.1)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.annotations import ImageRecord
+from detdistill.core.annotations import ImageRecord
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.canvases import noise, photographs, shared_canvas, usual_canvas
 from detdistill.detectors.description import ImageSize
-from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
-from small_runs import write_boxes
+from support.small_runs import write_boxes
 
 SIDES = st.integers(20, 900)
 RUN = Path("run")

@@ -13,21 +13,21 @@ import torch
 from PIL import ExifTags, Image
 
 from detdistill.cli import main
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.export import export
 from detdistill.deploy.onnx import METADATA, Form, export_onnx
 from detdistill.deploy.verify import is_excused, partners, session, verify
-from detdistill.detectors.architecture import HeadName
-from detdistill.detectors.checkpoints import load_detector, save_detector
+from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.torchvision_detector import NetworkName, TorchvisionArchitecture, build_torchvision
 from detdistill.detectors.description import ImageSize, read_description
-from detdistill.detectors.imported.torchvision import NetworkName, TorchvisionArchitecture, build_torchvision
-from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
-from detdistill.structures import Detections
+from detdistill.detectors.storage import load_detector, save_detector
 from detdistill.training.run import train
-from pairs import confident
-from small_runs import small_recipe, write_boxes
-from tiny_detector import tiny_detector
+from support.pairs import confident
+from support.small_runs import small_recipe, write_boxes
+from support.tiny_detector import tiny_detector
 
 SQUARE = ImageSize(letterbox=64)
 

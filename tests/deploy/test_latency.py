@@ -7,10 +7,10 @@ import pytest
 
 from deploy.test_export import write_run
 from detdistill.cli import main
+from detdistill.core.errors import DetdistillError
 from detdistill.deploy.latency import ENGINES, Speed, sizes_of, speeds_of
-from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import ImageSize
-from detdistill.errors import DetdistillError
+from detdistill.detectors.storage import load_detector
 
 
 def test_size(tmp_path: Path) -> None:

@@ -10,15 +10,15 @@ from PIL import Image
 
 import detdistill
 from detdistill.cli import main
+from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.publish import limits, made, typical_image, without_folders
-from detdistill.detectors.checkpoints import save_detector
-from detdistill.evaluation.coco import coco_metrics
+from detdistill.detectors.storage import save_detector
+from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.results import Results
-from detdistill.structures import Detections
 from detdistill.training.distillation import distill
-from small_runs import small_distillation, write_boxes, write_teacher
-from tiny_detector import tiny_detector
+from support.small_runs import small_distillation, write_boxes, write_teacher
+from support.tiny_detector import tiny_detector
 
 
 @pytest.fixture(scope="module")

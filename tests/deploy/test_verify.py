@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detdistill.core.structures import Detections
 from detdistill.deploy.verify import BOX, CLOSE, SCORE, is_excused, partners
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.structures import Detections
 
 RULES = PostProcessing(score_threshold=0.05, iou_threshold=0.6, max_detections=100)
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detdistill.detectors.architecture import Architecture
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import Assignment, DenseOutput, Detections
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense import DenseDetector
-from detdistill.errors import DetdistillError
-from detdistill.structures import Assignment, DenseOutput, Detections
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.detector import DenseDetector
 
 Change = Callable[[DenseDetector], None]
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from detdistill.annotations import fingerprint
+from detdistill.core.annotations import fingerprint
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.description import read_description, was_trained_on
-from small_runs import write_boxes
-from tiny_detector import tiny_detector
+from detdistill.detectors.storage import save_detector
+from support.small_runs import write_boxes
+from support.tiny_detector import tiny_detector
 
 
 def test_a_detector_knows_the_images_it_was_trained_on(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import nms
 
-from detdistill.detectors.coders import DistanceCoder
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.structures import DenseOutput
+from detdistill.detectors.dense.coders import DistanceCoder
 from detdistill.detectors.postprocess import PostProcessing, rank_within
-from detdistill.errors import DetdistillError
-from detdistill.grid import Grid
-from detdistill.structures import DenseOutput
 
 
 def make_output(seed: int, batch: int, num_classes: int, quality: bool) -> tuple[DenseOutput, Tensor]:

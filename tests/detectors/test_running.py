@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from detdistill.core.errors import DetdistillError
 from detdistill.detectors.running import InferenceOptions, chosen_device, detect, output_of
-from detdistill.errors import DetdistillError
-from tiny_detector import tiny_detector
+from support.tiny_detector import tiny_detector
 
 IMAGES = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SIZES = torch.tensor([[64, 96], [40, 70]])

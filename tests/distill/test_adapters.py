@@ -7,7 +7,7 @@ import torch
 
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Pair
-from tiny_detector import tiny_detector
+from support.tiny_detector import tiny_detector
 
 
 def pair(own: int, other: int) -> Pair:

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.boxes import encode_deltas
-from detdistill.detectors.coders import DeltaCoder, DistanceCoder
-from detdistill.detectors.priors import cell_boxes
+from detdistill.core.boxes import encode_deltas
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, DenseOutput, Targets
+from detdistill.detectors.dense.coders import DeltaCoder, DistanceCoder
+from detdistill.detectors.dense.priors import cell_boxes
 from detdistill.distill.alignment import Aligned, find_alignment
 from detdistill.distill.class_map import ClassMap, identical_classes
-from detdistill.errors import DetdistillError
-from detdistill.grid import Grid
-from detdistill.structures import BACKGROUND, IGNORED, Assignment, DenseOutput, Targets
-from term_cases import grid as anchor_grid
-from term_cases import output as anchor_output
+from support.term_cases import grid as anchor_grid
+from support.term_cases import output as anchor_output
 
 CLASSES = ("cat", "dog", "cow")
 Sizes = tuple[tuple[int, int], ...]

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from detdistill.core.errors import DetdistillError
 from detdistill.distill.building import build_terms
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.weighting import Weight
-from detdistill.errors import DetdistillError
 
 
 def test_options_and_weights_of_each_term() -> None:

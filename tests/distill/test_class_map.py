@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from detdistill.core.errors import DetdistillError
 from detdistill.distill.class_map import ClassMap, identical_classes
-from detdistill.errors import DetdistillError
 
 NAMES = ("cat", "dog", "cow", "car", "bus", "van")
 

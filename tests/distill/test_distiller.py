@@ -11,17 +11,17 @@ import torch
 from examples.own_detector import TinyDetector
 from torch import Tensor, nn
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.normalization import EFFICIENTNET_LITE, Normalization
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.imported.torchvision import TorchvisionArchitecture, build_torchvision
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, build_torchvision
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.hint import Hint
 from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.weighting import Weight
-from detdistill.errors import DetdistillError
-from detdistill.normalization import EFFICIENTNET_LITE, Normalization
-from pairs import batch, confident, distiller, gradients
-from tiny_detector import tiny_detector
+from support.pairs import batch, confident, distiller, gradients
+from support.tiny_detector import tiny_detector
 
 ALL: dict[str, dict[str, Any]] = {
     "rank_mimicking": {"rank_by": "both"},

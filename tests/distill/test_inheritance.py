@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from detdistill.core.errors import DetdistillError
 from detdistill.distill.inheritance import inherit
-from detdistill.errors import DetdistillError
-from tiny_detector import tiny_detector
+from support.tiny_detector import tiny_detector
 
 
 def equal_tensors(first: nn.Module, second: nn.Module) -> set[str]:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.structures import DenseOutput
 from detdistill.distill.memory import TeacherMemory, memory_note
-from detdistill.image_options import ImageOptions
-from detdistill.structures import DenseOutput
-from tiny_detector import tiny_detector
+from support.tiny_detector import tiny_detector
 
 SIDE = 64
 FIXED = ImageOptions(flip=0.0)

@@ -5,7 +5,7 @@ import inspect
 import pytest
 from docstring_parser import parse
 
-from detdistill.detectors.dense import HEADS
+from detdistill.detectors.dense.detector import HEADS
 from detdistill.distill.methods import list_methods
 from detdistill.distill.terms import TERMS
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from detdistill.distill.preflight import Loss, Preflight, preflight
-from pairs import batch, confident, distiller
-from tiny_detector import tiny_detector
+from support.pairs import batch, confident, distiller
+from support.tiny_detector import tiny_detector
 
 TERMS: dict[str, dict[str, str]] = {"rank_mimicking": {}, "prediction_guided": {}, "hint": {"adapter": "always"}}
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import nms
 
-from detdistill.boxes import pairwise_iou
+from detdistill.core.boxes import pairwise_iou
+from detdistill.core.structures import Targets
 from detdistill.distill.regions import (
     Regions,
     best_regions,
@@ -16,8 +17,7 @@ from detdistill.distill.regions import (
     region_features,
     region_levels,
 )
-from detdistill.structures import Targets
-from term_cases import grid, objects
+from support.term_cases import grid, objects
 
 
 @pytest.mark.parametrize(("side", "level"), [(5, 0), (111, 0), (223, 0), (224, 1), (447, 1), (448, 2), (5000, 2)])

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from detdistill.detectors.architecture import HeadName
-from pairs import batch, confident, distiller, gradients
-from term_cases import one_image, shares
-from tiny_detector import tiny_detector
+from detdistill.detectors.dense.architecture import HeadName
+from support.pairs import batch, confident, distiller, gradients
+from support.term_cases import one_image, shares
+from support.tiny_detector import tiny_detector
 
 Options = dict[str, Any]
 CASES: list[tuple[str, Options]] = [

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detdistill.core.errors import DetdistillError
 from detdistill.distill.weighting import CALIBRATION_STEPS, MEASURED_EVERY, Weight, Weighting
-from detdistill.errors import DetdistillError
 
 TOTAL, WARMUP = 1000, 20
 END = WARMUP + CALIBRATION_STEPS

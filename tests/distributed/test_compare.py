@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from detdistill.compare.cell_runs import PLAN, cell_command
 from detdistill.compare.outcome import read_outcome
 from detdistill.compare.plan import BASELINE, Plan
-from detdistill.compare.run import PLAN, cell_command
 from detdistill.training.recipe import Machine
-from small_runs import small_distillation, write_boxes, write_teacher
+from support.small_runs import small_distillation, write_boxes, write_teacher
 
 
 @pytest.mark.slow

@@ -10,7 +10,14 @@ import torch
 
 from detdistill.training.distillation import distill
 from detdistill.training.recipe import DistillationRecipe, Machine, Optimization, Start
-from small_runs import largest_difference, lines, recorded_gradients, small_distillation, write_boxes, write_teacher
+from support.small_runs import (
+    largest_difference,
+    lines,
+    recorded_gradients,
+    small_distillation,
+    write_boxes,
+    write_teacher,
+)
 
 TERMS = ("rank_mimicking", "prediction_guided", "hint")
 

@@ -10,11 +10,11 @@ import pytest
 
 from detdistill.cli import main
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.description import ImageSize, read_description
 from detdistill.detectors.postprocess import PostProcessing
-from small_runs import write_boxes
-from tiny_detector import tiny_detector
+from detdistill.detectors.storage import save_detector
+from support.small_runs import write_boxes
+from support.tiny_detector import tiny_detector
 
 PROGRAM = "import sys, torch; torch.set_num_threads(1); from detdistill.cli import main; sys.exit(main())"
 

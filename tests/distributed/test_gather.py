@@ -11,13 +11,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from detdistill.annotations import DetectionDataset
-from detdistill.errors import DataError, DetdistillError
-from detdistill.evaluation.coco import coco_metrics
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, DetdistillError
+from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.gather import score_together
 from detdistill.evaluation.results import Results, to_xywh
-from detdistill.evaluation.voc import voc_metrics
-from evaluation.datasets import dataset, record
+from detdistill.evaluation.voc_metrics import voc_metrics
+from support.evaluation_datasets import dataset, record
 
 WORLD = 2
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from detdistill.core.normalization import Normalization
+from detdistill.core.structures import ReduceSum
 from detdistill.data.loading import Batch
-from detdistill.detectors.dense import DenseDetector
-from detdistill.normalization import Normalization
-from detdistill.structures import ReduceSum
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.training.interruption import Interrupted
 from detdistill.training.materials import starting_detector
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Machine, Optimization, Recipe, Start
 from detdistill.training.run import train
-from small_runs import lines, recorded_gradients, small_recipe, state, write_boxes
+from support.small_runs import lines, recorded_gradients, small_recipe, state, write_boxes
 
 ONE = Machine(accelerator="cpu", workers=0)
 TWO = Machine(accelerator="cpu", workers=0, devices=2, strategy="ddp")

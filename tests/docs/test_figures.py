@@ -9,10 +9,10 @@ from docs.generate.figures import STUDENTS, median_object, rank_losses, same_fir
 from PIL import Image
 
 from detdistill.analysis.pairing import Candidates
-from detdistill.detectors.checkpoints import save_detector
 from detdistill.detectors.description import ImageSize
-from small_runs import write_boxes
-from tiny_detector import tiny_detector
+from detdistill.detectors.storage import save_detector
+from support.small_runs import write_boxes
+from support.tiny_detector import tiny_detector
 
 
 def test_figures_and_record_are_made_of_runs(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from docs.generate.__main__ import DOCS, PAGES
 from docs.generate.api import GROUPS
 from docs.generate.markdown import default_words, table, type_words
 
-from code_blocks import PAGES as ALL_PAGES
-from code_blocks import blocks
-from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.dense.architecture import Architecture
 from detdistill.training.recipe import Optimization, Recipe, Schedule
+from support.code_blocks import PAGES as ALL_PAGES
+from support.code_blocks import blocks
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from code_blocks import PAGES, ROOT
+from support.code_blocks import PAGES, ROOT
 
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)

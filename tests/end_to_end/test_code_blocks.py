@@ -3,7 +3,7 @@
 Python blocks run as they stand, those of a page in one namespace. Of shell blocks every command runs, at the sizes of
 `SMALLER`. YAML blocks are read as recipes or plans, and written where their first line is `# NAME.yaml`. Everything
 else must have a comment `<!-- not run: why -->` directly above it. What a page finds beside it is in
-`tests/page_files.py`.
+`tests/support/page_files.py`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import pytest
 import torch
 import yaml
 
-from code_blocks import PAGES, ROOT, Block, blocks, commands
 from detdistill.cli import COMMANDS, main
 from detdistill.cli.parser import parse
 from detdistill.compare.plan import read_plan
 from detdistill.training.recipe_file import read_recipe, recipe_of
-from page_files import FILES, WRITERS, prepare, tiny
+from support.code_blocks import PAGES, ROOT, Block, blocks, commands
+from support.page_files import FILES, WRITERS, prepare, tiny
 
 SMALLER: dict[tuple[str, ...], str] = {
     ("data", "scenes"): "--train 12 --val 6 --test 6",

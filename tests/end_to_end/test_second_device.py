@@ -18,22 +18,22 @@ from safetensors.torch import load_file
 
 from detdistill.analysis.measure import measure
 from detdistill.analysis.page import write_analysis
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.architecture import HeadName
 from detdistill.detectors.conformance import check_detector
+from detdistill.detectors.dense.architecture import HeadName
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.terms import TERMS
-from detdistill.drawing import draw_detections
-from detdistill.image_options import ImageOptions
+from detdistill.report.drawing import draw_detections
 from detdistill.training import distillation
 from detdistill.training.run import train
 from distill.terms.test_every_term import EVERY_HEAD, OPTIONS
-from pairs import confident
-from second_device import second_device
-from small_runs import small_distillation, small_recipe, write_boxes, write_teacher
-from term_cases import batch
-from tiny_detector import tiny_detector
+from support.pairs import confident
+from support.second_device import second_device
+from support.small_runs import small_distillation, small_recipe, write_boxes, write_teacher
+from support.term_cases import batch
+from support.tiny_detector import tiny_detector
 
 
 @pytest.fixture

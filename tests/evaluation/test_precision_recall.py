@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
 from detdistill.evaluation.results import Results, to_xywh
-from detdistill.evaluation.voc import Ranking, rank_detections
-from evaluation.datasets import dataset, record
+from detdistill.evaluation.voc_metrics import Ranking, rank_detections
+from support.evaluation_datasets import dataset, record
 
 BOX, FAR = [10.0, 10, 30, 30], [100.0, 100, 120, 120]
 

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.annotations import DetectionDataset
-from detdistill.errors import DataError
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError
+from detdistill.core.structures import Detections
 from detdistill.evaluation.results import Results
 from detdistill.evaluation.results_file import ids_of_files, read_results, write_results
-from detdistill.structures import Detections
-from evaluation.datasets import dataset, record
+from support.evaluation_datasets import dataset, record
 
 TRUTH = DetectionDataset(
     "val.json", ("cat", "dog"), (18, 90), (record(42, [[0, 0, 4, 4]], [0]), record(7, [[0, 0, 4, 4]], [1]))

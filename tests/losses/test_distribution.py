@@ -13,7 +13,7 @@ from torch import Tensor
 
 from conftest import Golden
 from detdistill.losses.distribution import distribution_focal_loss, distribution_kl, expected_distance
-from golden_losses import assert_matches
+from support.golden_losses import assert_matches
 
 BINS = 7
 

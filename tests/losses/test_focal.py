@@ -14,7 +14,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from conftest import Golden
 from detdistill.losses.focal import focal_loss, quality_focal_loss, varifocal_loss
-from golden_losses import Arrays, assert_matches
+from support.golden_losses import Arrays, assert_matches
 
 
 @pytest.mark.golden

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 from detdistill.losses.imitation import feature_imitation, prediction_guided_imitation
 
 Form = Literal["product", "l2norm", "square"]

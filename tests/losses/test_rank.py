@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 from detdistill.losses.rank import plackett_luce, rank_mimicking, segment_log_softmax
 
 RankLoss = Callable[..., Tensor]

@@ -20,7 +20,7 @@ from detdistill.losses.soft_labels import (
     softmax_kl,
     weighted_binary_cross_entropy,
 )
-from golden_losses import Arrays, as_tensor
+from support.golden_losses import Arrays, as_tensor
 
 BOTH_PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 

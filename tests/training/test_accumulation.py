@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from detdistill.core.structures import Targets
 from detdistill.data.loading import Batch
-from detdistill.detectors.architecture import HeadName
-from detdistill.structures import Targets
+from detdistill.detectors.dense.architecture import HeadName
 from detdistill.training.accumulation import split, window_normalizers
 from detdistill.training.recipe import Optimization, Start
 from detdistill.training.run import train
-from small_runs import TINY, largest_difference, recorded_gradients, small_recipe, state, write_boxes
+from support.small_runs import TINY, largest_difference, recorded_gradients, small_recipe, state, write_boxes
 
 
 def batch_of(counts: list[int]) -> Batch:

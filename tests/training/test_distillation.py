@@ -15,19 +15,19 @@ from torch import Tensor
 
 from detdistill import load
 from detdistill.cli import main
-from detdistill.detectors.checkpoints import save_detector
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import DenseOutput
+from detdistill.detectors.dense.folding import folded
 from detdistill.detectors.description import ImageSize, read_description
-from detdistill.detectors.folding import folded
+from detdistill.detectors.storage import save_detector
 from detdistill.distill.distiller import Distiller
-from detdistill.errors import DetdistillError
-from detdistill.evaluation.coco import CocoMetrics
-from detdistill.structures import DenseOutput
+from detdistill.evaluation.coco_metrics import CocoMetrics
 from detdistill.training.distillation import check, distill
 from detdistill.training.interruption import Interrupted
 from detdistill.training.recipe import Data, DistillationRecipe, Optimization, Schedule, Start
 from detdistill.training.recipe_file import read_recipe, write_recipe
 from detdistill.training.run import Summary, train
-from small_runs import (
+from support.small_runs import (
     assert_equal_runs,
     at_step,
     largest_difference,
@@ -39,7 +39,7 @@ from small_runs import (
     write_boxes,
     write_teacher,
 )
-from tiny_detector import tiny_detector
+from support.tiny_detector import tiny_detector
 
 TERMS = ("rank_mimicking", "prediction_guided", "hint")
 STEPS = 20

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from detdistill import load
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 from detdistill.training.distillation import check, distill
 from detdistill.training.run import train
-from small_runs import small_distillation, small_recipe, write_boxes, write_teacher
+from support.small_runs import small_distillation, small_recipe, write_boxes, write_teacher
 
 
 @pytest.fixture(scope="module")

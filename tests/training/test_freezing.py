@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detdistill.detectors.architecture import Architecture
-from detdistill.detectors.dense import DenseDetector
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.training.freezing import freeze
 from detdistill.training.recipe import BatchNorm, Start
-from tiny_detector import tiny_detector
+from support.tiny_detector import tiny_detector
 
 
 def frozen_parameters(detector: DenseDetector) -> set[str]:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 from detdistill.training.machine import check_device, device_beside_training
 from detdistill.training.recipe import Machine, Start
 from detdistill.training.run import train
-from small_runs import small_recipe, write_boxes
+from support.small_runs import small_recipe, write_boxes
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from detdistill import load
-from detdistill.errors import DataError, DetdistillError, LeftOutError
-from detdistill.image_options import ImageOptions
-from detdistill.normalization import EFFICIENTNET_LITE
+from detdistill.core.errors import DataError, DetdistillError, LeftOutError
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.normalization import EFFICIENTNET_LITE
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.recipe import Data, Recipe, Start
 from detdistill.training.run import train
-from small_datasets import SIZES, write_coco, write_images, write_voc
-from small_runs import TINY, small_recipe, write_boxes
+from support.small_datasets import SIZES, write_coco, write_images, write_voc
+from support.small_runs import TINY, small_recipe, write_boxes
 
 
 @pytest.fixture(scope="module")

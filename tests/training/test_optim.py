@@ -11,7 +11,7 @@ from torch import nn
 
 from detdistill.training.optim import MovingAverage, build_optimizer, learning_rate_factor
 from detdistill.training.recipe import Optimization, Schedule
-from tiny_detector import tiny_detector
+from support.tiny_detector import tiny_detector
 
 
 def groups(optimizer: torch.optim.Optimizer) -> dict[int, tuple[float, float]]:

@@ -11,7 +11,7 @@ import pytest
 from detdistill.training.interruption import Interrupted
 from detdistill.training.recipe import Recipe
 from detdistill.training.run import train
-from small_runs import at_step, small_recipe, write_boxes
+from support.small_runs import at_step, small_recipe, write_boxes
 
 
 @pytest.fixture(autouse=True)

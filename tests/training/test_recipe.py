@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from detdistill.cli import COMMANDS, main
-from detdistill.cli.distill import Distill
+from detdistill.cli.distill_command import Distill
 from detdistill.cli.parser import parse
-from detdistill.cli.train import Train
-from detdistill.detectors.architecture import Architecture, Towers
+from detdistill.cli.train_command import Train
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageOptions
+from detdistill.detectors.dense.architecture import Architecture, Towers
 from detdistill.distill.building import build_terms
-from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
 from detdistill.training.recipe import (
     Data,
     DistillationRecipe,

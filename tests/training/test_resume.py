@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from detdistill.errors import DetdistillError
-from detdistill.files import write_atomically
-from detdistill.inference.score import score
-from detdistill.structures import ReduceSum
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import write_atomically
+from detdistill.core.structures import ReduceSum
+from detdistill.evaluation.score import score
 from detdistill.training.interruption import Interrupted
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Evaluation, Logging, Recipe
 from detdistill.training.run import train
-from small_runs import assert_equal_runs, at_step, lines, small_recipe, state, write_boxes
+from support.small_runs import assert_equal_runs, at_step, lines, small_recipe, state, write_boxes
 
 STEPS = 6  # 3 epochs of 2
 
@@ -119,7 +119,7 @@ from pathlib import Path
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Logging
 from detdistill.training.run import train
-from small_runs import small_recipe
+from support.small_runs import small_recipe
 
 torch.set_num_threads(1)
 losses = DetectorTraining.batch_losses

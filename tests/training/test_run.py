@@ -12,15 +12,15 @@ from torch import Tensor
 
 from detdistill import load
 from detdistill.cli import main
+from detdistill.core.errors import DataError, DetdistillError
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.structures import ReduceSum
 from detdistill.detectors.description import ImageSize, read_description
-from detdistill.errors import DataError, DetdistillError
-from detdistill.image_options import ImageOptions
-from detdistill.structures import ReduceSum
 from detdistill.training.module import DetectorTraining, DivergedError
 from detdistill.training.recipe import Data, Logging, Machine, Optimization, Schedule, Start
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import train
-from small_runs import TINY, lines, small_recipe, state, write_boxes
+from support.small_runs import TINY, lines, small_recipe, state, write_boxes
 
 
 @pytest.fixture(scope="module")

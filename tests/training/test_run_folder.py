@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 from detdistill.training.recipe import Data, Recipe
 from detdistill.training.run_folder import RunFolder
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
 from detdistill.data.opening import open_dataset
-from detdistill.evaluation.coco import CocoMetrics, CocoScores
+from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores
 from detdistill.evaluation.results import Results
 from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.teacher_score import LOOKED_AT, quick_look, teacher_metrics
-from small_runs import small_distillation, write_boxes
-from tiny_detector import tiny_detector
+from support.small_runs import small_distillation, write_boxes
+from support.tiny_detector import tiny_detector
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from detdistill.analysis.tally import Moments
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import DenseOutput
 from detdistill.losses.imitation import squared_difference
-from detdistill.precision import at_least_float32
-from detdistill.structures import DenseOutput
 
 AGREED = 0.05
 """Probability: where no class of no anchor differs by more, the two predict the same."""

@@ -11,25 +11,25 @@ import numpy as np
 import torch
 
 from detdistill.analysis.differences import LinearMap, fits_of
-from detdistill.analysis.errors import Errors, errors_of
+from detdistill.analysis.error_types import Errors, errors_of
 from detdistill.analysis.observation import Observation
 from detdistill.analysis.pairing import align, candidates, reordered, swapped
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.modules import modes_kept
+from detdistill.core.progress import track
+from detdistill.core.structures import DenseOutput, Detections
 from detdistill.data.classes import with_classes
 from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.data.sampling import shuffled
-from detdistill.detectors.contract import DetectorModule
+from detdistill.detectors.base import DetectorModule
 from detdistill.detectors.running import InferenceOptions, output_of
 from detdistill.distill.alignment import Aligned
 from detdistill.distill.class_map import ClassMap
-from detdistill.errors import DetdistillError
-from detdistill.evaluation.coco import CocoMetrics, coco_metrics
+from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
+from detdistill.evaluation.predict import in_files
 from detdistill.evaluation.results import Results
-from detdistill.image_options import ImageOptions
-from detdistill.inference.predict import in_files
-from detdistill.modules import modes_kept
-from detdistill.progress import track
-from detdistill.structures import DenseOutput, Detections
 from detdistill.training.teacher_score import with_student_labels
 
 FITTED_ON = 4

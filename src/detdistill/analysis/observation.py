@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from detdistill.analysis.differences import LevelDifference, LinearMap, prediction_maps
-from detdistill.analysis.errors import MEDIUM, SMALL
+from detdistill.analysis.error_types import MEDIUM, SMALL
 from detdistill.analysis.pairing import Candidates, candidates, crowding
 from detdistill.analysis.ranks import agreement, best, divergence, padded
 from detdistill.analysis.tally import Group, Tally

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from detdistill.analysis.differences import AGREED
-from detdistill.analysis.errors import KINDS, Errors
+from detdistill.analysis.error_types import KINDS, Errors
+from detdistill.analysis.findings import number, numbers, percent, side_by_side, verdict
+from detdistill.analysis.galleries import image_gallery, object_gallery
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import MEASURES
-from detdistill.analysis.pictures import image_gallery, object_gallery
-from detdistill.analysis.summary import number, numbers, percent, side_by_side, verdict
-from detdistill.evaluation.coco import CocoMetrics
-from detdistill.files import write_atomically
-from detdistill.report import Part, Picture, Section, Table, Text, write_report
-from detdistill.texts import points
+from detdistill.core.files import write_atomically
+from detdistill.core.texts import points
+from detdistill.evaluation.coco_metrics import CocoMetrics
+from detdistill.report.html import Part, Picture, Section, Table, Text, write_report
 
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 

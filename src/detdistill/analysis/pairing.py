@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from detdistill.boxes import aligned_iou, pairwise_iou
-from detdistill.detectors.contract import Detector
+from detdistill.core.boxes import aligned_iou, pairwise_iou
+from detdistill.core.structures import DenseOutput, Targets
+from detdistill.detectors.base import Detector
 from detdistill.detectors.postprocess import rank_within
 from detdistill.distill.alignment import Aligned, find_alignment
 from detdistill.distill.class_map import ClassMap
-from detdistill.structures import DenseOutput, Targets
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

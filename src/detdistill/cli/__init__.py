@@ -9,22 +9,22 @@ import os
 import sys
 from collections.abc import Sequence
 
-from detdistill.allocation import keep_freed_memory
-from detdistill.cli import data
-from detdistill.cli.analyze import Analyze
-from detdistill.cli.benchmark import Benchmark
-from detdistill.cli.compare import Compare
-from detdistill.cli.convert import Convert
-from detdistill.cli.distill import Check, Distill
-from detdistill.cli.evaluate import Evaluate
-from detdistill.cli.export import Export
-from detdistill.cli.importing import Import
-from detdistill.cli.methods import Methods
+from detdistill.cli import data_command as data
+from detdistill.cli.analyze_command import Analyze
+from detdistill.cli.benchmark_command import Benchmark
+from detdistill.cli.compare_command import Compare
+from detdistill.cli.convert_command import Convert
+from detdistill.cli.distill_command import Check, Distill
+from detdistill.cli.evaluate_command import Evaluate
+from detdistill.cli.export_command import Export
+from detdistill.cli.import_command import Import
+from detdistill.cli.methods_command import Methods
 from detdistill.cli.parser import Group, parse
-from detdistill.cli.predict import Predict
-from detdistill.cli.publish import Publish
-from detdistill.cli.train import Train
-from detdistill.errors import DetdistillError
+from detdistill.cli.predict_command import Predict
+from detdistill.cli.publish_command import Publish
+from detdistill.cli.train_command import Train
+from detdistill.core.allocation import keep_freed_memory
+from detdistill.core.errors import DetdistillError
 
 COMMANDS = Group(
     "Make a small, fast object detector learn from a strong one.",

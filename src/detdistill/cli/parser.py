@@ -17,10 +17,10 @@ from typing import Any, ClassVar, NoReturn, Protocol, get_args, get_origin, get_
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
 
-from detdistill.errors import DetdistillError
-from detdistill.suggestions import did_you_mean
+from detdistill.core.errors import DetdistillError
+from detdistill.core.suggestions import did_you_mean
+from detdistill.core.wrong_values import in_words, instantiated
 from detdistill.training.recipe_file import check_keys, keys, names_as_written, one_line, read_values
-from detdistill.wrong_values import in_words, instantiated
 
 
 class Argument(str):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from detdistill.cli.parser import Option
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 
 if TYPE_CHECKING:
-    from detdistill.annotations import DetectionDataset
+    from detdistill.core.annotations import DetectionDataset
 
 DATA = "annotated dataset: COCO, PASCAL VOC, YOLO or CSV, a folder or a file"
 

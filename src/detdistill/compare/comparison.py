@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
+from detdistill.compare.cell_runs import Failure, run_all
 from detdistill.compare.outcome import read_outcome
 from detdistill.compare.plan import Plan
-from detdistill.compare.run import Failure, run_all
 from detdistill.compare.summary import write_summary
 from detdistill.compare.table import Row, rows_of
 from detdistill.compare.teachers import teacher_scores
 from detdistill.compare.timing import step_seconds
-from detdistill.files import write_atomically
+from detdistill.core.files import write_atomically
 
 TIMES = "step_seconds.json"
 

@@ -12,19 +12,19 @@ from typing import Any
 
 import torch
 
-from detdistill.annotations import DetectionDataset
 from detdistill.compare.plan import Cell, Plan
-from detdistill.detectors.checkpoints import load_detector
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.distributed import is_first_process
+from detdistill.core.environment import machine
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import write_atomically
 from detdistill.detectors.description import read_description
-from detdistill.errors import DetdistillError
-from detdistill.evaluation.coco import CocoMetrics, coco_metrics
-from detdistill.files import write_atomically
-from detdistill.inference.score import score
-from detdistill.machine import machine
+from detdistill.detectors.storage import load_detector
+from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
+from detdistill.evaluation.score import score
 from detdistill.training.distillation import distill
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_data_part
-from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.training.run import train
 from detdistill.training.run_folder import RunFolder

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from detdistill.core.errors import DetdistillError
 from detdistill.distill.building import build_terms
-from detdistill.errors import DetdistillError
 from detdistill.training.recipe import DistillationRecipe, Recipe
 from detdistill.training.recipe_file import read_values, recipe_of, typed, write_values
 

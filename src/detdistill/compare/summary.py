@@ -9,8 +9,8 @@ from pathlib import Path
 from detdistill.compare.plan import BASELINE, Plan
 from detdistill.compare.statistics import Estimate
 from detdistill.compare.table import COLUMNS, TEACHER, Row, as_csv, as_json, as_markdown, class_texts, texts
-from detdistill.files import write_atomically
-from detdistill.report import Code, Dots, Part, Section, Table, Text, write_report
+from detdistill.core.files import write_atomically
+from detdistill.report.html import Code, Dots, Part, Section, Table, Text, write_report
 
 PERCENT = 100
 

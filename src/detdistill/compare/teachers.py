@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from detdistill.detectors.checkpoints import load_detector
+from detdistill.core.files import write_atomically
 from detdistill.detectors.description import read_description
-from detdistill.files import write_atomically
+from detdistill.detectors.storage import load_detector
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_data_part
 from detdistill.training.recipe import DistillationRecipe

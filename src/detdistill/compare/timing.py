@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from detdistill.compare.plan import Terms, alone
+from detdistill.core.structures import single_process
 from detdistill.data.loading import Batch, training_loader
-from detdistill.structures import single_process
 from detdistill.training.distillation import make_distiller
 from detdistill.training.learner import Learner, Supervision
 from detdistill.training.machine import device_beside_training

@@ -12,9 +12,9 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DataError, Outcome, Problem, counted
 from detdistill.data.box_forms import Form, within_first_pixel, wrong_form
-from detdistill.errors import DataError, Outcome, Problem, counted
 
 UNKNOWN_SIZE = (10**9, 10**9)
 """Height and width of an image that will be refused anyway: keeps its boxes from being reported as outside."""

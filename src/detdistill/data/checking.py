@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import LeftOutError, Problem, counted, grouped, listed, outcomes
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.assembly import shown
-from detdistill.errors import LeftOutError, Problem, counted, grouped, listed, outcomes
-from detdistill.image_options import ImageOptions
 
 LARGEST_LOSS = 0.1
 """Largest share of annotations that may be left out as unreadable or invalid, or lost by resizing."""

@@ -8,8 +8,8 @@ from itertools import count
 
 import numpy as np
 
-from detdistill.annotations import DetectionDataset
-from detdistill.errors import DataError
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError
 
 
 def with_classes(dataset: DetectionDataset, classes: Sequence[str]) -> DetectionDataset:

@@ -6,11 +6,11 @@ import re
 from functools import partial
 from pathlib import Path
 
-from detdistill.data.coco import ANNOTATION_FOLDERS, PARTS, read_coco
+from detdistill.core.errors import Problem
+from detdistill.data.coco_reader import ANNOTATION_FOLDERS, PARTS, read_coco
 from detdistill.data.folders import files_in, folders_in
 from detdistill.data.splits import Split, is_split_name
 from detdistill.data.text_files import decoded
-from detdistill.errors import Problem
 
 LOOKED_FOR = (
     "COCO: *.json with the lists 'images', 'annotations' and 'categories', also in annotations/, train/, valid/, test/"

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from detdistill.core.errors import Problem
 from detdistill.data.assembly import Box, Objects, is_number, shown, to_flag, to_number
-from detdistill.errors import Problem
 
 _WHOLE = re.compile(r"([+-]?\d{1,18})(\.0*)?", re.ASCII)
 

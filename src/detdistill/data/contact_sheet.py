@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.drawing import COLORS, class_color, draw_boxes
-from detdistill.errors import DataError
-from detdistill.image_saving import format_like
-from detdistill.images import read_image
-from detdistill.marks import Color, Font, Mark
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DataError
+from detdistill.core.images import read_image
+from detdistill.report.drawing import COLORS, class_color, draw_boxes
+from detdistill.report.image_saving import format_like
+from detdistill.report.marks import Color, Font, Mark
 
 COLUMNS, ROWS = 6, 4
 CELL = 320

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePath
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, Problem
+from detdistill.core.images import ENDINGS, Size, image_size
 from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_number
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, Found, files_in, folders_in, holds
 from detdistill.data.splits import ReadOptions, Split, is_split_name, split_word
 from detdistill.data.text_files import first_lines, read_text
-from detdistill.data.voc import counted_from_0
-from detdistill.errors import DataError, Problem
-from detdistill.images import ENDINGS, Size, image_size
+from detdistill.data.voc_reader import counted_from_0
 
 LOOKED_FOR = "CSV: *.csv with the columns filename, class, xmin, ymin, xmax, ymax, also in images/, data/ or train/"
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.images import ENDINGS
 from detdistill.data.folders import Folder
-from detdistill.errors import DetdistillError
-from detdistill.images import ENDINGS
 
 
 def find_pictures(paths: Sequence[str]) -> list[Path]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 
-from detdistill.errors import Problem
-from detdistill.images import ENDINGS
+from detdistill.core.errors import Problem
+from detdistill.core.images import ENDINGS
 
 IMAGE_FOLDERS = ("images", "jpegimages", "image", "imgs", "img")
 """Usual names of an image folder, in lower case."""

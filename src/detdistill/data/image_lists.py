@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from detdistill.core.errors import DataError, Problem
+from detdistill.core.images import ENDINGS, UNREADABLE_ENDINGS
 from detdistill.data.assembly import shown
 from detdistill.data.folders import FOLLOW_LINKS, Folder, Found, is_image, skipped_files
 from detdistill.data.splits import ReadOptions
 from detdistill.data.text_files import first_lines, read_text
-from detdistill.errors import DataError, Problem
-from detdistill.images import ENDINGS, UNREADABLE_ENDINGS
 
 
 def images_of(

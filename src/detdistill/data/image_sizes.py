@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DataError, Problem
+from detdistill.core.images import Size, possible_sizes
+from detdistill.core.progress import track
 from detdistill.data.assembly import raise_fatal, shown
-from detdistill.errors import DataError, Problem
-from detdistill.images import Size, possible_sizes
-from detdistill.progress import track
 
 _RESCALE = (
     "if the images were resized after they were annotated, rescale the boxes with --rescale (in a recipe: "

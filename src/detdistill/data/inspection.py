@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, Problem
+from detdistill.core.images import read_image
+from detdistill.core.progress import track
 from detdistill.data.image_sizes import unusable_image
-from detdistill.errors import DataError, Problem
-from detdistill.images import read_image
-from detdistill.progress import track
 
 SMALL, MEDIUM = 32, 96
 """COCO calls objects below 32 x 32 square pixels small and below 96 x 96 medium."""

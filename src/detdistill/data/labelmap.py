@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from detdistill.errors import DataError
+from detdistill.core.errors import DataError
 
 LABELMAP = "labelmap.txt"
 

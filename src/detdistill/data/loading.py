@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from detdistill.annotations import DetectionDataset
-from detdistill.canvas import on_canvas
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.canvas import on_canvas
+from detdistill.core.errors import DataError
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.images import read_image
+from detdistill.core.structures import Targets
 from detdistill.data.batching import Draw, EvaluationBatches, Size, TrainingBatches, training_canvases
 from detdistill.data.sampling import derived_seed
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
-from detdistill.errors import DataError
-from detdistill.image_options import ImageOptions
-from detdistill.images import read_image
-from detdistill.structures import Targets
 
 
 class DetectionImages(Dataset[tuple[Draw, Sample]]):

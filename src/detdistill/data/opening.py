@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from detdistill.annotations import DetectionDataset
-from detdistill.data import coco_folders, csv_table, voc_folders, yolo, yolo_folders
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, Problem, listed
+from detdistill.data import coco_folders, csv_table, voc_folders, yolo_folders
+from detdistill.data import yolo_reader as yolo
 from detdistill.data.checking import check_left_out
 from detdistill.data.coco_folders import annotation_files, coco_split, coco_splits
 from detdistill.data.csv_table import csv_split, csv_splits
@@ -16,7 +18,6 @@ from detdistill.data.splits import NAME_THE_ANNOTATIONS, NAME_THE_IMAGES, ReadOp
 from detdistill.data.voc_folders import annotation_splits, annotations_near, listing_split, voc_splits
 from detdistill.data.yolo_config import config_splits, yolo_config_splits
 from detdistill.data.yolo_folders import is_label_folder, label_folder_splits, list_splits, yolo_folder_splits
-from detdistill.errors import DataError, Problem, listed
 
 _ONE_SPLIT = frozenset({".json", ".txt", ".csv"})
 _SEVERAL_SPLITS = frozenset({".yaml", ".yml", ".data"})

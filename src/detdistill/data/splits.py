@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detdistill.annotations import DetectionDataset
-from detdistill.errors import DataError, listed
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, listed
 
 _SYNONYMS = (("train", "training", "trainval"), ("val", "valid", "validation", "minival"), ("test", "testing"))
 

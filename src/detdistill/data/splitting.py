@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DataError, Problem
+from detdistill.core.images import read_image
+from detdistill.core.progress import track
 from detdistill.data.sampling import derived_seed
 from detdistill.data.shares import Group, assign
-from detdistill.errors import DataError, Problem
-from detdistill.images import read_image
-from detdistill.progress import track
 
 HASH_SIDE = 16
 NEAR = 20

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Callable
 from pathlib import Path
 
-from detdistill.errors import DataError
+from detdistill.core.errors import DataError
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),

@@ -15,8 +15,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from detdistill.image_options import ImageOptions, scaled
-from detdistill.images import Size
+from detdistill.core.image_options import ImageOptions, scaled
+from detdistill.core.images import Size
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from detdistill.core.images import ENDINGS
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, files_in, folders_in, holds
 from detdistill.data.splits import Split, is_split_name
-from detdistill.data.voc import VocFiles, read_voc
-from detdistill.images import ENDINGS
+from detdistill.data.voc_reader import VocFiles, read_voc
 
 LOOKED_FOR = (
     "PASCAL VOC: Annotations/*.xml and JPEGImages/ or images/, ImageSets/Main/*.txt, also in VOC2007/ or "

@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, Problem
 from detdistill.data.assembly import shown, to_number
 from detdistill.data.folders import exists, files_in
 from detdistill.data.splits import NAME_THE_IMAGES, ReadOptions, Split, is_split_name
 from detdistill.data.text_files import decoded, read_text
-from detdistill.data.yolo import LAYOUT, YoloFiles, read_yolo
-from detdistill.errors import DataError, Problem
+from detdistill.data.yolo_reader import LAYOUT, YoloFiles, read_yolo
 
 _SPLITS = ("train", "val", "valid", "test")
 _LARGEST_CONFIG = 1 << 20  # bytes; PyYAML is slow, and lists of names are short

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, Problem
+from detdistill.core.images import ENDINGS
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, files_in, folders_in, holds
 from detdistill.data.image_lists import lists_images
 from detdistill.data.splits import NAME_THE_IMAGES, ReadOptions, Split, is_split_name, names_a_split
 from detdistill.data.text_files import first_lines
-from detdistill.data.yolo import CLASS_FILES, LABEL_FOLDERS, LAYOUT, YoloFiles, read_yolo
 from detdistill.data.yolo_config import config_classes, config_files, listed_classes, load_config
-from detdistill.errors import DataError, Problem
-from detdistill.images import ENDINGS
+from detdistill.data.yolo_reader import CLASS_FILES, LABEL_FOLDERS, LAYOUT, YoloFiles, read_yolo
 
 LOOKED_FOR = (
     "YOLO: *.yaml or obj.data with 'names' and 'train', 'val' or 'test'; or images/ and labels/, or images and labels "

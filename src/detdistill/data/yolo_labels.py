@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from detdistill.core.errors import Problem
+from detdistill.core.images import Size
 from detdistill.data.assembly import Box, Objects, shown, to_number
-from detdistill.errors import Problem
-from detdistill.images import Size
 
 Extra = Literal["", "confidence", "track number", "confidence and track number", "key points"]
 """What follows the box in a line and is not read."""

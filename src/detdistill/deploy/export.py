@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import on_fixed_canvas
 from detdistill.deploy.canvases import Size, known_options, noise, photographs, shared_canvas
 from detdistill.deploy.onnx import Form, check_file_name, export_onnx
+from detdistill.deploy.onnx_score import ScoreChange, average_precision, score_onnx
 from detdistill.deploy.quantize import quantize
-from detdistill.deploy.score import ScoreChange, average_precision, score_onnx
 from detdistill.deploy.verify import Verification, verify
-from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
-from detdistill.errors import DetdistillError
-from detdistill.image_options import on_fixed_canvas
-from detdistill.inference.score import score
+from detdistill.detectors.storage import load_detector
+from detdistill.evaluation.score import score
 
 Precision = Literal["fp32", "fp16", "int8"]
 

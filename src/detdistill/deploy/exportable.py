@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from detdistill.boxes import clip_boxes
-from detdistill.detectors.dense import DenseDetector
-from detdistill.detectors.imported.torchvision import TorchvisionDetector
+from detdistill.core.boxes import clip_boxes
+from detdistill.core.structures import DenseOutput
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.structures import DenseOutput
 
 GROUPS_ABREAST = 64
 """Boxes of different images and classes are moved apart on a lattice this wide: in a row of N * C places, float32 would

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from detdistill.annotations import ImageRecord
+from detdistill.core.annotations import ImageRecord
+from detdistill.core.errors import DetdistillError
 from detdistill.deploy.canvases import usual_canvas
 from detdistill.deploy.onnx import check_installed, export_onnx
 from detdistill.deploy.verify import session
-from detdistill.detectors.checkpoints import load_detector
-from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.description import read_description
-from detdistill.detectors.imported.torchvision import TorchvisionDetector
 from detdistill.detectors.running import output_of
-from detdistill.errors import DetdistillError
+from detdistill.detectors.storage import load_detector
 
 Engine = Literal["eager", "channels_last", "bf16", "onnxruntime"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)

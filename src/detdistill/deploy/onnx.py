@@ -14,14 +14,14 @@ import torch
 from torch import nn
 from torch.export import Dim
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import CANVAS_MULTIPLE
+from detdistill.core.quiet import quiet
 from detdistill.deploy.canvases import Size, known_options, shared_canvas
 from detdistill.deploy.exportable import EndToEnd, Raw
 from detdistill.deploy.fixed_padding import fix_padding
-from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.description import read_description
-from detdistill.errors import DetdistillError
-from detdistill.image_options import CANVAS_MULTIPLE
-from detdistill.quiet import quiet
+from detdistill.detectors.storage import load_detector
 
 Form = Literal["end_to_end", "raw"]
 OUTPUTS: Mapping[Form, tuple[str, ...]] = {

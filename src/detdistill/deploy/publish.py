@@ -11,11 +11,16 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import write_atomically
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.images import read_image
+from detdistill.core.texts import points
 from detdistill.data.classes import with_classes
 from detdistill.deploy.export import export
-from detdistill.detectors.checkpoints import WEIGHTS, load_detector
-from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.description import (
     DenseDescription,
     TorchvisionDescription,
@@ -23,19 +28,14 @@ from detdistill.detectors.description import (
     was_trained_on,
     write_description,
 )
-from detdistill.detectors.imported.torchvision import TorchvisionDetector
-from detdistill.detectors.pictures import USUAL_THRESHOLD
-from detdistill.drawing import draw_detections
-from detdistill.errors import DetdistillError
-from detdistill.evaluation.coco import CocoMetrics, CocoScores, coco_metrics
+from detdistill.detectors.image_files import USUAL_THRESHOLD
+from detdistill.detectors.storage import WEIGHTS, load_detector
+from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores, coco_metrics
 from detdistill.evaluation.results import Results
-from detdistill.evaluation.voc import image_f1
-from detdistill.files import write_atomically
-from detdistill.image_options import ImageOptions
-from detdistill.image_saving import save_image
-from detdistill.images import read_image
-from detdistill.inference.score import score
-from detdistill.texts import points
+from detdistill.evaluation.score import score
+from detdistill.evaluation.voc_metrics import image_f1
+from detdistill.report.drawing import draw_detections
+from detdistill.report.image_saving import save_image
 
 ONNX, CARD, EXAMPLE = "model.onnx", "README.md", "example.jpg"
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")

@@ -10,10 +10,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.quiet import quiet
 from detdistill.deploy.canvases import Canvases
 from detdistill.deploy.onnx import METADATA
-from detdistill.errors import DetdistillError
-from detdistill.quiet import quiet
 
 QUANTIZED = ("Conv", "Relu", "Clip", "MaxPool", "Resize")
 """With activations, since a ReLU cuts the range of the convolution before it; without additions. A detector of blood

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from detdistill.boxes import pairwise_iou
+from detdistill.core.boxes import pairwise_iou
+from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.structures import Detections
 from detdistill.deploy.canvases import Canvases
 from detdistill.deploy.onnx import Form
-from detdistill.detectors.dense import DenseDetector
-from detdistill.detectors.imported.torchvision import TorchvisionDetector
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.errors import DetdistillError, listed
-from detdistill.structures import Detections
 
 BOX, SCORE = 0.5, 1e-3
 """Pixels, and probability, by which a detection may differ."""

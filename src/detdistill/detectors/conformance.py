@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detdistill.errors import DetdistillError, listed
-from detdistill.modules import untouched
-from detdistill.structures import Assignment, DenseOutput, Targets
+from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.modules import untouched
+from detdistill.core.structures import Assignment, DenseOutput, Targets
 
 
 def check_detector(detector: nn.Module, size: tuple[int, int] = (128, 160)) -> None:

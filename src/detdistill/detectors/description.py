@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from detdistill.annotations import DetectionDataset, fingerprint
-from detdistill.detectors.architecture import Architecture
-from detdistill.detectors.imported.torchvision import TorchvisionArchitecture
+from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import write_atomically
+from detdistill.core.normalization import Normalization
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.typed_json import MismatchError, from_json
-from detdistill.errors import DetdistillError
-from detdistill.files import write_atomically
-from detdistill.normalization import Normalization
 
 FORMAT = 2
 """Format 2 added `image_size.canvas` and `postprocessing.class_agnostic`; format 1 is still read."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from detdistill.boxes import clip_boxes
-from detdistill.errors import DetdistillError
-from detdistill.structures import DenseOutput, Detections
+from detdistill.core.boxes import clip_boxes
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import DenseOutput, Detections
 
 
 def rank_within(groups: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

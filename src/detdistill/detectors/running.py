@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detdistill.detectors.contract import Detector, DetectorModule
-from detdistill.errors import DetdistillError
-from detdistill.structures import DenseOutput, Detections
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import DenseOutput, Detections
+from detdistill.detectors.base import Detector, DetectorModule
 
 
 @dataclass(frozen=True)

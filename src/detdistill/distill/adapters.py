@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from detdistill.core.precision import at_least_float32
 from detdistill.distill.term import Pair
-from detdistill.precision import at_least_float32
 
 
 class ScaledConv(nn.Conv2d):

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import BACKGROUND, Assignment, DenseOutput, Targets
 from detdistill.distill.class_map import ClassMap
-from detdistill.errors import DetdistillError
-from detdistill.grid import Grid
-from detdistill.precision import at_least_float32
-from detdistill.structures import BACKGROUND, Assignment, DenseOutput, Targets
 
 LARGEST_STRIDE_RATIO = 1.25
 """Strides of two levels that are taken for the same: some detectors round the step of coarse levels."""

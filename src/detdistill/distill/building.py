@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.suggestions import did_you_mean
+from detdistill.core.wrong_values import in_words
 from detdistill.distill.term import Term
 from detdistill.distill.terms import TERMS
 from detdistill.distill.weighting import Weight
-from detdistill.errors import DetdistillError
-from detdistill.suggestions import did_you_mean
-from detdistill.wrong_values import in_words
 
 WEIGHTING = ("weight", "ratio", "decay")
 

@@ -1,4 +1,4 @@
-"""Lists of candidates, one for each object. A candidate may stand in the lists of several objects."""
+"""Which candidates and cells belong to the objects of a batch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from detdistill.core.grid import Grid
+from detdistill.core.structures import Assignment, Targets
 from detdistill.detectors.postprocess import rank_within
-from detdistill.grid import Grid
-from detdistill.structures import Assignment, Targets
 
 Candidates = tuple[Tensor, Tensor]
-"""Object and prior of each entry of the lists, each `(K,)` int64."""
+"""Object and prior of each entry of candidate lists, each `(K,)` int64. Several objects may list the same candidate."""
 
 
 @torch.no_grad()
@@ -56,3 +56,38 @@ def _centers_inside(grid: Grid, targets: Targets) -> Tensor:
     x, y = grid.centers.unbind(dim=1)
     left, top, right, bottom = targets.boxes[:, :, None].unbind(dim=1)
     return (left <= x) & (x < right) & (top <= y) & (y < bottom)
+
+
+def taught_positives(assignment: Assignment, targets: Targets) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """The positives without those of objects that the teacher has no class for, and therefore no box either.
+
+    Args:
+        assignment: of the student's candidates.
+        targets: a label is `BACKGROUND` where the teacher has no such class.
+
+    Returns:
+        Image and prior of the K candidates, each `(K,)`, and the box `(K, 4)` of each one's object, in pixels.
+    """
+    (image, prior), objects = assignment.positive, assignment.positive_targets
+    known = targets.labels[objects] >= 0
+    return (image[known], prior[known]), targets.boxes[objects[known]]
+
+
+def positive_cells(grid: Grid, assignment: Assignment) -> tuple[Tensor, ...]:
+    """L x `(N, H, W)` bool: the cells at which a candidate is positive."""
+    positive = grid.unflatten((assignment.matched >= 0)[..., None])
+    return tuple(level.any(dim=1) for level in positive)
+
+
+def object_cells(grid: Grid, targets: Targets) -> tuple[Tensor, ...]:
+    """L x `(N, H, W)` bool: the cells whose centre lies in an object's box."""
+    left, top, right, bottom = targets.boxes[:, :, None].unbind(dim=1)
+    maps = []
+    for (height, width), (step_y, step_x) in zip(grid.sizes, grid.strides, strict=True):
+        y = (torch.arange(height, device=left.device) + 0.5) * step_y
+        x = (torch.arange(width, device=left.device) + 0.5) * step_x
+        rows, columns = (top <= y) & (y < bottom), (left <= x) & (x < right)  # (G, H), (G, W)
+        inside = (rows[:, :, None] & columns[:, None, :]).to(torch.int32)
+        counts = inside.new_zeros(targets.num_images, height, width).index_add_(0, targets.image, inside)
+        maps.append(counts > 0)
+    return tuple(maps)

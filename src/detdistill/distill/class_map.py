@@ -11,10 +11,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from detdistill.class_names import class_table
-from detdistill.errors import DetdistillError
-from detdistill.structures import BACKGROUND
-from detdistill.suggestions import did_you_mean
+from detdistill.core.class_names import class_table
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import BACKGROUND
+from detdistill.core.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from detdistill.detectors.contract import Detector
+from detdistill.core.errors import DetdistillError
+from detdistill.core.modules import untouched
+from detdistill.core.normalization import Normalization
+from detdistill.core.structures import DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.suggestions import did_you_mean
+from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 from detdistill.distill.alignment import find_alignment
 from detdistill.distill.class_map import ClassMap
@@ -17,11 +22,6 @@ from detdistill.distill.frozen import Frozen
 from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.term import Pair, Term
 from detdistill.distill.weighting import Weight, Weighting
-from detdistill.errors import DetdistillError
-from detdistill.modules import untouched
-from detdistill.normalization import Normalization
-from detdistill.structures import DenseOutput, ReduceSum, Targets, single_process
-from detdistill.suggestions import did_you_mean
 
 EXAMPLE_SIDE = 256
 """Pixels; of the image on which the two detectors are first compared."""

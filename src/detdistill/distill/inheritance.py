@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 
 
 def inherit(student: nn.Module, teacher: nn.Module, parts: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from detdistill.image_options import ImageOptions
-from detdistill.structures import DenseOutput, combined
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.structures import DenseOutput, combined
 
 MEBIBYTE = 2**20
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from detdistill.core.modules import untouched
+from detdistill.core.structures import Targets
 from detdistill.distill.distiller import DETECTION, Distiller
-from detdistill.modules import untouched
-from detdistill.structures import Targets
 
 HEADING = (
     "losses of the first batch, before they are weighted; gradient: its length at the student's pyramid features; "

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms, roi_align
 
-from detdistill.boxes import box_area, box_sides, clip_boxes
-from detdistill.grid import Grid
-from detdistill.precision import at_least_float32
-from detdistill.structures import Targets
+from detdistill.core.boxes import box_area, box_sides, clip_boxes
+from detdistill.core.grid import Grid
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import Targets
 
 CELLS_ACROSS = 14
 """Least side of a region, in cells, on the level that sees it: FPN's 224 pixels at stride 16, DeFeat's 56 at 4."""

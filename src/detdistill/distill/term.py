@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from detdistill.detectors.contract import Detector
-from detdistill.errors import DetdistillError
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.detectors.base import Detector
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal, get_args
 
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 
 Decay = Literal["none", "linear", "cosine"]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import torch.distributed as dist
 
-from detdistill.errors import DetdistillError
+from detdistill.core.distributed import computed_once
+from detdistill.core.errors import DetdistillError
 from detdistill.evaluation.results import Results
 
 Score = TypeVar("Score")
@@ -31,23 +31,7 @@ def score_together(own: Results | DetdistillError, score: Callable[[Results], Sc
         DetdistillError: an image was evaluated by two processes, or the error that a process brought, in every process.
         Exception: what `score` raised in process 0, in every process.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return score(_join([own]))
-    is_first = dist.get_rank() == 0
-    shares: list[Results | DetdistillError | None] = [None] * dist.get_world_size()
-    dist.gather_object(own, shares if is_first else None)
-    outcome: list[Any] = [None, None]
-    if is_first:
-        # The other processes wait for the outcome: an error must reach them, too.
-        try:
-            outcome[0] = score(_join([share for share in shares if share is not None]))
-        except Exception as error:
-            outcome[1] = error
-    dist.broadcast_object_list(outcome)
-    if outcome[1] is not None:
-        raise outcome[1]
-    result: Score = outcome[0]
-    return result
+    return computed_once(own, lambda shares: score(_join(shares)))
 
 
 def _join(shares: list[Results | DetdistillError]) -> Results:

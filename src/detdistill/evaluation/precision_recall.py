@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detdistill.evaluation.voc import FloatArray, Ranking
+from detdistill.evaluation.voc_metrics import FloatArray, Ranking
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detdistill.errors import DataError
+from detdistill.core.errors import DataError
 
 if TYPE_CHECKING:
-    from detdistill.structures import Detections
+    from detdistill.core.structures import Detections
 
 
 @dataclass(frozen=True, eq=False)

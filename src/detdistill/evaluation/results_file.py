@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from detdistill.annotations import DetectionDataset
-from detdistill.errors import DataError, Problem
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, Problem
+from detdistill.core.files import write_atomically
 from detdistill.evaluation.results import Results
-from detdistill.files import write_atomically
 
 LARGEST_NUMBER = 1e9  # pixels; areas and sums stay far from overflow
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import distance_box_iou_loss, generalized_box_iou_loss
 
-from detdistill.boxes import SMALLEST_SIDE, aligned_iou, box_sides
+from detdistill.core.boxes import SMALLEST_SIDE, aligned_iou, box_sides
+from detdistill.core.precision import at_least_float32
 
 EPSILON = 1e-6
 """Smallest IoU in the logarithm, and what is added to areas and squared lengths that are divided by."""
@@ -72,3 +73,24 @@ def _diagonal_angle(boxes: Tensor) -> Tensor:
     """`(…,)` arctangent of width over height."""
     width, height = box_sides(boxes).unbind(dim=-1)
     return torch.atan(width / height.clamp(min=SMALLEST_SIDE))
+
+
+def teacher_bounded_regression(student: Tensor, teacher: Tensor, target: Tensor, margin: float = 0.0) -> Tensor:
+    """‖student − target‖² where that plus the margin exceeds the teacher's ‖teacher − target‖², else 0.
+
+    Chen et al., Learning Efficient Object Detection Models with Knowledge Distillation, NIPS 2017: a student that is
+    better than its teacher is left alone.
+
+    Args:
+        student: `(…, D)` regressed numbers of a candidate.
+        teacher: `(…, D)`, in the same units.
+        target: `(…, D)` what both should be.
+        margin: at least 0, in squared units; the paper does not give it.
+
+    Returns:
+        `(…,)`, at least 0; no gradient flows into teacher and target.
+    """
+    target = at_least_float32(target.detach())
+    error = (at_least_float32(student) - target).square().sum(dim=-1)
+    bound = (at_least_float32(teacher.detach()) - target).square().sum(dim=-1)
+    return error * (error + margin > bound)

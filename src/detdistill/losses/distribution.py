@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detdistill.precision import at_least_float32
+from detdistill.core.precision import at_least_float32
 
 
 def expected_distance(logits: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from detdistill.precision import at_least_float32
+from detdistill.core.precision import at_least_float32
 
 
 def _softplus(logits: Tensor) -> Tensor:

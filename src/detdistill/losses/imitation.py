@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detdistill.errors import DetdistillError
-from detdistill.precision import at_least_float32
-from detdistill.structures import ReduceSum, single_process
+from detdistill.core.errors import DetdistillError
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import ReduceSum, single_process
 
 
 def prediction_guided_imitation(

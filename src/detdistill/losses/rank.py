@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detdistill.errors import DetdistillError
-from detdistill.precision import at_least_float32
-from detdistill.structures import ReduceSum, single_process
+from detdistill.core.errors import DetdistillError
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import ReduceSum, single_process
 
 
 def segment_log_softmax(scores: Tensor, segment: Tensor, num_segments: int) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from detdistill.core.structures import ReduceSum, single_process
 from detdistill.losses.imitation import check_cells, check_levels, squared_difference
-from detdistill.structures import ReduceSum, single_process
 
 
 def fine_grained_imitation(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from detdistill.core.precision import at_least_float32
 from detdistill.losses.distribution import distribution_kl
-from detdistill.precision import at_least_float32
 
 
 def binary_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from detdistill.core.structures import ReduceSum, Targets
 from detdistill.data.loading import Batch
 from detdistill.data.sampling import even_shares
-from detdistill.structures import ReduceSum, Targets
 
 Losses = Callable[[Batch, ReduceSum], dict[str, Tensor]]
 """Named terms of a batch; each is a sum over what `reduce_sum` returned for its normaliser."""

@@ -11,24 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.distributed import is_first_process
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageOptions
 from detdistill.data.loading import training_loader
 from detdistill.data.sampling import derived_seed
-from detdistill.detectors.checkpoints import load_detector
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.folding import folded
 from detdistill.detectors.description import ImageSize, read_description
-from detdistill.detectors.folding import folded
+from detdistill.detectors.storage import load_detector
 from detdistill.distill.building import build_terms
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.inheritance import inherit
 from detdistill.distill.memory import TeacherMemory, memory_note
 from detdistill.distill.preflight import preflight
-from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_training_data, starting_detector
-from detdistill.training.processes import is_first_process
 from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.run import Lesson, Summary, fit
 from detdistill.training.teacher_score import quick_look, teacher_metrics

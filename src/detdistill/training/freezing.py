@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detdistill.detectors.backbones import Backbone, feature_info
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
+from detdistill.detectors.dense.backbones import Backbone, feature_info
 from detdistill.training.recipe import Start
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from detdistill.errors import DetdistillError
+from detdistill.core.errors import DetdistillError
 from detdistill.training.module import DetectorTraining
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

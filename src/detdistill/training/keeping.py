@@ -14,13 +14,13 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from detdistill.annotations import DetectionDataset, fingerprint
-from detdistill.detectors.checkpoints import save_detector
+from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import write_atomically
 from detdistill.detectors.description import ImageSize
-from detdistill.errors import DetdistillError
-from detdistill.evaluation.coco import CocoMetrics, coco_metrics
-from detdistill.files import write_atomically
-from detdistill.inference.score import score
+from detdistill.detectors.storage import save_detector
+from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
+from detdistill.evaluation.score import score
 from detdistill.training.interruption import Interruption
 from detdistill.training.module import DetectorTraining
 from detdistill.training.run_folder import RunFolder

@@ -6,9 +6,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from detdistill.detectors.dense import DenseDetector
+from detdistill.core.structures import ReduceSum, Targets
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.running import output_of
-from detdistill.structures import ReduceSum, Targets
 
 
 class Learner(Protocol):

@@ -10,9 +10,9 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from detdistill.core.distributed import note
+from detdistill.core.errors import DetdistillError
 from detdistill.detectors.running import chosen_device
-from detdistill.errors import DetdistillError
-from detdistill.training.processes import note
 from detdistill.training.recipe import Machine, Recipe
 
 

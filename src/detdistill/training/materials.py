@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.distributed import note
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageOptions
+from detdistill.core.normalization import EFFICIENTNET_LITE, Normalization
 from detdistill.data.assembly import raise_fatal
 from detdistill.data.checking import reading_note, training_problems, validation_problems
 from detdistill.data.classes import with_classes
 from detdistill.data.opening import open_part
-from detdistill.detectors.dense import DenseDetector
-from detdistill.detectors.efficientnet_lite import efficientnet_lite0_file
-from detdistill.detectors.initialization import initialize_from
-from detdistill.detectors.weights import BackboneMismatchError, load_backbone_weights
-from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
-from detdistill.normalization import EFFICIENTNET_LITE, Normalization
-from detdistill.training.processes import note
+from detdistill.detectors.dense.backbone_weights import BackboneMismatchError, load_backbone_weights
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.efficientnet_lite import efficientnet_lite0_file
+from detdistill.detectors.dense.initialization import initialize_from
 from detdistill.training.recipe import Data, Recipe
 
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from detdistill.annotations import DetectionDataset, fingerprint
+from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.errors import DetdistillError
+from detdistill.core.modules import buffers_kept
+from detdistill.core.structures import ReduceSum
 from detdistill.data.loading import Batch, training_loader
 from detdistill.data.sampling import derived_seed
-from detdistill.detectors.dense import DenseDetector
-from detdistill.errors import DetdistillError
-from detdistill.modules import buffers_kept
-from detdistill.structures import ReduceSum
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.training.accumulation import split, window_normalizers
 from detdistill.training.freezing import freeze
 from detdistill.training.learner import Learner

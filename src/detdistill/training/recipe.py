@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from detdistill.class_names import class_table
-from detdistill.detectors.architecture import Architecture
-from detdistill.errors import DetdistillError
-from detdistill.image_options import ImageOptions
+from detdistill.core.class_names import class_table
+from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageOptions
+from detdistill.detectors.dense.architecture import Architecture
 
 Precision = Literal["float32", "bf16", "fp16"]
 BatchNorm = Literal["train", "eval", "frozen", "sync"]

@@ -13,11 +13,11 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from detdistill.errors import DetdistillError
-from detdistill.files import write_atomically
-from detdistill.suggestions import did_you_mean
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import write_atomically
+from detdistill.core.suggestions import did_you_mean
+from detdistill.core.wrong_values import in_words, instantiated
 from detdistill.training.recipe import DistillationRecipe, Recipe
-from detdistill.wrong_values import in_words, instantiated
 
 T = TypeVar("T")
 CLASS_MAP = "class_map"

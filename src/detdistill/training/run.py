@@ -16,19 +16,19 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
-from detdistill.annotations import DetectionDataset, fingerprint
+from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.distributed import is_first_process
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import write_atomically
+from detdistill.core.quiet import quiet
 from detdistill.data.sampling import derived_seed
-from detdistill.detectors.dense import DenseDetector
-from detdistill.errors import DetdistillError
-from detdistill.files import write_atomically
-from detdistill.quiet import quiet
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.training.interruption import Interruption
 from detdistill.training.keeping import DurableCheckpointIO, Keeping
 from detdistill.training.learner import Learner, Supervision
 from detdistill.training.machine import asking_for, check_device
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.module import DetectorTraining
-from detdistill.training.processes import is_first_process
 from detdistill.training.progress_line import ProgressLine
 from detdistill.training.recipe import DistillationRecipe, Precision, Recipe
 from detdistill.training.run_folder import RunFolder

@@ -12,8 +12,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from detdistill.errors import DetdistillError, listed
-from detdistill.files import write_atomically
+from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.files import write_atomically
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import differences, read_recipe, write_recipe
 

@@ -9,14 +9,14 @@ from typing import cast
 import numpy as np
 from torch import nn
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
 from detdistill.data.sampling import sample
-from detdistill.detectors.contract import Detector, DetectorModule
+from detdistill.detectors.base import Detector, DetectorModule
 from detdistill.distill.class_map import ClassMap
-from detdistill.evaluation.coco import CocoMetrics, coco_metrics
+from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.gather import score_together
+from detdistill.evaluation.predict import predict
 from detdistill.evaluation.results import Results
-from detdistill.inference.predict import predict
 from detdistill.training.recipe import DistillationRecipe
 from detdistill.training.scoring import inference_options
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DetdistillError
 from detdistill.data import find_splits, open_dataset
 from detdistill.data.writing.dataset import write_dataset
 from detdistill.data.writing.losses import Format
-from detdistill.errors import DetdistillError
-from written_datasets import dataset_of, image_record
+from support.written_datasets import dataset_of, image_record
 
 FORMATS: tuple[Format, ...] = ("coco", "voc", "yolo")
 SIZES = {"a.png": (40, 60), "sub/b.png": (33, 97), "sub/c.d.jpg": (50, 50), "v.png": (61, 47)}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from detdistill.core.errors import DetdistillError
 from detdistill.data.writing.image_files import ImageFiles, check_output
-from detdistill.errors import DetdistillError
-from written_datasets import dataset_of, image_record
+from support.written_datasets import dataset_of, image_record
 
 
 def test_a_copy_is_no_link_to_the_original(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detdistill.data.writing.losses import Format, losses, without_crowd
-from written_datasets import dataset_of, image_record
+from support.written_datasets import dataset_of, image_record
 
 
 @pytest.mark.parametrize(

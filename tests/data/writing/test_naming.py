@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError
 from detdistill.data.writing.naming import Part, safe_part_names, with_coco_names, with_voc_names, with_yolo_names
-from detdistill.errors import DataError
-from written_datasets import dataset_of, image_record
+from support.written_datasets import dataset_of, image_record
 
 
 def part(folder: Path, *names: str, source: str = "source") -> DetectionDataset:

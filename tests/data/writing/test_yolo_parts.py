@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError
 from detdistill.data.writing.yolo_parts import yolo_parts
-from detdistill.errors import DataError
-from written_datasets import dataset_of, image_record
+from support.written_datasets import dataset_of, image_record
 
 
 def parts_of(folder: Path, **names: str) -> dict[str, DetectionDataset]:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from detdistill.core.structures import Assignment
 from detdistill.distill.terms.binary_classification import BinaryClassification
 from detdistill.losses.box import giou_loss
-from detdistill.structures import Assignment
-from term_cases import grid, objects, output
+from support.term_cases import grid, objects, output
 
 OF = grid((1, 2), (1, 1))
 TARGETS = objects([[0, 0, 16, 16]])

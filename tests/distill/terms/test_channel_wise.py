@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import torch
 
+from detdistill.core.structures import Assignment
 from detdistill.distill.terms.channel_wise import ChannelWise
 from detdistill.losses.features import channel_wise_divergence
-from detdistill.structures import Assignment
-from term_cases import bound, grid, objects, output
+from support.term_cases import bound, grid, objects, output
 
 OF = grid((4, 6), (2, 3), anchors=((0, 0, 16, 16), (0, 0, 16, 8)))
 NOTHING = Assignment(torch.full((2, 60), -1))

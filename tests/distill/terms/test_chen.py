@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from detdistill.core.structures import Assignment
 from detdistill.distill.terms.chen import Chen
-from detdistill.structures import Assignment
-from term_cases import bound, grid, objects, output
+from support.term_cases import bound, grid, objects, output
 
 
 def test_by_hand() -> None:

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from conftest import Golden
-from detdistill.detectors.architecture import HeadName, Towers
-from detdistill.detectors.heads.atss import AtssHead
-from detdistill.detectors.heads.base import DenseHead
-from detdistill.detectors.heads.fcos import FcosHead
-from detdistill.detectors.heads.gfl import GflHead
-from detdistill.detectors.heads.retinanet import RetinaNetHead
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets
+from detdistill.detectors.dense.architecture import HeadName, Towers
+from detdistill.detectors.dense.heads.atss_head import AtssHead
+from detdistill.detectors.dense.heads.dense_head import DenseHead
+from detdistill.detectors.dense.heads.fcos_head import FcosHead
+from detdistill.detectors.dense.heads.gfl_head import GflHead
+from detdistill.detectors.dense.heads.retinanet_head import RetinaNetHead
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.cross_head import CrossHead, prediction_losses, with_statistics_of
-from detdistill.errors import DetdistillError
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets
-from golden_losses import Arrays
-from term_cases import batch, one_image, outputs, shares
-from tiny_detector import tiny_detector
+from support.golden_losses import Arrays
+from support.term_cases import batch, one_image, outputs, shares
+from support.tiny_detector import tiny_detector
 
 NO_TOWERS = Towers(depth=0)
 DEEP = Towers(depth=4)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from detdistill.core.structures import Assignment, DenseOutput
 from detdistill.distill.terms.decoupled import Decoupled
-from detdistill.structures import Assignment, DenseOutput
-from term_cases import bound, grid, objects, output
+from support.term_cases import bound, grid, objects, output
 
 
 def sides() -> tuple[DenseOutput, DenseOutput]:

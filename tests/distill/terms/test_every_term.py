@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from detdistill.detectors.architecture import HeadName
+from detdistill.core.errors import DetdistillError
+from detdistill.core.modules import buffers_kept
+from detdistill.detectors.dense.architecture import HeadName
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.term import Pair, Term
 from detdistill.distill.terms import TERMS
@@ -24,11 +26,9 @@ from detdistill.distill.terms.localization import Localization
 from detdistill.distill.terms.mimic import Mimic
 from detdistill.distill.terms.pearson import Pearson
 from detdistill.distill.terms.task_adaptive import TaskAdaptive
-from detdistill.errors import DetdistillError
-from detdistill.modules import buffers_kept
-from pairs import confident
-from term_cases import batch, one_image, outputs, shares
-from tiny_detector import tiny_detector
+from support.pairs import confident
+from support.term_cases import batch, one_image, outputs, shares
+from support.tiny_detector import tiny_detector
 
 OPTIONS = {"cross_head": {"position": 1}}
 """The small detectors' towers have one convolution."""

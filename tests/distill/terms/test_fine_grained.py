@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.boxes import pairwise_iou
+from detdistill.core.boxes import pairwise_iou
+from detdistill.core.grid import Grid
+from detdistill.core.structures import Assignment
 from detdistill.distill.alignment import find_alignment
 from detdistill.distill.class_map import identical_classes
 from detdistill.distill.terms.fine_grained import FineGrained, near_object_cells
-from detdistill.grid import Grid
-from detdistill.structures import Assignment
-from term_cases import bound, grid, objects, output
+from support.term_cases import bound, grid, objects, output
 
 
 def test_cells_by_hand() -> None:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from conftest import Golden
+from detdistill.core.grid import Grid
+from detdistill.core.structures import Assignment, DenseOutput, Targets
 from detdistill.distill.terms.focal_global import FocalGlobal, GlobalContext, background_weights, object_weights
-from detdistill.grid import Grid
-from detdistill.structures import Assignment, DenseOutput, Targets
-from golden_losses import Arrays, as_tensor
-from term_cases import bound, grid, objects, output
+from support.golden_losses import Arrays, as_tensor
+from support.term_cases import bound, grid, objects, output
 
 NOTHING = Assignment(torch.zeros(0, 0, dtype=torch.int64))
 SCALES: tuple[Literal["canvas", "image"], ...] = ("canvas", "image")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from detdistill.core.structures import Assignment, DenseOutput
 from detdistill.distill.terms.general_instance import GeneralInstance
-from detdistill.structures import Assignment, DenseOutput
-from term_cases import bound, grid, objects, output
+from support.term_cases import bound, grid, objects, output
 
 SIDE = 64
 OF = grid((8, 8), anchors=[[0, 0, 16, 16]])

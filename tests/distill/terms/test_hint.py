@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from detdistill.core.structures import Assignment, Targets
 from detdistill.distill.terms.hint import Hint
-from detdistill.structures import Assignment, Targets
-from term_cases import bound, grid, output
+from support.term_cases import bound, grid, output
 
 GRID = grid((1, 4))
 

@@ -12,18 +12,18 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from conftest import Golden
-from detdistill.boxes import box_centers
-from detdistill.detectors.architecture import Towers
-from detdistill.detectors.assigners import AtssAssigner
-from detdistill.detectors.coders import DistributionCoder
-from detdistill.detectors.heads.gfl import GflHead
+from detdistill.core.boxes import box_centers
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.structures import Assignment, DenseOutput, Targets, single_process
+from detdistill.detectors.dense.architecture import Towers
+from detdistill.detectors.dense.assigners import AtssAssigner
+from detdistill.detectors.dense.coders import DistributionCoder
+from detdistill.detectors.dense.heads.gfl_head import GflHead
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.localization import Localization, valuable_region
-from detdistill.errors import DetdistillError
-from detdistill.grid import Grid
-from detdistill.structures import Assignment, DenseOutput, Targets, single_process
-from term_cases import bound, grid, objects
-from tiny_detector import tiny_detector
+from support.term_cases import bound, grid, objects
+from support.tiny_detector import tiny_detector
 
 BINS = 4
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import Assignment, DenseOutput
 from detdistill.distill.terms.masked_generative import MaskedGenerative
-from detdistill.errors import DetdistillError
-from detdistill.structures import Assignment, DenseOutput
-from term_cases import bound, grid, objects, output
+from support.term_cases import bound, grid, objects, output
 
 OF = grid((20, 24), (10, 12))
 TARGETS = objects([], images=2)

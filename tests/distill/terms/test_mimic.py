@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from detdistill.core.structures import Assignment
 from detdistill.distill.terms.mimic import Mimic
-from detdistill.structures import Assignment
-from term_cases import bound, grid, objects, output
+from support.term_cases import bound, grid, objects, output
 
 NOWHERE = Assignment(torch.full((2, 16), -1))
 

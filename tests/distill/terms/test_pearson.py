@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import Assignment, ReduceSum
 from detdistill.distill.terms.pearson import Pearson
-from detdistill.errors import DetdistillError
 from detdistill.losses.features import pearson_imitation
-from detdistill.structures import Assignment, ReduceSum
-from term_cases import bound, grid, objects, output, shares
+from support.term_cases import bound, grid, objects, output, shares
 
 SIZES = ((8, 8), (4, 4), (2, 2))
 

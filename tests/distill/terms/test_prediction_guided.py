@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from detdistill.core.structures import Assignment, Targets
 from detdistill.distill.terms.prediction_guided import PredictionGuided
-from detdistill.structures import Assignment, Targets
-from term_cases import Case, bound, grid, objects, output
+from support.term_cases import Case, bound, grid, objects, output
 
 GRID = grid((1, 2))
 TARGETS = objects([], side=16)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from detdistill.detectors.architecture import HeadName
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import BACKGROUND, Assignment, Targets
+from detdistill.detectors.dense.architecture import HeadName
 from detdistill.distill.terms.rank_mimicking import RankMimicking
-from detdistill.errors import DetdistillError
 from detdistill.losses.rank import plackett_luce, rank_mimicking
-from detdistill.structures import BACKGROUND, Assignment, Targets
-from term_cases import grid, objects, one_image, output, outputs, shares
+from support.term_cases import grid, objects, one_image, output, outputs, shares
 
 GRID = grid((2, 2))
 NOTHING = torch.zeros(1, 1, 2, 2)

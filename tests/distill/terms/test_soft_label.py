@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
 from detdistill.distill.terms.soft_label import SoftLabel
-from detdistill.errors import DetdistillError
 from detdistill.losses.distribution import distribution_kl
 from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy
-from detdistill.structures import BACKGROUND, IGNORED, Assignment, Targets
-from term_cases import bound, grid, objects, output
+from support.term_cases import bound, grid, objects, output
 
 GRID = grid((1, 4))
 BOX = (0.0, 0.0, 16.0, 16.0)

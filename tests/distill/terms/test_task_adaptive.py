@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from detdistill.core.structures import Assignment
 from detdistill.distill.terms.task_adaptive import TaskAdaptive, gaussian_maps
 from detdistill.distill.weighting import Weight, Weighting
-from detdistill.structures import Assignment
-from term_cases import bound, grid, objects, output
+from support.term_cases import bound, grid, objects, output
 
 
 def test_gaussian_by_hand() -> None:

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.files import new_folder
 from detdistill.data.classes import with_common_classes
-from detdistill.data.writing.coco import write_coco
+from detdistill.data.writing.coco_writer import write_coco
 from detdistill.data.writing.image_files import ImageFiles, check_output
 from detdistill.data.writing.losses import Format, losses, without_crowd
 from detdistill.data.writing.naming import Part, safe_part_names, with_coco_names, with_voc_names, with_yolo_names
-from detdistill.data.writing.voc import write_voc
-from detdistill.data.writing.yolo import write_yolo
+from detdistill.data.writing.voc_writer import write_voc
 from detdistill.data.writing.yolo_parts import yolo_parts
-from detdistill.files import new_folder
+from detdistill.data.writing.yolo_writer import write_yolo
 
 
 @dataclass(frozen=True, eq=False)

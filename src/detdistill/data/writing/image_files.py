@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from detdistill.annotations import DetectionDataset
-from detdistill.errors import DetdistillError
-from detdistill.files import check_new
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import check_new
 
 
 class ImageFiles:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from detdistill.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord
 
 Format = Literal["coco", "voc", "yolo"]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
-from detdistill.annotations import DetectionDataset, ImageRecord
-from detdistill.errors import DataError, Problem
-from detdistill.images import ENDINGS, image_ending
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DataError, Problem
+from detdistill.core.images import ENDINGS, image_ending
 
 Names = dict[str, list[PurePosixPath]]
 """The file names of each part's images."""

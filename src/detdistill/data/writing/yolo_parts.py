@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from detdistill.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError
 from detdistill.data.splits import usual_name
-from detdistill.errors import DataError
 
 _USUAL = ("train", "val", "test")
 

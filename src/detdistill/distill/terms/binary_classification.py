@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from detdistill.detectors.heads.base import counted_positives
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import IGNORED, Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.detectors.dense.heads.dense_head import counted_positives
 from detdistill.distill.term import Method, Term
 from detdistill.losses.box import giou_loss
 from detdistill.losses.soft_labels import modulated_binary_cross_entropy
-from detdistill.precision import at_least_float32
-from detdistill.structures import IGNORED, Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 BOX_WEIGHT = 4.0
 

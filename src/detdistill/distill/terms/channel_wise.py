@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Method, Pair, Term, check_temperature
 from detdistill.losses.features import channel_wise_divergence
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class ChannelWise(Term):

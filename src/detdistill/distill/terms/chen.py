@@ -6,14 +6,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from detdistill.boxes import encode_deltas
+from detdistill.core.boxes import encode_deltas
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
-from detdistill.distill.positives import taught_positives
+from detdistill.distill.candidates import taught_positives
 from detdistill.distill.term import Method, Pair, Term
-from detdistill.losses.bounded import teacher_bounded_regression
+from detdistill.losses.box import teacher_bounded_regression
 from detdistill.losses.imitation import feature_imitation
 from detdistill.losses.soft_labels import weighted_binary_cross_entropy
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class Chen(Term):

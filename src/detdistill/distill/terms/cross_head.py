@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detdistill.detectors.coders import DistributionCoder
-from detdistill.detectors.contract import Detector
-from detdistill.detectors.dense import DenseDetector
-from detdistill.detectors.heads.base import DenseHead, counted_positives
-from detdistill.detectors.heads.centerness import centerness
-from detdistill.detectors.heads.fcos import FcosHead
+from detdistill.core.errors import DetdistillError
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import IGNORED, Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.detectors.base import Detector
+from detdistill.detectors.dense.coders import DistributionCoder
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.heads.centerness import centerness
+from detdistill.detectors.dense.heads.dense_head import DenseHead, counted_positives
+from detdistill.detectors.dense.heads.fcos_head import FcosHead
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.frozen import Frozen
 from detdistill.distill.term import Method, Pair, Term
-from detdistill.errors import DetdistillError
 from detdistill.losses.box import giou_loss, iou_loss
 from detdistill.losses.features import channel_statistics, standardized
 from detdistill.losses.soft_labels import modulated_binary_cross_entropy, softmax_kl
-from detdistill.precision import at_least_float32
-from detdistill.structures import IGNORED, Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 EPSILON = 1e-6
 POSITION = 3

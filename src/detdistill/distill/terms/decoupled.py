@@ -6,12 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
+from detdistill.core.structures import BACKGROUND, Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.regions import largest_by_image, object_windows
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.losses.regional import decoupled_imitation
 from detdistill.losses.soft_labels import binary_kl
-from detdistill.structures import BACKGROUND, Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class Decoupled(Term):

@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from detdistill.boxes import box_sides, pairwise_iou
+from detdistill.core.boxes import box_sides, pairwise_iou
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Method, Pair, Term
-from detdistill.errors import DetdistillError
-from detdistill.grid import Grid
 from detdistill.losses.regional import fine_grained_imitation
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class FineGrained(Term):

@@ -8,17 +8,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from detdistill.boxes import encode_deltas
+from detdistill.core.boxes import encode_deltas
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.alignment import cell_matches
 from detdistill.distill.regions import Regions, best_regions, region_features
 from detdistill.distill.term import Method, Pair, Term
-from detdistill.errors import DetdistillError
-from detdistill.grid import Grid
-from detdistill.losses.relations import LEAST_RELATED, relation_imitation
+from detdistill.losses.features import LEAST_RELATED, relation_imitation
 from detdistill.losses.soft_labels import binary_kl
-from detdistill.precision import at_least_float32
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 OVERLAP = 0.3
 """Suppresses instances. This and the two numbers below are those of the reproduction."""

@@ -6,12 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
+from detdistill.core.grid import Grid
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
-from detdistill.distill.masks import object_cells, positive_cells
+from detdistill.distill.candidates import object_cells, positive_cells
 from detdistill.distill.term import Method, Pair, Term
-from detdistill.grid import Grid
 from detdistill.losses.imitation import feature_imitation
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class Hint(Term):

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from torchvision.ops import distance_box_iou
 
-from detdistill.boxes import pairwise_iou
-from detdistill.detectors.assigners import AtssAssigner
-from detdistill.detectors.coders import DistributionCoder
+from detdistill.core.boxes import pairwise_iou
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.detectors.dense.assigners import AtssAssigner
+from detdistill.detectors.dense.coders import DistributionCoder
 from detdistill.distill.term import Method, Pair, Term, check_temperature
-from detdistill.errors import DetdistillError
-from detdistill.grid import Grid
 from detdistill.losses.distribution import distribution_kl
-from detdistill.precision import at_least_float32
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 SIDES = 4
 VALUABLE_SHARE = 0.25

@@ -6,12 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.regions import best_regions, region_features
 from detdistill.distill.term import Method, Pair, Term
-from detdistill.errors import DetdistillError
-from detdistill.precision import at_least_float32
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 OVERLAP = 0.7
 """Suppresses regions, as Faster R-CNN does with proposals (arXiv 1506.01497)."""

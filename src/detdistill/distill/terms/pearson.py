@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.term import Method, Pair, Term
-from detdistill.errors import DetdistillError
 from detdistill.losses.features import pearson_imitation
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class Pearson(Term):

@@ -6,11 +6,11 @@ from typing import Literal
 
 from torch import Tensor
 
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.losses.imitation import prediction_guided_imitation
-from detdistill.precision import at_least_float32
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class PredictionGuided(Term):

@@ -8,14 +8,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from detdistill.boxes import aligned_iou
+from detdistill.core.boxes import aligned_iou
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.candidates import Candidates, positives_and_best
 from detdistill.distill.term import Method, Term, check_temperature
-from detdistill.errors import DetdistillError
-from detdistill.grid import Grid
 from detdistill.losses.rank import plackett_luce, rank_mimicking
-from detdistill.precision import at_least_float32
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 Scores = Callable[[DenseOutput, Tensor, Tensor], Tensor]
 """What an output's candidates are ranked by, `(K,)`, from the object and the prior of each, both `(K,)`."""

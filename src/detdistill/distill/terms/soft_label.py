@@ -6,11 +6,11 @@ from typing import Literal
 
 from torch import Tensor
 
+from detdistill.core.errors import DetdistillError
+from detdistill.core.structures import BACKGROUND, Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.term import Method, Pair, Term, check_temperature
-from detdistill.errors import DetdistillError
 from detdistill.losses.distribution import distribution_kl
 from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy
-from detdistill.structures import BACKGROUND, Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class SoftLabel(Term):

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detdistill.boxes import SMALLEST_SIDE, aligned_iou, box_centers, box_sides, encode_deltas
+from detdistill.core.boxes import SMALLEST_SIDE, aligned_iou, box_centers, box_sides, encode_deltas
+from detdistill.core.grid import Grid
+from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
-from detdistill.distill.positives import taught_positives
+from detdistill.distill.candidates import taught_positives
 from detdistill.distill.regions import largest_by_image, object_windows
 from detdistill.distill.term import Method, Pair, Term
-from detdistill.grid import Grid
 from detdistill.losses.imitation import feature_imitation
 from detdistill.losses.soft_labels import binary_kl
-from detdistill.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
 
 
 class TaskAdaptive(Term):

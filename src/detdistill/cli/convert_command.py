@@ -1,0 +1,108 @@
+"""`detdistill data convert`: write a dataset in another format, and split it on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from detdistill.cli.parser import Argument, Option
+from detdistill.cli.source import DATA, Source
+
+if TYPE_CHECKING:
+    from detdistill.core.annotations import DetectionDataset
+    from detdistill.data.splitting import DatasetSplit
+
+LISTED_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class Convert(Source):
+    """Write a dataset as COCO, PASCAL VOC or YOLO into a new folder, and split it on request.
+
+    Writes all splits, or one, with copies of the images. What the format cannot hold is reported with counts. Only
+    boxes are converted, no masks or key points.
+    """
+
+    path: Annotated[Path, Argument(DATA)]
+    to: Annotated[Literal["coco", "voc", "yolo"], Option("Format to write.")]
+    out: Annotated[Path, Option("Output folder; it must not exist.")]
+    val: Annotated[
+        float, Option("Share of the images for a new val split, 0 to below 1; near-duplicates stay in one split.")
+    ] = 0.0
+    test: Annotated[float, Option("Share of the images for a new test split, 0 to below 1.")] = 0.0
+    seed: Annotated[int, Option("Random seed of --val and --test.")] = 0
+    link: Annotated[
+        bool, Option("Make hard links to the images instead of copies. A changed image then changes in both folders.")
+    ] = False
+
+    def run(self) -> None:
+        """Reads, splits, writes and reports.
+
+        Raises:
+            DetdistillError: the dataset cannot be read, split or written.
+        """
+        from detdistill.core.files import check_new
+        from detdistill.data.writing.dataset import write_dataset
+        from detdistill.data.writing.image_files import check_output
+
+        check_new(self.out)
+        if self.val or self.test:
+            from detdistill.data.splitting import split_dataset
+
+            dataset = self.opened(self.path)
+            check_output(self.out, [dataset])
+            divided = split_dataset(dataset, val=self.val, test=self.test, seed=self.seed)
+            parts, sources = divided.parts, [dataset]
+        else:
+            divided = None
+            parts = self._parts()
+            sources = list(parts.values())
+        written = write_dataset(parts, self.out, self.to, link=self.link)
+        for source in sources:
+            print_repairs(source, self.path)
+        if divided is not None:
+            print_split(divided)
+        for warning in written.warnings:
+            print(f"warning: {warning}")
+        named = {f"{self.out}: {name}": part for name, part in written.parts.items()}
+        print_parts(named, len(sources[0].images) if divided is not None else None)
+
+    def _parts(self) -> dict[str, DetectionDataset]:
+        """The chosen split or all, by their names in the files."""
+        from detdistill.data.opening import find_splits
+        from detdistill.data.splits import choose
+
+        splits = find_splits(self.path, annotations=self.annotations)
+        if self.split is not None:
+            splits = [choose(splits, self.split, self.path)]
+        return {split.name: replace(self, split=split.name).opened(self.path) for split in splits}
+
+
+def print_repairs(dataset: DetectionDataset, path: Path) -> None:
+    """Print what was left out, changed or noted while a dataset was read."""
+    from detdistill.data.checking import reading_note
+
+    note = reading_note(dataset, path)
+    if note is not None:
+        print(note)
+
+
+def print_split(divided: DatasetSplit) -> None:
+    """Lists the near-duplicates that stayed together and the classes that a part lacks."""
+    for group in divided.duplicates[:LISTED_GROUPS]:
+        print(f"near-duplicates, kept together: {', '.join(group)}")
+    if len(divided.duplicates) > LISTED_GROUPS:
+        print(f"… and {len(divided.duplicates) - LISTED_GROUPS} more groups of near-duplicates")
+    for name, classes in divided.absent_classes.items():
+        if classes:
+            print(f"warning: {name} has no object of {', '.join(map(repr, classes))}")
+
+
+def print_parts(parts: Mapping[str, DetectionDataset], total: int | None = None) -> None:
+    """Prints images and objects of each part, under the names that are given, and its share of `total` images."""
+    for name, part in parts.items():
+        images, objects = len(part.images), sum(len(record.labels) for record in part.images)
+        share = f" ({100 * images / total:.1f} %)" if total else ""
+        print(f"{name}: {images} image{'s' * (images != 1)}{share}, {objects} object{'s' * (objects != 1)}")

@@ -1,0 +1,102 @@
+"""`detdistill export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from detdistill.cli.parser import Argument, Option
+from detdistill.cli.source import Source
+from detdistill.core.errors import DetdistillError
+
+if TYPE_CHECKING:
+    from detdistill.core.annotations import DetectionDataset
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Export(Source):
+    """Write a detector as an ONNX file, and verify it: onnxruntime must find what PyTorch finds.
+
+    The file takes any batch size. Normalization is inside; class names and everything else that a program needs are in
+    its metadata. Where all images of the dataset share a canvas, the file takes this one, else canvases of any size.
+    """
+
+    run_folder: Annotated[Path, Argument("folder of a trained, distilled or imported detector")]
+    out: Annotated[Path, Option("Output file; the name ends in .onnx.")]
+    format: Annotated[Literal["onnx"], Option("File format.")] = "onnx"
+    form: Annotated[
+        Literal["end_to_end", "raw"], Option("detections, non-maximum suppression inside; or all scores and boxes")
+    ] = "end_to_end"
+    height: Annotated[
+        int | None, Option("Height in pixels of a fixed canvas, a multiple of 32; larger images are shrunk to fit.")
+    ] = None
+    width: Annotated[int | None, Option("Width in pixels of a fixed canvas, a multiple of 32.")] = None
+    any_size: Annotated[bool, Option("Canvases of any height and width that are multiples of 32.")] = False
+    class_agnostic_nms: Annotated[bool, Option("NMS among the boxes of all classes.")] = False
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], Option("of the network; AP is measured beside PyTorch's if it is not fp32")
+    ] = "fp32"
+    data: Annotated[Path | None, Option("Dataset to verify and score on. Default: random noise.")] = None
+    verify_images: Annotated[int, Option("Number of images to verify on, drawn at random.")] = 16
+    calibration_split: Annotated[
+        str | None, Option("which part of the data set int8 is calibrated on, instead of train, or the only one")
+    ] = None
+    calibration_images: Annotated[int, Option("Number of images to calibrate on, drawn at random.")] = 64
+    score: Annotated[bool, Option("measure AP in fp32 too")] = False
+    ap_drop: Annotated[float, Option("AP, 0 to 100, that may be lost")] = 1.0
+
+    def run(self) -> None:
+        """Export, verify, and print what was compared."""
+        if self.any_size and self.height is not None:
+            raise DetdistillError("--any-size and --height/--width exclude each other: give one of them")
+        if (self.height is None) != (self.width is None):
+            raise DetdistillError("--height and --width belong together: give both")
+        if self.data is None and (self.precision != "fp32" or self.score):
+            raise DetdistillError(
+                f"{'--score' if self.score else self.precision} needs --data: what it costs is measured there"
+            )
+        from detdistill.deploy.export import export
+        from detdistill.deploy.onnx import check_file_name
+
+        check_file_name(self.out)
+        size = None if self.height is None or self.width is None else (self.height, self.width)
+        found = export(
+            self.run_folder,
+            self.out,
+            form=self.form,
+            precision=self.precision,
+            size=size,
+            any_size=self.any_size,
+            class_agnostic=self.class_agnostic_nms,
+            dataset=self.opened_if_given(self.data),
+            images=self.verify_images,
+            calibration=self._calibration(),
+            calibration_images=self.calibration_images,
+            scored=self.score,
+            tolerated=self.ap_drop / 100,
+        )
+        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB, {self.precision}")
+        print("canvas: any multiples of 32" if found.canvas is None else f"canvas: {found.canvas[0]}x{found.canvas[1]}")
+        if found.other_canvases:
+            print(
+                f"note: {found.other_canvases} images have another canvas than the file; detections in them may "
+                "differ from those of `detdistill predict`. Measure it with --score, or export with --any-size"
+            )
+        print(f"verified in fp32 on {found.verification}")
+        if found.change is not None:
+            print(found.change)
+
+    def _calibration(self) -> DetectionDataset | None:
+        """What int8 is calibrated on: images that are not scored, where there are any."""
+        if self.data is None or self.precision != "int8":
+            return None
+        from detdistill.data.opening import find_splits
+
+        names = [split.name for split in find_splits(self.data, annotations=self.annotations)]
+        split = self.calibration_split or (TRAIN if TRAIN in names else self.split)
+        dataset = replace(self, split=split).opened(self.data)
+        print(f"calibrated on {min(self.calibration_images, len(dataset.images))} images of {dataset.source}")
+        return dataset

@@ -1,0 +1,1 @@
+"""What every room shares: structures, boxes, images, errors, and small helpers."""

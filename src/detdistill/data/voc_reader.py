@@ -1,0 +1,237 @@
+"""PASCAL VOC: one XML file per image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
+
+from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, Problem
+from detdistill.core.images import ENDINGS, Size, image_size
+from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_flag, to_number
+from detdistill.data.folders import Folder, is_image, skipped_files
+from detdistill.data.labelmap import LABELMAP, read_labelmap
+from detdistill.data.splits import ReadOptions
+from detdistill.data.text_files import read_text
+
+_UNUSABLE_IMAGE = "the image is not there or leaves its folder"
+
+
+@dataclass(frozen=True)
+class VocFiles:
+    """Where the parts of a dataset are.
+
+    Attributes:
+        annotations: Folder of XML files.
+        images: Folder of images with the same stems.
+        listing: Text file with the images of a split, one a line, with or without ending; None: all XML files.
+    """
+
+    annotations: Path
+    images: Path
+    listing: Path | None
+
+
+def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
+    """Read VOC annotations.
+
+    VOC counts pixels from 1 and includes the last one: a box over a whole image of width W has xmin = 1, xmax = W. It
+    becomes x1 = 0, x2 = W here: 1 is subtracted from xmin and ymin only, as in Detectron2. (mmdetection subtracts it
+    from all four, which makes every box a pixel narrower than what was annotated.) Labelling tools that write the
+    format but count from 0 also write xmin = 0: that stays 0.
+
+    Args:
+        files: The parts of the dataset.
+        options: How they are read.
+
+    Returns:
+        The dataset; its classes are those of `labelmap.txt`, if that is there, then the other names that its objects
+        have, sorted. Images are identified by their stems.
+
+    Raises:
+        DataError: The dataset cannot be used; all reasons are listed.
+    """
+    source = str(files.listing or files.annotations)
+    problems: list[Problem] = []
+    xml_folder = Folder(files.annotations, follow_links=options.follow_links)
+    image_folder = Folder(options.images or files.images, follow_links=options.follow_links)
+    image_names = image_folder.names(ENDINGS)
+    by_stem: dict[str, list[str]] = {}
+    for name in image_names:
+        by_stem.setdefault(Path(name).stem, []).append(name)
+    entries: list[ImageEntry] = []
+    objects, names = Objects(), []
+    annotated: set[str] = set()
+    xml_of_image: dict[str, str] = {}
+    for stem, listed_name in _listed_images(files, xml_folder, image_folder, problems).items():
+        place = f"{source}: {shown(stem)}"
+        same_stem = [listed_name] if is_image(listed_name) else by_stem.get(stem, [listed_name])
+        annotated.update(same_stem)
+        if len(same_stem) > 1:
+            what = f"the images {' and '.join(map(shown, same_stem))} share one XML file; rename or remove one of them"
+            group = "images share one XML file; rename or remove one of them"
+            problems.append(Problem(place, what, fatal=True, unit="image", group=group))
+            continue
+        image = image_folder.find(same_stem[0], must_exist=options.check_images, listed=True)
+        annotated.add(image.name)
+        file_name = image.name if is_image(image.name) else f"{image.name}.jpg"
+        if image.fault:
+            fault = f"image {shown(file_name)} {image.fault}"
+            problems.append(_without_image(files, xml_folder, stem, place, fault))
+            continue
+        found = xml_folder.find(f"{stem}.xml", listed=True)
+        if found.fault:
+            what, group = f"{shown(f'{stem}.xml')} {found.fault}; left out", f"the XML file {found.fault}; left out"
+            problems.append(Problem(place, what, outcome="left out", unit="image", group=group))
+            continue
+        if xml_of_image.setdefault(image.name, found.name) != found.name:
+            what = f"{shown(xml_of_image[image.name])} and {shown(found.name)} both belong to {shown(image.name)}"
+            problems.append(Problem(place, f"{what}; remove or rename one of them", fatal=True))
+            continue
+        xml = files.annotations / found.name
+        root = _parsed(xml, problems)
+        if root is None:
+            continue
+        height, width = _size(root, xml, image_folder.root / file_name, problems)
+        for number, element in enumerate(root.findall("object"), start=1):
+            read = _object(element, f"{xml}: object {number}", problems)
+            if read is not None:
+                class_name, box, difficult = read
+                names.append(class_name)
+                objects.add(len(entries), 0, box, f"{xml}: object {number}", difficult=difficult)
+        image_id = PurePath(found.name).with_suffix("").as_posix()
+        entries.append(ImageEntry(image_id, image_folder.root / file_name, file_name, width, height))
+    if files.listing is None:
+        problems += [
+            Problem(f"{source}: {shown(name)}", "the image has no XML file; left out", outcome="left out", unit="image")
+            for name in image_names
+            if name not in annotated
+        ]
+    classes = _classes(files.annotations.parent, names, problems)
+    label_of = {name: label for label, name in enumerate(classes)}
+    objects.labels = [label_of[name] for name in names]
+    problems += skipped_files(source, sorted({*xml_folder.skipped, *image_folder.skipped}))
+    return assemble(source, classes, range(1, len(classes) + 1), entries, objects, problems)
+
+
+def _classes(folder: Path, names: list[str], problems: list[Problem]) -> list[str]:
+    """The class list beside the annotations, with the names of objects that it lacks added."""
+    classes = read_labelmap(folder)
+    others = sorted(set(names) - set(classes))
+    if classes and others:
+        what = f"lacks the classes {', '.join(map(shown, others))} of objects; added at the end"
+        problems.append(Problem(str(folder / LABELMAP), what))
+    return classes + others
+
+
+def _listed_images(
+    files: VocFiles, xml_folder: Folder, image_folder: Folder, problems: list[Problem]
+) -> dict[str, str]:
+    """Return the stems of the split's images, and the name of each as it is listed."""
+    if files.listing is None:
+        return {Path(name).stem: Path(name).stem for name in xml_folder.names({".xml"})}
+
+    def is_right(text: str) -> bool:
+        stems = [name for name in text.split("\n") if not name.isascii()]
+        return all(image_folder.find(name.strip(), listed=True).fault is None for name in stems)
+
+    listed: dict[str, str] = {}
+    for number, line in enumerate(read_text(files.listing, is_right).split("\n"), start=1):
+        name = line.strip()
+        stem = name[: -len(Path(name).suffix)] if is_image(name) else name
+        if stem in listed:
+            problems.append(Problem(f"{files.listing}:{number}", f"lists {shown(name)} again; read once"))
+        elif stem:
+            listed[stem] = name
+    return listed
+
+
+def _without_image(files: VocFiles, xml_folder: Folder, stem: str, place: str, fault: str) -> Problem:
+    """The problem of annotations whose image cannot be used: fatal if a list names the image."""
+    if files.listing is not None:
+        return Problem(place, fault, fatal=True, unit="image", group=_UNUSABLE_IMAGE)
+    found = xml_folder.find(f"{stem}.xml", listed=True)
+    root = None if found.fault else _parsed(files.annotations / found.name, [])
+    count = 0 if root is None else len(root.findall("object"))
+    done = "its annotations are left out"
+    group = f"{_UNUSABLE_IMAGE}; {done}"
+    return Problem(place, f"{fault}; {done}", outcome="left out", unit="annotation", count=count, group=group)
+
+
+def _parsed(xml: Path, problems: list[Problem]) -> Element | None:
+    try:
+        root = parse(xml).getroot()
+    except DefusedXmlException as error:
+        problems.append(
+            Problem(str(xml), f"refused: XML with entities can be a bomb ({error}); remove them", fatal=True)
+        )
+    except OSError as error:
+        problems.append(Problem(str(xml), f"cannot be read ({error.strerror})", fatal=True))
+    # An unknown or wrong encoding comes out as LookupError or ValueError.
+    except (ParseError, LookupError, ValueError) as error:
+        problems.append(Problem(str(xml), f"is not valid XML ({error}); mend it or remove the image", fatal=True))
+    else:
+        return root
+    return None
+
+
+def _size(root: Element, xml: Path, image: Path, problems: list[Problem]) -> Size:
+    """Height and width as annotated; where they are not, the image's own."""
+    given = [root.findtext(f"size/{side}") for side in ("height", "width")]
+    height, width = map(to_number, given)
+    if height is not None and width is not None and height >= 1 and width >= 1 and height % 1 == width % 1 == 0:
+        return int(height), int(width)
+    if root.find("size") is not None:
+        fault = "are no size in pixels; the image's own is used"
+        what, group = f"width {shown(given[1])} and height {shown(given[0])} {fault}", f"width and height {fault}"
+        problems.append(Problem(str(xml), what, outcome="changed", unit="image", group=group))
+    try:
+        return image_size(image)
+    except DataError as error:
+        group = "width and height are missing, and the image cannot be opened"
+        problems.append(
+            Problem(str(xml), f"width and height are missing, and {error}", fatal=True, unit="image", group=group)
+        )
+        return UNKNOWN_SIZE
+
+
+def _object(element: Element, place: str, problems: list[Problem]) -> tuple[str, Box, bool] | None:
+    """Class name, x1 y1 x2 y2 and the flag `difficult`; None if the object cannot be used."""
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        problems.append(Problem(place, "has no name; left out", outcome="left out", unit="annotation"))
+        return None
+    texts = [element.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
+    x1, y1, x2, y2 = (to_number(text and text.replace(",", ".")) for text in texts)
+    if x1 is None or y1 is None or x2 is None or y2 is None:
+        fault = "bndbox must have four finite numbers"
+        what, group = f"{fault}, has {shown(texts)}; left out", f"{fault}; left out"
+        problems.append(Problem(place, what, outcome="left out", unit="annotation", group=group))
+        return None
+    if any("," in (text or "") for text in texts):
+        what = "bndbox has decimal commas; read as decimal points"
+        problems.append(Problem(place, what, outcome="changed", unit="annotation"))
+    text = element.findtext("difficult") or ""
+    difficult = to_flag(text)
+    if difficult is None:
+        number = to_number(text)
+        difficult = number is not None and number > 0
+        fault, done = "difficult must be 0 or 1", f"read as {difficult:d}"
+        what, group = f"{fault}, is {shown(text.strip())}; {done}", f"{fault}; {done}"
+        problems.append(Problem(place, what, outcome="changed", unit="annotation", group=group))
+    (x1, x2), (y1, y2) = counted_from_0(x1, x2), counted_from_0(y1, y2)
+    return name, (x1, y1, x2, y2), difficult
+
+
+def counted_from_0(start: float, end: float) -> tuple[float, float]:
+    """Return both ends of a box's side, counted from 1 in the file, in pixels from 0, the second one excluded.
+
+    Swapped ends stay swapped.
+    """
+    if start > end + 1:
+        return start, end - 1 if end >= 1 else end
+    return start - 1 if start >= 1 else start, end

@@ -1,0 +1,1 @@
+"""Dense detectors: backbone, pyramid and head on one grid of cells."""

@@ -1,0 +1,140 @@
+"""The dense detector: backbone, pyramid, head."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.normalization import IMAGENET, Normalization
+from detdistill.core.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.backbones import build_backbone
+from detdistill.detectors.dense.heads.atss_head import AtssHead
+from detdistill.detectors.dense.heads.dense_head import DenseHead
+from detdistill.detectors.dense.heads.fcos_head import FcosHead
+from detdistill.detectors.dense.heads.gfl_head import GflHead
+from detdistill.detectors.dense.heads.gflv2_head import Gflv2Head
+from detdistill.detectors.dense.heads.retinanet_head import RetinaNetHead
+from detdistill.detectors.dense.heads.vfnet_head import VfnetHead
+from detdistill.detectors.dense.pyramid import Pyramid
+from detdistill.detectors.image_files import FindsInPictures
+from detdistill.detectors.postprocess import PostProcessing
+
+HEADS: dict[str, Callable[..., DenseHead]] = {
+    "retinanet": RetinaNetHead,
+    "fcos": FcosHead,
+    "atss": AtssHead,
+    "gfl": GflHead,
+    "gflv2": Gflv2Head,
+    "vfnet": VfnetHead,
+}
+
+
+class DenseDetector(FindsInPictures, nn.Module):
+    """Backbone, pyramid and head in a row.
+
+    Args:
+        architecture: the layers.
+        classes: class names.
+        normalization: of the input.
+        pretrained_backbone: timm's ImageNet weights, where the network allows the download.
+
+    Raises:
+        DetdistillError: an unknown head, backbone, level or option.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        classes: Sequence[str],
+        *,
+        normalization: Normalization = IMAGENET,
+        pretrained_backbone: bool = False,
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.classes = tuple(classes)
+        self.normalization = normalization
+        self.backbone = build_backbone(
+            architecture.backbone,
+            architecture.strides,
+            width=architecture.backbone_width,
+            channels=architecture.backbone_channels,
+            style=architecture.backbone_style,
+            deformable=architecture.backbone_deformable,
+            pretrained=pretrained_backbone,
+        )
+        self.pyramid = Pyramid(
+            self.backbone.channels,
+            self.backbone.strides,
+            architecture.channels,
+            architecture.extra_levels,
+            architecture.extra_source,
+            architecture.extra_relu,
+        )
+        self.head = build_head(architecture, len(self.classes), self.pyramid.strides)
+
+    @property
+    def postprocessing(self) -> PostProcessing:
+        """How detections are read off an output."""
+        return self.head.postprocessing
+
+    @postprocessing.setter
+    def postprocessing(self, postprocessing: PostProcessing) -> None:
+        self.head.postprocessing = postprocessing
+
+    def forward(self, images: Tensor) -> DenseOutput:
+        """Normalised images `(N, 3, H, W)` to an output."""
+        output: DenseOutput = self.head(self.pyramid(self.backbone(images)))
+        return output
+
+    def assign(self, grid: Grid, targets: Targets) -> Assignment:
+        """Which ground truth each candidate is positive for, by the head's own rule."""
+        return self.head.assign(grid, targets)
+
+    def detection_loss(
+        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum = single_process
+    ) -> dict[str, Tensor]:
+        """The head's loss terms, weighted; their sum is the detection loss."""
+        return self.head.loss(output, targets, assignment, reduce_sum)
+
+    def detect(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
+        """Detections per image, best first, clipped to the true `sizes` `(N, 2)` (height, width)."""
+        return self.head.postprocessing(output, sizes)
+
+
+def build_head(architecture: Architecture, num_classes: int, strides: Sequence[int]) -> DenseHead:
+    """The architecture's head for C classes on levels of these strides."""
+    if architecture.head not in HEADS:
+        raise DetdistillError(f"no head is called {architecture.head!r}; there are: {', '.join(HEADS)}")
+    head = HEADS[architecture.head]
+    parameters = inspect.signature(head).parameters.values()
+    known = {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    unknown = sorted(architecture.options.keys() - known.keys())
+    if unknown:
+        raise DetdistillError(
+            f"head {architecture.head} has no option {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
+        )
+    for name, value in architecture.options.items():
+        if not _has_type_of(known[name], value):
+            raise DetdistillError(
+                f"option {name} of head {architecture.head} must be of type {type(known[name]).__name__}, such as "
+                f"{known[name]}, not {value!r}"
+            )
+    towers = {} if architecture.towers is None else {"towers": architecture.towers}
+    return head(architecture.channels, num_classes, strides, **towers, **architecture.options)
+
+
+def _has_type_of(default: object, value: object) -> bool:
+    """Whether an option is of its default's type; a whole number passes for a float."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_has_type_of(default[0], item) for item in value)
+    return type(value) is type(default) or (type(default) is float and type(value) is int)

@@ -1,0 +1,123 @@
+"""What every head can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.structures import Assignment, BoxCoder, DenseOutput, ReduceSum, Targets, TowerMaps
+from detdistill.detectors.dense.architecture import Towers
+from detdistill.detectors.dense.heads.towers import conv_tower, from_activation, up_to_activation
+from detdistill.detectors.dense.priors import PriorLayout
+from detdistill.detectors.postprocess import PostProcessing
+
+Assigner = Callable[[Grid, Targets], Assignment]
+
+
+class DenseHead(nn.Module, ABC):
+    """Turns pyramid maps into a `DenseOutput`, says what each candidate should learn, and how wrong it is.
+
+    Every head of this package runs two towers of convolutions, one for classes and one for boxes, over each level.
+
+    Args:
+        in_channels: of the pyramid's maps.
+        towers: the stacks' shape.
+        layout: lays the priors out over the levels.
+        assigner: matches candidates to ground truth.
+        postprocessing: how detections are read off an output.
+
+    Attributes:
+        coder: how the head writes boxes as numbers.
+        kept_depth: after how many convolutions outputs keep what the towers hold; None if they do not.
+    """
+
+    coder: BoxCoder
+    kept_depth: int | None = None
+
+    def __init__(
+        self,
+        in_channels: int,
+        towers: Towers,
+        *,
+        layout: PriorLayout,
+        assigner: Assigner,
+        postprocessing: PostProcessing,
+    ) -> None:
+        super().__init__()
+        self.channels = (towers.channels or in_channels) if towers.depth else in_channels
+        self.class_tower = conv_tower(in_channels, towers)
+        self.box_tower = conv_tower(in_channels, towers)
+        self.layout = layout
+        self.assigner = assigner
+        self.postprocessing = postprocessing
+
+    def grid(self, features: Sequence[Tensor]) -> Grid:
+        """The grid of these pyramid maps."""
+        # While a graph is traced the lengths may be symbols: `int` would take the example's for good.
+        sizes = tuple((level.shape[-2], level.shape[-1]) for level in features)
+        return self.layout.grid(sizes, features[0].device)
+
+    def keep_towers(self, depth: int) -> None:
+        """From now on the outputs have `towers`: what the two hold after `depth` convolutions, 0 being the pyramid.
+
+        Raises:
+            DetdistillError: the towers have fewer.
+        """
+        if not 0 <= depth <= len(self.class_tower):
+            raise DetdistillError(f"the head's towers have {len(self.class_tower)} convolutions, not {depth}")
+        self.kept_depth = depth
+
+    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
+        """Pyramid maps, L x `(N, Q, H_l, W_l)`, to the head's output."""
+        if self.kept_depth is None:
+            class_features = [self.class_tower(level) for level in features]
+            return self.predict(features, class_features, [self.box_tower(level) for level in features])
+        class_maps = [up_to_activation(self.class_tower, level, self.kept_depth) for level in features]
+        box_maps = [up_to_activation(self.box_tower, level, self.kept_depth) for level in features]
+        output = self.complete(features, class_maps, box_maps)
+        return replace(output, towers=TowerMaps(tuple(class_maps), tuple(box_maps), output))
+
+    def complete(
+        self, features: tuple[Tensor, ...], class_maps: Sequence[Tensor], box_maps: Sequence[Tensor]
+    ) -> DenseOutput:
+        """The output from what the towers hold after `kept_depth` convolutions, before the activation.
+
+        Args:
+            features: the output's.
+            class_maps: of the class tower, L x `(N, Q, H_l, W_l)`.
+            box_maps: of the box tower, the same.
+        """
+        assert self.kept_depth is not None
+        class_features = [from_activation(self.class_tower, level, self.kept_depth) for level in class_maps]
+        box_features = [from_activation(self.box_tower, level, self.kept_depth) for level in box_maps]
+        return self.predict(features, class_features, box_features)
+
+    @abstractmethod
+    def predict(
+        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
+    ) -> DenseOutput:
+        """The output from what comes out of the class tower and the box tower, L x `(N, Q, H_l, W_l)` each."""
+
+    def assign(self, grid: Grid, targets: Targets) -> Assignment:
+        """Which ground truth each candidate of the grid is positive for."""
+        return self.assigner(grid, targets)
+
+    @abstractmethod
+    def loss(
+        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+    ) -> dict[str, Tensor]:
+        """The named, weighted terms of the detection loss, each a scalar.
+
+        Each term is this process's sum over the global normaliser: the terms of all processes add up to the loss of
+        the joined batch.
+        """
+
+
+def counted_positives(assignment: Assignment) -> Tensor:
+    """Scalar: positives of the batch, where an image without any counts as one (mmdetection's `avg_factor`)."""
+    return (assignment.matched >= 0).sum(dim=1).clamp(min=1).sum().float()

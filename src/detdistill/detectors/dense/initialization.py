@@ -1,0 +1,163 @@
+"""A detector that starts from the weights of another one, for fine-tuning to other classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from detdistill.core.errors import DetdistillError, listed
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
+from detdistill.detectors.storage import load_detector
+
+SavedDetector = DenseDetector | TorchvisionDetector
+CLASS_LAYERS = ("head.class_predictor.", "network.head.classification_head.cls_logits.")
+"""Where `DenseDetector` and `TorchvisionDetector` keep one row of weights per anchor and class."""
+
+
+LISTED_OF_A_PART = 4
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """Which tensors `initialize_from` loaded; as a string, a few lines.
+
+    Attributes:
+        source: where the weights come from.
+        loaded: number of tensors that were loaded, in whole or, of the class layer, in part.
+        left: the tensors that are unchanged, and why: `name: reason`.
+        kept_classes: classes whose rows of the class layer were loaded.
+        new_classes: classes whose rows are unchanged.
+        notes: in what else the two detectors differ.
+    """
+
+    source: str
+    loaded: int
+    left: tuple[str, ...]
+    kept_classes: tuple[str, ...]
+    new_classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.loaded} of {self.loaded + len(self.left)} tensors loaded from {self.source}"]
+        if self.new_classes:
+            lines.append(f"classes with loaded weights: {', '.join(self.kept_classes) or 'none'}")
+            lines.append(f"classes with new weights: {', '.join(self.new_classes)}")
+        if self.left:
+            lines.append(f"not loaded:{listed(self._left_by_part())}")
+        return "\n".join([*lines, *self.notes])
+
+    def _left_by_part(self) -> list[str]:
+        """The tensors that are unchanged; of a part of the detector with many of them only their number."""
+        parts: dict[str, list[str]] = {}
+        for entry in self.left:
+            parts.setdefault(entry.partition(".")[0], []).append(entry)
+        lines = []
+        for part, entries in parts.items():
+            many = len(entries) > LISTED_OF_A_PART
+            lines += [f"{part}: {len(entries)} tensors, such as {entries[0]}"] if many else entries
+        return lines
+
+
+def initialize_from(detector: SavedDetector, source: SavedDetector | Path) -> Initialization:
+    """Loads everything that fits into a detector; the rest of it stays as it is.
+
+    A tensor fits if it has the same name and shape; those of another backbone never do. Of the class layer, the rows of
+    classes with equal names are loaded, wherever the two detectors have them. The source's normalization comes with its
+    weights.
+
+    Args:
+        detector: is changed.
+        source: a run folder, or a detector.
+
+    Raises:
+        DetdistillError: not one convolution fits (the detector is then as it was), or the folder cannot be loaded.
+    """
+    origin = load_detector(source) if isinstance(source, Path) else source
+    name = str(source) if isinstance(source, Path) else "the given detector"
+    state, offered = detector.state_dict(), origin.state_dict()
+    shared = [label for label in detector.classes if label in origin.classes]
+    other_backbone = _backbone(origin) != _backbone(detector)
+    fitting: dict[str, Tensor] = {}
+    left = []
+    for key, own in state.items():
+        if key.startswith("backbone.") and other_backbone:
+            left.append(f"{key}: the source has the backbone {_backbone(origin)}, this detector {_backbone(detector)}")
+            continue
+        if key not in offered:
+            left.append(f"{key}: not in the source")
+            continue
+        value = offered[key].to(own)
+        if key.startswith(CLASS_LAYERS) and detector.classes != origin.classes:
+            if not shared:
+                left.append(f"{key}: no class in common")
+                continue
+            rows = _with_class_rows(own, value, detector.classes, origin.classes, shared)
+            if rows is None:
+                left.append(
+                    f"{key}: {tuple(value.shape)} for {len(origin.classes)} classes in the source, "
+                    f"{tuple(own.shape)} for {len(detector.classes)} here"
+                )
+                continue
+            value = rows
+        if value.shape == own.shape:
+            fitting[key] = value
+        else:
+            left.append(f"{key}: {tuple(value.shape)} in the source, {tuple(own.shape)} here")
+    if not any(value.dim() > 1 for value in fitting.values()):
+        raise DetdistillError(
+            f"no weights of {name} fit this detector ({'; '.join(_differences(detector, origin))}): give both the same "
+            "backbone, pyramid or head, or start without these weights (in a recipe: start.run null)"
+        )
+    detector.load_state_dict(fitting, strict=False)
+    notes = _differences(detector, origin)
+    detector.normalization = origin.normalization
+    kept = shared if any(key.startswith(CLASS_LAYERS) for key in fitting) else []
+    return Initialization(
+        source=name,
+        loaded=len(fitting),
+        left=tuple(left),
+        kept_classes=tuple(kept),
+        new_classes=tuple(label for label in detector.classes if label not in kept),
+        notes=notes,
+    )
+
+
+def _with_class_rows(
+    own: Tensor, other: Tensor, classes: Sequence[str], other_classes: Sequence[str], shared: Sequence[str]
+) -> Tensor | None:
+    """`own` with the rows of the shared classes from `other`; None if A or the columns differ.
+
+    Args:
+        own: `(A * C, …)`, row = anchor * C + class.
+        other: `(A * C', …)`.
+        classes: C names.
+        other_classes: C' names.
+        shared: names in both.
+    """
+    rows = own.reshape(-1, len(classes), *own.shape[1:]).clone()
+    other_rows = other.reshape(-1, len(other_classes), *other.shape[1:])
+    if rows[:, 0].shape != other_rows[:, 0].shape:
+        return None
+    here, there = ([names.index(label) for label in shared] for names in (classes, other_classes))
+    rows[:, here] = other_rows[:, there]
+    return rows.flatten(0, 1)
+
+
+def _backbone(detector: SavedDetector) -> str:
+    return detector.architecture.backbone if isinstance(detector, DenseDetector) else "resnet50"
+
+
+def _differences(detector: SavedDetector, origin: SavedDetector) -> tuple[str, ...]:
+    """The fields in which two detectors differ: the same weights may mean other things in another architecture."""
+    own, other = (dataclasses.asdict(each.architecture) for each in (detector, origin))
+    notes = [
+        f"{key}: {other[key]} in the source, {own[key]} here" for key in own if key in other and other[key] != own[key]
+    ]
+    if detector.normalization != origin.normalization:
+        notes.append(f"the input is normalised as in the source: {origin.normalization}")
+    return tuple(notes)

@@ -1,0 +1,274 @@
+"""torchvision's dense detectors behind the `Detector` contract: its networks and losses, our outputs and assigners."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from detdistill.core.boxes import box_centers, box_sides, distances_to_boxes, pairwise_iou
+from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
+from detdistill.core.normalization import IMAGENET
+from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import Assignment, BoxCoder, DenseOutput, Detections, ReduceSum, Targets, single_process
+from detdistill.detectors.dense.assigners import FcosAssigner, MaxIouAssigner
+from detdistill.detectors.image_files import FindsInPictures
+from detdistill.detectors.postprocess import PostProcessing
+
+NetworkName = Literal["retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"]
+NETWORKS = {
+    "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
+    "retinanet_resnet50_fpn_v2": retinanet_resnet50_fpn_v2,
+    "fcos_resnet50_fpn": fcos_resnet50_fpn,
+}
+
+
+@dataclass(frozen=True)
+class TorchvisionArchitecture:
+    """Everything that decides the layers of a torchvision detector, but its classes.
+
+    Attributes:
+        network: torchvision's name of the model.
+        frozen_norm_eps: what the frozen batch norms of the backbone add to variances; None for batch norms that learn.
+            torchvision freezes those of `retinanet_resnet50_fpn` and `fcos_resnet50_fpn` when it starts from pretrained
+            weights.
+
+    Raises:
+        DetdistillError: the network has no frozen form, or the eps is negative.
+    """
+
+    network: NetworkName
+    frozen_norm_eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.frozen_norm_eps is None:
+            return
+        if self.network == "retinanet_resnet50_fpn_v2":
+            raise DetdistillError(f"{self.network} has no frozen batch norms; leave frozen_norm_eps out")
+        if not self.frozen_norm_eps >= 0:
+            raise DetdistillError(f"frozen_norm_eps must be at least 0, not {self.frozen_norm_eps}")
+
+
+class _PairwiseCoder(Protocol):
+    def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class TorchvisionDeltaCoder:
+    """torchvision's `BoxCoder`: unlike our own deltas, a side may shrink without limit.
+
+    Attributes:
+        pairwise: torchvision's coder, of `(K, 4)` deltas with `(K, 4)` anchors.
+    """
+
+    pairwise: _PairwiseCoder
+
+    def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:  # noqa: ARG002 (the contract's)
+        """`(…, 4)` boxes from deltas `(…, 4)`."""
+        anchors = priors.expand_as(regression).reshape(-1, 4)
+        return self.pairwise.decode_single(regression.reshape(-1, 4), anchors).view_as(regression)
+
+
+@dataclass(frozen=True)
+class PriorSizeCoder:
+    """Distances from the prior's centre in units of the prior's sides, as torchvision's FCOS writes boxes."""
+
+    def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:  # noqa: ARG002 (the contract's)
+        """`(…, 4)` boxes from distances left, top, right, bottom `(…, 4)`."""
+        sides = box_sides(priors)
+        return distances_to_boxes(box_centers(priors), regression * torch.cat((sides, sides), dim=-1))
+
+
+class GeometricMeanOutput(DenseOutput):
+    """An output ranked by the square root of class probability times centerness, as torchvision's FCOS does."""
+
+    def scores(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+        """`(K,)`, or `(N, P, C)` for all; 0 to 1."""
+        return super().scores(index).sqrt()
+
+    def score_logits(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+        """The logits of `scores(index)`, in the same shape."""
+        # With p the product, logit(√p) = logit(p) − log √p + log(1 + √p): nothing is lost where p is nearly 0 or 1.
+        product = super().score_logits(index)
+        log_root = F.logsigmoid(product) / 2
+        return product - log_root + log_root.exp().log1p()
+
+
+class TorchvisionDetector(FindsInPictures, nn.Module, ABC):
+    """One of torchvision's dense detectors, taken apart.
+
+    Raw outputs, assignment, losses, scores and boxes are torchvision's; what torchvision resizes and normalises inside
+    of the model is done before, as for every detector here. Its priors depend on the canvas: their step is
+    `canvas // cells`, which is the level's stride only where the canvas is a multiple of it. torchvision pads to
+    multiples of 32.
+
+    Boxes without area, which torchvision reports, are left out; images are weighted equally over all processes, not
+    over each.
+
+    Args:
+        architecture: the layers.
+        classes: class names, one for each of the network's class columns.
+
+    Attributes:
+        network: torchvision's model; its `transform` is never run.
+        postprocessing: how detections are read off an output; the threshold is on the whole score.
+    """
+
+    normalization = IMAGENET
+    terms: ClassVar[dict[str, str]]
+    output_type: type[DenseOutput]
+    coder: BoxCoder
+
+    def __init__(self, architecture: TorchvisionArchitecture, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.classes = tuple(classes)
+        network: Any = NETWORKS[architecture.network](
+            weights=None, weights_backbone=None, num_classes=len(self.classes)
+        )
+        if architecture.frozen_norm_eps is not None:
+            network.backbone = _frozen_backbone(architecture.frozen_norm_eps)
+        self.network = network
+        self.base_anchors = torch.stack(network.anchor_generator.cell_anchors)
+        self.postprocessing = PostProcessing(
+            score_threshold=network.score_thresh,
+            iou_threshold=network.nms_thresh,
+            candidates_per_level=network.topk_candidates,
+            max_detections=network.detections_per_img,
+        )
+
+    def forward(self, images: Tensor) -> DenseOutput:
+        """Normalised images `(N, 3, H, W)` to an output."""
+        features: tuple[Tensor, ...] = tuple(self.network.backbone(images).values())
+        raw = self.network.head(list(features))
+        quality = raw["bbox_ctrness"].squeeze(-1) if "bbox_ctrness" in raw else None
+        sizes = [(level.shape[-2], level.shape[-1]) for level in features]  # `int` would fix them in an exported file
+        grid = self.grid((images.shape[-2], images.shape[-1]), sizes, images.device)
+        return self.output_type(grid, features, raw["cls_logits"], raw["bbox_regression"], self.coder, quality)
+
+    def grid(self, canvas: tuple[int, int], sizes: Sequence[tuple[int, int]], device: torch.device) -> Grid:
+        """The grid of a batch of `canvas` (height, width) pixels whose maps have `sizes` (height, width) cells."""
+        steps = tuple((canvas[0] // height, canvas[1] // width) for height, width in sizes)
+        return Grid(tuple(sizes), steps, self.base_anchors.to(device))
+
+    @abstractmethod
+    def assign(self, grid: Grid, targets: Targets) -> Assignment:
+        """Which ground truth each candidate is positive for."""
+
+    def detection_loss(
+        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum = single_process
+    ) -> dict[str, Tensor]:
+        """Torchvision's loss terms under our names; their sum is the detection loss."""
+        images = range(targets.num_images)
+        own = [targets.image == image for image in images]
+        listed = [{"boxes": targets.boxes[mine], "labels": targets.labels[mine]} for mine in own]
+        first = torch.searchsorted(targets.image, torch.arange(targets.num_images, device=targets.image.device))
+        matched = torch.where(assignment.matched >= 0, assignment.matched - first[:, None], assignment.matched)
+        raw = {
+            "cls_logits": at_least_float32(output.class_logits),
+            "bbox_regression": at_least_float32(output.regression),
+        }
+        if output.quality_logits is not None:
+            raw["bbox_ctrness"] = at_least_float32(output.quality_logits[..., None])
+        losses = self.network.head.compute_loss(listed, raw, [output.grid.priors for _ in images], list(matched))
+        weight = self._normalizer(assignment)
+        share = weight.clamp(min=1) / reduce_sum(weight).clamp(min=1)
+        return {ours: losses[theirs] * share for theirs, ours in self.terms.items()}
+
+    @abstractmethod
+    def _normalizer(self, assignment: Assignment) -> Tensor:
+        """Scalar: what torchvision divides the loss of a batch by, at the least 1."""
+
+    def detect(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
+        """Detections per image, best first, clipped to the true `sizes` `(N, 2)` (height, width)."""
+        # torchvision chooses candidates by their whole score, so that takes the place of the class score.
+        ranked = DenseOutput(output.grid, output.features, output.score_logits(), output.regression, output.coder)
+        return self.postprocessing(ranked, sizes)
+
+
+class TorchvisionRetinaNet(TorchvisionDetector):
+    """torchvision's RetinaNet, both versions: L1 on deltas (the first), GIoU and group norm in the head (the second).
+
+    Each image's loss is divided by its own positives. An object's best anchors become positive however little they
+    overlap it, but learn whatever object they overlap most; RetinaNet's authors and mmdetection let them learn that
+    object.
+    """
+
+    terms: ClassVar = {"classification": "classification", "bbox_regression": "box"}
+    output_type = DenseOutput
+
+    def __init__(self, architecture: TorchvisionArchitecture, classes: Sequence[str]) -> None:
+        super().__init__(architecture, classes)
+        self.coder = TorchvisionDeltaCoder(self.network.box_coder)
+        matcher = self.network.proposal_matcher
+        self.assigner = MaxIouAssigner(matcher.high_threshold, matcher.low_threshold)
+
+    @torch.no_grad()
+    def assign(self, grid: Grid, targets: Targets) -> Assignment:
+        """Positives as `MaxIouAssigner` finds them, each for the object of its image that it overlaps most."""
+        assignment = self.assigner(grid, targets)
+        image, prior = assignment.positive
+        if not len(prior):
+            return assignment
+        iou = pairwise_iou(grid.priors[prior].double(), targets.boxes.double())
+        best = iou.masked_fill(targets.image != image[:, None], -1).argmax(dim=1)
+        return Assignment(assignment.matched.index_put((image, prior), best))
+
+    def _normalizer(self, assignment: Assignment) -> Tensor:
+        return torch.tensor(float(len(assignment.matched)), device=assignment.matched.device)
+
+
+class TorchvisionFcos(TorchvisionDetector):
+    """torchvision's FCOS: centre sampling, GIoU, centerness on the box branch.
+
+    Its points are the upper left corners of the cells.
+    """
+
+    terms: ClassVar = {"classification": "classification", "bbox_regression": "box", "bbox_ctrness": "centerness"}
+    output_type = GeometricMeanOutput
+    coder = PriorSizeCoder()
+
+    def __init__(self, architecture: TorchvisionArchitecture, classes: Sequence[str]) -> None:
+        super().__init__(architecture, classes)
+        sides = box_sides(self.base_anchors)[:, 0, 0].tolist()
+        # Ours are inclusive, torchvision's are not: with whole pixels an object's farthest side often lies on a bound.
+        bounds = [(math.nextafter(4 * side, math.inf), math.nextafter(8 * side, 0)) for side in sides]
+        bounds[0] = (0.0, bounds[0][1])
+        bounds[-1] = (bounds[-1][0], math.inf)
+        self.assigner = FcosAssigner(tuple(bounds), self.network.center_sampling_radius)
+
+    def assign(self, grid: Grid, targets: Targets) -> Assignment:
+        """A point near an object's centre learns the smallest such object that suits its level."""
+        return self.assigner(grid, targets)
+
+    def _normalizer(self, assignment: Assignment) -> Tensor:
+        return (assignment.matched >= 0).sum().float()
+
+
+def _frozen_backbone(eps: float) -> Any:
+    return resnet_fpn_backbone(
+        backbone_name="resnet50",
+        weights=None,
+        norm_layer=partial(FrozenBatchNorm2d, eps=eps),
+        trainable_layers=5,
+        returned_layers=[2, 3, 4],
+        extra_blocks=LastLevelP6P7(256, 256),
+    )
+
+
+def build_torchvision(architecture: TorchvisionArchitecture, classes: Sequence[str]) -> TorchvisionDetector:
+    """The detector of this architecture, with random weights."""
+    kind = TorchvisionFcos if architecture.network == "fcos_resnet50_fpn" else TorchvisionRetinaNet
+    return kind(architecture, classes)

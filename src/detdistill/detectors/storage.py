@@ -1,0 +1,158 @@
+"""A detector on disk: `model.safetensors` has its weights and `model.json` all else. No code is ever run from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.files import write_atomically
+from detdistill.core.image_options import ImageOptions
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector, build_torchvision
+from detdistill.detectors.description import (
+    FILE_NAME,
+    DenseDescription,
+    ImageSize,
+    TorchvisionDescription,
+    read_description,
+    write_description,
+)
+
+WEIGHTS = "model.safetensors"
+LIBRARIES = ("detdistill", "torch", "torchvision", "timm")
+
+
+def save_detector(
+    detector: DenseDetector | TorchvisionDetector,
+    folder: Path,
+    *,
+    image_size: ImageSize | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a detector into a folder, from which `load_detector` reads it.
+
+    The weights come first and `model.json`, which holds their hash, last: half a detector is never taken for a whole.
+
+    Args:
+        detector: in float32.
+        folder: created if it does not exist; a detector that is there already is replaced.
+        image_size: what the detector was trained for, so that it is evaluated the same way.
+        thresholds: by class name, the score from which on a detection is shown.
+        provenance: anything to remember about where the weights come from, of JSON types; the versions of the
+            libraries are added.
+
+    Raises:
+        DetdistillError: the detector is not in float32, or the folder cannot be written.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    narrow = [name for name, tensor in state.items() if tensor.is_floating_point() and tensor.dtype != torch.float32]
+    if narrow:
+        raise DetdistillError(
+            f"detectors are saved in float32, but {narrow[0]} and {len(narrow) - 1} more tensors are "
+            f"{state[narrow[0]].dtype}: convert the detector with `.float()` first"
+        )
+    weights = save(state)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DetdistillError(f"{folder} cannot be created: {error.strerror}") from error
+    write_atomically(folder / WEIGHTS, weights)
+    common: dict[str, Any] = {
+        "classes": detector.classes,
+        "normalization": detector.normalization,
+        "postprocessing": detector.postprocessing,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "image_size": image_size,
+        "score_thresholds": thresholds,
+        "provenance": {**(provenance or {}), "versions": {library: version(library) for library in LIBRARIES}},
+    }
+    if isinstance(detector, DenseDetector):
+        described: DenseDescription | TorchvisionDescription = DenseDescription(
+            architecture=detector.architecture, **common
+        )
+    else:
+        described = TorchvisionDescription(architecture=detector.architecture, **common)
+    write_description(folder, described)
+
+
+def load_detector(folder: Path) -> DenseDetector | TorchvisionDetector:
+    """Reads a detector that `save_detector` wrote; it comes back in evaluation mode, on the CPU.
+
+    Raises:
+        DetdistillError: a file is missing, damaged, not ours, of a newer format, or the two do not belong together.
+    """
+    description = read_description(folder)
+    tensors = _read_weights(folder / WEIGHTS, description.weights_sha256)
+    if isinstance(description, DenseDescription):
+        # Nothing is allocated on the meta device: a broken description cannot ask for more memory than its weights
+        # need. torchvision's anchors cannot be made there, but its networks have one size.
+        with torch.device("meta"):
+            _check_state(folder, _build(folder, description, len(tensors)).state_dict(), tensors)
+    with torch.random.fork_rng(devices=[]):
+        detector = _build(folder, description, len(tensors))
+    _check_state(folder, detector.state_dict(), tensors)
+    detector.load_state_dict(tensors)
+    detector.score_thresholds = description.score_thresholds or {}
+    if description.image_size is not None:
+        detector.image_options = ImageOptions(**asdict(description.image_size))
+    return detector.eval()
+
+
+def _build(
+    folder: Path, description: DenseDescription | TorchvisionDescription, num_tensors: int
+) -> DenseDetector | TorchvisionDetector:
+    try:
+        if isinstance(description, TorchvisionDescription):
+            imported = build_torchvision(description.architecture, description.classes)
+            imported.normalization = description.normalization
+            imported.postprocessing = description.postprocessing
+            return imported
+        architecture = description.architecture
+        if max(architecture.extra_levels, architecture.towers.depth if architecture.towers else 0) > num_tensors:
+            raise DetdistillError(f"it has more layers than {WEIGHTS} has tensors")
+        detector = DenseDetector(architecture, description.classes, normalization=description.normalization)
+        detector.postprocessing = description.postprocessing
+        return detector
+    except Exception as error:  # values of the right type can still make no sense: torch and timm then raise anything
+        raise DetdistillError(f"{folder / FILE_NAME} describes no detector that can be built: {error}") from error
+
+
+def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise DetdistillError(
+                f"{path} is not the file that {FILE_NAME} beside it was written for (SHA-256 {found[:12]}…, not "
+                f"{sha256[:12]}…): it is damaged, or saving was interrupted; copy the run folder again, or save again"
+            )
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
+    except OSError as error:
+        raise DetdistillError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise DetdistillError(f"{path} is no safetensors file: {error}") from error
+
+
+def _check_state(folder: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    problems = [f"{name}: missing" for name in expected if name not in tensors]
+    problems += [f"{name}: not part of the detector" for name in tensors if name not in expected]
+    problems += [
+        f"{name}: {tuple(tensors[name].shape)} {tensors[name].dtype}; the architecture asks for "
+        f"{tuple(tensor.shape)} {tensor.dtype}"
+        for name, tensor in expected.items()
+        if name in tensors and (tensors[name].shape != tensor.shape or tensors[name].dtype != tensor.dtype)
+    ]
+    if problems:
+        raise DetdistillError(f"{folder / WEIGHTS} does not fit the architecture in {FILE_NAME}:{listed(problems)}")

@@ -1,1 +1,0 @@
-"""Detectors at work on whole data sets."""

@@ -1,0 +1,1 @@
+"""Pages, drawings and image files for people."""

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detdistill.cli import main
+from detdistill.cli.analyze_command import names_of
+from detdistill.core.errors import DetdistillError
+from detdistill.detectors.description import ImageSize
+from detdistill.detectors.storage import save_detector
+from support.small_runs import write_boxes, write_teacher
+from support.tiny_detector import tiny_detector
+
+
+def write_run(folder: Path, *, seed: int) -> str:
+    detector = tiny_detector("gfl", ("green", "red"), seed=seed)
+    save_detector(detector, folder, image_size=ImageSize(short_side=64, long_side=64))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["runs/a"], ["a"]),
+        (["runs/a", "runs/b"], ["a", "b"]),
+        (["runs/a/0"], ["a/0"]),
+        (["runs/a/0", "runs/b/0"], ["a/0", "b/0"]),
+        (["runs/a/0", "runs/a/1"], ["a/0", "a/1"]),
+        (["x/a/0", "y/a/0"], ["x/a/0", "y/a/0"]),
+    ],
+)
+def test_students_are_told_apart_by_as_little_as_can_be(folders: list[str], names: list[str]) -> None:
+    assert names_of([Path(folder) for folder in folders]) == names
+
+
+def test_the_same_folder_twice_is_refused() -> None:
+    with pytest.raises(DetdistillError, match="the same folder is given twice"):
+        names_of([Path("runs/a"), Path("runs/../runs/a")])
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_page_from_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str], repeated: bool) -> None:
+    data = write_boxes(tmp_path / "data")
+    teacher, first, second = (write_run(tmp_path / name, seed=seed) for seed, name in enumerate(("teacher", "a", "b")))
+    students = ["--student", first, "--student", second] if repeated else ["--student", first, second]
+    out = tmp_path / "out"
+    words = ["analyze", "--teacher", teacher, *students, "--data", str(data), "--split", "val", "--out", str(out)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "a: AP" in said
+    assert "b: AP" in said
+    assert (out / "analysis.html").exists()
+
+
+def test_a_student_of_unknown_image_size_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = write_teacher(tmp_path / "teacher")
+    words = ["--teacher", str(teacher), "--student", str(teacher), "--data", "d", "--out", str(tmp_path / "out")]
+    assert main(["analyze", *words]) == 1
+    assert "does not tell the size of images" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import detdistill
+from detdistill.cli import main
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, build_torchvision
+from detdistill.detectors.description import ImageSize, read_description
+from support.mmdet_files import checkpoint, mmdet_state, saved, small
+
+
+def test_a_checkpoint_becomes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = small("atss")
+    path = saved(tmp_path, checkpoint(expected))
+    assert main(["import", str(path), "--out", str(tmp_path / "run"), "--iou-threshold", "0.55"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "iou_threshold: 0.55 (the config says 0.7) (given)" in said
+    assert "backbone: resnet18, channels (8, 16, 32, 64) (weights)" in said
+    detector = detdistill.load(tmp_path / "run")
+    assert isinstance(detector, DenseDetector)
+    assert detector.head.postprocessing.iou_threshold == 0.55
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(detector(images).class_logits, expected(images).class_logits)
+    description = read_description(tmp_path / "run")
+    assert description.image_size == ImageSize(800, 1333)
+    assert description.provenance["imported_from"] == "checkpoint.pth"
+
+
+def test_a_run_that_is_there_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(tmp_path, checkpoint(small("atss")))
+    assert main(["import", str(path), "--out", str(tmp_path)]) == 1
+    assert "exists already; name another folder" in capsys.readouterr().err
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_what_is_open_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(tmp_path, mmdet_state(small("retinanet")))
+    words = ["import", str(path), "--out", str(tmp_path / "run"), "--classes", "[cat,dog]"]
+    assert main(words) == 1
+    assert "--head" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    words += ["--head", "retinanet", "--mean", "[1,2,3]", "--std", "[1,1,1]", "--bgr", "false"]
+    words += ["--extra-source", "output", "--extra-relu", "true"]
+    words += ["--anchor-scales", "[4,5.04,6.35]", "--anchor-ratios", "[0.5,1,2]"]
+    words += ["--score-threshold", "0.05", "--iou-threshold", "0.5"]
+    assert main(words) == 1
+    assert "candidates_per_level" in capsys.readouterr().err
+    assert main([*words, "--candidates-per-level", "1000", "--max-detections", "100"]) == 0
+    assert detdistill.load(tmp_path / "run").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "architecture.", "ema.", "student."])
+def test_wrapped_weights_are_imported(wrapper: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = small("gfl")
+    content = checkpoint(expected)
+    state = content.pop("state_dict")
+    content["model_state_dict"] = {f"{wrapper}{name}": tensor for name, tensor in state.items()}
+    content["model_state_dict"] |= {f"teacher.{name}": torch.zeros_like(tensor) for name, tensor in state.items()}
+    assert main(["import", str(saved(tmp_path, content)), "--out", str(tmp_path / "run")]) == 0
+    assert "teacher." in capsys.readouterr().out
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        found = detdistill.load(tmp_path / "run")(images)
+        assert torch.equal(found.class_logits, expected(images).class_logits)
+
+
+@pytest.fixture(scope="module")
+def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """torchvision's FCOS of a background column and two classes, with frozen batch norms."""
+    path = tmp_path_factory.mktemp("torchvision") / "fcos.pth"
+    detector = build_torchvision(TorchvisionArchitecture("fcos_resnet50_fpn", 1e-5), ("background", "cat", "dog"))
+    torch.save(detector.network.state_dict(), path)
+    return path
+
+
+def test_torchvision_goes_through_the_same_verb(
+    torchvision_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["import", str(torchvision_file), "--out", str(run), "--classes", "[cat,dog]"]) == 0
+    assert "network: fcos_resnet50_fpn (weights)" in capsys.readouterr().out
+    assert detdistill.load(run).classes == ("cat", "dog")
+    description = read_description(run)
+    assert description.image_size == ImageSize(800, 1333)
+    assert description.provenance["imported_from"] == "fcos.pth"
+
+
+def test_wrapped_safetensors_of_torchvision(
+    torchvision_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = torch.load(torchvision_file, weights_only=True)
+    wrapped = {f"student.module.{name}": tensor.half() for name, tensor in state.items()}
+    save_file(wrapped | {"teacher.weight": torch.ones(1)}, tmp_path / "wrapped.safetensors")
+    words = ["import", str(tmp_path / "wrapped.safetensors"), "--out", str(tmp_path / "run"), "--number-classes"]
+    assert main(words) == 0
+    assert "teacher." in capsys.readouterr().out
+    assert detdistill.load(tmp_path / "run").classes == ("class_0", "class_1", "class_2")
+
+
+def test_options_of_the_other_library_are_refused(
+    torchvision_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--out", str(tmp_path / "run"), "--classes", "[cat,dog]"]
+    assert main(["import", str(torchvision_file), *words, "--head", "fcos"]) == 1
+    assert "is of torchvision, which fixes all settings" in capsys.readouterr().err
+    mmdet = saved(tmp_path, checkpoint(small("atss")))
+    assert main(["import", str(mmdet), *words, "--frozen-norm-eps", "0"]) == 1
+    assert "leave --frozen-norm-eps out" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

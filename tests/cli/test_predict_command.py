@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detdistill.cli import main
+from detdistill.cli.predict_command import Drawing
+from detdistill.core.structures import Detections
+from detdistill.detectors.description import ImageSize, store_thresholds
+from detdistill.detectors.storage import save_detector
+from support.pairs import confident
+from support.small_runs import write_boxes
+from support.tiny_detector import tiny_detector
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    detector = confident(tiny_detector("gfl", ("green", "red")))
+    save_detector(detector, folder, image_size=ImageSize(short_side=64, long_side=64))
+    return folder
+
+
+def test_pictures_numbers_and_table(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_boxes(tmp_path / "data") / "val"
+    out, file = tmp_path / "out", tmp_path / "found.json"
+    assert main(["predict", str(run), str(images), "--out", str(out), "--json", str(file), "--threshold", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "detections in 4 images" in said
+    entries = json.loads(file.read_text())
+    assert f"{len(entries)} detections" in said
+    assert {entry["image_id"] for entry in entries} <= {"0", "1", "2", "3"}
+    assert {entry["category_id"] for entry in entries} <= {1, 2}
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png", "3.png"]
+    before, after = (Image.open(folder / "0.png").convert("RGB") for folder in (images, out))
+    assert after.size == (640, 640), "of 64, enlarged"
+    assert (np.asarray(before.resize(after.size)) != np.asarray(after)).any(), "boxes are on it"
+
+
+def test_thresholds_of_the_run_count_unless_one_is_given(run: Path, tmp_path: Path) -> None:
+    images = write_boxes(tmp_path / "data") / "val"
+    store_thresholds(run, {"green": 0.999, "red": 0.999})
+    found = {}
+    for name, words in (("run", []), ("given", ["--threshold", "0"])):
+        file = tmp_path / f"{name}.json"
+        assert main(["predict", str(run), str(images), "--json", str(file), *words]) == 0
+        found[name] = json.loads(file.read_text())
+    assert found["run"] == []
+    assert len(found["given"]) > 0
+
+
+def test_a_broken_image_is_told_and_the_rest_goes_on(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = write_boxes(tmp_path / "data") / "val"
+    (images / "1.png").write_bytes((images / "1.png").read_bytes()[:60])
+    file = tmp_path / "found.json"
+    words = ["predict", str(run), str(images), "--json", str(file), "--threshold", "0", "--batch-size", "2"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert "left out: " in said.err
+    assert "1.png" in said.err
+    assert "1 of 4 images could not be read" in said.err
+    assert "detections in 3 images" in said.out
+    by_image = {entry["image_id"] for entry in json.loads(file.read_text())}
+    assert "1" not in by_image
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png", "3.png"]
+
+
+def test_evaluate_scores_the_json_of_predict_as_it_scores_the_run(run: Path, tmp_path: Path) -> None:
+    """Of a folder with images of one dataset, whose ids and class ids are its own."""
+    data = write_boxes(tmp_path / "data")
+    file = data / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    for part in ("images", "annotations"):
+        for entry in content[part]:
+            entry["id" if part == "images" else "image_id"] += 1000
+    for entry in content["categories"]:  # in the other order of ids
+        entry["id"] = 30 - entry["id"]
+    for entry in content["annotations"]:
+        entry["category_id"] = 30 - entry["category_id"]
+    file.write_text(json.dumps(content))
+    found = tmp_path / "found.json"
+    assert main(["predict", str(run), str(data / "val"), "--json", str(found), "--threshold", "0"]) == 0
+    scores = []
+    for words in (["--detections", str(found)], [str(run)]):
+        out = tmp_path / "scores.json"
+        assert main(["evaluate", *words, "--data", str(data), "--split", "val", "--json", str(out)]) == 0
+        scores.append({key: value for key, value in json.loads(out.read_text()).items() if key.startswith("A")})
+    assert scores[0] == pytest.approx(scores[1])
+
+
+def test_files_of_one_stem_get_different_ids(run: Path, tmp_path: Path) -> None:
+    images = write_boxes(tmp_path / "data") / "val"
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(images / "0.png", tmp_path / folder / "x.png")
+    file = tmp_path / "found.json"
+    words = ["predict", str(run), str(tmp_path / "a"), str(tmp_path / "b"), "--json", str(file), "--threshold", "0"]
+    assert main(words) == 0
+    entries = json.loads(file.read_text())
+    assert len({(entry["image_id"], entry["file_name"]) for entry in entries}) == 2
+    assert len({entry["image_id"] for entry in entries}) == 2
+
+
+def test_class_agnostic_nms_leaves_one_class_a_place(run: Path, tmp_path: Path) -> None:
+    images, file = write_boxes(tmp_path / "data") / "val", tmp_path / "found.json"
+    found = []
+    for words in ([], ["--class-agnostic-nms"]):
+        assert main(["predict", str(run), str(images), "--json", str(file), "--threshold", "0", *words]) == 0
+        found.append(json.loads(file.read_text()))
+    assert 0 < len(found[1]) < len(found[0])
+
+
+def test_files_of_the_same_name_do_not_overwrite_one_another(run: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (64, 64)).save(tmp_path / folder / "x.png")
+    words = [str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]
+    assert main(["predict", str(run), *words, "--image-format", "jpg"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.jpg", "x_2.jpg"]
+
+
+def drawn(out: Path, names: list[str], image_format: Literal["jpg", "png"] | None = None) -> dict[str, str | None]:
+    """Names and formats of the drawings of such images."""
+    drawing = Drawing(out, (), image_format=image_format)
+    for name in names:
+        drawing.draw(Path(name), np.zeros((64, 64, 3), np.uint8), Detections())
+    formats = {}
+    for path in out.iterdir():
+        with Image.open(path) as image:
+            formats[path.name] = image.format
+    return formats
+
+
+def test_photographs_are_drawn_as_jpeg_unless_asked_otherwise(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.webp", "c.bmp", "d.png", "e.gif", "d.jpg"]
+    assert drawn(tmp_path / "each", names) == {
+        **dict.fromkeys(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "JPEG"),
+        **dict.fromkeys(["d.png", "e.png"], "PNG"),
+    }
+    assert drawn(tmp_path / "png", names, "png") == dict.fromkeys(
+        ["a.png", "b.png", "c.png", "d.png", "d_2.png", "e.png"], "PNG"
+    )
+
+
+def test_names_that_differ_in_case_only_do_not_overwrite_one_another(tmp_path: Path) -> None:
+    assert set(drawn(tmp_path / "out", ["a/x.png", "b/X.png"])) == {"x.png", "X_2.png"}
+
+
+def test_drawings_never_overwrite_the_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (64, 64)).save(images / "x.jpg")
+    before = (images / "x.jpg").read_bytes()
+    assert main(["predict", str(run), str(images), "--out", str(tmp_path / "run" / ".." / "images")]) == 1
+    assert "x.jpg" in capsys.readouterr().err
+    assert [path.name for path in images.iterdir()] == ["x.jpg"]
+    assert (images / "x.jpg").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_created_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.png")
+    assert main(["predict", str(run), str(tmp_path / "x.png"), "--out", str(tmp_path / "x.png" / "out")]) == 1
+    assert f"--out {tmp_path / 'x.png' / 'out'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["nowhere.png"], "there is no such file"), (["x.png", "--threshold", "2"], "must lie between 0 and 1, not 2")],
+)
+def test_mistakes_are_told(run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run), *words]) == 1
+    assert message in capsys.readouterr().err

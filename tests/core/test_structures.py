@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from detdistill.core.structures import (
+    BACKGROUND,
+    IGNORED,
+    Assignment,
+    DenseOutput,
+    Targets,
+    TowerMaps,
+    combined,
+    joint_logit,
+    single_process,
+)
+from support.grids import make_grid
+
+
+@given(st.floats(-12, 12), st.floats(-12, 12))
+def test_joint_logit_is_the_logit_of_the_product(first: float, second: float) -> None:
+    a, b = torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)
+    torch.testing.assert_close(joint_logit(a, b).sigmoid(), a.sigmoid() * b.sigmoid(), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("value", [-1e4, -100.0, 100.0, 1e4])
+def test_joint_logit_stays_finite(value: float) -> None:
+    a = torch.tensor(value, requires_grad=True)
+    joint = joint_logit(a, a)
+    torch.autograd.backward(joint)
+    assert joint.isfinite()
+    assert a.grad is not None
+    assert a.grad.isfinite()
+
+
+class UnitCoder:
+    """Boxes are the priors moved by the regression."""
+
+    def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:
+        return priors + regression * strides[..., None]
+
+
+@pytest.mark.parametrize("with_quality", [False, True])
+def test_chosen_candidates_equal_all(with_quality: bool) -> None:
+    grid = make_grid([(2, 3), (1, 2)], 2)
+    shape = (2, grid.num_priors)
+    quality = torch.randn(shape) if with_quality else None
+    output = DenseOutput(grid, (), torch.randn(*shape, 3), torch.randn(*shape, 4), UnitCoder(), quality)
+    image, prior, label = torch.tensor([0, 1, 1]), torch.tensor([0, 7, 15]), torch.tensor([2, 0, 1])
+    torch.testing.assert_close(output.scores((image, prior, label)), output.scores()[image, prior, label])
+    torch.testing.assert_close(output.boxes((image, prior)), output.boxes()[image, prior])
+    torch.testing.assert_close(output.score_logits().sigmoid(), output.scores())
+
+
+def test_half_precision_outputs_score_in_float32() -> None:
+    grid = make_grid([(1, 1)], 1)
+    logits = torch.zeros(1, 1, 2, dtype=torch.bfloat16)
+    output = DenseOutput(grid, (), logits, torch.zeros(1, 1, 4, dtype=torch.bfloat16), UnitCoder())
+    assert output.scores().dtype == output.score_logits().dtype == output.boxes().dtype == torch.float32
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OutputWithMore(DenseOutput):
+    more: Tensor
+
+
+def part(tensors: list[Tensor], number: int) -> Tensor:
+    return tensors[0][number : number + 1]
+
+
+def test_an_output_in_parts_is_put_together_again() -> None:
+    grid = make_grid([(2, 3), (1, 2)], 2)
+    maps = (torch.randn(3, 4, 2, 3), torch.randn(3, 4, 1, 2))
+    logits, regression = torch.randn(3, grid.num_priors, 2), torch.randn(3, grid.num_priors, 4)
+    inner = DenseOutput(grid, maps, logits, regression, UnitCoder())
+    towers = TowerMaps((maps[0] + 1, maps[1]), (maps[0] + 2, maps[1]), inner)
+    output = OutputWithMore(grid, maps, logits, regression, UnitCoder(), None, towers, more=torch.randn(3, 1))
+    parts = [combined([output], partial(part, number=n)) for n in range(3)]
+    assert parts[1].more.shape == (1, 1)
+    whole = combined(parts, torch.cat)
+    assert whole.grid is grid
+    assert whole.coder is output.coder
+    assert whole.quality_logits is None
+    assert whole.towers is not None
+    for one, other in (
+        (whole.more, output.more),
+        (whole.class_logits, logits),
+        (whole.features[1], maps[1]),
+        (whole.towers.box_maps[0], towers.box_maps[0]),
+        (whole.towers.output.regression, regression),
+    ):
+        assert torch.equal(one, other)
+
+
+def test_targets_join_images_in_order() -> None:
+    boxes = [torch.rand(2, 4), torch.zeros(0, 4), torch.rand(1, 4)]
+    labels = [torch.tensor([3, 1]), torch.zeros(0, dtype=torch.int64), torch.tensor([2])]
+    targets = Targets.from_images(boxes, labels, torch.tensor([[10, 10]] * 3))
+    assert targets.num_images == 3
+    assert targets.image.tolist() == [0, 0, 2]
+    assert targets.labels.tolist() == [3, 1, 2]
+    moved = targets.to("meta")
+    assert {moved.boxes.device.type, moved.image.device.type, moved.sizes.device.type} == {"meta"}
+
+
+def test_assignment_names_positives_and_labels() -> None:
+    targets = Targets(torch.rand(2, 4), torch.tensor([5, 0]), torch.tensor([0, 1]), torch.tensor([[8, 8], [8, 8]]))
+    assignment = Assignment(torch.tensor([[BACKGROUND, 0, IGNORED], [1, BACKGROUND, 1]]))
+    image, prior = assignment.positive
+    assert image.tolist() == [0, 1, 1]
+    assert prior.tolist() == [1, 0, 2]
+    assert assignment.positive_targets.tolist() == [0, 1, 1]
+    assert assignment.labels(targets).tolist() == [[BACKGROUND, 5, IGNORED], [0, BACKGROUND, 0]]
+
+
+def test_assignment_without_objects_has_no_labels() -> None:
+    nothing = Targets.from_images([torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.int64)], torch.tensor([[8, 8]]))
+    assignment = Assignment(torch.full((1, 3), BACKGROUND))
+    assert assignment.labels(nothing).tolist() == [[BACKGROUND] * 3]
+    assert len(assignment.positive_targets) == 0
+
+
+def test_single_process_sums_nothing() -> None:
+    value = torch.tensor([1.0, 2.0])
+    assert single_process(value) is value

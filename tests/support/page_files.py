@@ -1,0 +1,156 @@
+"""What stands beside a reader of the documentation before its first block, in the smallest size.
+
+A page's files are named in `FILES`; recipes are always there, cut down to one epoch of a tiny detector.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+import yaml
+
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, build_torchvision
+from detdistill.detectors.description import ImageSize
+from detdistill.detectors.storage import save_detector
+from support.code_blocks import ROOT
+from support.mmdet_files import checkpoint, mmdet_state, saved, small
+from support.pairs import confident
+from support.small_runs import write_boxes
+from support.tiny_detector import tiny_detector
+
+SIDE = 64
+CLASSES = ("green", "red")
+"""Of `write_boxes`."""
+COCO_COLUMNS = 91
+
+
+def tiny(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with its head, terms and teacher as they are, and everything small."""
+    detector = {key: value for key, value in values.get("detector", {}).items() if key in ("head", "options")}
+    small_values = {
+        "data": {**values.get("data", {}), "path": values.get("data", {}).get("path", "DATA"), "train": "train"},
+        "detector": {**detector, "backbone_width": 0.125, "channels": 16, "towers": {"depth": 1}},
+        "images": {"letterbox": SIDE},
+        "batch_size": 4,
+        "schedule": {"epochs": 1, "warmup_steps": 1},
+        "machine": {"accelerator": "cpu", "workers": 0},
+        "logging": {"every": 1},
+    }
+    kept = ("teacher", "terms", "weight", "ratio", "class_map", "init_from_teacher", "seed")
+    return {key: values[key] for key in kept if key in values} | small_values
+
+
+def write_recipes(folder: Path) -> None:
+    """All recipes of the repository, tiny."""
+    (folder / "recipes").mkdir()
+    for file in (ROOT / "recipes").glob("*.yaml"):
+        values = tiny(yaml.safe_load(file.read_text(encoding="utf-8")))
+        (folder / "recipes" / file.name).write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def _data(path: Path) -> None:
+    write_boxes(path, train=8, val=4, test=4, val2017=4)
+
+
+def _dataset(path: Path) -> None:
+    write_boxes(path, train=8, val=4, test=4)
+
+
+def _photos(path: Path) -> None:
+    shutil.copytree(write_boxes(path.with_suffix(".data"), val=1) / "val", path)
+    (path / "0.png").rename(path / "0.jpg")  # decoders go by content
+
+
+def _run(path: Path) -> None:
+    detector = confident(tiny_detector("gfl", CLASSES))
+    save_detector(detector, path, image_size=ImageSize(letterbox=SIDE))
+
+
+def _image(path: Path) -> None:
+    shutil.copy(write_boxes(path.with_suffix(".data"), val=1) / "val" / "0.png", path)
+
+
+def _annotations(path: Path) -> None:
+    shutil.copy(write_boxes(path.with_suffix(".data")) / "annotations" / "instances_val.json", path)
+
+
+def _results(path: Path) -> None:
+    path.write_text(json.dumps([{"image_id": 0, "category_id": 1, "bbox": [3, 4, 20, 30], "score": 0.5}]))
+
+
+def _mmdetection(path: Path) -> None:
+    content = checkpoint(small("gfl"))
+    content["meta"]["dataset_meta"]["classes"] = CLASSES
+    saved(path.parent, content, path.name)
+
+
+def _bare_weights(path: Path) -> None:
+    saved(path.parent, mmdet_state(small("retinanet", extra_source="input")), path.name)
+
+
+def _torchvision(path: Path) -> None:
+    classes = [f"class {column}" for column in range(COCO_COLUMNS)]
+    detector = build_torchvision(TorchvisionArchitecture("fcos_resnet50_fpn", 1e-5), classes)
+    torch.save(detector.network.state_dict(), path)
+
+
+def _backbone(path: Path) -> None:
+    torch.save(torchvision.models.resnet18().state_dict(), path)
+
+
+def _examples(path: Path) -> None:
+    shutil.copytree(ROOT / "examples", path)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "DATA": _data,
+    "coco": _data,
+    "data/mine": _data,
+    "dataset": _dataset,
+    "photos": _photos,
+    "more": _photos,
+    "runs/teacher": _run,
+    "runs/teacher_retinanet": _run,
+    "runs/baseline": _run,
+    "runs/student": _run,
+    "image.png": _image,
+    "annotations.json": _annotations,
+    "results.json": _results,
+    "gfl_r101_fpn_ms-2x_coco.pth": _mmdetection,
+    "weights.pth": _bare_weights,
+    "fcos_resnet50_fpn_coco-99b0c9b7.pth": _torchvision,
+    "resnet18.pth": _backbone,
+    "examples": _examples,
+}
+
+FILES: dict[str, tuple[str, ...]] = {
+    "README.md": ("DATA", "coco", "annotations.json", "results.json", "gfl_r101_fpn_ms-2x_coco.pth", "runs/baseline"),
+    "docs/analysis.md": ("DATA", "runs/teacher", "runs/baseline", "runs/student"),
+    "docs/backbones.md": ("resnet18.pth",),
+    "docs/cluster.md": ("DATA", "runs/teacher"),
+    "docs/comparison.md": ("DATA", "runs/teacher", "runs/teacher_retinanet"),
+    "docs/convert.md": ("dataset",),
+    "docs/datasets.md": ("DATA", "annotations.json", "results.json", "photos"),
+    "docs/distillation.md": ("DATA",),
+    "docs/deploy.md": ("DATA", "runs/teacher", "runs/student", "image.png", "photos", "more"),
+    "docs/mmdetection.md": ("coco", "gfl_r101_fpn_ms-2x_coco.pth", "weights.pth"),
+    "docs/onnx_elsewhere.md": ("runs/student",),
+    "docs/own_detector.md": ("data/mine", "examples"),
+    "docs/resume.md": ("DATA", "runs/teacher"),
+    "docs/torchvision.md": ("fcos_resnet50_fpn_coco-99b0c9b7.pth",),
+    "docs/training.md": ("DATA",),
+}
+
+
+def prepare(page: str, folder: Path) -> None:
+    """Writes what a page takes for granted."""
+    write_recipes(folder)
+    for name in FILES.get(page, ()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[name](folder / name)
