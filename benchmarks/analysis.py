@@ -48,12 +48,12 @@ def main() -> None:
             teacher, student = (detector(head, dataset.classes, seed) for seed in (0, 1))
             batches = list(evaluation_loader(dataset, images, batch_size=BATCH))
             for each in (teacher, student):  # warms up
-                each(each.normalization(batches[0].images, batches[0].targets.sizes))
+                each(each.input.normalization(batches[0].images, batches[0].targets.sizes))
             start = time.process_time()
             with torch.no_grad():
                 for batch in batches:
                     for each in (teacher, student):
-                        pixels = each.normalization(batch.images, batch.targets.sizes)
+                        pixels = each.input.normalization(batch.images, batch.targets.sizes)
                         each(pixels.contiguous(memory_format=torch.channels_last))
             forward = time.process_time() - start
             start = time.process_time()

@@ -37,7 +37,7 @@ def main() -> None:
     dataset = open_dataset(options.data, options.split)
     train = open_dataset(options.data, "train")
     detector = load_detector(options.run)
-    images = detector.image_options
+    images = detector.input.size
     assert isinstance(images, ImageOptions)
     side = rounded_up(images.letterbox or images.long_side)
     cases: dict[str, tuple[Precision, tuple[int, int] | None]] = {
@@ -77,7 +77,7 @@ def main() -> None:
                 taken[name].append(time.perf_counter() - start)
             start = time.perf_counter()
             with torch.no_grad():
-                detector.detect(detector(detector.normalization(pixels, sizes)), sizes)
+                detector.detect(detector(detector.input.normalization(pixels, sizes)), sizes)
             taken["PyTorch"].append(time.perf_counter() - start)
     for name, times in taken.items():
         table[name]["ms"] = 1000 * median(times)

@@ -74,7 +74,7 @@ def detdistill_step(images: Tensor, boxes: list[Tensor], labels: list[Tensor], f
         model.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             output = model(images)
-        terms = model.detection_loss(output, targets, model.assign(output.grid, targets))
+        terms = model.loss(output, targets, model.match(output, targets))
         torch.autograd.backward(torch.stack(tuple(terms.values())).sum())
 
     return step

@@ -148,7 +148,12 @@ def megabytes(case: Case, what: str) -> float:
     if what == "teacher":
         taught = distiller(case)
         output = taught.teach(images, targets.sizes)
-        tensors = [*taught.teacher.state_dict().values(), *output.features, output.class_logits, output.regression]
+        tensors = [
+            *taught.teacher.state_dict().values(),
+            *output.features.maps,
+            output.predictions.class_logits,
+            output.predictions.regression,
+        ]
         total: int = sum(tensor.nbytes for tensor in tensors)
         return total / 2**20
     before = resident("VmRSS")

@@ -49,7 +49,7 @@ class TakingTurns(DetectorTraining):
     def on_train_start(self) -> None:
         """Copies the detector."""
         self._bare = deepcopy(self.detector)
-        self._bare_optimizer = build_optimizer(self._bare, self._bare.backbone, self.recipe.optimization)
+        self._bare_optimizer = build_optimizer(self._bare, self._bare.backbone_module, self.recipe.optimization)
         self._seen: list[Batch] = []
         self._start = times()
 
@@ -67,10 +67,10 @@ class TakingTurns(DetectorTraining):
 
     def _bare_step(self, batch: Batch) -> None:
         detector, targets = self._bare, batch.targets
-        pixels = detector.normalization(batch.images, targets.sizes).contiguous(memory_format=torch.channels_last)
+        pixels = detector.input.normalization(batch.images, targets.sizes).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.machine.precision == "bf16"):
             output = detector(pixels)
-            losses = detector.detection_loss(output, targets, detector.assign(output.grid, targets))
+            losses = detector.loss(output, targets, detector.match(output, targets))
         self._bare_optimizer.zero_grad()
         torch.autograd.backward(torch.stack(tuple(losses.values())).sum())
         self._bare_optimizer.step()

@@ -37,7 +37,7 @@ from detdistill.core.texts import points
 from detdistill.data.loading import evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.scenes import write_scenes
-from detdistill.detectors.base import DetectorModule
+from detdistill.detectors.base import Detector
 from detdistill.detectors.description import read_description, store_thresholds
 from detdistill.detectors.storage import load_detector
 from detdistill.evaluation.coco_metrics import coco_metrics
@@ -159,7 +159,7 @@ def chosen(results: Results, index: NDArray[np.int64]) -> Results:
 
 
 def images_per_second(
-    detectors: Mapping[str, DetectorModule], dataset: DetectionDataset, images: ImageOptions, *, rounds: int = 9
+    detectors: Mapping[str, Detector], dataset: DetectionDataset, images: ImageOptions, *, rounds: int = 9
 ) -> dict[str, float]:
     """Network and post-processing of a batch in memory, in float32, by turns so that a busy machine hits all alike."""
     batch = next(iter(evaluation_loader(dataset, images, batch_size=BATCH)))
@@ -168,7 +168,7 @@ def images_per_second(
         for _ in range(rounds):
             for name, detector in detectors.items():
                 start = time.perf_counter()
-                output = detector(detector.normalization(batch.images, batch.targets.sizes))
+                output = detector(detector.input.normalization(batch.images, batch.targets.sizes))
                 detector.detect(output, batch.targets.sizes)
                 seconds[name].append(time.perf_counter() - start)
     return {name: len(batch.images) / median(measured) for name, measured in seconds.items()}

@@ -33,14 +33,14 @@ def overfit(data: Path, split: str, head: str, num_images: int, steps: int) -> f
     detector = DenseDetector(architecture, dataset.classes).to(memory_format=torch.channels_last)
     image_options = ImageOptions(short_side=240, long_side=320)
     batches = list(evaluation_loader(dataset, image_options, batch_size=4))
-    inputs = [detector.normalization(batch.images, batch.targets.sizes) for batch in batches]
+    inputs = [detector.input.normalization(batch.images, batch.targets.sizes) for batch in batches]
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
     for step in range(steps):
         index = step % len(batches)
         targets = batches[index].targets
         output = detector(inputs[index].contiguous(memory_format=torch.channels_last))
-        terms = detector.detection_loss(output, targets, detector.assign(output.grid, targets))
+        terms = detector.loss(output, targets, detector.match(output, targets))
         optimizer.zero_grad()
         torch.autograd.backward(torch.stack(tuple(terms.values())).sum())
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 35.0)

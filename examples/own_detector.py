@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detdistill.core.grid import Grid
-from detdistill.core.normalization import IMAGENET
-from detdistill.core.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
+from detdistill.core.output import DENSE, Candidates, Output, Predictions
+from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
+from detdistill.detectors.base import Detector
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.assigners import FcosAssigner
 from detdistill.detectors.dense.coders import DistanceCoder
@@ -28,13 +28,11 @@ from detdistill.losses.focal import focal_loss
 STRIDE = 16
 
 
-class TinyDetector(nn.Module):
+class TinyDetector(Detector):
     """A detector that knows nothing of the toolkit's own heads, pyramid and backbones."""
 
     def __init__(self, classes: Sequence[str], width: int = 32) -> None:
-        super().__init__()
-        self.classes = tuple(classes)
-        self.normalization = IMAGENET
+        super().__init__(classes)
         convs = [nn.Conv2d(3 if level == 0 else width, width, 3, stride=2, padding=1) for level in range(4)]
         self.features = nn.Sequential(*(layer for conv in convs for layer in (conv, nn.ReLU())))
         self.predictor = nn.Conv2d(width, len(classes) + 4, 3, padding=1)
@@ -42,33 +40,36 @@ class TinyDetector(nn.Module):
         self.assigner = FcosAssigner(((-1.0, float("inf")),), center_radius=1.5)
         self.postprocessing = PostProcessing()
 
-    def forward(self, images: Tensor) -> DenseOutput:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:  # noqa: ARG002
         """Normalised images `(N, 3, H, W)` to what every part of the toolkit reads."""
         features = self.features(images)
         grid = self.layout.grid([tuple(features.shape[-2:])], features.device)
         predicted = grid.flatten([self.predictor(features)])
         class_logits, distances = predicted[..., :-4], F.softplus(predicted[..., -4:])
-        return DenseOutput(grid, (features,), class_logits, distances, DistanceCoder("stride"))
+        return Output.dense(
+            (features,), Predictions(Candidates(grid), class_logits, distances, DistanceCoder("stride"))
+        )
 
-    def assign(self, grid: Grid, targets: Targets) -> Assignment:
-        """Who is responsible for which object; distillation asks for the same."""
-        return self.assigner(grid, targets)
+    def match(self, output: Output, targets: Targets) -> Matches:
+        """Which candidate is responsible for which object; distillation asks for the same."""
+        return {DENSE: self.assigner(output.predictions.grid, targets)}
 
-    def detection_loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum = single_process
+    def loss(
+        self, output: Output, targets: Targets, matches: Matches, reduce_sum: ReduceSum = single_process
     ) -> dict[str, Tensor]:
         """Named terms; divide by `reduce_sum(count)`, never by a count of this process alone."""
+        predictions, assignment = output.predictions, matches[DENSE]
         positive = assignment.positive
         goals = targets.boxes[assignment.positive_targets]
         count = reduce_sum(torch.tensor(float(len(goals)), device=goals.device)).clamp(min=1)
         return {
-            "classification": focal_loss(output.class_logits, assignment.labels(targets)).sum() / count,
-            "box": giou_loss(output.boxes(positive), goals).sum() / count,
+            "classification": focal_loss(predictions.class_logits, assignment.labels(targets)).sum() / count,
+            "box": giou_loss(predictions.boxes(positive), goals).sum() / count,
         }
 
-    def detect(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
+    def detect(self, output: Output, sizes: Tensor) -> list[Detections]:
         """Best first, inside the images."""
-        return self.postprocessing(output, sizes)
+        return self.postprocessing(output.predictions, sizes)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def observed(teacher: Path, student: Path, data: Path) -> dict[str, Any]:
     Returns:
         Means over objects by the names of `detdistill.analysis.observation`, and COCO's AP, all 0 to 1.
     """
-    size = read_description(student).image_size
+    size = read_description(student).input.size
     assert size is not None
     measured = measure(
         load_detector(teacher),

@@ -20,7 +20,8 @@ This page is written by `python -m docs.generate`; a test compares the two.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Load and use a detector": {
         "detdistill": ("load",),
-        "detdistill.detectors.image_files": ("FindsInPictures", "detect_in_pictures"),
+        "detdistill.detectors.base": ("Detector",),
+        "detdistill.detectors.image_files": ("detect_in_images",),
         "detdistill.detectors.running": ("InferenceOptions",),
         "detdistill.data.finding": ("find_pictures",),
         "detdistill.evaluation.predict": ("predict",),
@@ -69,7 +70,6 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Detectors": {
         "detdistill.detectors.dense.architecture": ("Architecture", "Towers"),
         "detdistill.detectors.dense.detector": ("DenseDetector",),
-        "detdistill.detectors.base": ("Detector",),
         "detdistill.detectors.conformance": ("check_detector",),
         "detdistill.detectors.storage": ("save_detector", "load_detector"),
         "detdistill.detectors.dense.backbone_weights": ("load_backbone_weights",),
@@ -80,7 +80,9 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "What detectors exchange": {
         "detdistill.core.grid": ("Grid",),
-        "detdistill.core.structures": ("Targets", "DenseOutput", "Assignment", "Detections"),
+        "detdistill.core.output": ("Output", "Predictions", "Candidates", "Features"),
+        "detdistill.core.structures": ("Targets", "Assignment", "Detections"),
+        "detdistill.core.input_spec": ("InputSpec",),
         "detdistill.detectors.dense.priors": ("PriorLayout",),
     },
     "Scores": {

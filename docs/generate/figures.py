@@ -94,19 +94,19 @@ def write(runs: Path, data: Path, figures: Path, record: Path) -> None:
 
 def look(runs: Path, name: str, dataset: DetectionDataset) -> Seen:
     teacher, student = load_detector(runs / "teacher"), load_detector(runs / name)
-    size = read_description(runs / name).image_size
+    size = read_description(runs / name).input.size
     assert size is not None, f"{runs / name} does not tell its image size"
     images = ImageOptions(**vars(size))
     batch = next(iter(evaluation_loader(dataset, images, batch_size=len(dataset.images))))
     with torch.no_grad():
         own, other = (
-            detector(detector.normalization(batch.images, batch.targets.sizes)) for detector in (student, teacher)
+            detector(detector.input.normalization(batch.images, batch.targets.sizes)) for detector in (student, teacher)
         )
         aligned, _ = align(student, ClassMap(student.classes, teacher.classes, {}), own, other, batch.targets)
-        fits = fits_of(aligned.student.features, aligned.teacher.features)
-        valid = aligned.student.grid.valid_cells(batch.targets.sizes)
+        fits = fits_of(aligned.student.features.maps, aligned.teacher.features.maps)
+        valid = aligned.student.predictions.grid.valid_cells(batch.targets.sizes)
         for fit, features, goal, cells in zip(
-            fits, aligned.student.features, aligned.teacher.features, valid, strict=True
+            fits, aligned.student.features.maps, aligned.teacher.features.maps, valid, strict=True
         ):
             fit.add(features, goal, cells)
     return Seen(batch, aligned, [fit.solve() for fit in fits])
@@ -158,7 +158,7 @@ def difference_maps(seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
     aligned = seen.aligned
     features = [
         one.difference(own, other)
-        for one, own, other in zip(seen.maps, aligned.student.features, aligned.teacher.features, strict=True)
+        for one, own, other in zip(seen.maps, aligned.student.features.maps, aligned.teacher.features.maps, strict=True)
     ]
     return features, [guide for guide, _ in prediction_maps(aligned.student, aligned.teacher)]
 

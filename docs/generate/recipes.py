@@ -61,7 +61,8 @@ def _table(kind: Any, names: list[str], prefix: str = "") -> str:
     hints = get_type_hints(kind)
     described = {
         param.arg_name: re.sub(r"\bNone\b", "null", param.description or "")  # as YAML says it
-        for param in parse(inspect.getdoc(kind) or "").params
+        for described_by in reversed(kind.__mro__)
+        for param in parse(inspect.cleandoc(described_by.__doc__ or "")).params
     }
     fields = {field.name: field for field in dataclasses.fields(kind)}
     rows = [

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from os import PathLike
 
-    from detdistill.detectors.dense.detector import DenseDetector
-    from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
+    from detdistill.detectors.base import Detector
 
 __all__ = ["load"]
 
 
-def load(folder: str | PathLike[str]) -> DenseDetector | TorchvisionDetector:
+def load(folder: str | PathLike[str]) -> Detector:
     """Loads the detector of a run folder, in evaluation mode, on the CPU.
 
     Args:

@@ -28,7 +28,7 @@ def test_within_objects_only_the_order_changes(head: str) -> None:
         before = candidates(pair)
         changed = reordered(pair.student, before)
     image, prior = before.places
-    after = changed.score_logits((image, prior, targets.labels[before.objects]))
+    after = changed.predictions.log_odds((image, prior, targets.labels[before.objects]))
     moved = 0
     for number in torch.unique(before.objects):
         chosen = before.objects == number
@@ -36,7 +36,7 @@ def test_within_objects_only_the_order_changes(head: str) -> None:
         assert int(after[chosen].argmax()) == int(before.other[chosen].argmax())
         moved += int((after[chosen] != before.own[chosen]).sum())
     assert moved > 0
-    rest = torch.ones(pair.student.class_logits.shape[:2], dtype=torch.bool)
+    rest = torch.ones(pair.student.predictions.class_logits.shape[:2], dtype=torch.bool)
     rest[image, prior] = False
-    assert torch.equal(changed.class_logits[rest], pair.student.class_logits[rest])
-    assert torch.equal(changed.regression, pair.student.regression)
+    assert torch.equal(changed.predictions.class_logits[rest], pair.student.predictions.class_logits[rest])
+    assert torch.equal(changed.predictions.regression, pair.student.predictions.regression)

@@ -9,8 +9,9 @@ import pytest
 
 from detdistill.cli import main
 from detdistill.core.annotations import fingerprint
+from detdistill.core.image_options import ImageSize
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.description import ImageSize, read_description, write_description
+from detdistill.detectors.description import read_description, write_description
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.storage import save_detector
 from support.tiny_detector import tiny_detector
@@ -20,7 +21,7 @@ from support.tiny_detector import tiny_detector
 def run(photographs: Path, tmp_path: Path) -> Path:
     """A detector of random weights with the classes of `bccd`, which finds something everywhere."""
     detector = tiny_detector("atss", open_dataset(photographs / "bccd", "val").classes)
-    detector.head.postprocessing = PostProcessing(score_threshold=0.0, candidates_per_level=50, max_detections=30)
+    detector.postprocessing = PostProcessing(score_threshold=0.0, candidates_per_level=50, max_detections=30)
     save_detector(detector, tmp_path / "run", image_size=ImageSize(96, 128))
     return tmp_path / "run"
 

@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 
 import detdistill
 from detdistill.cli import main
+from detdistill.core.image_options import ImageSize
 from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, build_torchvision
-from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.description import read_description
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
 
 
@@ -23,12 +24,12 @@ def test_a_checkpoint_becomes_a_folder(tmp_path: Path, capsys: pytest.CaptureFix
     assert "backbone: resnet18, channels (8, 16, 32, 64) (weights)" in said
     detector = detdistill.load(tmp_path / "run")
     assert isinstance(detector, DenseDetector)
-    assert detector.head.postprocessing.iou_threshold == 0.55
+    assert detector.postprocessing.iou_threshold == 0.55
     images = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        assert torch.equal(detector(images).class_logits, expected(images).class_logits)
+        assert torch.equal(detector(images).predictions.class_logits, expected(images).predictions.class_logits)
     description = read_description(tmp_path / "run")
-    assert description.image_size == ImageSize(800, 1333)
+    assert description.input.size == ImageSize(800, 1333)
     assert description.provenance["imported_from"] == "checkpoint.pth"
 
 
@@ -67,14 +68,16 @@ def test_wrapped_weights_are_imported(wrapper: str, tmp_path: Path, capsys: pyte
     images = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         found = detdistill.load(tmp_path / "run")(images)
-        assert torch.equal(found.class_logits, expected(images).class_logits)
+        assert torch.equal(found.predictions.class_logits, expected(images).predictions.class_logits)
 
 
 @pytest.fixture(scope="module")
 def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """torchvision's FCOS of a background column and two classes, with frozen batch norms."""
     path = tmp_path_factory.mktemp("torchvision") / "fcos.pth"
-    detector = build_torchvision(TorchvisionArchitecture("fcos_resnet50_fpn", 1e-5), ("background", "cat", "dog"))
+    detector = TorchvisionDetector.from_architecture(
+        TorchvisionArchitecture("fcos_resnet50_fpn", 1e-5), ("background", "cat", "dog")
+    )
     torch.save(detector.network.state_dict(), path)
     return path
 
@@ -87,7 +90,7 @@ def test_torchvision_goes_through_the_same_verb(
     assert "network: fcos_resnet50_fpn (weights)" in capsys.readouterr().out
     assert detdistill.load(run).classes == ("cat", "dog")
     description = read_description(run)
-    assert description.image_size == ImageSize(800, 1333)
+    assert description.input.size == ImageSize(800, 1333)
     assert description.provenance["imported_from"] == "fcos.pth"
 
 

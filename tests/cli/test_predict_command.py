@@ -11,8 +11,9 @@ from PIL import Image
 
 from detdistill.cli import main
 from detdistill.cli.predict_command import Drawing
+from detdistill.core.image_options import ImageSize
 from detdistill.core.structures import Detections
-from detdistill.detectors.description import ImageSize, store_thresholds
+from detdistill.detectors.description import store_thresholds
 from detdistill.detectors.storage import save_detector
 from support.pairs import confident
 from support.small_runs import write_boxes

@@ -9,17 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.core.structures import (
-    BACKGROUND,
-    IGNORED,
-    Assignment,
-    DenseOutput,
-    Targets,
-    TowerMaps,
-    combined,
-    joint_logit,
-    single_process,
-)
+from detdistill.core.output import Candidates, Output, Predictions, TowerMaps, combined, joint_logit
+from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets, single_process
 from support.grids import make_grid
 
 
@@ -51,22 +42,33 @@ def test_chosen_candidates_equal_all(with_quality: bool) -> None:
     grid = make_grid([(2, 3), (1, 2)], 2)
     shape = (2, grid.num_priors)
     quality = torch.randn(shape) if with_quality else None
-    output = DenseOutput(grid, (), torch.randn(*shape, 3), torch.randn(*shape, 4), UnitCoder(), quality)
+    output = Output.dense(
+        (), Predictions(Candidates(grid), torch.randn(*shape, 3), torch.randn(*shape, 4), UnitCoder(), quality)
+    )
     image, prior, label = torch.tensor([0, 1, 1]), torch.tensor([0, 7, 15]), torch.tensor([2, 0, 1])
-    torch.testing.assert_close(output.scores((image, prior, label)), output.scores()[image, prior, label])
-    torch.testing.assert_close(output.boxes((image, prior)), output.boxes()[image, prior])
-    torch.testing.assert_close(output.score_logits().sigmoid(), output.scores())
+    torch.testing.assert_close(
+        output.predictions.scores((image, prior, label)), output.predictions.scores()[image, prior, label]
+    )
+    torch.testing.assert_close(output.predictions.boxes((image, prior)), output.predictions.boxes()[image, prior])
+    torch.testing.assert_close(output.predictions.log_odds().sigmoid(), output.predictions.scores())
 
 
 def test_half_precision_outputs_score_in_float32() -> None:
     grid = make_grid([(1, 1)], 1)
     logits = torch.zeros(1, 1, 2, dtype=torch.bfloat16)
-    output = DenseOutput(grid, (), logits, torch.zeros(1, 1, 4, dtype=torch.bfloat16), UnitCoder())
-    assert output.scores().dtype == output.score_logits().dtype == output.boxes().dtype == torch.float32
+    output = Output.dense(
+        (), Predictions(Candidates(grid), logits, torch.zeros(1, 1, 4, dtype=torch.bfloat16), UnitCoder())
+    )
+    assert (
+        output.predictions.scores().dtype
+        == output.predictions.log_odds().dtype
+        == output.predictions.boxes().dtype
+        == torch.float32
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class OutputWithMore(DenseOutput):
+class PredictionsOfMore(Predictions):
     more: Tensor
 
 
@@ -78,22 +80,26 @@ def test_an_output_in_parts_is_put_together_again() -> None:
     grid = make_grid([(2, 3), (1, 2)], 2)
     maps = (torch.randn(3, 4, 2, 3), torch.randn(3, 4, 1, 2))
     logits, regression = torch.randn(3, grid.num_priors, 2), torch.randn(3, grid.num_priors, 4)
-    inner = DenseOutput(grid, maps, logits, regression, UnitCoder())
+    inner = Predictions(Candidates(grid), logits, regression, UnitCoder())
     towers = TowerMaps((maps[0] + 1, maps[1]), (maps[0] + 2, maps[1]), inner)
-    output = OutputWithMore(grid, maps, logits, regression, UnitCoder(), None, towers, more=torch.randn(3, 1))
+    more = PredictionsOfMore(Candidates(grid), logits, regression, UnitCoder(), more=torch.randn(3, 1))
+    output = Output.dense(maps, more, towers)
     parts = [combined([output], partial(part, number=n)) for n in range(3)]
-    assert parts[1].more.shape == (1, 1)
     whole = combined(parts, torch.cat)
-    assert whole.grid is grid
-    assert whole.coder is output.coder
-    assert whole.quality_logits is None
+    found = whole.predictions
+    assert isinstance(found, PredictionsOfMore)
+    assert isinstance(parts[1].predictions, PredictionsOfMore)
+    assert parts[1].predictions.more.shape == (1, 1)
+    assert found.grid is grid
+    assert found.coder is more.coder
+    assert found.quality_logits is None
     assert whole.towers is not None
     for one, other in (
-        (whole.more, output.more),
-        (whole.class_logits, logits),
-        (whole.features[1], maps[1]),
+        (found.more, more.more),
+        (found.class_logits, logits),
+        (whole.features.maps[1], maps[1]),
         (whole.towers.box_maps[0], towers.box_maps[0]),
-        (whole.towers.output.regression, regression),
+        (whole.towers.predictions.regression, regression),
     ):
         assert torch.equal(one, other)
 

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from detdistill.core.annotations import ImageRecord
 from detdistill.core.errors import DetdistillError
-from detdistill.core.image_options import ImageOptions
+from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.canvases import noise, photographs, shared_canvas, usual_canvas
-from detdistill.detectors.description import ImageSize
 from support.small_runs import write_boxes
 
 SIDES = st.integers(20, 900)

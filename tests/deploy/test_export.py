@@ -14,15 +14,15 @@ from PIL import ExifTags, Image
 
 from detdistill.cli import main
 from detdistill.core.errors import DetdistillError
-from detdistill.core.image_options import ImageOptions
+from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.export import export
 from detdistill.deploy.onnx import METADATA, Form, export_onnx
 from detdistill.deploy.verify import is_excused, partners, session, verify
 from detdistill.detectors.dense.architecture import HeadName
-from detdistill.detectors.dense.torchvision_detector import NetworkName, TorchvisionArchitecture, build_torchvision
-from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.dense.torchvision_detector import NetworkName, TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.description import read_description
 from detdistill.detectors.storage import load_detector, save_detector
 from detdistill.training.run import train
 from support.pairs import confident
@@ -152,7 +152,7 @@ def test_what_is_scored_needs_data(
 @pytest.mark.parametrize("network", ["retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"])
 def test_torchvision_detectors(tmp_path: Path, network: NetworkName) -> None:
     torch.manual_seed(0)
-    detector = build_torchvision(TorchvisionArchitecture(network), ("cat", "dog"))
+    detector = TorchvisionDetector.from_architecture(TorchvisionArchitecture(network), ("cat", "dog"))
     save_detector(detector.eval(), tmp_path / "run", image_size=ImageSize(short_side=128, long_side=128))
     found = export(tmp_path / "run", tmp_path / "m.onnx", images=4)
     assert found.verification.images == 4
@@ -234,12 +234,12 @@ def test_the_program_of_the_documentation_finds_what_predict_finds(
     names = write_images(tmp_path)
     detect = program_of_the_documentation(tmp_path, file, monkeypatch)
     detector = load_detector(run)
-    (shown,) = detector.predict(["image.png"], threshold=0.3, images=ImageOptions(64, 64, canvas=canvas))
+    (shown,) = detector.predict(["image.png"], threshold=0.3, size=ImageOptions(64, 64, canvas=canvas))
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(shown) > 0
     assert printed[0].split()[0] == detector.classes[int(shown.labels[0])]
     for name in names:
-        (expected,) = detector.predict([name], threshold=0.0, images=ImageOptions(64, 64, canvas=canvas))
+        (expected,) = detector.predict([name], threshold=0.0, size=ImageOptions(64, 64, canvas=canvas))
         boxes, scores, labels = (torch.from_numpy(np.asarray(found)) for found in detect(name))
         found = Detections(boxes, scores, labels)
         pairs = partners(expected, found)

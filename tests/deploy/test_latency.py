@@ -8,8 +8,8 @@ import pytest
 from deploy.test_export import write_run
 from detdistill.cli import main
 from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageSize
 from detdistill.deploy.latency import ENGINES, Speed, sizes_of, speeds_of
-from detdistill.detectors.description import ImageSize
 from detdistill.detectors.storage import load_detector
 
 

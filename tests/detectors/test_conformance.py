@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import Assignment, DenseOutput, Detections
+from detdistill.core.output import Candidates, Features, Output, Predictions
+from detdistill.core.structures import Assignment, Detections, Matches
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.detector import DenseDetector
@@ -23,17 +24,33 @@ def detector() -> DenseDetector:
     return DenseDetector(Architecture(head="atss", backbone_width=0.125, channels=16), ("a", "b"))
 
 
-def altered_output(**changes: Callable[[DenseOutput], Any]) -> Change:
+def altered_output(make: Callable[[Output], Output]) -> Change:
     def change(detector: DenseDetector) -> None:
         head = detector.head.forward
-
-        def forward(features: tuple[Tensor, ...]) -> DenseOutput:
-            output = head(features)
-            return replace(output, **{name: make(output) for name, make in changes.items()})
-
-        detector.head.forward = forward  # type: ignore[method-assign]
+        detector.head.forward = lambda features: make(head(features))  # type: ignore[method-assign]
 
     return change
+
+
+def altered_predictions(**changes: Callable[[Predictions], Any]) -> Change:
+    def alter(output: Output) -> Output:
+        predictions = output.predictions
+        return output.with_predictions(
+            replace(predictions, **{name: make(predictions) for name, make in changes.items()})
+        )
+
+    return altered_output(alter)
+
+
+def altered_match(wrap: Callable[[Tensor], Tensor]) -> Change:
+    def alter(matches: Matches) -> Matches:
+        return {stage: Assignment(wrap(assignment.matched)) for stage, assignment in matches.items()}
+
+    return altered_method("match", alter)
+
+
+def wrong_strides(predictions: Predictions) -> Candidates:
+    return Candidates(replace(predictions.grid, strides=((4, 4),) * predictions.grid.num_levels))
 
 
 def altered_method(name: str, wrap: Callable[[Any], Any]) -> Change:
@@ -66,21 +83,27 @@ def mode_dependent(detector: DenseDetector) -> None:
     [
         (no_classes, "classes: names must differ"),
         (unused_parameter, "without objects: gives no gradient to unused"),
-        (mode_dependent, "returns dict in training but DenseOutput in inference"),
-        (altered_output(features=lambda output: output.features[:-1]), "output.features: maps of"),
-        (altered_output(class_logits=lambda output: output.class_logits[..., :1]), "output.class_logits: shape"),
-        (altered_output(quality_logits=lambda output: output.class_logits), "output.quality_logits: shape"),
-        (altered_output(class_logits=lambda output: output.class_logits * float("nan")), "outside of 0 to 1"),
-        (altered_output(regression=lambda output: output.regression * float("inf")), "boxes.*not finite"),
+        (mode_dependent, "returns dict in training but Output in inference"),
         (
-            altered_output(grid=lambda output: replace(output.grid, strides=((4, 4),) * output.grid.num_levels)),
-            "do not cover an image",
+            altered_output(lambda output: replace(output, features=Features(output.features.maps[:-1], ()))),
+            "output.features: maps of",
         ),
-        (altered_method("assign", lambda found: Assignment(found.matched.float())), "must be .* torch.int64"),
-        (altered_method("assign", lambda found: Assignment(found.matched + 10)), "there are 3 objects"),
-        (altered_method("assign", lambda found: Assignment(found.matched.flip(0))), "object of another image"),
-        (altered_method("assign", lambda found: Assignment(found.matched * 0 - 1)), "no candidate is positive"),
-        (altered_method("detection_loss", lambda terms: {"box": terms["box"] / 0}), "not finite"),
+        (
+            altered_output(lambda output: replace(output, final="roi")),
+            "'roi' is none of the stages dense",
+        ),
+        (altered_predictions(logits=lambda found: found.logits[..., :1]), "output.predictions: 1 classes"),
+        (altered_predictions(logits=lambda found: found.logits[:, :5]), "'dense'.*logits: shape"),
+        (altered_predictions(quality_logits=lambda found: found.logits), "quality_logits: shape"),
+        (altered_predictions(logits=lambda found: found.logits * float("nan")), "outside of 0 to 1"),
+        (altered_predictions(regression=lambda found: found.regression * float("inf")), "boxes.*not finite"),
+        (altered_predictions(candidates=wrong_strides), "do not cover an image"),
+        (altered_match(lambda matched: matched.float()), "must be .* torch.int64"),
+        (altered_match(lambda matched: matched + 10), "there are 3 objects"),
+        (altered_match(lambda matched: matched.flip(0)), "object of another image"),
+        (altered_match(lambda matched: matched * 0 - 1), "no candidate is positive"),
+        (altered_method("match", lambda _: {}), "the stages are dense"),
+        (altered_method("loss", lambda terms: {"box": terms["box"] / 0}), "not finite"),
         (altered_method("detect", lambda found: found[:1]), "1 results for 2 images"),
         (
             altered_method("detect", lambda found: [replace(one, boxes=one.boxes + 500) for one in found]),
@@ -113,8 +136,8 @@ def test_every_breach_is_listed(detector: DenseDetector) -> None:
 
 
 def test_a_module_that_is_no_detector_is_told_so() -> None:
-    with pytest.raises(DetdistillError, match=r"AttributeError in attribute check: .*classes"):
-        check_detector(nn.Conv2d(3, 3, 1))
+    with pytest.raises(DetdistillError, match="Conv2d is no Detector"):
+        check_detector(nn.Conv2d(3, 3, 1))  # type: ignore[arg-type]
 
 
 def test_the_module_is_left_as_it_was(detector: DenseDetector) -> None:

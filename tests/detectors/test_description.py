@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from detdistill.core.annotations import fingerprint
+from detdistill.core.image_options import ImageSize
+from detdistill.core.input_spec import InputSpec
+from detdistill.core.normalization import Normalization
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.description import read_description, was_trained_on
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.description import FORMAT, read_description, was_trained_on, write_description
+from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.storage import save_detector
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector
@@ -20,3 +29,32 @@ def test_a_detector_knows_the_images_it_was_trained_on(tmp_path: Path) -> None:
     assert was_trained_on(description, seen)
     assert not was_trained_on(description, other)
     assert not was_trained_on(replace(description, provenance={}), seen)
+
+
+STORED = """{
+  "format": 1, "kind": "dense", "classes": ["cell"], "weights_sha256": "0", "architecture": {"head": "fcos"},
+  "normalization": {"mean": [1, 2, 3], "std": [4, 5, 6], "bgr": true},
+  "postprocessing": {"score_threshold": 0.1, "iou_threshold": 0.5, "candidates_per_level": 10, "max_detections": 5},
+  "image_size": {"short_side": 320, "long_side": 640, "letterbox": null}, "provenance": {"seed": 3}
+}"""
+"""As format 1 was written; format 2 had the canvas and `class_agnostic` beside."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "canvas"),
+    [
+        ({}, None),
+        ({"format": 2, "image_size": {"short_side": 320, "long_side": 640, "canvas": [320, 640]}}, (320, 640)),
+    ],
+)
+def test_descriptions_of_older_formats_are_read(
+    changes: dict[str, Any], canvas: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(json.loads(STORED) | changes))
+    found = read_description(tmp_path)
+    assert found.format == FORMAT
+    assert found.architecture == Architecture(head="fcos")
+    assert found.input == InputSpec(Normalization((1, 2, 3), (4, 5, 6), bgr=True), ImageSize(320, 640, canvas=canvas))
+    assert found.postprocessing == PostProcessing(0.1, 0.5, 10, 5)
+    write_description(tmp_path, found)
+    assert read_description(tmp_path) == found

@@ -8,12 +8,11 @@ import torch
 
 import detdistill
 from detdistill.core.errors import DataError, DetdistillError
-from detdistill.core.image_options import ImageOptions
+from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.images import read_image
 from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.description import ImageSize
-from detdistill.detectors.image_files import above, detect_in_pictures
+from detdistill.detectors.image_files import above, detect_in_images
 from detdistill.detectors.running import InferenceOptions
 from detdistill.detectors.storage import save_detector
 from detdistill.evaluation.predict import predict
@@ -30,7 +29,7 @@ def test_the_same_as_in_a_data_set(tmp_path: Path, batch_size: int) -> None:
     options = InferenceOptions(batch_size=batch_size)
     expected = predict(detector, dataset, images, options)
     pictures = [read_image(record.path) for record in dataset.images]
-    found = list(detect_in_pictures(detector, pictures, images, options))
+    found = list(detect_in_images(detector, pictures, images, options))
     assert sum(map(len, found)) == len(expected) > 0
     assert torch.cat([one.scores for one in found]).tolist() == pytest.approx(expected.scores.tolist())
     assert torch.cat([one.boxes for one in found]).numpy() == pytest.approx(expected.boxes, abs=1e-3)
@@ -41,9 +40,9 @@ def test_pictures_of_different_sizes_in_one_batch_are_as_alone() -> None:
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((40, 90), (64, 64), (90, 30))]
     detector, images = confident(tiny_detector()), ImageOptions(letterbox=64)  # one canvas for all
-    together = list(detect_in_pictures(detector, pictures, images, InferenceOptions(batch_size=3)))
+    together = list(detect_in_images(detector, pictures, images, InferenceOptions(batch_size=3)))
     for picture, one in zip(pictures, together, strict=True):
-        (alone,) = detect_in_pictures(detector, [picture], images)
+        (alone,) = detect_in_images(detector, [picture], images)
         assert len(alone) == len(one)
         torch.testing.assert_close(alone.scores, one.scores, rtol=1e-4, atol=1e-5)
         assert (one.boxes[:, 2] <= picture.shape[1]).all()
@@ -53,7 +52,7 @@ def test_pictures_of_different_sizes_in_one_batch_are_as_alone() -> None:
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (0, 8, 3)])
 def test_what_is_no_picture_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match=r"an array \(height, width, 3\) of uint8"):
-        list(detect_in_pictures(tiny_detector(), [np.zeros(shape, dtype=np.uint8)], ImageOptions()))
+        list(detect_in_images(tiny_detector(), [np.zeros(shape, dtype=np.uint8)], ImageOptions()))
 
 
 def test_each_class_has_its_threshold() -> None:
@@ -78,6 +77,9 @@ def test_a_loaded_detector_predicts_files_and_arrays_alike(run: Path) -> None:
     files = sorted((run / "data").rglob("*.png"))[:3]
     found = detector.predict([files[0], str(files[1]), read_image(files[2])])
     assert len(found) == 3
+    alone = detector.predict(files[0])
+    assert isinstance(alone, Detections)
+    torch.testing.assert_close(alone.boxes, found[0].boxes, rtol=0, atol=1e-2)
     again = detector.predict(files, options=InferenceOptions(batch_size=1))
     for one, other in zip(found, again, strict=True):
         torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=1e-2)
@@ -88,12 +90,10 @@ def test_a_loaded_detector_predicts_files_and_arrays_alike(run: Path) -> None:
 
 def test_what_cannot_be_predicted_is_told(run: Path) -> None:
     detector = detdistill.load(run / "run")
-    with pytest.raises(DetdistillError, match=r"put the only one into brackets, \[picture\]"):
-        detector.predict("photo.png")
     with pytest.raises(DetdistillError, match=r"photo\.png: there is no such image file"):
-        detector.predict(["photo.png"])
+        detector.predict("photo.png")
     with pytest.raises(DetdistillError, match=r"between 0 and 1, not 1.5"):
         detector.predict([], threshold=1.5)
-    with pytest.raises(DetdistillError, match=r"give it with images=ImageOptions\(short_side=…"):
+    with pytest.raises(DetdistillError, match=r"give it with size=ImageSize\(short_side=…"):
         tiny_detector().predict([np.zeros((8, 8, 3), dtype=np.uint8)])
     assert detector.predict([]) == []

@@ -9,38 +9,44 @@ from torchvision.ops import nms
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.core.structures import DenseOutput
+from detdistill.core.output import Candidates, Output, Predictions
 from detdistill.detectors.dense.coders import DistanceCoder
 from detdistill.detectors.postprocess import PostProcessing, rank_within
 
 
-def make_output(seed: int, batch: int, num_classes: int, quality: bool) -> tuple[DenseOutput, Tensor]:
+def make_output(seed: int, batch: int, num_classes: int, quality: bool) -> tuple[Output, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     base = torch.tensor([[[0.0, 0.0, 8.0, 8.0]], [[0.0, 0.0, 16.0, 16.0]]])
     grid = Grid(((6, 8), (3, 4)), ((8, 8), (16, 16)), base)
     shape = (batch, grid.num_priors)
-    output = DenseOutput(
-        grid,
+    output = Output.dense(
         (),
-        torch.randn(*shape, num_classes, generator=generator) * 3,
-        torch.rand(*shape, 4, generator=generator) * 30,
-        DistanceCoder("pixel"),
-        torch.randn(shape, generator=generator) if quality else None,
+        Predictions(
+            Candidates(grid),
+            torch.randn(*shape, num_classes, generator=generator) * 3,
+            torch.rand(*shape, 4, generator=generator) * 30,
+            DistanceCoder("pixel"),
+            torch.randn(shape, generator=generator) if quality else None,
+        ),
     )
     sizes = torch.randint(20, 49, (batch, 2), generator=generator)
     return output, sizes
 
 
 def one_by_one(
-    output: DenseOutput, sizes: Tensor, settings: PostProcessing
+    output: Output, sizes: Tensor, settings: PostProcessing
 ) -> list[list[tuple[float, int, tuple[float, ...]]]]:
     """The plain form: image by image, level by level, class by class."""
     results = []
-    classes, scores, boxes = output.class_logits.sigmoid(), output.scores(), output.boxes()
+    classes, scores, boxes = (
+        output.predictions.class_logits.sigmoid(),
+        output.predictions.scores(),
+        output.predictions.boxes(),
+    )
     for image, (height, width) in enumerate(sizes.tolist()):
         chosen: list[tuple[int, int]] = []
         start = 0
-        for length in output.grid.level_lengths:
+        for length in output.predictions.grid.level_lengths:
             level = classes[image, start : start + length]
             pairs = [
                 (float(level[p, c]), start + p, c)
@@ -82,7 +88,7 @@ def test_batched_equals_one_by_one(
 ) -> None:
     output, sizes = make_output(seed, batch, num_classes, quality)
     rule = PostProcessing(threshold, 0.5, candidates, detections)
-    for found, expected in zip(rule(output, sizes), one_by_one(output, sizes, rule), strict=True):
+    for found, expected in zip(rule(output.predictions, sizes), one_by_one(output, sizes, rule), strict=True):
         assert found.labels.tolist() == [label for _, label, _ in expected]
         torch.testing.assert_close(found.scores, torch.tensor([score for score, _, _ in expected]))
         torch.testing.assert_close(found.boxes, torch.tensor([box for _, _, box in expected]).reshape(-1, 4))
@@ -90,26 +96,28 @@ def test_batched_equals_one_by_one(
 
 def test_neighbours_in_the_batch_do_not_matter() -> None:
     output, sizes = make_output(3, 3, 2, quality=True)
-    assert output.quality_logits is not None
-    together = PostProcessing()(output, sizes)
+    assert output.predictions.quality_logits is not None
+    together = PostProcessing()(output.predictions, sizes)
     for image in range(3):
-        alone = DenseOutput(
-            output.grid,
+        alone = Output.dense(
             (),
-            output.class_logits[image : image + 1],
-            output.regression[image : image + 1],
-            output.coder,
-            output.quality_logits[image : image + 1],
+            Predictions(
+                Candidates(output.predictions.grid),
+                output.predictions.class_logits[image : image + 1],
+                output.predictions.regression[image : image + 1],
+                output.predictions.coder,
+                output.predictions.quality_logits[image : image + 1],
+            ),
         )
-        (found,) = PostProcessing()(alone, sizes[image : image + 1])
+        (found,) = PostProcessing()(alone.predictions, sizes[image : image + 1])
         assert torch.equal(found.boxes, together[image].boxes)
         assert torch.equal(found.scores, together[image].scores)
 
 
 def test_class_agnostic_nms_leaves_one_class_a_place() -> None:
     output, sizes = make_output(5, 2, 3, quality=False)
-    everything = PostProcessing(iou_threshold=1.0, max_detections=10_000)(output, sizes)
-    agnostic = PostProcessing(iou_threshold=0.5, max_detections=10_000, class_agnostic=True)(output, sizes)
+    everything = PostProcessing(iou_threshold=1.0, max_detections=10_000)(output.predictions, sizes)
+    agnostic = PostProcessing(iou_threshold=0.5, max_detections=10_000, class_agnostic=True)(output.predictions, sizes)
     for one, other in zip(everything, agnostic, strict=True):
         kept = nms(one.boxes.double(), one.scores.double(), 0.5)
         assert len(kept) < len(one)
@@ -119,7 +127,7 @@ def test_class_agnostic_nms_leaves_one_class_a_place() -> None:
 
 def test_nothing_above_the_threshold() -> None:
     output, sizes = make_output(0, 2, 2, quality=False)
-    found = PostProcessing(score_threshold=0.999999)(output, sizes)
+    found = PostProcessing(score_threshold=0.999999)(output.predictions, sizes)
     assert [len(detections) for detections in found] == [0, 0]
     assert found[0].boxes.shape == (0, 4)
 
@@ -127,8 +135,8 @@ def test_nothing_above_the_threshold() -> None:
 def test_threshold_zero_keeps_every_candidate() -> None:
     output, _ = make_output(0, 1, 1, quality=False)
     everything = PostProcessing(score_threshold=0.0, iou_threshold=1.0)
-    (found,) = everything(output, torch.tensor([[500, 500]]))
-    assert len(found) == output.grid.num_priors
+    (found,) = everything(output.predictions, torch.tensor([[500, 500]]))
+    assert len(found) == output.predictions.grid.num_priors
 
 
 @pytest.mark.parametrize(

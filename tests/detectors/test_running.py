@@ -18,10 +18,10 @@ def test_the_network_gets_normalised_images_in_the_wanted_format(channels_last: 
     detector.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
         output = output_of(detector, IMAGES, SIZES, channels_last=channels_last)
-        expected = detector(detector.normalization(IMAGES, SIZES))
-    torch.testing.assert_close(seen[0], detector.normalization(IMAGES, SIZES), rtol=0, atol=0)
+        expected = detector(detector.input.normalization(IMAGES, SIZES))
+    torch.testing.assert_close(seen[0], detector.input.normalization(IMAGES, SIZES), rtol=0, atol=0)
     assert seen[0].is_contiguous(memory_format=torch.channels_last) == channels_last
-    torch.testing.assert_close(output.class_logits, expected.class_logits)
+    torch.testing.assert_close(output.predictions.class_logits, expected.predictions.class_logits)
 
 
 def test_images_are_normalised_before_bf16_begins() -> None:
@@ -31,7 +31,7 @@ def test_images_are_normalised_before_bf16_begins() -> None:
     with torch.no_grad():
         found = detect(detector, IMAGES, SIZES, InferenceOptions(bf16=True))
     assert len(found) == 2
-    torch.testing.assert_close(seen[0], detector.normalization(IMAGES, SIZES), rtol=0, atol=0)
+    torch.testing.assert_close(seen[0], detector.input.normalization(IMAGES, SIZES), rtol=0, atol=0)
     assert seen[0].dtype == torch.float32
 
 

@@ -21,11 +21,12 @@ from torch import Tensor
 
 import detdistill
 from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageSize
 from detdistill.core.normalization import Normalization
 from detdistill.detectors.dense.architecture import HeadName, Towers
 from detdistill.detectors.dense.detector import HEADS, DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, build_torchvision
-from detdistill.detectors.description import ImageSize, read_description, store_thresholds
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.description import read_description, store_thresholds
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.storage import load_detector, save_detector
 from support.tiny_detector import tiny_detector
@@ -70,8 +71,10 @@ def test_a_round_trip_changes_no_bit(head: HeadName, tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in detector.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    detector.normalization = Normalization((1.5, 2.0, 3.0), (4.0, 5.0, 6.0), bgr=True)
-    detector.head.postprocessing = PostProcessing(0.01, 0.4, 50, 7)
+    detector.input = dataclasses.replace(
+        detector.input, normalization=Normalization((1.5, 2.0, 3.0), (4.0, 5.0, 6.0), bgr=True)
+    )
+    detector.postprocessing = PostProcessing(0.01, 0.4, 50, 7)
     save_detector(detector, tmp_path / "a" / "run")
     loaded = detdistill.load(tmp_path / "a" / "run")
     assert isinstance(loaded, DenseDetector)
@@ -79,17 +82,17 @@ def test_a_round_trip_changes_no_bit(head: HeadName, tmp_path: Path) -> None:
     with torch.no_grad():
         expected, output = detector(images), loaded(images)
     assert not loaded.training
-    assert torch.equal(output.class_logits, expected.class_logits)
-    assert torch.equal(output.regression, expected.regression)
-    assert torch.equal(output.boxes(), expected.boxes())
+    assert torch.equal(output.predictions.class_logits, expected.predictions.class_logits)
+    assert torch.equal(output.predictions.regression, expected.predictions.regression)
+    assert torch.equal(output.predictions.boxes(), expected.predictions.boxes())
     state = loaded.state_dict()
     assert {name: tensor.dtype for name, tensor in state.items()} == {
         name: tensor.dtype for name, tensor in detector.state_dict().items()
     }
     assert all(torch.equal(state[name], tensor) for name, tensor in detector.state_dict().items())
     assert (loaded.architecture, loaded.classes) == (detector.architecture, detector.classes)
-    assert loaded.normalization == detector.normalization
-    assert loaded.head.postprocessing == detector.head.postprocessing
+    assert loaded.input.normalization == detector.input.normalization
+    assert loaded.postprocessing == detector.postprocessing
 
 
 VARIANTS: list[tuple[HeadName, dict[str, Any]]] = [
@@ -109,11 +112,13 @@ def test_options_and_layouts_come_back(head: HeadName, changes: dict[str, Any], 
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = detector.to(memory_format=torch.contiguous_format)(images)
-        assert torch.equal(loaded(images).boxes(), expected.boxes())
+        assert torch.equal(loaded(images).predictions.boxes(), expected.predictions.boxes())
 
 
 def test_torchvision_detectors_come_back(tmp_path: Path) -> None:
-    detector = build_torchvision(TorchvisionArchitecture("fcos_resnet50_fpn", frozen_norm_eps=0.0), CLASSES).eval()
+    detector = TorchvisionDetector.from_architecture(
+        TorchvisionArchitecture("fcos_resnet50_fpn", frozen_norm_eps=0.0), CLASSES
+    ).eval()
     detector.postprocessing = dataclasses.replace(detector.postprocessing, max_detections=7)
     save_detector(detector, tmp_path)
     loaded = load_detector(tmp_path)
@@ -136,7 +141,7 @@ def test_what_is_known_of_the_detector_stands_beside_it(tmp_path: Path) -> None:
     provenance = {"teacher": {"sha256": "ab"}, "epochs": 12}
     save_detector(tiny_detector(), tmp_path, image_size=size, thresholds={"cell": 0.25}, provenance=provenance)
     description = read_description(tmp_path)
-    assert description.image_size == size
+    assert description.input.size == size
     assert description.score_thresholds == {"cell": 0.25}
     assert description.provenance["teacher"] == {"sha256": "ab"}
     assert description.provenance["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -203,7 +208,7 @@ def test_thresholds_of_unknown_classes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 3}, r"format 3 .* reads up to 2: .*newer version.*pip install --upgrade"),
+        ({"format": 4}, r"format 4 .* reads up to 3: .*newer version.*pip install --upgrade"),
         ({"format": None}, "does not say its format"),
         ({"format": 0}, "does not say its format"),
         ({"kind": "transformer"}, "kind: 'transformer' is none of dense, torchvision"),
@@ -218,7 +223,10 @@ def test_thresholds_of_unknown_classes_are_refused(tmp_path: Path) -> None:
         ({"architecture": {"channels": -1}}, "does not describe a detector: architecture: channels must be at least 1"),
         ({"architecture": {"options": {"reg_max": 0}}}, "no detector that can be built: reg_max must be at least 1"),
         ({"postprocessing": {"score_threshold": 1}}, "does not describe a detector: post-processing: score_threshold"),
-        ({"normalization": {"mean": [0, 0, 0], "std": [1, 0, 1]}}, "does not describe a detector: .*above 0"),
+        (
+            {"input": {"normalization": {"mean": [0, 0, 0], "std": [1, 0, 1]}}},
+            "describe a detector: .*above 0",
+        ),
         ({"architecture": {"extra_levels": 10**9}}, "no detector that can be built: it has more layers than"),
         ({"architecture": {"towers": {"depth": 10**9}}}, "no detector that can be built: it has more layers than"),
         ({"architecture": {"options": {"giou": True}}}, "no detector that can be built: head gfl has no option giou"),

@@ -11,7 +11,8 @@ from torch import Tensor
 from detdistill.core.boxes import encode_deltas
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, DenseOutput, Targets
+from detdistill.core.output import Candidates, Output, Predictions
+from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
 from detdistill.detectors.dense.coders import DeltaCoder, DistanceCoder
 from detdistill.detectors.dense.priors import cell_boxes
 from detdistill.distill.alignment import Aligned, find_alignment
@@ -27,19 +28,21 @@ def layout(strides: Sequence[int], sizes: Sizes, anchors: int = 1) -> Grid:
     return Grid(sizes, tuple((stride, stride) for stride in strides), cell_boxes(strides).repeat(1, anchors, 1))
 
 
-def output(grid: Grid, *, classes: int = 3, seed: int = 0, quality: bool = False, batch: int = 2) -> DenseOutput:
+def output(grid: Grid, *, classes: int = 3, seed: int = 0, quality: bool = False, batch: int = 2) -> Output:
     random = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random)
 
-    return DenseOutput(
-        grid,
+    return Output.dense(
         tuple(draw(batch, 4, height, width) for height, width in grid.sizes),
-        draw(batch, grid.num_priors, classes),
-        draw(batch, grid.num_priors, 4).abs(),
-        DistanceCoder("stride"),
-        draw(batch, grid.num_priors) if quality else None,
+        Predictions(
+            Candidates(grid),
+            draw(batch, grid.num_priors, classes),
+            draw(batch, grid.num_priors, 4).abs(),
+            DistanceCoder("stride"),
+            draw(batch, grid.num_priors) if quality else None,
+        ),
     )
 
 
@@ -54,9 +57,9 @@ def truth(*labels: int) -> Targets:
 
 
 def align(
-    student: DenseOutput, teacher: DenseOutput, assignment: Assignment, teacher_classes: tuple[str, ...] = CLASSES
+    student: Output, teacher: Output, assignment: Assignment, teacher_classes: tuple[str, ...] = CLASSES
 ) -> Aligned:
-    alignment = find_alignment(student.grid, teacher.grid, ClassMap(CLASSES, teacher_classes))
+    alignment = find_alignment(student.predictions.grid, teacher.predictions.grid, ClassMap(CLASSES, teacher_classes))
     return alignment(student, teacher, assignment, truth(0, 1, 2))
 
 
@@ -79,12 +82,12 @@ def test_levels_that_only_one_side_has_are_left_out() -> None:
     own, other = layout((8, 16, 32), SIZES), layout((16, 32, 64), ((4, 4), (2, 2), (1, 1)))
     student, teacher, assignment = output(own), output(other, seed=1), some_matches(own)
     aligned = align(student, teacher, assignment)
-    assert aligned.student.grid.sizes == aligned.teacher.grid.sizes == ((4, 4), (2, 2))
-    assert torch.equal(aligned.student.class_logits, student.class_logits[:, 64:])
-    assert torch.equal(aligned.teacher.class_logits, teacher.class_logits[:, :20])
+    assert aligned.student.predictions.grid.sizes == aligned.teacher.predictions.grid.sizes == ((4, 4), (2, 2))
+    assert torch.equal(aligned.student.predictions.class_logits, student.predictions.class_logits[:, 64:])
+    assert torch.equal(aligned.teacher.predictions.class_logits, teacher.predictions.class_logits[:, :20])
     assert torch.equal(aligned.assignment.matched, assignment.matched[:, 64:])
-    assert torch.equal(aligned.student.boxes(), student.boxes()[:, 64:])
-    assert all(a is b for a, b in zip(aligned.student.features, student.features[1:], strict=True))
+    assert torch.equal(aligned.student.predictions.boxes(), student.predictions.boxes()[:, 64:])
+    assert all(a is b for a, b in zip(aligned.student.features.maps, student.features.maps[1:], strict=True))
     notes = find_alignment(own, other, identical_classes(CLASSES)).notes(student, teacher)
     assert notes == [
         "levels: strides 16, 32 are compared",
@@ -112,33 +115,33 @@ def test_no_common_level_names_both_sides_and_the_way_out() -> None:
 def test_features_are_resized_bilinearly() -> None:
     own, other = layout((8,), ((1, 4),)), layout((8,), ((1, 2),))
     student, teacher = output(own), output(other)
-    teacher.features[0].copy_(torch.tensor([0.0, 4.0]))
+    teacher.features.maps[0].copy_(torch.tensor([0.0, 4.0]))
     aligned = align(student, teacher, some_matches(own))
-    assert aligned.teacher.features[0][1, 2, 0].tolist() == [0, 1, 3, 4]
+    assert aligned.teacher.features.maps[0][1, 2, 0].tolist() == [0, 1, 3, 4]
     (note,) = find_alignment(own, other, identical_classes(CLASSES)).notes(student, teacher)[1:]
     assert note == "the teacher's maps are resized to the student's: stride 8: 1x2 to 1x4"
 
 
 def test_other_anchors_are_said() -> None:
     own, other = output(layout((8,), ((2, 2),))), output(layout((8,), ((2, 2),), anchors=9))
-    notes = find_alignment(own.grid, other.grid, identical_classes(CLASSES)).notes(own, other)
+    notes = find_alignment(own.predictions.grid, other.predictions.grid, identical_classes(CLASSES)).notes(own, other)
     assert notes[1].startswith("anchors per cell: 1 in the student, 9 in the teacher; cells are compared")
 
 
 def slow_candidates(
-    out: DenseOutput, sizes: Sizes, *, by_cell: bool
+    out: Output, sizes: Sizes, *, by_cell: bool
 ) -> tuple[list[list[int]], list[list[list[float]]], list[list[int]]]:
     """For every image and candidate: the prior it stands for, its class logits, and the first prior of its cell."""
     priors: list[list[int]] = []
     logits: list[list[list[float]]] = []
     cells: list[list[int]] = []
-    anchors = out.grid.anchors_per_cell
-    for values in out.class_logits.tolist():
+    anchors = out.predictions.grid.anchors_per_cell
+    for values in out.predictions.class_logits.tolist():
         priors.append([])
         logits.append([])
         cells.append([])
         start = 0
-        for (height, width), (rows, columns) in zip(out.grid.sizes, sizes, strict=True):
+        for (height, width), (rows, columns) in zip(out.predictions.grid.sizes, sizes, strict=True):
             for i in range(rows):
                 for j in range(columns):
                     row, column = (2 * i + 1) * height // (2 * rows), (2 * j + 1) * width // (2 * columns)
@@ -157,19 +160,19 @@ def slow_candidates(
     return priors, logits, cells
 
 
-def assert_same(found: DenseOutput, out: DenseOutput, sizes: Sizes, *, by_cell: bool) -> None:
+def assert_same(found: Output, out: Output, sizes: Sizes, *, by_cell: bool) -> None:
     priors, logits, _ = slow_candidates(out, sizes, by_cell=by_cell)
     chosen = torch.tensor(priors)
     image = torch.arange(len(chosen))[:, None]
-    assert torch.equal(found.class_logits, torch.tensor(logits))
-    assert torch.equal(found.boxes(), out.boxes()[image, chosen])
-    some = (torch.tensor([1, 0]), torch.tensor([found.grid.num_priors - 1, 0]))
-    assert torch.equal(found.boxes(some), found.boxes()[some])
-    assert torch.equal(found.regression, out.regression[image, chosen])
-    assert out.quality_logits is not None
-    assert found.quality_logits is not None
-    assert torch.equal(found.quality_logits, out.quality_logits[image, chosen])
-    assert found.grid.num_priors == found.class_logits.shape[1]
+    assert torch.equal(found.predictions.class_logits, torch.tensor(logits))
+    assert torch.equal(found.predictions.boxes(), out.predictions.boxes()[image, chosen])
+    some = (torch.tensor([1, 0]), torch.tensor([found.predictions.grid.num_priors - 1, 0]))
+    assert torch.equal(found.predictions.boxes(some), found.predictions.boxes()[some])
+    assert torch.equal(found.predictions.regression, out.predictions.regression[image, chosen])
+    assert out.predictions.quality_logits is not None
+    assert found.predictions.quality_logits is not None
+    assert torch.equal(found.predictions.quality_logits, out.predictions.quality_logits[image, chosen])
+    assert found.predictions.grid.num_priors == found.predictions.class_logits.shape[1]
 
 
 def slow_matches(assignment: Assignment, anchors: int) -> list[list[int]]:
@@ -194,25 +197,25 @@ def test_equals_a_plain_loop(own: int, other: int, shapes: list[tuple[int, ...]]
     other_sizes: Sizes = tuple((shape[2], shape[3]) for shape in shapes) if resize else sizes
     student = output(layout(strides, sizes, own), seed=seed, quality=True)
     teacher = output(layout(strides, other_sizes, other), seed=seed + 1, quality=True)
-    assignment = some_matches(student.grid, seed=seed)
+    assignment = some_matches(student.predictions.grid, seed=seed)
     aligned = align(student, teacher, assignment)
     by_cell = own != other
     assert_same(aligned.student, student, sizes, by_cell=by_cell)
     assert_same(aligned.teacher, teacher, sizes, by_cell=by_cell)
     expected = slow_matches(assignment, own) if by_cell else assignment.matched.tolist()
     assert aligned.assignment.matched.tolist() == expected
-    assert aligned.teacher.grid.sizes == sizes
-    for mine, theirs in zip(aligned.student.features, aligned.teacher.features, strict=True):
+    assert aligned.teacher.predictions.grid.sizes == sizes
+    for mine, theirs in zip(aligned.student.features.maps, aligned.teacher.features.maps, strict=True):
         assert mine.shape == theirs.shape
 
 
 def test_the_best_anchor_is_the_best_for_a_class_that_both_have() -> None:
     own, other = layout((8,), ((1, 1),)), layout((8,), ((1, 1),), anchors=2)
     student, teacher = output(own), output(other)
-    teacher.class_logits.copy_(torch.tensor([[9.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    teacher.predictions.class_logits.copy_(torch.tensor([[9.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     aligned = align(student, teacher, some_matches(own), ("horse", "dog", "cow"))
-    assert aligned.teacher.class_logits.tolist() == [[[1.0, 0.0]]] * 2
-    assert torch.equal(aligned.teacher.boxes(), teacher.boxes()[:, 1:])
+    assert aligned.teacher.predictions.class_logits.tolist() == [[[1.0, 0.0]]] * 2
+    assert torch.equal(aligned.teacher.predictions.boxes(), teacher.predictions.boxes()[:, 1:])
 
 
 def test_an_object_without_a_class_of_the_teacher_keeps_its_candidates() -> None:
@@ -221,23 +224,23 @@ def test_an_object_without_a_class_of_the_teacher_keeps_its_candidates() -> None
     aligned = align(student, teacher, assignment, ("cow", "cat"))
     assert aligned.targets.labels.tolist() == [0, BACKGROUND, 1]
     assert aligned.assignment is assignment
-    assert torch.equal(aligned.student.class_logits, student.class_logits[..., [0, 2]])
-    assert torch.equal(aligned.teacher.class_logits, teacher.class_logits[..., [1, 0]])
+    assert torch.equal(aligned.student.predictions.class_logits, student.predictions.class_logits[..., [0, 2]])
+    assert torch.equal(aligned.teacher.predictions.class_logits, teacher.predictions.class_logits[..., [1, 0]])
     assert aligned.student.features is student.features
-    assert torch.equal(aligned.teacher.boxes(), teacher.boxes())
+    assert torch.equal(aligned.teacher.predictions.boxes(), teacher.predictions.boxes())
 
 
 def test_gradients_reach_the_student_through_cells() -> None:
     own, other = layout(STRIDES, SIZES, anchors=3), layout(STRIDES, SIZES)
     student, teacher = output(own), output(other, seed=1)
-    student.class_logits.requires_grad_()
-    student.regression.requires_grad_()
+    student.predictions.class_logits.requires_grad_()
+    student.predictions.regression.requires_grad_()
     aligned = align(student, teacher, some_matches(own))
-    torch.autograd.backward(aligned.student.class_logits.sum() + aligned.student.boxes().sum())
-    assert student.class_logits.grad is not None
-    assert student.class_logits.grad.sum() == aligned.student.class_logits.numel()
-    assert student.regression.grad is not None
-    assert (student.regression.grad != 0).any(dim=-1).sum() <= 2 * 84
+    torch.autograd.backward(aligned.student.predictions.class_logits.sum() + aligned.student.predictions.boxes().sum())
+    assert student.predictions.class_logits.grad is not None
+    assert student.predictions.class_logits.grad.sum() == aligned.student.predictions.class_logits.numel()
+    assert student.predictions.regression.grad is not None
+    assert (student.predictions.regression.grad != 0).any(dim=-1).sum() <= 2 * 84
 
 
 def test_a_cell_has_the_prior_of_the_anchor_that_it_stands_for() -> None:
@@ -247,13 +250,13 @@ def test_a_cell_has_the_prior_of_the_anchor_that_it_stands_for() -> None:
     deltas = torch.tensor([[0.5, 0, 0, 0], [0, 0, 0.1, 0.2]]).repeat(4, 1)[None]
     student = anchor_output(own, [torch.zeros(1, 2, 2, 2)], logits, deltas)
     other = anchor_grid((2, 2))
-    teacher = anchor_output(other, student.features, torch.zeros(1, 4, 1))
+    teacher = anchor_output(other, student.features.maps, torch.zeros(1, 4, 1))
     alignment = find_alignment(own, other, identical_classes(("cat",)))
     aligned = alignment(student, teacher, Assignment(torch.full((1, 8), BACKGROUND)), truth())
-    assert isinstance(student.coder, DeltaCoder)
+    assert isinstance(student.predictions.coder, DeltaCoder)
     index = torch.tensor([0, 0]), torch.tensor([0, 3])
-    assert torch.equal(aligned.student.priors(index), own.priors[[1, 7]])
-    encoded = encode_deltas(aligned.student.priors(index), aligned.student.boxes(index))
+    assert torch.equal(aligned.student.predictions.priors(index), own.priors[[1, 7]])
+    encoded = encode_deltas(aligned.student.predictions.priors(index), aligned.student.predictions.boxes(index))
     assert torch.allclose(encoded, deltas[0, [1, 7]], atol=1e-6)
-    assert torch.equal(aligned.student.anchors.priors, own.priors)
-    assert torch.equal(aligned.teacher.anchors.priors, other.priors)
+    assert torch.equal(aligned.student.predictions.anchors.priors, own.priors)
+    assert torch.equal(aligned.teacher.predictions.anchors.priors, other.priors)

@@ -19,7 +19,7 @@ def test_options_and_weights_of_each_term() -> None:
         },
         weight="auto",
         ratio=0.25,
-        head="gfl",
+        detector="gfl",
     )
     rank = terms["rank_mimicking"]
     assert isinstance(rank, RankMimicking)
@@ -33,7 +33,10 @@ def test_options_and_weights_of_each_term() -> None:
 
 def test_without_a_ratio_each_method_has_its_own() -> None:
     _, weights = build_terms(
-        {"rank_mimicking": {}, "prediction_guided": {}, "hint": {"ratio": 0.1}}, weight="auto", ratio=None, head="gfl"
+        {"rank_mimicking": {}, "prediction_guided": {}, "hint": {"ratio": 0.1}},
+        weight="auto",
+        ratio=None,
+        detector="gfl",
     )
     assert {name: weight.ratio for name, weight in weights.items()} == {
         "rank_mimicking": 0.5,
@@ -44,7 +47,7 @@ def test_without_a_ratio_each_method_has_its_own() -> None:
 
 def test_published_weights() -> None:
     options = {"rank_mimicking": {}, "prediction_guided": {"weight": "auto"}}
-    _, weights = build_terms(options, weight="paper", ratio=0.5, head="retinanet")
+    _, weights = build_terms(options, weight="paper", ratio=0.5, detector="retinanet")
     assert weights == {"rank_mimicking": Weight(4.0), "prediction_guided": Weight()}
 
 
@@ -52,12 +55,12 @@ def test_published_weights() -> None:
     ("head", "said"),
     [
         ("gfl", "terms.rank_mimicking.weight: no weight is published for gfl (there is one for: retinanet); take auto"),
-        (None, "no weight is published for this detector"),
+        ("TinyDetector", "no weight is published for TinyDetector"),
     ],
 )
-def test_no_weight_was_published(head: str | None, said: str) -> None:
+def test_no_weight_was_published(head: str, said: str) -> None:
     with pytest.raises(DetdistillError) as refused:
-        build_terms({"rank_mimicking": {"weight": "paper"}}, weight="auto", ratio=0.5, head=head)
+        build_terms({"rank_mimicking": {"weight": "paper"}}, weight="auto", ratio=0.5, detector=head)
     assert said in str(refused.value)
 
 
@@ -82,6 +85,6 @@ def test_no_weight_was_published(head: str | None, said: str) -> None:
 )
 def test_what_a_recipe_may_get_wrong(options: dict[str, dict[str, Any]], said: list[str]) -> None:
     with pytest.raises(DetdistillError) as refused:
-        build_terms(options, weight="auto", ratio=0.5, head="gfl")
+        build_terms(options, weight="auto", ratio=0.5, detector="gfl")
     for part in said:
         assert part in str(refused.value)

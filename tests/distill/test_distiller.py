@@ -12,9 +12,11 @@ from examples.own_detector import TinyDetector
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import EFFICIENTNET_LITE, Normalization
+from detdistill.detectors.base import Detector
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, build_torchvision
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.hint import Hint
 from detdistill.distill.terms.prediction_guided import PredictionGuided
@@ -91,12 +93,12 @@ class TestTeacher:
     def test_it_gets_images_in_its_own_normalization(self) -> None:
         caffe = Normalization(mean=(123.675, 116.28, 103.53), std=(1.0, 1.0, 1.0), bgr=True)
         student, teacher = tiny_detector(), tiny_detector(seed=1)
-        student.normalization, teacher.normalization = EFFICIENTNET_LITE, caffe
+        student.input, teacher.input = InputSpec(EFFICIENTNET_LITE), InputSpec(caffe)
         learner = distiller(student, teacher, {"hint": {}})
         images, targets = batch([0], [1])
         with torch.no_grad():
-            expected = teacher(caffe(images, targets.sizes)).class_logits
-        assert torch.equal(learner.teach(images, targets.sizes).class_logits, expected)
+            expected = teacher(caffe(images, targets.sizes)).predictions.class_logits
+        assert torch.equal(learner.teach(images, targets.sizes).predictions.class_logits, expected)
         assert (
             "input: each gets the images in its own normalization; the teacher BGR, mean 123.675, 116.28, 103.53, "
             "deviation 1, 1, 1; the student RGB, mean 127, 127, 127, deviation 128, 128, 128"
@@ -123,8 +125,8 @@ class TestStudent:
         learner, alone = pair(weight=0.0).train(), tiny_detector().train()
         images, targets = batch([0, 1, 2], [2, 1])
         found = gradients(learner, learner(images, targets))
-        output = alone(alone.normalization(images, targets.sizes))
-        plain = gradients(alone, alone.detection_loss(output, targets, alone.assign(output.grid, targets)))
+        output = alone(alone.input.normalization(images, targets.sizes))
+        plain = gradients(alone, alone.loss(output, targets, alone.match(output, targets)))
         assert len(plain) == len(list(alone.parameters()))
         assert all(torch.equal(found[f"student.{name}"], gradient) for name, gradient in plain.items())
         assert_state(learner.student, state(alone))  # batch norm has seen the same
@@ -155,13 +157,15 @@ class TestLoss:
         assert set(lengths) == {"detection", *ALL}
         assert all(parameter.grad is None for parameter in learner.parameters())
         losses = {"detection": sum(compared.detection.values(), torch.zeros(())), **compared.terms}
-        for level in compared.output.features:
+        for level in compared.output.features.maps:
             level.retain_grad()
         for name, loss in losses.items():
-            for level in compared.output.features:
+            for level in compared.output.features.maps:
                 level.grad = None
             torch.autograd.backward(loss, retain_graph=True)
-            squares = [level.grad.square().sum().item() for level in compared.output.features if level.grad is not None]
+            squares = [
+                level.grad.square().sum().item() for level in compared.output.features.maps if level.grad is not None
+            ]
             assert lengths[name].item() == pytest.approx(sum(squares), rel=1e-4)
             assert lengths[name] > 0
 
@@ -300,14 +304,14 @@ def test_a_class_the_teacher_lacks_is_left_out_of_classes_but_not_of_boxes() -> 
     assert classes_alone.compare(*batch([1], [1])).terms["rank_mimicking"] == 0
 
 
-def torchvision(name: Any, classes: tuple[str, ...]) -> nn.Module:
+def torchvision(name: Any, classes: tuple[str, ...]) -> Detector:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build_torchvision(TorchvisionArchitecture(name), classes).eval()
+        return TorchvisionDetector.from_architecture(TorchvisionArchitecture(name), classes).eval()
 
 
 SHARED_BY_FIVE = "levels: strides 8, 16, 32, 64, 128 are compared"
-FOREIGN: dict[str, tuple[Callable[[], nn.Module], str]] = {
+FOREIGN: dict[str, tuple[Callable[[], Detector], str]] = {
     "own": (lambda: TinyDetector(("other", "cell", "dust")), "levels: strides 16 are compared"),
     "retinanet": (lambda: torchvision("retinanet_resnet50_fpn", ("background", "cell", "platelet")), SHARED_BY_FIVE),
     "fcos": (lambda: torchvision("fcos_resnet50_fpn", ("background", "cell", "platelet")), SHARED_BY_FIVE),
@@ -342,5 +346,5 @@ def test_torchvision_at_sizes_where_its_strides_are_rounded() -> None:
     images = torch.zeros(1, 3, 96, 160, dtype=torch.uint8)
     targets = batch([0], padded=False)[1]
     teacher = learner.teach(images, torch.tensor([[96, 160]]))
-    assert teacher.grid.strides[3:] != ((64, 64), (128, 128))
+    assert teacher.predictions.grid.strides[3:] != ((64, 64), (128, 128))
     assert learner.compare(images, targets).terms["prediction_guided"].isfinite()

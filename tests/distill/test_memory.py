@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detdistill.core.image_options import ImageOptions
-from detdistill.core.structures import DenseOutput
+from detdistill.core.output import Output
 from detdistill.distill.memory import TeacherMemory, memory_note
 from support.tiny_detector import tiny_detector
 
@@ -25,9 +25,9 @@ class Teacher:
         self.asked: list[int] = []
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, sizes: Tensor) -> DenseOutput:
+    def __call__(self, images: Tensor, sizes: Tensor) -> Output:
         self.asked.append(len(images))
-        output: DenseOutput = self.detector(self.detector.normalization(images, sizes))
+        output: Output = self.detector(self.detector.input.normalization(images, sizes))
         return output
 
 
@@ -37,11 +37,11 @@ def pictures(number: int) -> tuple[Tensor, Tensor]:
     return images, torch.full((number, 2), SIDE)
 
 
-def assert_same(output: DenseOutput, expected: DenseOutput) -> None:
-    torch.testing.assert_close(output.class_logits, expected.class_logits)
-    torch.testing.assert_close(output.regression, expected.regression)
-    torch.testing.assert_close(output.features, expected.features)
-    assert output.grid.sizes == expected.grid.sizes
+def assert_same(output: Output, expected: Output) -> None:
+    torch.testing.assert_close(output.predictions.class_logits, expected.predictions.class_logits)
+    torch.testing.assert_close(output.predictions.regression, expected.predictions.regression)
+    torch.testing.assert_close(output.features.maps, expected.features.maps)
+    assert output.predictions.grid.sizes == expected.predictions.grid.sizes
 
 
 @settings(max_examples=20)
@@ -78,7 +78,10 @@ def test_an_image_that_is_twice_in_a_batch_takes_room_once() -> None:
     images = torch.cat([torch.zeros(2, 3, 512, 512), torch.ones(1, 3, 512, 512)]).to(torch.uint8)
     sizes = torch.full((3, 2), 512)
     output = Teacher()(images[:1], sizes[:1])
-    size = sum(tensor.nbytes for tensor in (output.class_logits, output.regression, *output.features))
+    size = sum(
+        tensor.nbytes
+        for tensor in (output.predictions.class_logits, output.predictions.regression, *output.features.maps)
+    )
     room = ceil(2 * size / 2**20)
     assert 3 * size > room * 2**20, "there is room for two"
     teacher, memory = Teacher(), TeacherMemory(room)
@@ -99,7 +102,7 @@ def test_what_it_keeps_is_not_what_it_gave() -> None:
     images, sizes = pictures(2)
     teacher, memory = Teacher(), TeacherMemory(64)
     given_first = memory.output(images, sizes, teacher)
-    given_first.class_logits.zero_()
+    given_first.predictions.class_logits.zero_()
     assert_same(memory.output(images, sizes, teacher), Teacher()(images, sizes))
 
 
@@ -119,7 +122,7 @@ def test_the_note_tells_how_far_it_reaches(options: ImageOptions, said: str) -> 
 def test_the_note_counts_right() -> None:
     images, sizes = pictures(4)
     output = Teacher()(images, sizes)
-    tensors = (output.class_logits, output.regression, *output.features)
+    tensors = (output.predictions.class_logits, output.predictions.regression, *output.features.maps)
     size = sum(tensor.nbytes for tensor in tensors) / 4
     needed = ceil(1000 * size / 2**20)
     assert f"1000 images need about {needed} MiB" in memory_note(1, output, 1000, FIXED)

@@ -87,9 +87,9 @@ def test_shares_of_processes_add_up_to_the_joined_batch(name: str, options: Opti
     student, teacher = confident(tiny_detector("atss")), confident(tiny_detector("atss", seed=1), seed=6)
     joined = distiller(student, teacher, {name: options}).terms[name]
     images, targets = batch([0, 1], [2, 1, 0])
-    pixels = student.normalization(images, targets.sizes)
+    pixels = student.input.normalization(images, targets.sizes)
     own, other = student(pixels), teacher(pixels)
-    case = own, other, student.assign(own.grid, targets), targets
+    case = own, other, student.match(own, targets)[own.final], targets
     whole = joined(*case)
     parts = [one_image(case, student, image) for image in range(2)]
     single: list[dict[str, Tensor]] = shares(lambda process, reduce_sum: joined(*parts[process], reduce_sum), 2)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from detdistill.cli import main
+from detdistill.core.image_options import ImageSize
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.description import read_description
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.storage import save_detector
 from support.small_runs import write_boxes
@@ -29,7 +30,7 @@ def data(tmp_path: Path) -> Path:
 def run(data: Path, tmp_path: Path) -> Path:
     """A detector of random weights, which finds something everywhere."""
     detector = tiny_detector("atss", open_dataset(data, "val").classes)
-    detector.head.postprocessing = PostProcessing(score_threshold=0.0, candidates_per_level=50, max_detections=30)
+    detector.postprocessing = PostProcessing(score_threshold=0.0, candidates_per_level=50, max_detections=30)
     save_detector(detector, tmp_path / "run", image_size=ImageSize(letterbox=256))
     return tmp_path / "run"
 

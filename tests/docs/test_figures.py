@@ -9,7 +9,7 @@ from docs.generate.figures import STUDENTS, median_object, rank_losses, same_fir
 from PIL import Image
 
 from detdistill.analysis.pairing import Candidates
-from detdistill.detectors.description import ImageSize
+from detdistill.core.image_options import ImageSize
 from detdistill.detectors.storage import save_detector
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector

@@ -75,8 +75,8 @@ def test_every_head_learns_and_detects(device: torch.device, head: HeadName) -> 
     detector = tiny_detector(head).to(device)
     images, targets = batch(2)
     targets = targets.to(device)
-    output = detector(detector.normalization(images.to(device), targets.sizes))
-    losses = detector.detection_loss(output, targets, detector.assign(output.grid, targets))
+    output = detector(detector.input.normalization(images.to(device), targets.sizes))
+    losses = detector.loss(output, targets, detector.match(output, targets))
     torch.autograd.backward(torch.stack(tuple(losses.values())).sum())
     assert {parameter.grad.device for parameter in detector.parameters() if parameter.grad is not None} == {device}
     assert {one.boxes.device for one in detector.detect(output, targets.sizes)} == {device}
@@ -87,7 +87,7 @@ def test_detectors_are_checked_and_find_things_in_pictures(device: torch.device,
     detector = confident(tiny_detector(head)).to(device)
     check_detector(detector)
     picture = np.full((50, 60, 3), 90, dtype=np.uint8)
-    (found,) = detector.predict([picture], images=ImageOptions(short_side=64, long_side=64), threshold=0)
+    (found,) = detector.predict([picture], size=ImageOptions(short_side=64, long_side=64), threshold=0)
     assert len(found)
     draw_detections(picture, found, detector.classes)
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from detdistill.core.annotations import DetectionDataset, ImageRecord
-from detdistill.core.image_options import ImageOptions
+from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.images import read_image
 from detdistill.core.structures import Detections
 from detdistill.data.loading import evaluation_loader
@@ -20,7 +20,6 @@ from detdistill.deploy.export import export
 from detdistill.deploy.verify import is_excused, partners, session
 from detdistill.detectors.dense.architecture import HeadName, TowerNorm, Towers
 from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.description import ImageSize
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.running import InferenceOptions
 from detdistill.detectors.storage import save_detector
@@ -88,7 +87,7 @@ def test_detections_are_the_same_in_every_batch(mixed: DetectionDataset, head: H
     for batch_size in (2, 8):
         together = predict(detector, mixed, IMAGES, InferenceOptions(batch_size=batch_size))
         assert_same(per_image(together, count), alone, detector.postprocessing)
-    detector.image_options = IMAGES
+    detector.input = replace(detector.input, size=IMAGES)
     arrays = [read_image(image.path) for image in mixed.images]
     found = detector.predict(arrays, threshold=0.0, options=InferenceOptions(batch_size=3))
     assert_same(found, alone, detector.postprocessing)

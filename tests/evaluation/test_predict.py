@@ -16,9 +16,12 @@ from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.image_options import ImageOptions
+from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
-from detdistill.core.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
+from detdistill.core.output import Candidates, Output, Predictions
+from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.data.opening import open_dataset
+from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.coders import DistanceCoder
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.postprocess import PostProcessing
@@ -35,36 +38,34 @@ SMALL = ImageOptions(short_side=96, long_side=160)
 def lively(classes: tuple[str, ...]) -> DenseDetector:
     """A detector of random weights that finds something everywhere."""
     detector = tiny_detector("retinanet", classes)
-    detector.head.postprocessing = PostProcessing(score_threshold=0.0, candidates_per_level=40, max_detections=20)
+    detector.postprocessing = PostProcessing(score_threshold=0.0, candidates_per_level=40, max_detections=20)
     return detector
 
 
-class Reader(nn.Module):
+class Reader(Detector):
     """A detector that reads the objects off the images: every pure red, green or blue rectangle is one."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
-        super().__init__()
-        self.classes = classes
-        self.normalization = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        super().__init__(classes, InputSpec(Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))))
         self.empty = nn.Parameter(torch.zeros(0))
         self.modes: list[bool] = []
 
-    def forward(self, images: Tensor) -> DenseOutput:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:  # noqa: ARG002 (the contract's)
         self.modes.append(self.training)
         none = images.new_zeros(len(images), 0, 1)
         grid = Grid((), (), images.new_zeros(0, 1, 4))
-        return DenseOutput(grid, (images,), none, none, DistanceCoder("pixel"))
+        return Output.dense((images,), Predictions(Candidates(grid), none, none, DistanceCoder("pixel")))
 
-    def assign(self, grid: Grid, targets: Targets) -> Assignment:
+    def match(self, output: Output, targets: Targets) -> Matches:
         raise NotImplementedError
 
-    def detection_loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum = single_process
+    def loss(
+        self, output: Output, targets: Targets, matches: Matches, reduce_sum: ReduceSum = single_process
     ) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def detect(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
-        images = zip(output.features[0], sizes.tolist(), strict=True)
+    def detect(self, output: Output, sizes: Tensor) -> list[Detections]:
+        images = zip(output.features.maps[0], sizes.tolist(), strict=True)
         return [self.read(image[:, :height, :width]) for image, (height, width) in images]
 
     def read(self, image: Tensor) -> Detections:

@@ -15,8 +15,8 @@ import torch
 import torchvision
 import yaml
 
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, build_torchvision
-from detdistill.detectors.description import ImageSize
+from detdistill.core.image_options import ImageSize
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
 from detdistill.detectors.storage import save_detector
 from support.code_blocks import ROOT
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
@@ -96,7 +96,7 @@ def _bare_weights(path: Path) -> None:
 
 def _torchvision(path: Path) -> None:
     classes = [f"class {column}" for column in range(COCO_COLUMNS)]
-    detector = build_torchvision(TorchvisionArchitecture("fcos_resnet50_fpn", 1e-5), classes)
+    detector = TorchvisionDetector.from_architecture(TorchvisionArchitecture("fcos_resnet50_fpn", 1e-5), classes)
     torch.save(detector.network.state_dict(), path)
 
 

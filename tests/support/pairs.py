@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.core.structures import Targets
+from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.term import Term
@@ -41,8 +42,8 @@ def confident(detector: DenseDetector, seed: int = 5) -> DenseDetector:
 
 
 def distiller(
-    student: nn.Module,
-    teacher: nn.Module,
+    student: Detector,
+    teacher: Detector,
     options: Mapping[str, Mapping[str, Any]],
     weight: float | None = 1.0,
     **more: Any,

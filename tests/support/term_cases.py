@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets
+from detdistill.core.output import DENSE, Candidates, Output, Predictions, combined
+from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.architecture import HeadName
 from detdistill.detectors.dense.assigners import MaxIouAssigner
@@ -18,7 +18,7 @@ from detdistill.detectors.dense.coders import DeltaCoder
 from detdistill.distill.term import Pair, Term
 from support.tiny_detector import tiny_detector
 
-Case = tuple[DenseOutput, DenseOutput, Assignment, Targets]
+Case = tuple[Output, Output, Assignment, Targets]
 """What a term's forward pass takes."""
 
 
@@ -29,11 +29,11 @@ def grid(*sizes: tuple[int, int], anchors: Sequence[Sequence[float]] = ((0, 0, 1
     return Grid(sizes, tuple((8 * scale, 8 * scale) for scale in scales), torch.stack([base * s for s in scales]))
 
 
-def output(of: Grid, features: Sequence[Tensor], logits: Tensor, deltas: Tensor | None = None) -> DenseOutput:
+def output(of: Grid, features: Sequence[Tensor], logits: Tensor, deltas: Tensor | None = None) -> Output:
     """A detector's output; without deltas its boxes are the priors."""
     if deltas is None:
         deltas = torch.zeros(*logits.shape[:2], 4)
-    return DenseOutput(of, tuple(features), logits, deltas, DeltaCoder())
+    return Output.dense(tuple(features), Predictions(Candidates(of), logits, deltas, DeltaCoder()))
 
 
 def objects(boxes: Sequence[Sequence[float]], *, image: Sequence[int] = (), images: int = 1, side: int = 64) -> Targets:
@@ -46,16 +46,16 @@ def objects(boxes: Sequence[Sequence[float]], *, image: Sequence[int] = (), imag
     )
 
 
-@dataclass(frozen=True)
 class Assigning:
     """As much of a detector as a term looks at when it is bound."""
 
-    assign: MaxIouAssigner
+    def match(self, output: Output, targets: Targets) -> Matches:
+        return {DENSE: MaxIouAssigner()(output.predictions.grid, targets)}
 
 
-def bound(term: Term, student: DenseOutput, teacher: DenseOutput) -> Term:
+def bound(term: Term, student: Output, teacher: Output) -> Term:
     """The term, bound to a pair of detectors that give such outputs; its adapters are seeded."""
-    detector = cast(Detector, Assigning(MaxIouAssigner()))
+    detector = cast(Detector, Assigning())
     with torch.random.fork_rng():
         torch.manual_seed(0)
         term.bind(Pair(detector, detector, student, teacher))
@@ -79,10 +79,10 @@ def outputs(head: HeadName, images: int, objects_per_image: int = 2) -> tuple[De
     """Two detectors of random weights, and what they make of a batch; the student's output has a gradient."""
     student, teacher = (cast(Any, tiny_detector(head, seed=seed)) for seed in (0, 1))
     pixels, targets = batch(images, objects_per_image)
-    own = student(student.normalization(pixels, targets.sizes))
+    own = student(student.input.normalization(pixels, targets.sizes))
     with torch.no_grad():
-        other = teacher(teacher.normalization(pixels, targets.sizes))
-    return student, teacher, (own, other, student.assign(own.grid, targets), targets)
+        other = teacher(teacher.input.normalization(pixels, targets.sizes))
+    return student, teacher, (own, other, student.match(own, targets)[own.final], targets)
 
 
 def one_image(case: Case, detector: Detector, image: int) -> Case:
@@ -93,14 +93,11 @@ def one_image(case: Case, detector: Detector, image: int) -> Case:
     part = Targets(
         targets.boxes[mine], targets.labels[mine], targets.image[mine] - image, targets.sizes[image : image + 1]
     )
-    return own, other, detector.assign(own.grid, part), part
+    return own, other, detector.match(own, part)[own.final], part
 
 
-def _of_image(side: DenseOutput, image: int) -> DenseOutput:
-    sliced: dict[str, Any] = {
-        name: value[image : image + 1] for name, value in vars(side).items() if isinstance(value, Tensor)
-    }
-    return replace(side, features=tuple(level[image : image + 1] for level in side.features), **sliced)
+def _of_image(side: Output, image: int) -> Output:
+    return combined([side], lambda tensors: tensors[0][image : image + 1])
 
 
 def shares(loss: Callable[[int, ReduceSum], dict[str, Tensor]], processes: int) -> list[dict[str, Tensor]]:

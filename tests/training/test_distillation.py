@@ -16,9 +16,10 @@ from torch import Tensor
 from detdistill import load
 from detdistill.cli import main
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import DenseOutput
+from detdistill.core.image_options import ImageSize
+from detdistill.core.output import Output
 from detdistill.detectors.dense.folding import folded
-from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.description import read_description
 from detdistill.detectors.storage import save_detector
 from detdistill.distill.distiller import Distiller
 from detdistill.evaluation.coco_metrics import CocoMetrics
@@ -232,7 +233,7 @@ def test_a_teacher_that_is_remembered_teaches_the_same(
     asked: list[int] = []
     teach = Distiller.teach
 
-    def counted(distiller: Distiller, images: Tensor, sizes: Tensor) -> DenseOutput:
+    def counted(distiller: Distiller, images: Tensor, sizes: Tensor) -> Output:
         asked.append(len(images))
         return teach(distiller, images, sizes)
 

@@ -21,7 +21,7 @@ def frozen_parameters(detector: DenseDetector) -> set[str]:
 )
 def test_stages_of_a_resnet(stages: int, modules: tuple[str, ...]) -> None:
     detector = tiny_detector()
-    still = freeze(detector, detector.backbone, Start(frozen_stages=stages))
+    still = freeze(detector, Start(frozen_stages=stages))
     under = tuple(f"backbone.network.{module}." for module in modules)
     assert frozen_parameters(detector) == {
         name for name, _ in detector.named_parameters() if under and name.startswith(under)
@@ -40,7 +40,7 @@ def test_the_map_of_the_frozen_stage_does_not_depend_on_what_is_trained(backbone
     torch.manual_seed(0)
     architecture = Architecture(backbone=backbone, strides=(4, 8, 16, 32), channels=16, backbone_width=1.0)
     detector = DenseDetector(architecture, ("cat",)).train()
-    for module in freeze(detector, detector.backbone, Start(frozen_stages=1)):
+    for module in freeze(detector, Start(frozen_stages=1)):
         module.training = False
     images = torch.randn(2, 3, 64, 64)
     before = [level.detach() for level in detector.backbone(images)]
@@ -56,7 +56,7 @@ def test_the_map_of_the_frozen_stage_does_not_depend_on_what_is_trained(backbone
 @pytest.mark.parametrize(("policy", "is_still", "is_trained"), [("train", 0, 1), ("eval", 1, 1), ("frozen", 1, 0)])
 def test_batch_norm_policies(policy: BatchNorm, is_still: bool, is_trained: bool) -> None:
     detector = tiny_detector()
-    still = {id(module) for module in freeze(detector, detector.backbone, Start(batch_norm=policy))}
+    still = {id(module) for module in freeze(detector, Start(batch_norm=policy))}
     for module in detector.modules():
         if isinstance(module, _BatchNorm):
             assert (id(module) in still) == bool(is_still)
@@ -67,4 +67,4 @@ def test_batch_norm_policies(policy: BatchNorm, is_still: bool, is_trained: bool
 def test_a_stage_that_is_not_there() -> None:
     detector = tiny_detector()
     with pytest.raises(DetdistillError, match=r"no map of stride 64; it has those of the strides 2, 4, 8, 16, 32"):
-        freeze(detector, detector.backbone, Start(frozen_stages=5))
+        freeze(detector, Start(frozen_stages=5))

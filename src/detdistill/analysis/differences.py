@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from detdistill.analysis.tally import Moments
+from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import DenseOutput
 from detdistill.losses.imitation import squared_difference
 
 AGREED = 0.05
@@ -85,10 +85,11 @@ class LinearMap:
         return squared_difference(mapped, teacher) / self.spread
 
 
-def prediction_maps(student: DenseOutput, teacher: DenseOutput) -> list[tuple[Tensor, Tensor]]:
+def prediction_maps(student: Output, teacher: Output) -> list[tuple[Tensor, Tensor]]:
     """P, and the largest difference of a class probability, of each level: L x two `(N, H, W)`."""
     own, other = (
-        output.grid.unflatten(at_least_float32(output.class_logits).sigmoid()) for output in (student, teacher)
+        output.predictions.grid.unflatten(at_least_float32(output.predictions.class_logits).sigmoid())
+        for output in (student, teacher)
     )
     return [
         (squared_difference(first, second), (first - second).abs().amax(dim=1))

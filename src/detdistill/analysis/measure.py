@@ -18,12 +18,13 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.modules import modes_kept
+from detdistill.core.output import Output
 from detdistill.core.progress import track
-from detdistill.core.structures import DenseOutput, Detections
+from detdistill.core.structures import Detections
 from detdistill.data.classes import with_classes
 from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.data.sampling import shuffled
-from detdistill.detectors.base import DetectorModule
+from detdistill.detectors.base import Detector
 from detdistill.detectors.running import InferenceOptions, output_of
 from detdistill.distill.alignment import Aligned
 from detdistill.distill.class_map import ClassMap
@@ -83,8 +84,8 @@ class Measured:
 
 
 def measure(
-    teacher: DetectorModule,
-    students: Mapping[str, DetectorModule],
+    teacher: Detector,
+    students: Mapping[str, Detector],
     dataset: DetectionDataset,
     images: ImageOptions,
     options: InferenceOptions = InferenceOptions(),
@@ -170,7 +171,7 @@ def measure(
     )
 
 
-def _same_classes(students: Mapping[str, DetectorModule]) -> tuple[str, ...]:
+def _same_classes(students: Mapping[str, Detector]) -> tuple[str, ...]:
     (first, classes), *others = ((name, student.classes) for name, student in students.items())
     for name, own in others:
         if own != classes:
@@ -181,7 +182,7 @@ def _same_classes(students: Mapping[str, DetectorModule]) -> tuple[str, ...]:
     return classes
 
 
-def _output(detector: DetectorModule, batch: Batch, options: InferenceOptions) -> DenseOutput:
+def _output(detector: Detector, batch: Batch, options: InferenceOptions) -> Output:
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=options.bf16):
         return output_of(detector, batch.images, batch.targets.sizes, channels_last=options.channels_last)
 
@@ -197,9 +198,11 @@ def _maps(batches: Sequence[tuple[Batch, Mapping[str, Aligned]]], name: str) -> 
     fits = None
     for batch, aligned in batches:
         pair = aligned[name]
-        fits = fits or fits_of(pair.student.features, pair.teacher.features)
-        valid = pair.student.grid.valid_cells(batch.targets.sizes)
-        for fit, own, other, cells in zip(fits, pair.student.features, pair.teacher.features, valid, strict=True):
+        fits = fits or fits_of(pair.student.features.maps, pair.teacher.features.maps)
+        valid = pair.student.predictions.grid.valid_cells(batch.targets.sizes)
+        for fit, own, other, cells in zip(
+            fits, pair.student.features.maps, pair.teacher.features.maps, valid, strict=True
+        ):
             fit.add(own, other, cells)
     return [fit.solve() for fit in fits or []]
 

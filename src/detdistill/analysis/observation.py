@@ -196,10 +196,10 @@ class Observation:
         }
 
     def _add_differences(self, batch: Batch, aligned: Aligned, maps: Sequence[LinearMap]) -> None:
-        grid = aligned.student.grid
+        grid = aligned.student.predictions.grid
         features = [
             each.difference(own, other)
-            for each, own, other in zip(maps, aligned.student.features, aligned.teacher.features, strict=True)
+            for each, own, other in zip(maps, aligned.student.features.maps, aligned.teacher.features.maps, strict=True)
         ]
         predictions = prediction_maps(aligned.student, aligned.teacher)
         valid = grid.valid_cells(batch.targets.sizes)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from detdistill.core.boxes import aligned_iou, pairwise_iou
-from detdistill.core.structures import DenseOutput, Targets
+from detdistill.core.output import Output, Predictions
+from detdistill.core.structures import Targets
 from detdistill.detectors.base import Detector
 from detdistill.detectors.postprocess import rank_within
 from detdistill.distill.alignment import Aligned, find_alignment
@@ -16,16 +17,16 @@ from detdistill.distill.class_map import ClassMap
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Swapped(DenseOutput):
-    """The boxes of one output, ranked by the scores of another one of the same candidates.
+class SwappedPredictions(Predictions):
+    """The boxes of one detector, ranked by the scores of another one of the same candidates.
 
     Attributes:
         ranked_by: gives the scores.
         boxed_by: gives the boxes.
     """
 
-    ranked_by: DenseOutput
-    boxed_by: DenseOutput
+    ranked_by: Predictions
+    boxed_by: Predictions
 
     def scores(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """Those of `ranked_by`."""
@@ -36,22 +37,24 @@ class Swapped(DenseOutput):
         return self.boxed_by.boxes(index)
 
 
-def swapped(ranked_by: DenseOutput, boxed_by: DenseOutput) -> Swapped:
+def swapped(ranked_by: Output, boxed_by: Output) -> Output:
     """Scores of one, boxes of the other."""
-    return Swapped(
-        boxed_by.grid,
-        (),
-        ranked_by.class_logits,
-        boxed_by.regression,
-        boxed_by.coder,
-        ranked_by.quality_logits,
-        ranked_by=ranked_by,
-        boxed_by=boxed_by,
+    scores, boxes = ranked_by.predictions, boxed_by.predictions
+    return boxed_by.with_predictions(
+        SwappedPredictions(
+            boxes.candidates,
+            scores.class_logits,
+            boxes.regression,
+            boxes.coder,
+            scores.quality_logits,
+            ranked_by=scores,
+            boxed_by=boxes,
+        )
     )
 
 
 def align(
-    student: Detector, classes: ClassMap, own: DenseOutput, other: DenseOutput, targets: Targets
+    student: Detector, classes: ClassMap, own: Output, other: Output, targets: Targets
 ) -> tuple[Aligned, list[str]]:
     """Brings two outputs of one batch together, and tells what was done for it.
 
@@ -65,9 +68,8 @@ def align(
     Raises:
         DetdistillError: no common level.
     """
-    alignment = find_alignment(own.grid, other.grid, classes)
-    assignment = student.assign(own.grid, targets)
-    return alignment(own, other, assignment, targets), alignment.notes(own, other)
+    alignment = find_alignment(own.predictions.grid, other.predictions.grid, classes)
+    return alignment(own, other, student.match(own, targets)[own.final], targets), alignment.notes(own, other)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +106,13 @@ def candidates(aligned: Aligned) -> Candidates:
     order = objects.argsort(stable=True)
     objects, image, prior = objects[order], image[order], prior[order]
     index = image, prior, targets.labels[objects]
-    boxes = [output.boxes((image, prior)) for output in (aligned.student, aligned.teacher)]
+    boxes = [output.predictions.boxes((image, prior)) for output in (aligned.student, aligned.teacher)]
     goals = targets.boxes[objects]
     return Candidates(
         objects,
         (image, prior),
-        aligned.student.score_logits(index),
-        aligned.teacher.score_logits(index),
+        aligned.student.predictions.log_odds(index),
+        aligned.teacher.predictions.log_odds(index),
         boxes[0],
         boxes[1],
         aligned_iou(boxes[0], goals),
@@ -118,7 +120,7 @@ def candidates(aligned: Aligned) -> Candidates:
     )
 
 
-def reordered(output: DenseOutput, found: Candidates) -> DenseOutput:
+def reordered(output: Output, found: Candidates) -> Output:
     """The student's output with the scores of each object's candidates in the teacher's order.
 
     The candidate that the teacher ranks first gets the best of the student's own scores, and so on; all scores of a
@@ -132,11 +134,13 @@ def reordered(output: DenseOutput, found: Candidates) -> DenseOutput:
     own, other = (rank_within(found.objects, scores)[0] for scores in (found.own, found.other))
     image, prior = found.places
     given, taken = (image[own], prior[own]), (image[other], prior[other])
-    quality = output.quality_logits
-    return replace(
-        output,
-        class_logits=output.class_logits.index_put(taken, output.class_logits[given]),
-        quality_logits=None if quality is None else quality.index_put(taken, quality[given]),
+    predictions, quality = output.predictions, output.predictions.quality_logits
+    return output.with_predictions(
+        replace(
+            predictions,
+            logits=predictions.logits.index_put(taken, predictions.logits[given]),
+            quality_logits=None if quality is None else quality.index_put(taken, quality[given]),
+        )
     )
 
 

@@ -41,7 +41,7 @@ class Analyze(Source):
         names = names_of(self.student)
         device = chosen_device(self.device)
         students = {name: load_detector(folder).to(device) for name, folder in zip(names, self.student, strict=True)}
-        size = read_description(self.student[0]).image_size
+        size = read_description(self.student[0]).input.size
         if size is None:
             raise DetdistillError(
                 f"{self.student[0] / 'model.json'} does not tell the size of images that the student was made for"

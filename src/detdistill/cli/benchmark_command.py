@@ -67,7 +67,7 @@ def _ap(folder: Path, dataset: DetectionDataset) -> float | None:
     from detdistill.evaluation.coco_metrics import coco_metrics
     from detdistill.evaluation.score import score
 
-    images = image_options(folder, read_description(folder).image_size, None, None, None)
+    images = image_options(folder, read_description(folder).input.size, None, None, None)
     return score(load_detector(folder), dataset, images, coco_metrics).AP
 
 

@@ -14,8 +14,7 @@ from detdistill.core.distributed import is_first_process
 
 if TYPE_CHECKING:
     from detdistill.core.annotations import DetectionDataset
-    from detdistill.core.image_options import ImageOptions
-    from detdistill.detectors.description import ImageSize
+    from detdistill.core.image_options import ImageOptions, ImageSize
     from detdistill.evaluation.coco_metrics import CocoMetrics
     from detdistill.evaluation.precision_recall import OperatingPoint
     from detdistill.evaluation.results import Results
@@ -87,7 +86,7 @@ class Evaluate(Source):
 
         description = read_description(folder)
         images = image_options(
-            folder, description.image_size, self.short_side, self.long_side, canvas_of(self.height, self.width)
+            folder, description.input.size, self.short_side, self.long_side, canvas_of(self.height, self.width)
         )
         options = InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last)
         detector = load_detector(folder).to(chosen_device(self.device))

@@ -69,7 +69,7 @@ class Import(MmdetSettings):
         print(f"{imported.detector.architecture.head} written to {self.out}")
 
     def _import_torchvision(self, notes: Sequence[str]) -> None:
-        from detdistill.detectors.description import ImageSize
+        from detdistill.core.image_options import ImageSize
         from detdistill.detectors.importing.torchvision_weights import import_torchvision
         from detdistill.detectors.storage import save_detector
 

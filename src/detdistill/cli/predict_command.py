@@ -55,7 +55,7 @@ class Predict:
         from detdistill.core.files import write_atomically
         from detdistill.data.finding import find_pictures
         from detdistill.detectors.description import read_description
-        from detdistill.detectors.image_files import USUAL_THRESHOLD, above, detect_in_pictures
+        from detdistill.detectors.image_files import USUAL_THRESHOLD, above, detect_in_images
         from detdistill.detectors.running import InferenceOptions, chosen_device
         from detdistill.detectors.storage import load_detector
         from detdistill.evaluation.results_file import ids_of_files
@@ -64,7 +64,7 @@ class Predict:
             raise DetdistillError(f"--threshold must lie between 0 and 1, not {self.threshold}")
         description = read_description(self.run_folder)
         canvas = canvas_of(self.height, self.width)
-        images = image_options(self.run_folder, description.image_size, self.short_side, self.long_side, canvas)
+        images = image_options(self.run_folder, description.input.size, self.short_side, self.long_side, canvas)
         thresholds = {} if self.threshold is not None else dict(description.score_thresholds or {})
         usual = USUAL_THRESHOLD if self.threshold is None else self.threshold
         options = InferenceOptions(self.batch_size, 0, self.bf16, self.channels_last)
@@ -77,7 +77,7 @@ class Predict:
         entries: list[dict[str, Any]] = []
         drawing = Drawing(self.out, description.classes, files, self.image_format)
         counts = {name: [0, 0] for name in description.classes}
-        found = detect_in_pictures(detector, (picture for _, picture in reading.pictures()), images, options)
+        found = detect_in_images(detector, (picture for _, picture in reading.pictures()), images, options)
         for one in found:
             file, picture = reading.next()
             shown = above(one, description.classes, thresholds, usual)

@@ -103,7 +103,7 @@ class Plan:
                     raise DetdistillError(f"{setting}: the split {split!r} is trained on; nothing is {use} on it")
             for method, terms in self.methods.items():
                 try:
-                    build_terms(terms, weight=recipe.weight, ratio=recipe.ratio, head=recipe.detector.head)
+                    build_terms(terms, weight=recipe.weight, ratio=recipe.ratio, detector=recipe.detector.head)
                 except DetdistillError as error:
                     raise DetdistillError(f"method {method}: {error}") from error
 

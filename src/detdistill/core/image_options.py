@@ -11,8 +11,8 @@ CANVAS_MULTIPLE = 32
 
 
 @dataclass(frozen=True)
-class ImageOptions:
-    """The detector's image size, and how training varies the images.
+class ImageSize:
+    """The size of the images that a detector reads.
 
     An image is resized by its own size alone and stands in the upper left corner of a canvas that is chosen by its own
     size alone: what a detector finds in it depends on no other image of the batch.
@@ -24,45 +24,28 @@ class ImageOptions:
             fit. `short_side` and `long_side` are then ignored.
         canvas: Height and width in pixels, multiples of 32, of one canvas for all images. Images that do not fit are
             shrunk. Default: each image has its own canvas, its resized size rounded up to multiples of 32.
-        flip: Probability of a horizontal flip in training.
-        scale_jitter: Smallest and largest factor on the size in training; what exceeds the usual size is cropped at
-            random. (1, 1) is no jitter.
-        photometric: Probability of random brightness, contrast and saturation in training, in the ranges of SSD (Liu
-            et al. 2016, as torchvision and mmdetection have them).
-        hue: Largest shift of the hue with it, 0 to 0.5 of the colour circle. Slow: takes longer than all else.
     """
 
     short_side: int = 800
     long_side: int = 1333
     letterbox: int | None = None
     canvas: tuple[int, int] | None = None
-    flip: float = 0.5
-    scale_jitter: tuple[float, float] = (1.0, 1.0)
-    photometric: float = 0.0
-    hue: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises `DetdistillError` for a value out of range."""
-        rules = {
+        broken = [rule for rule, holds in self._rules().items() if not holds]
+        if broken:
+            raise DetdistillError(f"image options: {'; '.join(broken)} (given: {self})")
+
+    def _rules(self) -> dict[str, bool]:
+        return {
             "short_side must be at least 1": self.short_side >= 1,
             "long_side must be at least short_side": self.long_side >= self.short_side,
             "letterbox must be at least 1": self.letterbox is None or self.letterbox >= 1,
             "letterbox and canvas exclude each other": self.letterbox is None or self.canvas is None,
             f"canvas must be multiples of {CANVAS_MULTIPLE}": self.canvas is None
             or all(side >= CANVAS_MULTIPLE and side % CANVAS_MULTIPLE == 0 for side in self.canvas),
-            "flip must be a probability, 0 to 1": 0 <= self.flip <= 1,
-            "scale_jitter must be (smallest, largest), above 0": 0 < self.scale_jitter[0] <= self.scale_jitter[1],
-            "photometric must be a probability, 0 to 1": 0 <= self.photometric <= 1,
-            "hue must lie between 0 and 0.5": 0 <= self.hue <= 0.5,
         }
-        broken = [rule for rule, holds in rules.items() if not holds]
-        if broken:
-            raise DetdistillError(f"image options: {'; '.join(broken)} (given: {self})")
-
-    @property
-    def varies(self) -> bool:
-        """Whether training varies an image at random."""
-        return bool(self.flip or self.photometric or self.scale_jitter != (1.0, 1.0))
 
     def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the height and width that an image of `size` is resized to; the ratio is kept to the nearest pixel."""
@@ -78,6 +61,43 @@ class ImageOptions:
             return self.canvas
         height, width = (self.letterbox,) * 2 if self.letterbox else self.fitted(size)
         return rounded_up(height), rounded_up(width)
+
+
+@dataclass(frozen=True)
+class ImageOptions(ImageSize):
+    """The size of images, and how training varies them.
+
+    Attributes:
+        flip: Probability of a horizontal flip in training.
+        scale_jitter: Smallest and largest factor on the size in training; what exceeds the usual size is cropped at
+            random. (1, 1) is no jitter.
+        photometric: Probability of random brightness, contrast and saturation in training, in the ranges of SSD (Liu
+            et al. 2016, as torchvision and mmdetection have them).
+        hue: Largest shift of the hue with it, 0 to 0.5 of the colour circle. Slow: takes longer than all else.
+    """
+
+    flip: float = 0.5
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    photometric: float = 0.0
+    hue: float = 0.0
+
+    def _rules(self) -> dict[str, bool]:
+        return super()._rules() | {
+            "flip must be a probability, 0 to 1": 0 <= self.flip <= 1,
+            "scale_jitter must be (smallest, largest), above 0": 0 < self.scale_jitter[0] <= self.scale_jitter[1],
+            "photometric must be a probability, 0 to 1": 0 <= self.photometric <= 1,
+            "hue must lie between 0 and 0.5": 0 <= self.hue <= 0.5,
+        }
+
+    @property
+    def varies(self) -> bool:
+        """Whether training varies an image at random."""
+        return bool(self.flip or self.photometric or self.scale_jitter != (1.0, 1.0))
+
+    @property
+    def size(self) -> ImageSize:
+        """The size alone."""
+        return ImageSize(self.short_side, self.long_side, self.letterbox, self.canvas)
 
 
 def on_fixed_canvas(options: ImageOptions, canvas: tuple[int, int]) -> ImageOptions:

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.core.errors import DetdistillError
-from detdistill.core.image_options import ImageOptions, rounded_up
+from detdistill.core.image_options import ImageOptions, ImageSize, rounded_up
 from detdistill.data.loading import evaluation_loader
 from detdistill.data.sampling import sample
-from detdistill.detectors.description import ImageSize
 
 BATCHES = (1, 2, 3)
 """Sizes of the batches that an exported model is tried with, in turns."""

@@ -90,7 +90,7 @@ def export(
     """
     check_file_name(file)
     description = read_description(folder)
-    options = None if description.image_size is None else known_options(folder, description.image_size)
+    options = None if description.input.size is None else known_options(folder, description.input.size)
     is_scored = scored or precision != "fp32"
     if is_scored and (dataset is None or options is None):
         raise DetdistillError(
@@ -99,7 +99,7 @@ def export(
         )
     shown = [image for data in (dataset, calibration) if data is not None for image in data.images]
     if size is None and not any_size:
-        size = shared_canvas(known_options(folder, description.image_size), shown)
+        size = shared_canvas(known_options(folder, description.input.size), shown)
     placed = options if options is None or size is None else on_fixed_canvas(options, size)
     postprocessing = replace(
         description.postprocessing, class_agnostic=class_agnostic or description.postprocessing.class_agnostic

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from detdistill.core.boxes import clip_boxes
-from detdistill.core.structures import DenseOutput
-from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
+from detdistill.core.output import Output, Predictions
+from detdistill.detectors.base import Detector
 from detdistill.detectors.postprocess import PostProcessing
 
 GROUPS_ABREAST = 64
@@ -20,11 +19,11 @@ lose up to a sixteenth of a pixel."""
 NO_SCORE = -1.0
 
 
-def read(detector: DenseDetector | TorchvisionDetector, images: Tensor, sizes: Tensor) -> DenseOutput:
-    """The output of a batch, computed in the type of the detector's weights; arguments as of `Raw`."""
-    pixels = detector.normalization(images, sizes).to(next(detector.parameters()).dtype)
-    output: DenseOutput = detector(pixels)
-    return output
+def read(detector: Detector, images: Tensor, sizes: Tensor) -> Predictions:
+    """The final predictions for a batch, computed in the type of the detector's weights; arguments as of `Raw`."""
+    pixels = detector.input.normalization(images, sizes).to(next(detector.parameters()).dtype)
+    output: Output = detector(pixels)
+    return output.predictions
 
 
 class Raw(nn.Module):
@@ -34,7 +33,7 @@ class Raw(nn.Module):
         detector: in evaluation mode.
     """
 
-    def __init__(self, detector: DenseDetector | TorchvisionDetector) -> None:
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector = detector
 
@@ -48,8 +47,8 @@ class Raw(nn.Module):
         Returns:
             Scores `(N, P, C)`, 0 to 1, and boxes `(N, P, 4)`, x1 y1 x2 y2 in pixels of the canvas.
         """
-        output = read(self.detector, images, sizes)
-        return output.scores(), clip_boxes(output.boxes(), sizes[:, None])
+        predictions = read(self.detector, images, sizes)
+        return predictions.scores(), clip_boxes(predictions.boxes(), sizes[:, None])
 
 
 class EndToEnd(nn.Module):
@@ -60,7 +59,7 @@ class EndToEnd(nn.Module):
         postprocessing: the detector's.
     """
 
-    def __init__(self, detector: DenseDetector | TorchvisionDetector, postprocessing: PostProcessing) -> None:
+    def __init__(self, detector: Detector, postprocessing: PostProcessing) -> None:
         super().__init__()
         self.detector, self.postprocessing = detector, postprocessing
 
@@ -71,13 +70,13 @@ class EndToEnd(nn.Module):
             Of the D best places of each image, best first: boxes `(N, D, 4)` in pixels of the canvas, scores `(N, D)`,
             -1 where there is no detection, labels `(N, D)` int64; and the number `(N,)` of detections.
         """
-        output = read(self.detector, images, sizes)
-        index, kept = self._selected(output)
+        predictions = read(self.detector, images, sizes)
+        index, kept = self._selected(predictions)
         image, _, label = index
-        images_, classes = output.class_logits.shape[0], output.class_logits.shape[2]
-        boxes = clip_boxes(output.boxes(index[:2]), sizes[image])
+        images_, classes = predictions.class_logits.shape[0], predictions.num_classes
+        boxes = clip_boxes(predictions.boxes(index[:2]), sizes[image])
         is_box = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        scores = torch.where(kept & is_box, output.scores(index), NO_SCORE)
+        scores = torch.where(kept & is_box, predictions.scores(index), NO_SCORE)
 
         group = image if self.postprocessing.class_agnostic else image * classes + label
         place = torch.stack((group % GROUPS_ABREAST, group // GROUPS_ABREAST), dim=1).repeat(1, 2)
@@ -90,14 +89,14 @@ class EndToEnd(nn.Module):
         places = boxes.reshape(images_, -1, 4).gather(1, order[..., None].expand(-1, -1, 4))
         return places, best, label.reshape(images_, -1).gather(1, order), (best >= 0).sum(dim=1)
 
-    def _selected(self, output: DenseOutput) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    def _selected(self, predictions: Predictions) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """Image, prior and class of the best candidates of each level, and which of them pass the threshold."""
         threshold = self.postprocessing.score_threshold
         least = math.log(threshold / (1 - threshold)) if threshold > 0 else -math.inf
-        classes, start = output.class_logits.shape[2], 0
+        classes, start = predictions.num_classes, 0
         priors, labels, values = [], [], []
-        for length in output.grid.level_lengths:  # slices, because a split keeps the example's lengths
-            flat = output.class_logits[:, start : start + length].flatten(1)
+        for length in predictions.grid.level_lengths:  # slices, because a split keeps the example's lengths
+            flat = predictions.class_logits[:, start : start + length].flatten(1)
             best, place = flat.topk(min(self.postprocessing.candidates_per_level, flat.shape[1]), dim=1)
             priors.append(start + place // classes)
             labels.append(place % classes)

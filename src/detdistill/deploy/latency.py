@@ -19,8 +19,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.deploy.canvases import usual_canvas
 from detdistill.deploy.onnx import check_installed, export_onnx
 from detdistill.deploy.verify import session
-from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
+from detdistill.detectors.base import Detector
 from detdistill.detectors.description import read_description
 from detdistill.detectors.running import output_of
 from detdistill.detectors.storage import load_detector
@@ -90,7 +89,7 @@ def sizes_of(folders: Mapping[str, Path], images: Sequence[ImageRecord] = ()) ->
     found = {}
     for name, folder in folders.items():
         detector = load_detector(folder).eval()
-        canvas = usual_canvas(folder, read_description(folder).image_size, images)
+        canvas = usual_canvas(folder, read_description(folder).input.size, images)
         found[name] = Size(
             sum(parameter.numel() for parameter in detector.parameters()),
             _macs(detector, canvas),
@@ -100,7 +99,7 @@ def sizes_of(folders: Mapping[str, Path], images: Sequence[ImageRecord] = ()) ->
     return found
 
 
-def _macs(detector: DenseDetector | TorchvisionDetector, canvas: tuple[int, int]) -> int | None:
+def _macs(detector: Detector, canvas: tuple[int, int]) -> int | None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         detector(torch.zeros(1, 3, *canvas))
     operations: int = counter.get_total_flops()
@@ -138,7 +137,7 @@ def speeds_of(
     works: dict[tuple[str, Engine, int], Work] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, folder in folders.items():
-            canvas = usual_canvas(folder, read_description(folder).image_size, images)
+            canvas = usual_canvas(folder, read_description(folder).input.size, images)
             file = Path(scratch) / f"{len(works)}.onnx"
             if "onnxruntime" in engines:
                 check_installed()

@@ -75,7 +75,7 @@ def export_onnx(
         description = replace(description, postprocessing=agnostic)
     canvas = size
     if size is None and not any_size:
-        canvas = shared_canvas(known_options(folder, description.image_size))
+        canvas = shared_canvas(known_options(folder, description.input.size))
     if canvas is not None and any(side % CANVAS_MULTIPLE or side < CANVAS_MULTIPLE for side in canvas):
         raise DetdistillError(
             f"canvas {canvas[0]}x{canvas[1]}: expected sides that are multiples of {CANVAS_MULTIPLE} pixels"
@@ -93,7 +93,7 @@ def export_onnx(
         "input": "images: N x 3 x H x W, uint8, RGB, 0 to 255, each image in the upper left corner, the rest 0; "
         "sizes: N x 2, int64, true height and width of each image. Normalization is inside.",
         "canvas": f"any multiples of {CANVAS_MULTIPLE}" if canvas is None else list(canvas),
-        "resize": None if description.image_size is None else asdict(description.image_size),
+        "resize": None if description.input.size is None else asdict(description.input.size),
         "outputs": list(OUTPUTS[form]),
         "postprocessing": asdict(description.postprocessing),
         "score_thresholds": description.score_thresholds,

@@ -19,11 +19,9 @@ from detdistill.core.images import read_image
 from detdistill.core.texts import points
 from detdistill.data.classes import with_classes
 from detdistill.deploy.export import export
-from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
+from detdistill.detectors.base import Detector
 from detdistill.detectors.description import (
-    DenseDescription,
-    TorchvisionDescription,
+    Description,
     read_description,
     was_trained_on,
     write_description,
@@ -61,14 +59,14 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
         DataError: the data set has other classes, or an image that cannot be read.
     """
     description = read_description(folder)
-    if description.image_size is None:
+    if description.input.size is None:
         raise DetdistillError(
             f"{folder / 'model.json'} does not tell the size of images that the detector was made for: nothing can be "
             "scored, so there would be nothing to say about it"
         )
     if to.exists() and any(to.iterdir()):
         raise DetdistillError(f"{to} is not empty: give a new folder, so that nothing is given away by mistake")
-    options = ImageOptions(**asdict(description.image_size))
+    options = ImageOptions(**asdict(description.input.size))
     known = with_classes(dataset, description.classes)
     detector = load_detector(folder)
     scores, results = score(detector, known, options, lambda data, found: (coco_metrics(data, found), found))
@@ -128,7 +126,7 @@ def typical_image(dataset: DetectionDataset, results: Results, thresholds: Mappi
     return dataset.images[ranked[len(ranked) // 2] if ranked else 0]
 
 
-def _write_example(detector: DenseDetector | TorchvisionDetector, record: ImageRecord, file: Path) -> None:
+def _write_example(detector: Detector, record: ImageRecord, file: Path) -> None:
     (found,) = detector.predict([record.path])
     save_image(draw_detections(read_image(record.path), found, detector.classes), file)
 
@@ -195,8 +193,8 @@ def _classes(dataset: DetectionDataset, scores: CocoMetrics) -> list[tuple[str, 
     return [(name, count, scores.per_class[name]) for name, count in zip(dataset.classes, counts, strict=True)]
 
 
-def _about(description: DenseDescription | TorchvisionDescription, parameters: int) -> str:
-    if isinstance(description, DenseDescription):
+def _about(description: Description, parameters: int) -> str:
+    if isinstance(description, Description):
         kind = f"{description.architecture.head} on {description.architecture.backbone}"
     else:
         kind = description.architecture.network

@@ -15,8 +15,7 @@ from detdistill.core.errors import DetdistillError, listed
 from detdistill.core.structures import Detections
 from detdistill.deploy.canvases import Canvases
 from detdistill.deploy.onnx import Form
-from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
+from detdistill.detectors.base import Detector
 from detdistill.detectors.postprocess import PostProcessing
 
 BOX, SCORE = 0.5, 1e-3
@@ -74,7 +73,7 @@ def session(file: Path, threads: int = 1) -> Any:
 
 
 def verify(
-    model: DenseDetector | TorchvisionDetector,
+    model: Detector,
     file: Path,
     form: Form,
     postprocessing: PostProcessing,
@@ -94,13 +93,13 @@ def verify(
     for images, sizes in batches:
         outputs = runner.run(None, {"images": images.numpy(), "sizes": sizes.numpy()})
         with torch.no_grad():
-            output = model(model.normalization(images, sizes))
+            predictions = model(model.input.normalization(images, sizes)).predictions
         if form == "raw":
-            expected = output.scores().numpy(), output.boxes().numpy()
+            expected = predictions.scores().numpy(), predictions.boxes().numpy()
             limit = sizes[:, None].flip(-1).repeat(1, 1, 2).numpy()
             _compare_raw(found, (expected[0], expected[1].clip(0, limit)), outputs)
         else:
-            for number, one in enumerate(postprocessing(output, sizes)):
+            for number, one in enumerate(postprocessing(predictions, sizes)):
                 count = int(outputs[3][number])
                 other = Detections(*(torch.from_numpy(each[number, :count]) for each in outputs[:3]))
                 _compare(found, one, other, postprocessing)

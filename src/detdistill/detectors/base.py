@@ -1,51 +1,153 @@
-"""The contract that any detector must meet to take part."""
+"""The base class of every detector: what trains, teaches, predicts, is saved and exported."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from detdistill.core.grid import Grid
-from detdistill.core.normalization import Normalization
-from detdistill.core.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
+from detdistill.core.image_options import ImageSize
+from detdistill.core.input_spec import InputSpec
+from detdistill.core.output import Output
+from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
+from detdistill.detectors.image_files import Pixels, predict_images
+from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.running import InferenceOptions
 
 
-class Detector(Protocol):
-    """What a detector must offer to be trained, distilled, evaluated and exported; `check_detector` tests it.
+class Detector(nn.Module, ABC):
+    """A detector of any kind. Subclass it to bring your own; `check_detector` tests the contract.
+
+    Args:
+        classes: class names; label c is `classes[c]`.
+        input: what images it reads.
 
     Attributes:
-        classes: class names; label c is `classes[c]`.
-        normalization: turns a batch of 0..255 RGB images into what `forward` takes.
+        architecture_type: a dataclass of everything that decides the layers, but the classes; None for a detector
+            that cannot be saved.
+        architecture: this detector's.
+        classes: class names.
+        input: what images it reads.
+        postprocessing: how detections are read off an output.
+        score_thresholds: by class name, the score from which on a detection is shown; 0.3 for classes without one.
     """
 
-    classes: tuple[str, ...]
-    normalization: Normalization
+    architecture_type: ClassVar[type[Any] | None] = None
+    architecture: Any = None
+    postprocessing: PostProcessing
 
-    def __call__(self, images: Tensor) -> DenseOutput:
-        """Normalised images `(N, 3, H, W)` to an output, the same type in training and in inference."""
+    def __init__(self, classes: Sequence[str], input: InputSpec = InputSpec()) -> None:
+        super().__init__()
+        self.classes = tuple(classes)
+        self.input = input
+        self.score_thresholds: Mapping[str, float] = {}
 
-    def assign(self, grid: Grid, targets: Targets) -> Assignment:
-        """Which ground truth each candidate is positive for."""
+    @abstractmethod
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
+        """Predict a batch; the same type in training and in inference.
 
-    def detection_loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum = single_process
+        Args:
+            images: `(N, 3, H, W)`, normalised.
+            targets: the objects, in training; for detectors whose predictions depend on them (sampled proposals,
+                denoising queries). All others ignore them.
+        """
+
+    @abstractmethod
+    def match(self, output: Output, targets: Targets) -> Matches:
+        """Return which ground truth the candidates of each stage are positive for."""
+
+    @abstractmethod
+    def loss(
+        self, output: Output, targets: Targets, matches: Matches, reduce_sum: ReduceSum = single_process
     ) -> dict[str, Tensor]:
-        """The named, weighted terms of the detection loss, each a scalar over the global normaliser."""
+        """Return the named, weighted terms of the detection loss, each a scalar over the global normaliser.
 
-    def detect(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
-        """The detections of each image, best first; `sizes` `(N, 2)` are the images' true heights and widths."""
+        Args:
+            output: what `forward` returned.
+            targets: the objects.
+            matches: what `match` returned.
+            reduce_sum: sums counts over processes.
+        """
 
+    @abstractmethod
+    def detect(self, output: Output, sizes: Tensor) -> list[Detections]:
+        """Return the detections of each image, best first; `sizes` `(N, 2)` are true heights and widths in pixels."""
 
-class DetectorModule(Detector, Protocol):
-    """A `Detector` that is an `nn.Module`."""
+    @property
+    def kind(self) -> str:
+        """The detector's name in the literature, by which published weights of methods are found."""
+        return type(self).__name__
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """As `nn.Module`'s."""
+    @property
+    def backbone_module(self) -> nn.Module | None:
+        """The pretrained part, which may learn more slowly or not at all; None if there is none."""
+        return None
 
-    def modules(self) -> Iterator[nn.Module]:
-        """As `nn.Module`'s."""
+    def predict(
+        self,
+        images: str | Path | Pixels | Sequence[str | Path | Pixels],
+        *,
+        threshold: float | None = None,
+        size: ImageSize | None = None,
+        options: InferenceOptions = InferenceOptions(),
+    ) -> Any:
+        """Find the objects in images, on the device where the detector is.
 
-    def eval(self) -> nn.Module:
-        """As `nn.Module`'s."""
+        Args:
+            images: an image or a list of them: files, or arrays `(H, W, 3)` uint8 RGB.
+            threshold: least score, 0 to 1, of all classes; None for `score_thresholds`.
+            size: the image size to resize to, instead of `input.size`.
+            options: batch size and precision.
+
+        Returns:
+            The `Detections` of the image, or a list with those of each image, in its own pixels, best first.
+
+        Raises:
+            DataError: an image cannot be read, or an array is none.
+            DetdistillError: the image size is not known, or the threshold is no probability.
+        """
+        is_one = not isinstance(images, Sequence) or isinstance(images, str)
+        listed: Any = [images] if is_one else images
+        found = predict_images(self, listed, threshold=threshold, size=size or self.input.size, options=options)
+        return found[0] if is_one else found
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        image_size: ImageSize | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write `model.safetensors` and `model.json` into a folder, from which `detdistill.load` reads the detector.
+
+        Args:
+            folder: created if it does not exist; a detector that is there already is replaced.
+            image_size: what the detector was trained for, instead of `input.size`.
+            thresholds: by class name, the score from which on a detection is shown.
+            provenance: anything to remember about where the weights come from, of JSON types.
+
+        Raises:
+            DetdistillError: the detector is of no kind that can be saved, is not in float32, or the folder cannot be
+                written.
+        """
+        from detdistill.detectors.storage import save_detector  # its catalog imports the kinds, and they this class
+
+        save_detector(self, Path(folder), image_size=image_size, thresholds=thresholds, provenance=provenance)
+
+    @classmethod
+    def from_architecture(cls, architecture: Any, classes: Sequence[str], input: InputSpec = InputSpec()) -> Detector:
+        """Build a detector of this kind with random weights; every kind of the catalog does.
+
+        Args:
+            architecture: of the kind's `architecture_type`.
+            classes: class names.
+            input: what images it reads.
+
+        Raises:
+            DetdistillError: the architecture makes no sense.
+        """
+        raise NotImplementedError(f"{cls.__name__} is no kind of the catalog")

@@ -7,94 +7,50 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from detdistill.core.annotations import DetectionDataset, fingerprint
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
-from detdistill.core.normalization import Normalization
-from detdistill.detectors.dense.architecture import Architecture
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture
+from detdistill.core.input_spec import InputSpec
+from detdistill.detectors.catalog import KINDS
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.typed_json import MismatchError, from_json
 
-FORMAT = 2
-"""Format 2 added `image_size.canvas` and `postprocessing.class_agnostic`; format 1 is still read."""
+FORMAT = 3
+"""Format 2 added `image_size.canvas` and `postprocessing.class_agnostic`; format 3 has `input` instead of
+`normalization` and `image_size`. Older ones are still read."""
 FILE_NAME = "model.json"
-
-
-@dataclass(frozen=True)
-class ImageSize:
-    """The size of the images that a detector was trained for; the fields of `ImageOptions`.
-
-    Attributes:
-        short_side: pixels of the shorter side, as far as `long_side` allows.
-        long_side: upper limit of the longer side, in pixels.
-        letterbox: side of a square that images are fitted into instead, in pixels.
-        canvas: height and width of one canvas for all images, in pixels; None: each image has its own.
-    """
-
-    short_side: int = 800
-    long_side: int = 1333
-    letterbox: int | None = None
-    canvas: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The contents of `model.json` that every kind of detector has.
+    """The contents of `model.json`.
 
     Attributes:
         format: of the file; a reader refuses what is newer than itself.
+        kind: of the detector, a name of the catalog.
+        architecture: everything that decides the layers, but the classes; of the kind's `architecture_type`.
         classes: class names; label c is `classes[c]`.
-        normalization: of the input.
+        input: what images the detector reads.
         postprocessing: how detections are read off an output.
         weights_sha256: of `model.safetensors`, in hexadecimal.
-        image_size: what the detector was trained for; None if that is not known.
         score_thresholds: by class name, the score from which on a detection is shown; None if none were chosen.
         provenance: where the weights come from: versions of the libraries, hashes, anything else.
     """
 
     format: int = FORMAT
+    kind: str
+    architecture: Any
     classes: tuple[str, ...]
-    normalization: Normalization
+    input: InputSpec
     postprocessing: PostProcessing
     weights_sha256: str
-    image_size: ImageSize | None = None
     score_thresholds: Mapping[str, float] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DenseDescription(Description):
-    """A `DenseDetector`.
-
-    Attributes:
-        kind: tells the kinds apart in the file.
-        architecture: the layers.
-    """
-
-    kind: Literal["dense"] = "dense"
-    architecture: Architecture
-
-
-@dataclass(frozen=True, kw_only=True)
-class TorchvisionDescription(Description):
-    """A `TorchvisionDetector`.
-
-    Attributes:
-        kind: tells the kinds apart in the file.
-        architecture: the layers.
-    """
-
-    kind: Literal["torchvision"] = "torchvision"
-    architecture: TorchvisionArchitecture
-
-
-KINDS = {"dense": DenseDescription, "torchvision": TorchvisionDescription}
-
-
-def read_description(folder: Path) -> DenseDescription | TorchvisionDescription:
+def read_description(folder: Path) -> Description:
     """Reads a run folder's `model.json`.
 
     Raises:
@@ -124,14 +80,25 @@ def read_description(folder: Path) -> DenseDescription | TorchvisionDescription:
     if not isinstance(kind, str) or kind not in KINDS:
         raise DetdistillError(f"{path} does not describe a detector: kind: {kind!r} is none of {', '.join(KINDS)}")
     try:
-        description: DenseDescription | TorchvisionDescription = from_json(KINDS[kind], content)
+        described = from_json(Description, _converted(content))
+        architecture = from_json(KINDS[kind].architecture_type, described.architecture, ".architecture")
     except (MismatchError, DetdistillError) as error:
         raise DetdistillError(f"{path} does not describe a detector: {error}") from error
+    description: Description = dataclasses.replace(described, architecture=architecture)
     _check_names(path, description)
     return description
 
 
-def write_description(folder: Path, description: DenseDescription | TorchvisionDescription) -> None:
+def _converted(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a file of this format or an older one, in this format."""
+    if content["format"] == FORMAT:
+        return dict(content)
+    new = {key: value for key, value in content.items() if key not in ("normalization", "image_size")}
+    old = {"normalization": content.get("normalization"), "size": content.get("image_size")}
+    return {**new, "format": FORMAT, "input": old}
+
+
+def write_description(folder: Path, description: Description) -> None:
     """Writes `model.json`, whole or not at all.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Detections in pictures that belong to no data set: files, or arrays in memory."""
+"""Detections in images that belong to no dataset: files, or arrays in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,12 +17,14 @@ from torchvision.transforms.v2.functional import resize_image
 from detdistill.core.boxes import boxes_to_original
 from detdistill.core.canvas import on_canvas
 from detdistill.core.errors import DataError, DetdistillError
-from detdistill.core.image_options import ImageOptions
+from detdistill.core.image_options import ImageSize
 from detdistill.core.images import read_image
 from detdistill.core.modules import modes_kept
 from detdistill.core.structures import Detections
-from detdistill.detectors.base import DetectorModule
 from detdistill.detectors.running import InferenceOptions, detect
+
+if TYPE_CHECKING:
+    from detdistill.detectors.base import Detector
 
 Pixels = NDArray[np.uint8]
 
@@ -30,68 +32,33 @@ USUAL_THRESHOLD = 0.3
 """Score from which on a detection is shown, where neither the run nor the user says."""
 
 
-class PictureDetector(DetectorModule, Protocol):
-    """A detector that knows what it was made for."""
-
-    image_options: ImageOptions | None
-    score_thresholds: Mapping[str, float]
-
-
-class FindsInPictures:
-    """Adds `predict` to a detector.
-
-    Attributes:
-        image_options: the size of images that the detector was made for; None where it is not known.
-        score_thresholds: by class name, the score from which on a detection is shown; of classes without one it is 0.3.
-    """
-
-    image_options: ImageOptions | None = None
-    score_thresholds: Mapping[str, float] = {}
-
-    def predict(
-        self: PictureDetector,
-        pictures: Sequence[str | Path | Pixels],
-        *,
-        threshold: float | None = None,
-        images: ImageOptions | None = None,
-        options: InferenceOptions = InferenceOptions(),
-    ) -> list[Detections]:
-        """Finds the objects in pictures, on the device where the detector is.
-
-        Args:
-            pictures: image files, or arrays `(H, W, 3)` uint8 RGB.
-            threshold: least score, 0 to 1, of all classes; None for `score_thresholds`.
-            images: the size to resize to, instead of `image_options`.
-            options: batches and precision.
-
-        Returns:
-            The detections of each picture in its pixels, best first.
-
-        Raises:
-            DataError: a picture cannot be read, or an array is none.
-            DetdistillError: the size of the images is not known, or the threshold is no probability.
-        """
-        if isinstance(pictures, str | Path | np.ndarray):
-            raise DetdistillError("predict takes a list of pictures: put the only one into brackets, [picture]")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise DetdistillError(f"threshold must lie between 0 and 1, not {threshold}")
-        size = images or self.image_options
-        if size is None:
-            raise DetdistillError(
-                "the detector does not know the size of images that it was made for: give it with "
-                "images=ImageOptions(short_side=…, long_side=…)"
-            )
-        thresholds = self.score_thresholds if threshold is None else {}
-        usual = USUAL_THRESHOLD if threshold is None else threshold
-        read = (one if isinstance(one, np.ndarray) else read_image(Path(one)) for one in pictures)
-        found = detect_in_pictures(self, read, size, options)
-        return [above(one, self.classes, thresholds, usual) for one in found]
+def predict_images(
+    detector: Detector,
+    images: Sequence[str | Path | Pixels],
+    *,
+    threshold: float | None,
+    size: ImageSize | None,
+    options: InferenceOptions,
+) -> list[Detections]:
+    """The detections of each image in its pixels, best first; see `Detector.predict`."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise DetdistillError(f"threshold must lie between 0 and 1, not {threshold}")
+    if size is None:
+        raise DetdistillError(
+            "the detector does not know the size of images that it was made for: give it with "
+            "size=ImageSize(short_side=…, long_side=…)"
+        )
+    thresholds = detector.score_thresholds if threshold is None else {}
+    usual = USUAL_THRESHOLD if threshold is None else threshold
+    read = (one if isinstance(one, np.ndarray) else read_image(Path(one)) for one in images)
+    found = detect_in_images(detector, read, size, options)
+    return [above(one, detector.classes, thresholds, usual) for one in found]
 
 
-def detect_in_pictures(
-    detector: DetectorModule,
-    pictures: Iterable[Pixels],
-    images: ImageOptions,
+def detect_in_images(
+    detector: Detector,
+    images: Iterable[Pixels],
+    size: ImageSize,
     options: InferenceOptions = InferenceOptions(),
 ) -> Iterator[Detections]:
     """Find the objects in images, in evaluation mode; the detector is left as it was.
@@ -100,8 +67,8 @@ def detect_in_pictures(
 
     Args:
         detector: on the device where it is to run.
-        pictures: each `(H, W, 3)` uint8 RGB, of any size.
-        images: the size to resize to.
+        images: each `(H, W, 3)` uint8 RGB, of any size.
+        size: the image size to resize to.
         options: batches and precision.
 
     Yields:
@@ -112,15 +79,15 @@ def detect_in_pictures(
     """
     waiting: deque[_Waiting] = deque()
     of_canvas: dict[tuple[int, int], list[_Waiting]] = defaultdict(list)
-    for picture in pictures:
-        one = _Waiting(_resized(picture, images), (picture.shape[0], picture.shape[1]))
-        canvas = images.canvas_of(one.original_size)
+    for image in images:
+        one = _Waiting(_resized(image, size), (image.shape[0], image.shape[1]))
+        canvas = size.canvas_of(one.original_size)
         waiting.append(one)
         of_canvas[canvas].append(one)
         if len(of_canvas[canvas]) == options.batch_size:
             _detect_batch(detector, of_canvas.pop(canvas), canvas, options)
         elif len(waiting) == MOST_WAITING * options.batch_size and waiting[0].found is None:
-            longest = images.canvas_of(waiting[0].original_size)
+            longest = size.canvas_of(waiting[0].original_size)
             _detect_batch(detector, of_canvas.pop(longest), longest, options)
         while waiting and waiting[0].found is not None:
             yield waiting.popleft().in_pixels_of_the_image()
@@ -135,7 +102,7 @@ MOST_WAITING = 2
 
 @dataclass
 class _Waiting:
-    """An image on its way through `detect_in_pictures`.
+    """An image on its way through `detect_in_images`.
 
     Attributes:
         resized: `(3, h, w)` uint8.
@@ -156,7 +123,7 @@ class _Waiting:
 
 
 def _detect_batch(
-    detector: DetectorModule, batch: Sequence[_Waiting], canvas: tuple[int, int], options: InferenceOptions
+    detector: Detector, batch: Sequence[_Waiting], canvas: tuple[int, int], options: InferenceOptions
 ) -> None:
     """Note in images of one canvas what is found there."""
     sizes = torch.tensor([one.resized.shape[1:] for one in batch])
@@ -167,13 +134,13 @@ def _detect_batch(
         one.found = detections
 
 
-def _resized(picture: Pixels, images: ImageOptions) -> Tensor:
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
+def _resized(image: Pixels, size: ImageSize) -> Tensor:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise DataError(
-            f"a picture is an array (height, width, 3) of uint8, RGB; this one is {picture.shape} of {picture.dtype}"
+            f"an image is an array (height, width, 3) of uint8, RGB; this one is {image.shape} of {image.dtype}"
         )
-    image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
-    resized: Tensor = resize_image(image, list(images.fitted((picture.shape[0], picture.shape[1]))))
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    resized: Tensor = resize_image(pixels, list(size.fitted((image.shape[0], image.shape[1]))))
     return resized
 
 
@@ -181,7 +148,7 @@ def above(found: Detections, classes: Sequence[str], thresholds: Mapping[str, fl
     """The detections from a score on.
 
     Args:
-        found: in one picture.
+        found: in one image.
         classes: names of the labels.
         thresholds: by class name.
         default: of classes that have none.

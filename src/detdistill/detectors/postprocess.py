@@ -11,7 +11,8 @@ from torchvision.ops import batched_nms
 
 from detdistill.core.boxes import clip_boxes
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import DenseOutput, Detections
+from detdistill.core.output import Predictions
+from detdistill.core.structures import Detections
 
 
 def rank_within(groups: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,25 +63,25 @@ class PostProcessing:
         if broken:
             raise DetdistillError(f"post-processing: {'; '.join(broken)} (given: {self})")
 
-    def __call__(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
-        """Reads the detections off an output.
+    def __call__(self, predictions: Predictions, sizes: Tensor) -> list[Detections]:
+        """Reads the detections off the predictions of a stage with a grid.
 
         Args:
-            output: of N images.
+            predictions: of N images.
             sizes: `(N, 2)` true height and width of each image: boxes are clipped to it.
 
         Returns:
             One `Detections` per image, best first.
         """
-        image, prior, label = self._select(output)
-        scores = output.scores((image, prior, label))
-        boxes = clip_boxes(output.boxes((image, prior)), sizes[image])
+        image, prior, label = self._select(predictions)
+        scores = predictions.scores((image, prior, label))
+        boxes = clip_boxes(predictions.boxes((image, prior)), sizes[image])
         keep = ((boxes[:, 2:] > boxes[:, :2]).all(dim=1)).nonzero().squeeze(1)
         boxes, scores, image, label = boxes[keep], scores[keep], image[keep], label[keep]
 
         # torchvision separates the groups by shifting their boxes: in float32 that would cost up to 1/16 px for a
         # batch of 8 images with 80 classes, and an image's detections would depend on its neighbours.
-        group = image if self.class_agnostic else image * output.class_logits.shape[2] + label
+        group = image if self.class_agnostic else image * predictions.num_classes + label
         keep = batched_nms(boxes.double(), scores.double(), group, self.iou_threshold)
         order, rank = rank_within(image[keep], scores[keep])
         keep = keep[order[rank < self.max_detections]]
@@ -89,15 +90,15 @@ class PostProcessing:
         per_image = zip(*(torch.split(part, counts) for part in (boxes, scores, label)), strict=True)
         return [Detections(*parts) for parts in per_image]
 
-    def _select(self, output: DenseOutput) -> tuple[Tensor, Tensor, Tensor]:
+    def _select(self, predictions: Predictions) -> tuple[Tensor, Tensor, Tensor]:
         """Image, prior and class of the candidates, chosen by their logits: nothing is decoded or squashed before."""
-        logits = output.class_logits
+        logits = predictions.class_logits
         if self.score_threshold > 0:
             above = logits > math.log(self.score_threshold / (1 - self.score_threshold))
         else:
             above = torch.ones_like(logits, dtype=torch.bool)
         image, prior, label = above.nonzero(as_tuple=True)
-        lengths = torch.tensor(output.grid.level_lengths, device=logits.device)
+        lengths = torch.tensor(predictions.grid.level_lengths, device=logits.device)
         level = torch.arange(len(lengths), device=logits.device).repeat_interleave(lengths)[prior]
         order, rank = rank_within(image * len(lengths) + level, logits[image, prior, label])
         order = order[rank < self.candidates_per_level]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import DenseOutput, Detections
-from detdistill.detectors.base import Detector, DetectorModule
+from detdistill.core.output import Output
+from detdistill.core.structures import Detections, Targets
+
+if TYPE_CHECKING:
+    from detdistill.detectors.base import Detector
 
 
 @dataclass(frozen=True)
@@ -56,22 +60,30 @@ def _usual_device() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}" if gpus else "cpu"
 
 
-def output_of(detector: Detector, images: Tensor, sizes: Tensor, *, channels_last: bool) -> DenseOutput:
-    """What a detector says of a batch, which is first normalised as the detector wants it.
+def output_of(
+    detector: Detector, images: Tensor, sizes: Tensor, *, channels_last: bool, targets: Targets | None = None
+) -> Output:
+    """What a detector predicts for a batch, which is first normalised as the detector wants it.
 
     Args:
         detector: on the images' device.
         images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of the canvas.
         sizes: `(N, 2)` true height and width of each image.
         channels_last: store images with the channels innermost.
+        targets: the objects, in training.
+
+    Raises:
+        DetdistillError: the detector does not read this canvas.
     """
-    pixels = detector.normalization(images, sizes)
+    detector.input.check_canvas((images.shape[2], images.shape[3]))
+    pixels = detector.input.normalization(images, sizes)
     if channels_last:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-    return detector(pixels)
+    output: Output = detector(pixels, targets)
+    return output
 
 
-def detect(detector: DetectorModule, images: Tensor, sizes: Tensor, options: InferenceOptions) -> list[Detections]:
+def detect(detector: Detector, images: Tensor, sizes: Tensor, options: InferenceOptions) -> list[Detections]:
     """The detections in a batch, in pixels of its canvas.
 
     Args:

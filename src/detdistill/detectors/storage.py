@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,18 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, listed
 from detdistill.core.files import write_atomically
-from detdistill.core.image_options import ImageOptions
-from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector, build_torchvision
-from detdistill.detectors.description import (
-    FILE_NAME,
-    DenseDescription,
-    ImageSize,
-    TorchvisionDescription,
-    read_description,
-    write_description,
-)
+from detdistill.core.image_options import ImageSize
+from detdistill.detectors.base import Detector
+from detdistill.detectors.catalog import KINDS
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.description import FILE_NAME, Description, read_description, write_description
 
 WEIGHTS = "model.safetensors"
 LIBRARIES = ("detdistill", "torch", "torchvision", "timm")
 
 
 def save_detector(
-    detector: DenseDetector | TorchvisionDetector,
+    detector: Detector,
     folder: Path,
     *,
     image_size: ImageSize | None = None,
@@ -47,7 +41,7 @@ def save_detector(
     Args:
         detector: in float32.
         folder: created if it does not exist; a detector that is there already is replaced.
-        image_size: what the detector was trained for, so that it is evaluated the same way.
+        image_size: what the detector was trained for, instead of `detector.input.size`.
         thresholds: by class name, the score from which on a detection is shown.
         provenance: anything to remember about where the weights come from, of JSON types; the versions of the
             libraries are added.
@@ -68,25 +62,26 @@ def save_detector(
     except OSError as error:
         raise DetdistillError(f"{folder} cannot be created: {error.strerror}") from error
     write_atomically(folder / WEIGHTS, weights)
-    common: dict[str, Any] = {
-        "classes": detector.classes,
-        "normalization": detector.normalization,
-        "postprocessing": detector.postprocessing,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "image_size": image_size,
-        "score_thresholds": thresholds,
-        "provenance": {**(provenance or {}), "versions": {library: version(library) for library in LIBRARIES}},
-    }
-    if isinstance(detector, DenseDetector):
-        described: DenseDescription | TorchvisionDescription = DenseDescription(
-            architecture=detector.architecture, **common
+    kind = next((name for name, kind in KINDS.items() if isinstance(detector, kind)), None)
+    if kind is None:
+        raise DetdistillError(
+            f"a {type(detector).__name__} cannot be saved as a run folder: it is none of the kinds "
+            f"{', '.join(KINDS)}. Save its state_dict yourself"
         )
-    else:
-        described = TorchvisionDescription(architecture=detector.architecture, **common)
-    write_description(folder, described)
+    description = Description(
+        kind=kind,
+        architecture=detector.architecture,
+        classes=detector.classes,
+        input=detector.input if image_size is None else replace(detector.input, size=image_size),
+        postprocessing=detector.postprocessing,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        score_thresholds=thresholds,
+        provenance={**(provenance or {}), "versions": {library: version(library) for library in LIBRARIES}},
+    )
+    write_description(folder, description)
 
 
-def load_detector(folder: Path) -> DenseDetector | TorchvisionDetector:
+def load_detector(folder: Path) -> Detector:
     """Reads a detector that `save_detector` wrote; it comes back in evaluation mode, on the CPU.
 
     Raises:
@@ -94,7 +89,7 @@ def load_detector(folder: Path) -> DenseDetector | TorchvisionDetector:
     """
     description = read_description(folder)
     tensors = _read_weights(folder / WEIGHTS, description.weights_sha256)
-    if isinstance(description, DenseDescription):
+    if description.kind == "dense":
         # Nothing is allocated on the meta device: a broken description cannot ask for more memory than its weights
         # need. torchvision's anchors cannot be made there, but its networks have one size.
         with torch.device("meta"):
@@ -103,27 +98,19 @@ def load_detector(folder: Path) -> DenseDetector | TorchvisionDetector:
         detector = _build(folder, description, len(tensors))
     _check_state(folder, detector.state_dict(), tensors)
     detector.load_state_dict(tensors)
+    detector.postprocessing = description.postprocessing
     detector.score_thresholds = description.score_thresholds or {}
-    if description.image_size is not None:
-        detector.image_options = ImageOptions(**asdict(description.image_size))
     return detector.eval()
 
 
-def _build(
-    folder: Path, description: DenseDescription | TorchvisionDescription, num_tensors: int
-) -> DenseDetector | TorchvisionDetector:
+def _build(folder: Path, description: Description, num_tensors: int) -> Detector:
     try:
-        if isinstance(description, TorchvisionDescription):
-            imported = build_torchvision(description.architecture, description.classes)
-            imported.normalization = description.normalization
-            imported.postprocessing = description.postprocessing
-            return imported
         architecture = description.architecture
-        if max(architecture.extra_levels, architecture.towers.depth if architecture.towers else 0) > num_tensors:
-            raise DetdistillError(f"it has more layers than {WEIGHTS} has tensors")
-        detector = DenseDetector(architecture, description.classes, normalization=description.normalization)
-        detector.postprocessing = description.postprocessing
-        return detector
+        if isinstance(architecture, Architecture):
+            depth = architecture.towers.depth if architecture.towers else 0
+            if max(architecture.extra_levels, depth) > num_tensors:
+                raise DetdistillError(f"it has more layers than {WEIGHTS} has tensors")
+        return KINDS[description.kind].from_architecture(architecture, description.classes, description.input)
     except Exception as error:  # values of the right type can still make no sense: torch and timm then raise anything
         raise DetdistillError(f"{folder / FILE_NAME} describes no detector that can be built: {error}") from error
 

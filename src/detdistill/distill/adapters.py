@@ -55,7 +55,9 @@ class Adapters(nn.Module):
         self.levels = nn.ModuleList()
         strides: dict[str, list[str]] = {}
         student, teacher = pair.student_output, pair.teacher_output
-        for own, other, (stride, _) in zip(student.features, teacher.features, student.grid.strides, strict=True):
+        for own, other, (stride, _) in zip(
+            student.features.maps, teacher.features.maps, student.features.strides, strict=True
+        ):
             channels, wanted = own.shape[1], other.shape[1]
             if channels == wanted and not self.always:
                 self.levels.append(nn.Identity())

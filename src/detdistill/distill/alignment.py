@@ -13,8 +13,9 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
+from detdistill.core.output import Candidates, Output, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import BACKGROUND, Assignment, DenseOutput, Targets
+from detdistill.core.structures import BACKGROUND, Assignment, Targets
 from detdistill.distill.class_map import ClassMap
 
 LARGEST_STRIDE_RATIO = 1.25
@@ -22,30 +23,30 @@ LARGEST_STRIDE_RATIO = 1.25
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ChosenCandidates(DenseOutput):
-    """An output whose candidates each stand for a prior of another output. Scores are class times quality.
+class ChosenPredictions(Predictions):
+    """Predictions whose candidates each stand for a prior of others. Scores are class times quality.
 
     Attributes:
-        origin: that output.
+        origin: those others.
         chosen: `(N, P)` its priors.
     """
 
-    origin: DenseOutput
+    origin: Predictions
     chosen: Tensor
 
     def boxes(self, index: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Boxes of the priors that the candidates stand for; as `DenseOutput.boxes`."""
+        """Boxes of the priors that the candidates stand for; as `Predictions.boxes`."""
         if index is not None:
             return self.origin.boxes((index[0], self.chosen[index]))
         return self.origin.boxes().gather(1, self.chosen[..., None].expand(-1, -1, 4))
 
     def priors(self, index: tuple[Tensor, Tensor]) -> Tensor:
-        """Those that the candidates stand for; as `DenseOutput.priors`."""
+        """Those that the candidates stand for; as `Predictions.priors`."""
         return self.origin.grid.priors[self.chosen[index]]
 
     @property
     def anchors(self) -> Grid:
-        """The candidates' cells with all anchors of the other output's cells."""
+        """The candidates' cells with all anchors of the others' cells."""
         return replace(self.grid, base_anchors=self.origin.grid.base_anchors)
 
 
@@ -61,8 +62,8 @@ class Aligned:
             class for.
     """
 
-    student: DenseOutput
-    teacher: DenseOutput
+    student: Output
+    teacher: Output
     assignment: Assignment
     targets: Targets
 
@@ -84,7 +85,7 @@ class Alignment:
     classes: ClassMap
     levels: tuple[tuple[int, int], ...]
 
-    def __call__(self, student: DenseOutput, teacher: DenseOutput, assignment: Assignment, targets: Targets) -> Aligned:
+    def __call__(self, student: Output, teacher: Output, assignment: Assignment, targets: Targets) -> Aligned:
         """Aligns the outputs of one batch.
 
         Args:
@@ -93,33 +94,34 @@ class Alignment:
             assignment: of the student's candidates.
             targets: with the student's labels.
         """
-        matched = _flat_levels(student.grid, assignment.matched, [own for own, _ in self.levels])
-        student = _with_levels(student, [own for own, _ in self.levels])
-        teacher = _with_levels(teacher, [other for _, other in self.levels])
+        own_levels, other_levels = ([pair[side] for pair in self.levels] for side in (0, 1))
+        matched = _flat_levels(student.predictions.grid, assignment.matched, own_levels)
+        student, teacher = _with_levels(student, own_levels), _with_levels(teacher, other_levels)
         # Before the best anchor of a cell is chosen: it is the best for a class that both have.
         if not self.classes.is_identity:
-            student = replace(student, class_logits=self.classes.of_student(student.class_logits))
-            teacher = replace(teacher, class_logits=self.classes.of_teacher(teacher.class_logits))
+            student = _with_class_logits(student, self.classes.of_student(student.predictions.class_logits))
+            teacher = _with_class_logits(teacher, self.classes.of_teacher(teacher.predictions.class_logits))
             targets = replace(targets, labels=self.classes.labels(targets.labels))
-        by_cell = student.grid.anchors_per_cell != teacher.grid.anchors_per_cell
+        own, other = student.predictions.grid, teacher.predictions.grid
+        by_cell = own.anchors_per_cell != other.anchors_per_cell
         if by_cell:
-            matched = cell_matches(matched, student.grid.anchors_per_cell)
-        if teacher.grid.sizes != student.grid.sizes or (by_cell and teacher.grid.anchors_per_cell > 1):
-            teacher = _resampled(teacher, student.grid.sizes, by_cell=by_cell)
-        if by_cell and student.grid.anchors_per_cell > 1:
-            student = _resampled(student, student.grid.sizes, by_cell=True)
+            matched = cell_matches(matched, own.anchors_per_cell)
+        if other.sizes != own.sizes or (by_cell and other.anchors_per_cell > 1):
+            teacher = _resampled(teacher, own.sizes, by_cell=by_cell)
+        if by_cell and own.anchors_per_cell > 1:
+            student = _resampled(student, own.sizes, by_cell=True)
         if matched is not assignment.matched:
             assignment = Assignment(matched)
         return Aligned(student, teacher, assignment, targets)
 
-    def notes(self, student: DenseOutput, teacher: DenseOutput) -> list[str]:
+    def notes(self, student: Output, teacher: Output) -> list[str]:
         """What a user should know about levels and anchors, in plain words.
 
         Args:
             student: an output of the student.
             teacher: the teacher's of the same images.
         """
-        own, other = student.grid, teacher.grid
+        own, other = student.predictions.grid, teacher.predictions.grid
         strides = ", ".join(str(own.strides[level][0]) for level, _ in self.levels)
         notes = [f"levels: strides {strides} are compared"]
         for side, grid, used in (
@@ -178,27 +180,40 @@ def _flat_levels(grid: Grid, flat: Tensor, levels: Sequence[int]) -> Tensor:
     return torch.cat([parts[level] for level in levels], dim=1)
 
 
-def _with_levels(output: DenseOutput, levels: Sequence[int]) -> DenseOutput:
+def _with_levels(output: Output, levels: Sequence[int]) -> Output:
     """Some levels of an output, of all that it has per candidate, whatever its type."""
-    grid = output.grid
+    predictions, maps = output.predictions, output.features.maps
+    grid = predictions.grid
     if list(levels) == list(range(grid.num_levels)):
         return output
-    per_candidate: dict[str, Any] = {
-        name: _flat_levels(grid, value, levels) for name, value in vars(output).items() if isinstance(value, Tensor)
-    }
     chosen = Grid(
         tuple(grid.sizes[level] for level in levels),
         tuple(grid.strides[level] for level in levels),
         grid.base_anchors[list(levels)],
     )
-    return replace(output, grid=chosen, features=tuple(output.features[level] for level in levels), **per_candidate)
+    per_candidate: dict[str, Any] = {
+        name: _flat_levels(grid, value, levels)
+        for name, value in vars(predictions).items()
+        if isinstance(value, Tensor)
+    }
+    return Output.dense(
+        [maps[level] for level in levels],
+        replace(predictions, candidates=Candidates(chosen), **per_candidate),
+        output.towers,
+    )
 
 
-def _resampled(output: DenseOutput, sizes: tuple[tuple[int, int], ...], *, by_cell: bool) -> DenseOutput:
+def _with_class_logits(output: Output, logits: Tensor) -> Output:
+    """An output with other classes, each by itself."""
+    return output.with_predictions(replace(output.predictions, logits=logits, activation="sigmoid"))
+
+
+def _resampled(output: Output, sizes: tuple[tuple[int, int], ...], *, by_cell: bool) -> Output:
     """An output on maps of other `sizes`, with one candidate per cell if `by_cell`."""
-    grid = output.grid
+    predictions = output.predictions
+    grid = predictions.grid
     candidates = _nearest(grid, sizes)  # (P', A)
-    scores = at_least_float32(output.class_logits)
+    scores = at_least_float32(predictions.class_logits)
     batch = len(scores)
     if by_cell:
         anchors = scores[:, candidates].detach().amax(dim=-1).argmax(dim=-1)  # (N, P')
@@ -210,18 +225,18 @@ def _resampled(output: DenseOutput, sizes: tuple[tuple[int, int], ...], *, by_ce
         class_logits = scores[:, candidates.flatten()]
         base_anchors = grid.base_anchors
     image = torch.arange(batch, device=scores.device)[:, None]
-    quality = output.quality_logits
-    return ChosenCandidates(
-        Grid(sizes, grid.strides, base_anchors),
-        tuple(_resized(level, size) for level, size in zip(output.features, sizes, strict=True)),
+    quality = predictions.quality_logits
+    resampled = ChosenPredictions(
+        Candidates(Grid(sizes, grid.strides, base_anchors)),
         class_logits,
-        output.regression[image, chosen],
-        output.coder,
+        predictions.regression[image, chosen],
+        predictions.coder,
         None if quality is None else quality[image, chosen],
-        output.towers,
-        origin=output,
+        origin=predictions,
         chosen=chosen,
     )
+    maps = [_resized(level, size) for level, size in zip(output.features.maps, sizes, strict=True)]
+    return Output.dense(maps, resampled, output.towers)
 
 
 def _nearest(grid: Grid, sizes: tuple[tuple[int, int], ...]) -> Tensor:

@@ -19,7 +19,7 @@ WEIGHTING = ("weight", "ratio", "decay")
 
 
 def build_terms(
-    options: Mapping[str, Mapping[str, Any]], *, weight: Literal["auto", "paper"], ratio: float | None, head: str | None
+    options: Mapping[str, Mapping[str, Any]], *, weight: Literal["auto", "paper"], ratio: float | None, detector: str
 ) -> tuple[dict[str, Term], dict[str, Weight]]:
     """Makes terms and their weights.
 
@@ -27,10 +27,10 @@ def build_terms(
         options: of each term by its name in `TERMS`: its keyword arguments, and any of `weight`, `ratio`, `decay`.
         weight: of terms that do not say.
         ratio: of terms that do not say; None takes each method's own.
-        head: the student's, for published weights; None if it has none that is known.
+        detector: the student's `kind`, for published weights.
 
     Raises:
-        DetdistillError: an unknown term or option, a value that cannot be, or no published weight for the head.
+        DetdistillError: an unknown term or option, a value that cannot be, or no published weight for the detector.
     """
     unknown = [name for name in options if name not in TERMS]
     if unknown:
@@ -41,7 +41,7 @@ def build_terms(
         kind = TERMS[name]
         terms[name] = _build(name, kind, {key: value for key, value in given.items() if key not in WEIGHTING})
         defaults = {"weight": weight, "ratio": kind.method.ratio if ratio is None else ratio, "decay": "none"}
-        weights[name] = _weight(name, kind, defaults | dict(given), head)
+        weights[name] = _weight(name, kind, defaults | dict(given), detector)
     return terms, weights
 
 
@@ -59,16 +59,16 @@ def _build(name: str, kind: type[Term], options: Mapping[str, Any]) -> Term:
         raise DetdistillError(f"terms.{name}.{in_words(str(error))}") from error
 
 
-def _weight(name: str, kind: type[Term], given: Mapping[str, Any], head: str | None) -> Weight:
+def _weight(name: str, kind: type[Term], given: Mapping[str, Any], detector: str) -> Weight:
     value, ratio, decay = (given[key] for key in WEIGHTING)
     if value == "paper":
         published = kind.method.weights
-        if head is None or head not in published:
+        if detector not in published:
             raise DetdistillError(
-                f"terms.{name}.weight: no weight is published for {'this detector' if head is None else head} "
-                f"(there is one for: {', '.join(published) or 'no detector'}); take auto, or a number"
+                f"terms.{name}.weight: no weight is published for {detector} (there is one for: "
+                f"{', '.join(published) or 'no detector'}); take auto, or a number"
             )
-        value = published[head]
+        value = published[detector]
     if isinstance(value, str) and value != "auto":
         raise DetdistillError(
             f"terms.{name}.weight must be auto, paper or a number of at least 0, not {value!r}"

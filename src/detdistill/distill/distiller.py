@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from detdistill.core.errors import DetdistillError
 from detdistill.core.modules import untouched
 from detdistill.core.normalization import Normalization
-from detdistill.core.structures import DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import ReduceSum, Targets, single_process
 from detdistill.core.suggestions import did_you_mean
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
@@ -43,7 +44,7 @@ class Compared:
         terms: the distillation terms, not weighted.
     """
 
-    output: DenseOutput
+    output: Output
     detection: dict[str, Tensor]
     terms: dict[str, Tensor]
 
@@ -56,7 +57,9 @@ class Compared:
         for name, loss in {DETECTION: torch.stack(tuple(self.detection.values())).sum(), **self.terms}.items():
             exponent = loss.detach().abs().clamp(min=1e-9).frexp().exponent
             scale = torch.ldexp(loss.new_tensor(MEASURED_SIZE), -exponent)  # a power of two rounds nothing
-            gradients = torch.autograd.grad(loss * scale, self.output.features, retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(
+                loss * scale, self.output.features.maps, retain_graph=True, allow_unused=True
+            )
             squares = [(gradient.float() / scale).square().sum() for gradient in gradients if gradient is not None]
             lengths[name] = torch.stack(squares).sum() if squares else torch.zeros_like(loss.detach())
         return lengths
@@ -94,8 +97,8 @@ class Distiller(nn.Module):
 
     def __init__(
         self,
-        student: nn.Module,
-        teacher: nn.Module,
+        student: Detector,
+        teacher: Detector,
         terms: Mapping[str, Term],
         *,
         weights: Mapping[str, Weight] | None = None,
@@ -127,12 +130,11 @@ class Distiller(nn.Module):
         if channels_last:
             teacher.to(memory_format=torch.channels_last)
         self._teacher = Frozen(teacher)
-        own, other = self._detectors()
-        self._classes = ClassMap(own.classes, other.classes, class_table or {})
+        self._classes = ClassMap(student.classes, teacher.classes, class_table or {})
         self.notes = self._bind(seed)
 
     @property
-    def teacher(self) -> nn.Module:
+    def teacher(self) -> Detector:
         """The teacher, which is not among the submodules."""
         return self._teacher.module
 
@@ -162,7 +164,7 @@ class Distiller(nn.Module):
         images: Tensor,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
-        guidance: DenseOutput | None = None,
+        guidance: Output | None = None,
     ) -> Compared:
         """Both detectors' view of a batch, and what is made of it.
 
@@ -172,14 +174,14 @@ class Distiller(nn.Module):
             reduce_sum: sums counts over processes.
             guidance: what the teacher said of the images; None asks it.
         """
-        student, _ = self._detectors()
+        student = self.student
         if guidance is None:
             # First: what the teacher needs on the way is free again before the student's activations pile up.
             guidance = self.teach(images, targets.sizes)
-        output = self._output(student, images, targets.sizes)
-        assignment = student.assign(output.grid, targets)
-        detection = student.detection_loss(output, targets, assignment, reduce_sum)
-        aligned = self._alignment(output, guidance, assignment, targets)
+        output = self._output(student, images, targets.sizes, targets)
+        matches = student.match(output, targets)
+        detection = student.loss(output, targets, matches, reduce_sum)
+        aligned = self._alignment(output, guidance, matches[output.final], targets)
         terms = {}
         for name, term in self.terms.items():
             parts = term(aligned.student, aligned.teacher, aligned.assignment, aligned.targets, reduce_sum)
@@ -187,10 +189,10 @@ class Distiller(nn.Module):
         return Compared(output, detection, terms)
 
     @torch.no_grad()
-    def teach(self, images: Tensor, sizes: Tensor) -> DenseOutput:
+    def teach(self, images: Tensor, sizes: Tensor) -> Output:
         """The teacher's output for a batch of images, 0 to 255, with their true sizes `(N, 2)`."""
         self._teacher.move_to(images.device)
-        return self._output(self._detectors()[1], images, sizes)
+        return self._output(self.teacher, images, sizes)
 
     def begin_step(self, step: int, total: int, warmup: int) -> None:
         """Says where in the run the next step is; see `Weighting.begin_step`.
@@ -227,14 +229,11 @@ class Distiller(nn.Module):
         """Takes up the weights that a run before has found."""
         self.weighting.load(state)
 
-    def _detectors(self) -> tuple[Detector, Detector]:
-        return cast(Detector, self.student), cast(Detector, self._teacher.module)
-
-    def _output(self, detector: Detector, images: Tensor, sizes: Tensor) -> DenseOutput:
-        return output_of(detector, images, sizes, channels_last=self._channels_last)
+    def _output(self, detector: Detector, images: Tensor, sizes: Tensor, targets: Targets | None = None) -> Output:
+        return output_of(detector, images, sizes, channels_last=self._channels_last, targets=targets)
 
     def _bind(self, seed: int) -> list[str]:
-        student, teacher = self._detectors()
+        student, teacher = self.student, self.teacher
         device = next(self.student.parameters()).device
         sizes = torch.tensor([[EXAMPLE_SIDE, EXAMPLE_SIDE]], device=device)
         nothing = Targets.from_images([sizes.new_zeros(0, 4).float()], [sizes.new_zeros(0)], sizes)
@@ -243,11 +242,11 @@ class Distiller(nn.Module):
             images = torch.randint(0, 256, (1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE), dtype=torch.uint8).to(device)
             with torch.no_grad():
                 self.student.eval()
-                own, other = self._output(student, images, sizes), self.teach(images, sizes)
-                assignment = student.assign(own.grid, nothing)
-                taken = {DETECTION, *student.detection_loss(own, nothing, assignment)} & self.terms.keys()
-                self._alignment = find_alignment(own.grid, other.grid, self._classes)
-                aligned = self._alignment(own, other, assignment, nothing)
+                own, other = self._output(student, images, sizes, nothing), self.teach(images, sizes)
+                matches = student.match(own, nothing)
+                taken = {DETECTION, *student.loss(own, nothing, matches)} & self.terms.keys()
+                self._alignment = find_alignment(own.predictions.grid, other.predictions.grid, self._classes)
+                aligned = self._alignment(own, other, matches[own.final], nothing)
             if taken:
                 raise DetdistillError(
                     f"a term may not be called {' or '.join(sorted(taken))}: that is the name of a loss of the "
@@ -265,11 +264,11 @@ class Distiller(nn.Module):
 
 
 def _normalizations(student: Detector, teacher: Detector) -> list[str]:
-    if student.normalization == teacher.normalization:
+    if student.input.normalization == teacher.input.normalization:
         return []
     return [
         "input: each gets the images in its own normalization; the teacher "
-        f"{_in_words(teacher.normalization)}; the student {_in_words(student.normalization)}"
+        f"{_in_words(teacher.input.normalization)}; the student {_in_words(student.input.normalization)}"
     ]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from detdistill.core.image_options import ImageOptions
-from detdistill.core.structures import DenseOutput, combined
+from detdistill.core.output import Output, combined
 
 MEBIBYTE = 2**20
 
@@ -28,9 +28,9 @@ class TeacherMemory:
 
     def __init__(self, room: int) -> None:
         self._left = room * MEBIBYTE
-        self._outputs: dict[bytes, DenseOutput] = {}
+        self._outputs: dict[bytes, Output] = {}
 
-    def output(self, images: Tensor, sizes: Tensor, teach: Callable[[Tensor, Tensor], DenseOutput]) -> DenseOutput:
+    def output(self, images: Tensor, sizes: Tensor, teach: Callable[[Tensor, Tensor], Output]) -> Output:
         """The teacher's output for a batch.
 
         Args:
@@ -49,7 +49,7 @@ class TeacherMemory:
         parts = [outputs[number] for number in range(len(keys))]
         return combined(parts, lambda tensors: torch.cat([tensor.to(images.device) for tensor in tensors]))
 
-    def _keep(self, key: bytes, output: DenseOutput) -> None:
+    def _keep(self, key: bytes, output: Output) -> None:
         if key in self._outputs:  # twice in one batch
             return
         size = _size(output)
@@ -60,7 +60,7 @@ class TeacherMemory:
         self._outputs[key] = combined([output], lambda tensors: tensors[0].to("cpu", copy=True))
 
 
-def memory_note(room: int, output: DenseOutput, num_images: int, options: ImageOptions) -> str:
+def memory_note(room: int, output: Output, num_images: int, options: ImageOptions) -> str:
     """How far a `TeacherMemory` will reach, in plain words.
 
     Args:
@@ -74,7 +74,7 @@ def memory_note(room: int, output: DenseOutput, num_images: int, options: ImageO
             "teacher memory: of no use here, for the images vary in scale or colour (images.scale_jitter, "
             "images.photometric) and none comes again"
         )
-    needed = num_images * _size(output) / output.class_logits.shape[0] / MEBIBYTE
+    needed = num_images * _size(output) / output.predictions.logits.shape[0] / MEBIBYTE
     mirrored = ""
     if 0 < options.flip < 1:
         needed, mirrored = 2 * needed, ", each as it is and mirrored,"
@@ -84,7 +84,7 @@ def memory_note(room: int, output: DenseOutput, num_images: int, options: ImageO
     )
 
 
-def _size(output: DenseOutput) -> int:
+def _size(output: Output) -> int:
     sizes = []
 
     def measured(tensors: list[Tensor]) -> Tensor:
@@ -104,5 +104,5 @@ def _keys(images: Tensor, sizes: Tensor) -> list[bytes]:
     ]
 
 
-def _of_image(output: DenseOutput, number: int) -> DenseOutput:
+def _of_image(output: Output, number: int) -> Output:
     return combined([output], lambda tensors: tensors[0][number : number + 1])

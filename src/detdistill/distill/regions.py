@@ -48,7 +48,7 @@ def best_regions(
 
     Args:
         scores: `(N, P)`.
-        boxes: gives the boxes `(K, 4)` of candidates by image and prior, each `(K,)`, as `DenseOutput.boxes` does.
+        boxes: gives the boxes `(K, 4)` of candidates by image and prior, each `(K,)`, as `Output.boxes` does.
         sizes: `(N, 2)` true height and width of each image: boxes are clipped to it.
         count: regions of an image, at most.
         iou_threshold: overlap above which a box is left out.

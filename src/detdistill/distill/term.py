@@ -10,7 +10,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
 
 
@@ -52,8 +53,8 @@ class Pair:
 
     student: Detector
     teacher: Detector
-    student_output: DenseOutput
-    teacher_output: DenseOutput
+    student_output: Output
+    teacher_output: Output
 
 
 class Term(nn.Module, ABC):
@@ -79,8 +80,8 @@ class Term(nn.Module, ABC):
     @abstractmethod
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,

@@ -15,13 +15,13 @@ from detdistill.core.modules import modes_kept
 from detdistill.core.progress import track
 from detdistill.core.structures import Detections
 from detdistill.data.loading import Batch, evaluation_loader
-from detdistill.detectors.base import DetectorModule
+from detdistill.detectors.base import Detector
 from detdistill.detectors.running import InferenceOptions, detect
 from detdistill.evaluation.results import Results
 
 
 def predict(
-    detector: DetectorModule,
+    detector: Detector,
     dataset: DetectionDataset,
     images: ImageOptions,
     options: InferenceOptions = InferenceOptions(),
@@ -64,7 +64,7 @@ def predict(
         return Results.from_detections(found for batch in batches for found in _detect(detector, batch, options))
 
 
-def _detect(detector: DetectorModule, batch: Batch, options: InferenceOptions) -> Iterator[tuple[int, Detections]]:
+def _detect(detector: Detector, batch: Batch, options: InferenceOptions) -> Iterator[tuple[int, Detections]]:
     return in_files(batch, detect(detector, batch.images, batch.targets.sizes, options))
 
 

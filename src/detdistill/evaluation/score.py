@@ -9,7 +9,7 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions
 from detdistill.data.classes import with_classes
-from detdistill.detectors.base import DetectorModule
+from detdistill.detectors.base import Detector
 from detdistill.detectors.running import InferenceOptions
 from detdistill.evaluation.gather import score_together
 from detdistill.evaluation.predict import predict
@@ -19,7 +19,7 @@ Score = TypeVar("Score")
 
 
 def score(
-    detector: DetectorModule,
+    detector: Detector,
     dataset: DetectionDataset,
     images: ImageOptions,
     metric: Callable[[DetectionDataset, Results], Score],

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError
-from detdistill.core.image_options import ImageOptions
+from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.data.loading import training_loader
 from detdistill.data.sampling import derived_seed
+from detdistill.detectors.base import Detector
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.folding import folded
-from detdistill.detectors.description import ImageSize, read_description
+from detdistill.detectors.description import read_description
 from detdistill.detectors.storage import load_detector
 from detdistill.distill.building import build_terms
 from detdistill.distill.distiller import Distiller
@@ -41,7 +40,7 @@ def distill(
     recipe: DistillationRecipe,
     folder: str | Path,
     *,
-    teacher: nn.Module | None = None,
+    teacher: Detector | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Summary:
@@ -50,7 +49,7 @@ def distill(
     Args:
         recipe: what to train on what, by whom, and how.
         folder: of the run; as in `train`.
-        teacher: instead of the one in the folder `recipe.teacher`: any module that passes `check_detector`;
+        teacher: instead of the one in the folder `recipe.teacher`: any `Detector` that passes `check_detector`;
             `recipe.teacher` is then only its name in the record.
         resume: go on although the recipe differs, where that is possible.
         overwrite: throw away a run that is there.
@@ -70,7 +69,7 @@ def distill(
             "student would take its place"
         )
 
-    def lesson(detector: DenseDetector, dataset: DetectionDataset, validation: DetectionDataset | None) -> Lesson:
+    def lesson(detector: Detector, dataset: DetectionDataset, validation: DetectionDataset | None) -> Lesson:
         distiller, notes = make_distiller(recipe, detector, teacher)
         if is_first_process():
             report = _preflight(recipe, distiller, dataset, validation, notes)
@@ -86,7 +85,7 @@ def distill(
     return fit(recipe, folder, lesson, resume=resume, overwrite=overwrite)
 
 
-def check(recipe: DistillationRecipe, *, teacher: nn.Module | None = None) -> str:
+def check(recipe: DistillationRecipe, *, teacher: Detector | None = None) -> str:
     """What fits between teacher and student, and what the first batch gives, in plain words; nothing is written.
 
     Args:
@@ -103,7 +102,7 @@ def check(recipe: DistillationRecipe, *, teacher: nn.Module | None = None) -> st
 
 
 def make_distiller(
-    recipe: DistillationRecipe, student: DenseDetector, teacher: nn.Module | None = None
+    recipe: DistillationRecipe, student: Detector, teacher: Detector | None = None
 ) -> tuple[Distiller, list[str]]:
     """The distiller of a recipe, and what is to be said of its making.
 
@@ -120,7 +119,7 @@ def make_distiller(
     if teacher is None:
         folder = Path(recipe.teacher).expanduser()
         teacher = load_detector(folder)
-        made_for = read_description(folder).image_size
+        made_for = read_description(folder).input.size
         own, theirs = _in_words(recipe.images), made_for and _in_words(made_for)
         if theirs is not None and theirs != own:
             notes.append(f"image size: the teacher was made for {theirs}; both get {own}")
@@ -130,7 +129,7 @@ def make_distiller(
         notes.append(inherit(student, teacher, recipe.init_from_teacher))
     if is_own:
         teacher = folded(teacher)
-    terms, weights = build_terms(recipe.terms, weight=recipe.weight, ratio=recipe.ratio, head=student.architecture.head)
+    terms, weights = build_terms(recipe.terms, weight=recipe.weight, ratio=recipe.ratio, detector=student.kind)
     distiller = Distiller(
         student,
         teacher,

@@ -6,35 +6,41 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detdistill.core.errors import DetdistillError
+from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.backbones import Backbone, feature_info
 from detdistill.training.recipe import Start
 
 
-def freeze(detector: nn.Module, backbone: Backbone, start: Start) -> tuple[nn.Module, ...]:
+def freeze(detector: Detector, start: Start) -> tuple[nn.Module, ...]:
     """Takes the frozen parameters out of training.
 
     Args:
         detector: is changed.
-        backbone: part of it.
         start: what is frozen.
 
     Returns:
         The modules that must stay in evaluation mode, each by itself, whatever mode the detector is put in.
 
     Raises:
-        DetdistillError: more stages than the backbone has.
+        DetdistillError: more stages than the backbone has, or it is none whose stages are known.
     """
     norms: list[nn.Module] = [module for module in detector.modules() if isinstance(module, _BatchNorm)]
     if start.batch_norm == "frozen":
         for norm in norms:
             norm.requires_grad_(requires_grad=False)
     still = norms if start.batch_norm in ("eval", "frozen") else []
-    return (*still, *_freeze_stages(backbone, start.frozen_stages))
+    return (*still, *_freeze_stages(detector, start.frozen_stages))
 
 
-def _freeze_stages(backbone: Backbone, stages: int) -> list[nn.Module]:
+def _freeze_stages(detector: Detector, stages: int) -> list[nn.Module]:
     if stages == 0:
         return []
+    backbone = detector.backbone_module
+    if not isinstance(backbone, Backbone):
+        raise DetdistillError(
+            f"start.frozen_stages is {stages}, and the stages of this {detector.kind}'s backbone are not known; set it "
+            "to 0, or lower optimization.backbone_factor"
+        )
     network = backbone.network
     ends = {info["reduction"]: info["module"] for info in feature_info(network).info}
     if 2 * 2**stages not in ends:

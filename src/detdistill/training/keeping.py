@@ -17,7 +17,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from detdistill.core.annotations import DetectionDataset, fingerprint
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
-from detdistill.detectors.description import ImageSize
 from detdistill.detectors.storage import save_detector
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.score import score
@@ -187,11 +186,10 @@ class Keeping(Callback):
         if not trainer.is_global_zero:
             return
         recipe = module.recipe
-        images = recipe.images
         save_detector(
             module.result,
             self.folder.path,
-            image_size=ImageSize(images.short_side, images.long_side, images.letterbox, images.canvas),
+            image_size=recipe.images.size,
             provenance={
                 **self.origin(),
                 "data": {"source": module.dataset.source, "annotations_sha256": fingerprint(module.dataset)},

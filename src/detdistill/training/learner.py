@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from detdistill.core.structures import ReduceSum, Targets
-from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 
 
@@ -22,7 +22,7 @@ class Learner(Protocol):
     raw: dict[str, Tensor]
 
     @property
-    def student(self) -> nn.Module:
+    def student(self) -> Detector:
         """The detector that is trained."""
 
     def __call__(self, images: Tensor, targets: Targets, reduce_sum: ReduceSum) -> dict[str, Tensor]:
@@ -46,7 +46,7 @@ class Supervision(nn.Module):
         channels_last: store images with the channels innermost.
     """
 
-    def __init__(self, student: DenseDetector, *, channels_last: bool) -> None:
+    def __init__(self, student: Detector, *, channels_last: bool) -> None:
         super().__init__()
         self.student = student
         self.raw: dict[str, Tensor] = {}
@@ -54,9 +54,8 @@ class Supervision(nn.Module):
 
     def forward(self, images: Tensor, targets: Targets, reduce_sum: ReduceSum) -> dict[str, Tensor]:
         """The detection loss's terms."""
-        output = output_of(self.student, images, targets.sizes, channels_last=self._channels_last)
-        assignment = self.student.assign(output.grid, targets)
-        return self.student.detection_loss(output, targets, assignment, reduce_sum)
+        output = output_of(self.student, images, targets.sizes, channels_last=self._channels_last, targets=targets)
+        return self.student.loss(output, targets, self.student.match(output, targets), reduce_sum)
 
     def begin_step(self, step: int, total: int, warmup: int) -> None:
         """Ground truth counts the same in every step."""

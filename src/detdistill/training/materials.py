@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,10 @@ def starting_detector(recipe: Recipe, classes: Sequence[str]) -> DenseDetector:
     source = recipe.start.backbone
     detector = DenseDetector(recipe.detector, classes, pretrained_backbone=source == "timm")
     if source == "lite0":
-        detector.normalization = EFFICIENTNET_LITE
+        detector.input = replace(detector.input, normalization=EFFICIENTNET_LITE)
         _start_backbone(detector, source, efficientnet_lite0_file())
     elif source is not None:
-        detector.normalization = _timm_normalization(detector)
+        detector.input = replace(detector.input, normalization=_timm_normalization(detector))
         if source != "timm":
             file = Path(source).expanduser()
             if not file.exists():

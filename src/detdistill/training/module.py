@@ -21,7 +21,7 @@ from detdistill.core.modules import buffers_kept
 from detdistill.core.structures import ReduceSum
 from detdistill.data.loading import Batch, training_loader
 from detdistill.data.sampling import derived_seed
-from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.base import Detector
 from detdistill.training.accumulation import split, window_normalizers
 from detdistill.training.freezing import freeze
 from detdistill.training.learner import Learner
@@ -61,7 +61,7 @@ class DetectorTraining(LightningModule):
         self.recipe = recipe
         self.dataset = dataset
         self.learner = learner
-        self._still = freeze(self.detector, self.detector.backbone, recipe.start)
+        self._still = freeze(self.detector, recipe.start)
         if recipe.machine.channels_last:
             self.detector.to(memory_format=torch.channels_last)
         decay = recipe.optimization.ema
@@ -75,18 +75,18 @@ class DetectorTraining(LightningModule):
         self.train()
 
     @property
-    def detector(self) -> DenseDetector:
+    def detector(self) -> Detector:
         """The detector that is trained."""
-        student = self.learner.student
-        assert isinstance(student, DenseDetector)
-        return student
+        return self.learner.student
 
     @property
-    def result(self) -> DenseDetector:
+    def result(self) -> Detector:
         """The detector to evaluate and save: the moving average, where there is one."""
-        detector = self.detector if self.average is None else self.average.module
-        assert isinstance(detector, DenseDetector)
-        return detector
+        if self.average is None:
+            return self.detector
+        average = self.average.module
+        assert isinstance(average, Detector)
+        return average
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module`'s, but what is frozen stays in evaluation mode, and so does the average."""
@@ -125,7 +125,7 @@ class DetectorTraining(LightningModule):
         """The optimiser and its schedule, stepped after every batch."""
         recipe = self.recipe
         assert isinstance(self.learner, nn.Module)
-        optimizer = build_optimizer(self.learner, self.detector.backbone, recipe.optimization)
+        optimizer = build_optimizer(self.learner, self.detector.backbone_module, recipe.optimization)
         epoch = len(self.train_dataloader())
         total = epoch * recipe.schedule.epochs
         self._steps = total, warmup_steps(total, recipe.schedule)

@@ -13,15 +13,15 @@ from detdistill.training.recipe import Optimization, Schedule
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def build_optimizer(module: nn.Module, backbone: nn.Module, options: Optimization) -> Optimizer:
+def build_optimizer(module: nn.Module, backbone: nn.Module | None, options: Optimization) -> Optimizer:
     """The optimiser of everything that is not frozen, in up to four groups.
 
     Args:
         module: what is trained.
-        backbone: the part of it with the learning rate `backbone_factor * learning_rate`.
+        backbone: the part of it with the learning rate `backbone_factor * learning_rate`; None for no such part.
         options: which optimiser, and how.
     """
-    in_backbone = {id(parameter) for parameter in backbone.parameters()}
+    in_backbone = set() if backbone is None else {id(parameter) for parameter in backbone.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:

@@ -22,7 +22,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.core.quiet import quiet
 from detdistill.data.sampling import derived_seed
-from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.base import Detector
 from detdistill.training.interruption import Interruption
 from detdistill.training.keeping import DurableCheckpointIO, Keeping
 from detdistill.training.learner import Learner, Supervision
@@ -86,7 +86,7 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite
             f"the recipe names a teacher, {recipe.teacher}: call detdistill.training.distillation.distill"
         )
 
-    def lesson(detector: DenseDetector, *_: object) -> Lesson:
+    def lesson(detector: Detector, *_: object) -> Lesson:
         learner = Supervision(detector, channels_last=recipe.machine.channels_last)
         return Lesson(learner, lambda: {"made_by": "training"})
 
@@ -108,7 +108,7 @@ class Lesson:
     teacher_score: Callable[[DetectionDataset], float | None] | None = None
 
 
-LessonOf = Callable[[DenseDetector, DetectionDataset, DetectionDataset | None], Lesson]
+LessonOf = Callable[[Detector, DetectionDataset, DetectionDataset | None], Lesson]
 """Makes the lesson of a detector that starts to learn from a training set, with a validation set if there is one."""
 
 

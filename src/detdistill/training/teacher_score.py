@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from statistics import fmean
-from typing import cast
 
 import numpy as np
-from torch import nn
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.data.sampling import sample
-from detdistill.detectors.base import Detector, DetectorModule
+from detdistill.detectors.base import Detector
 from detdistill.distill.class_map import ClassMap
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.gather import score_together
@@ -29,7 +27,7 @@ BY_HEART = 0.15
 
 
 def quick_look(
-    teacher: nn.Module, dataset: DetectionDataset, validation: DetectionDataset | None, recipe: DistillationRecipe
+    teacher: Detector, dataset: DetectionDataset, validation: DetectionDataset | None, recipe: DistillationRecipe
 ) -> list[str]:
     """What a few images say of a teacher, in plain words.
 
@@ -37,7 +35,7 @@ def quick_look(
     scores are little more than the labels, which the student has anyway.
 
     Args:
-        teacher: a `Detector`.
+        teacher: the teacher.
         dataset: the training images, of which some with objects are drawn at random, always the same ones.
         validation: other images; None if there are none, and then the second warning cannot be given.
         recipe: of the distillation.
@@ -56,12 +54,12 @@ def quick_look(
     return words
 
 
-def _look(teacher: nn.Module, dataset: DetectionDataset, recipe: DistillationRecipe) -> tuple[float, list[str]]:
+def _look(teacher: Detector, dataset: DetectionDataset, recipe: DistillationRecipe) -> tuple[float, list[str]]:
     """A teacher's AP, 0 to 1, on a few images, and in words: what was found, and warnings."""
     with_objects = [image for image in dataset.images if len(image.labels)]
     few = replace(dataset, images=tuple(sample(with_objects, LOOKED_AT, lambda image: image.file_name)))
     metrics = teacher_metrics(teacher, few, recipe)
-    missing = ClassMap(dataset.classes, cast(Detector, teacher).classes, recipe.class_map).unknown_to_teacher
+    missing = ClassMap(dataset.classes, teacher.classes, recipe.class_map).unknown_to_teacher
     known = {name: scores for name, scores in metrics.per_class.items() if name not in missing}
     ap = fmean([scores.AP for scores in known.values() if scores.AP is not None] or [0.0])
     found = f"the teacher's AP on {len(few.images)} images of {dataset.source}: {100 * ap:.1f}"
@@ -82,18 +80,17 @@ def _look(teacher: nn.Module, dataset: DetectionDataset, recipe: DistillationRec
     ]
 
 
-def teacher_metrics(teacher: nn.Module, dataset: DetectionDataset, recipe: DistillationRecipe) -> CocoMetrics:
+def teacher_metrics(teacher: Detector, dataset: DetectionDataset, recipe: DistillationRecipe) -> CocoMetrics:
     """COCO's numbers of a teacher on a data set with the student's classes; of several processes all take part.
 
     Args:
-        teacher: a `Detector`; detections of classes that the student lacks do not count.
+        teacher: the teacher; detections of classes that the student lacks do not count.
         dataset: the ground truth.
         recipe: of the distillation.
     """
-    module = cast(DetectorModule, teacher)
-    classes = ClassMap(dataset.classes, module.classes, recipe.class_map)
-    renamed = replace(dataset, classes=module.classes, category_ids=tuple(range(len(module.classes))))
-    found = predict(module, renamed, recipe.images, inference_options(recipe))
+    classes = ClassMap(dataset.classes, teacher.classes, recipe.class_map)
+    renamed = replace(dataset, classes=teacher.classes, category_ids=tuple(range(len(teacher.classes))))
+    found = predict(teacher, renamed, recipe.images, inference_options(recipe))
     return score_together(found, lambda results: coco_metrics(dataset, with_student_labels(results, classes)))
 
 

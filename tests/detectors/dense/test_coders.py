@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conftest import Golden
 from detdistill.core.boxes import box_centers, decode_deltas, encode_deltas
-from detdistill.core.structures import BoxCoder
+from detdistill.core.output import BoxCoder
 from detdistill.detectors.dense.coders import DeltaCoder, DistanceCoder, DistributionCoder
 from support.box_strategies import boxes
 from support.golden_losses import as_tensor

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import DenseOutput, Targets
+from detdistill.core.output import Output
+from detdistill.core.structures import Targets
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.architecture import Architecture, HeadName, Towers
 from detdistill.detectors.dense.detector import HEADS, DenseDetector
@@ -39,8 +40,8 @@ def detector(request: pytest.FixtureRequest) -> DenseDetector:
     return small(head, **changes)
 
 
-def total(detector: DenseDetector, output: DenseOutput, targets: Targets) -> Tensor:
-    terms = detector.detection_loss(output, targets, detector.assign(output.grid, targets))
+def total(detector: DenseDetector, output: Output, targets: Targets) -> Tensor:
+    terms = detector.loss(output, targets, detector.match(output, targets))
     return torch.stack(tuple(terms.values())).sum()
 
 
@@ -83,7 +84,7 @@ def test_one_small_image(detector: DenseDetector, size: tuple[int, int]) -> None
 
 def test_padding_in_the_batch_changes_no_size(detector: DenseDetector) -> None:
     """The true size is what clips detections, whatever the canvas."""
-    detector.head.postprocessing = detector.head.postprocessing.__class__(score_threshold=0.0)
+    detector.postprocessing = detector.postprocessing.__class__(score_threshold=0.0)
     with torch.no_grad():
         output = detector.eval()(torch.randn(1, 3, 128, 160))
         (found,) = detector.detect(output, torch.tensor([[70, 90]]))
@@ -95,7 +96,11 @@ def test_padding_in_the_batch_changes_no_size(detector: DenseDetector) -> None:
 def test_grids_are_cached_per_size(detector: DenseDetector) -> None:
     images = torch.randn(1, 3, 128, 160)
     with torch.no_grad():
-        first, second, other = (detector(images).grid, detector(images).grid, detector(images[..., :128]).grid)
+        first, second, other = (
+            detector(images).predictions.grid,
+            detector(images).predictions.grid,
+            detector(images[..., :128]).predictions.grid,
+        )
     assert first is second
     assert first is not other
 
@@ -120,14 +125,14 @@ def test_loss_of_two_processes_adds_up_to_the_joined_batch(head: str) -> None:
             counts.append(value)
             return value
 
-        expected = detector.detection_loss(output, joined, detector.assign(output.grid, joined), record)
+        expected = detector.loss(output, joined, detector.match(output, joined), record)
         (global_count,) = counts
         shares = []
         for index in range(2):
             part = Targets.from_images(boxes[index : index + 1], labels[index : index + 1], sizes[:1])
             output = detector(images[index : index + 1])
-            assignment = detector.assign(output.grid, part)
-            shares.append(detector.detection_loss(output, part, assignment, lambda _: global_count))
+            matches = detector.match(output, part)
+            shares.append(detector.loss(output, part, matches, lambda _: global_count))
     for name, value in expected.items():
         torch.testing.assert_close(shares[0][name] + shares[1][name], value, rtol=1e-4, atol=1e-5)
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from detdistill.core.grid import Grid
-from detdistill.core.structures import DenseOutput
+from detdistill.core.output import Candidates, Output, Predictions
 from detdistill.detectors.dense.architecture import HeadName, Towers
 from detdistill.detectors.dense.coders import DistanceCoder
 from detdistill.detectors.dense.folding import folded
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, build_torchvision
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
 from support.tiny_detector import tiny_detector
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -38,8 +38,13 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
     for shape in ((2, 3, 64, 96), (1, 3, 32, 32)):
         pixels = torch.randn(shape)
         found, expected = one(pixels), other(pixels)
-        for name in ("class_logits", "regression", "features"):
-            torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-3, atol=1e-3)
+        pairs = [
+            (found.predictions.class_logits, expected.predictions.class_logits),
+            (found.predictions.regression, expected.predictions.regression),
+            (found.features.maps, expected.features.maps),
+        ]
+        for values in pairs:
+            torch.testing.assert_close(*values, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +77,7 @@ def test_a_tower_that_reads_every_level_is_folded_once() -> None:
 
 def test_torchvisions_frozen_batch_norms() -> None:
     architecture = TorchvisionArchitecture("fcos_resnet50_fpn")
-    detector = lived(build_torchvision(architecture, ("a", "b")))
+    detector = lived(TorchvisionDetector.from_architecture(architecture, ("a", "b")))
     network = folded(detector)
     assert norms(network) < norms(detector)
     assert_same(network, detector)
@@ -85,12 +90,12 @@ class Strange(nn.Module):
         super().__init__()
         self.convolution, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
 
-    def forward(self, pixels: Tensor) -> DenseOutput:
+    def forward(self, pixels: Tensor) -> Output:
         made = self.convolution(pixels)
         features = made + self.norm(made)
         flat = features.flatten(2).mT
         grid = Grid((tuple(features.shape[2:]),), ((1, 1),), torch.zeros(1, 1, 4))
-        return DenseOutput(grid, (features,), flat, flat, DistanceCoder())
+        return Output.dense((features,), Predictions(Candidates(grid), flat, flat, DistanceCoder()))
 
 
 def test_what_cannot_be_folded_comes_back_as_it_is() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from detdistill.core.normalization import IMAGENET, Normalization
 from detdistill.detectors.dense.architecture import HeadName
 from detdistill.detectors.dense.detector import HEADS
 from detdistill.detectors.dense.initialization import initialize_from
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, build_torchvision
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
 from detdistill.detectors.storage import save_detector
 from support.tiny_detector import tiny_detector
 
@@ -78,7 +79,10 @@ def test_the_report_is_in_plain_words() -> None:
 
 def test_torchvision_detectors_keep_rows_of_equal_names_too() -> None:
     architecture = TorchvisionArchitecture("retinanet_resnet50_fpn")
-    source, detector = build_torchvision(architecture, ("cell", "dog")), build_torchvision(architecture, ("dog",))
+    source, detector = (
+        TorchvisionDetector.from_architecture(architecture, ("cell", "dog")),
+        TorchvisionDetector.from_architecture(architecture, ("dog",)),
+    )
     report = initialize_from(detector, source)
     assert report.kept_classes == ("dog",)
     assert not report.left
@@ -124,11 +128,11 @@ def test_another_backbone_is_not_loaded_and_takes_one_line() -> None:
 
 def test_the_source_brings_its_normalization() -> None:
     source, detector = tiny_detector(seed=1), tiny_detector()
-    source.normalization = Normalization((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), bgr=True)
-    assert detector.normalization == IMAGENET
+    source.input = replace(source.input, normalization=Normalization((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), bgr=True))
+    assert detector.input.normalization == IMAGENET
     report = initialize_from(detector, source)
-    assert detector.normalization == source.normalization
-    assert report.notes == (f"the input is normalised as in the source: {source.normalization}",)
+    assert detector.input.normalization == source.input.normalization
+    assert report.notes == (f"the input is normalised as in the source: {source.input.normalization}",)
 
 
 def test_nothing_that_fits_is_refused() -> None:

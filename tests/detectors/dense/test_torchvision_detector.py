@@ -17,14 +17,14 @@ from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_f
 from torchvision.ops import box_iou
 
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, DenseOutput, Detections, Targets, single_process
+from detdistill.core.output import DENSE, Candidates, Output
+from detdistill.core.structures import Detections, Matches, Targets, single_process
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.torchvision_detector import (
-    GeometricMeanOutput,
+    GeometricMeanPredictions,
     NetworkName,
     TorchvisionArchitecture,
     TorchvisionDetector,
-    build_torchvision,
 )
 
 Arrays = dict[str, NDArray[Any]]
@@ -50,7 +50,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[TorchvisionDetector, Any]:
         model.head.classification_head.cls_logits.weight.normal_(std=0.05)
         model.head.classification_head.cls_logits.bias.fill_(-1.5)
         model.head.regression_head.bbox_reg.weight.normal_(std=0.03)
-    detector = build_torchvision(TorchvisionArchitecture(request.param), CLASSES)
+    detector = TorchvisionDetector.from_architecture(TorchvisionArchitecture(request.param), CLASSES)
     detector.network.load_state_dict(model.state_dict())
     return detector.eval(), model.eval()
 
@@ -106,12 +106,12 @@ def test_raw_outputs_and_priors_are_torchvisions(pair: tuple[TorchvisionDetector
         output = detector(listed.tensors)
         features = list(model.backbone(listed.tensors).values())
         raw = model.head(features)
-    assert torch.equal(output.class_logits, raw["cls_logits"])
-    assert torch.equal(output.regression, raw["bbox_regression"])
-    if output.quality_logits is not None:
-        assert torch.equal(output.quality_logits, raw["bbox_ctrness"].squeeze(-1))
-    assert all(torch.equal(mine, other) for mine, other in zip(output.features, features, strict=True))
-    assert torch.equal(output.grid.priors, model.anchor_generator(listed, features)[0])
+    assert torch.equal(output.predictions.class_logits, raw["cls_logits"])
+    assert torch.equal(output.predictions.regression, raw["bbox_regression"])
+    if output.predictions.quality_logits is not None:
+        assert torch.equal(output.predictions.quality_logits, raw["bbox_ctrness"].squeeze(-1))
+    assert all(torch.equal(mine, other) for mine, other in zip(output.features.maps, features, strict=True))
+    assert torch.equal(output.predictions.grid.priors, model.anchor_generator(listed, features)[0])
 
 
 def test_detections_on_photographs(pair: tuple[TorchvisionDetector, Any], photographs: Any) -> None:
@@ -120,7 +120,7 @@ def test_detections_on_photographs(pair: tuple[TorchvisionDetector, Any], photog
     with torch.no_grad():
         theirs = model([image / 255 for image in images])
         batch, sizes = canvas_of(images)
-        ours = detector.detect(detector(detector.normalization(batch, sizes)), sizes)
+        ours = detector.detect(detector(detector.input.normalization(batch, sizes)), sizes)
     for mine, other in zip(ours, theirs, strict=True):
         assert len(other["scores"]) > 10
         assert_found(mine, other, pixels=0.1, score=1e-3)
@@ -135,7 +135,7 @@ def test_loss_is_torchvisions(pair: tuple[TorchvisionDetector, Any], counts: tup
     listed, _ = model.transform(images)
     with torch.no_grad():
         output = detector(listed.tensors)
-        ours = detector.detection_loss(output, targets, detector.assign(output.grid, targets))
+        ours = detector.loss(output, targets, detector.match(output, targets))
     model.train()
     for layer in model.modules():
         layer.training = not isinstance(layer, torch.nn.BatchNorm2d)
@@ -153,18 +153,18 @@ def test_processes_add_up_to_the_joined_batch(pair: tuple[TorchvisionDetector, A
     targets = random_targets(sizes, (5, 0, 2))
     images = torch.randn(3, 3, *SIZES[1])
 
-    def part(start: int, stop: int) -> tuple[DenseOutput, Targets, Assignment]:
+    def part(start: int, stop: int) -> tuple[Output, Targets, Matches]:
         mine = (targets.image >= start) & (targets.image < stop)
         own = Targets(targets.boxes[mine], targets.labels[mine], targets.image[mine] - start, sizes[start:stop])
         output = detector(images[start:stop])
-        return output, own, detector.assign(output.grid, own)
+        return output, own, detector.match(output, own)
 
     with torch.no_grad():
         whole, first, second = part(0, 3), part(0, 1), part(1, 3)
-        joined = detector.detection_loss(*whole, single_process)
-        normalizer = {len(each[2].matched): detector._normalizer(each[2]) for each in (first, second)}
+        joined = detector.loss(*whole, single_process)
+        normalizer = {len(each[2][DENSE].matched): detector._normalizer(each[2][DENSE]) for each in (first, second)}
         total = sum(normalizer.values())
-        parts = [detector.detection_loss(*each, lambda _: torch.as_tensor(total)) for each in (first, second)]
+        parts = [detector.loss(*each, lambda _: torch.as_tensor(total)) for each in (first, second)]
     for name, term in joined.items():
         torch.testing.assert_close(parts[0][name] + parts[1][name], term, rtol=1e-4, atol=1e-6)
 
@@ -189,7 +189,7 @@ def matched_by_torchvision(model: Any, grid: Grid, targets: Targets) -> Tensor:
 
 @pytest.fixture(scope="module", params=["retinanet_resnet50_fpn", "fcos_resnet50_fpn"])
 def assigning(request: pytest.FixtureRequest) -> tuple[TorchvisionDetector, Any, Grid]:
-    detector = build_torchvision(TorchvisionArchitecture(request.param), CLASSES)
+    detector = TorchvisionDetector.from_architecture(TorchvisionArchitecture(request.param), CLASSES)
     model = MODELS[request.param](weights=None, weights_backbone=None, num_classes=len(CLASSES))
     return detector, model, detector.grid((128, 160), ((16, 20), (8, 10), (4, 5), (2, 3), (1, 2)), torch.device("cpu"))
 
@@ -221,7 +221,7 @@ def test_assignment_is_torchvisions(assigning: tuple[TorchvisionDetector, Any, G
 
 def test_a_side_on_a_bound_belongs_to_neither_level() -> None:
     """Here the farthest side of the middle point is 64 pixels away, where level 0 ends and level 1 begins."""
-    detector = build_torchvision(TorchvisionArchitecture("fcos_resnet50_fpn"), CLASSES)
+    detector = TorchvisionDetector.from_architecture(TorchvisionArchitecture("fcos_resnet50_fpn"), CLASSES)
     grid = detector.grid((128, 160), ((16, 20), (8, 10), (4, 5), (2, 3), (1, 2)), torch.device("cpu"))
     box = torch.tensor([[16.0, 16.0, 144.0, 112.0]])
     targets = Targets.from_images([box], [torch.zeros(1, dtype=torch.int64)], torch.tensor([[128, 160]]))
@@ -237,26 +237,28 @@ def test_geometric_mean(class_logit: float, quality_logit: float) -> None:
     logits = torch.tensor([[[class_logit]]], dtype=torch.float64)
     quality = torch.tensor([[quality_logit]], dtype=torch.float64)
     grid = Grid(((1, 1),), ((8, 8),), torch.zeros(1, 1, 4))
-    detector_output = GeometricMeanOutput(grid, (), logits, torch.zeros(1, 1, 4), None, quality)  # type: ignore[arg-type]
+    detector_output = GeometricMeanPredictions(Candidates(grid), logits, torch.zeros(1, 1, 4), None, quality)  # type: ignore[arg-type]
     expected = (logits.sigmoid() * quality[..., None].sigmoid()).sqrt()
     torch.testing.assert_close(detector_output.scores(), expected)
-    torch.testing.assert_close(detector_output.score_logits().sigmoid(), expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(detector_output.log_odds().sigmoid(), expected, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("name", get_args(NetworkName))
 def test_meets_the_contract(name: NetworkName) -> None:
     torch.manual_seed(0)
-    check_detector(build_torchvision(TorchvisionArchitecture(name), CLASSES))
+    check_detector(TorchvisionDetector.from_architecture(TorchvisionArchitecture(name), CLASSES))
 
 
-def output_of(detector: TorchvisionDetector, data: Arrays) -> tuple[DenseOutput, dict[str, Tensor]]:
+def output_of(detector: TorchvisionDetector, data: Arrays) -> tuple[Output, dict[str, Tensor]]:
     height, width = data["image_hw"].max(axis=0).tolist()
     sizes = [(rows, columns) for rows, columns in data["feat_sizes"].tolist()]
     raw = {name: torch.from_numpy(data[name]).requires_grad_() for name in RAW if name in data}
     quality = raw["bbox_ctrness"].squeeze(-1) if "bbox_ctrness" in raw else None
     grid = detector.grid((height, width), sizes, torch.device("cpu"))
-    output = detector.output_type(grid, (), raw["cls_logits"], raw["bbox_regression"], detector.coder, quality)
-    return output, raw
+    predictions = detector.predictions_type(
+        Candidates(grid), raw["cls_logits"], raw["bbox_regression"], detector.coder, quality
+    )
+    return Output.dense((), predictions), raw
 
 
 def targets_of(data: Arrays) -> Targets:
@@ -270,16 +272,16 @@ def targets_of(data: Arrays) -> Targets:
 def vectors(request: pytest.FixtureRequest, golden: Callable[[str], Arrays]) -> tuple[TorchvisionDetector, Arrays]:
     data = golden(request.param)
     classes = [str(column) for column in range(data["cls_logits"].shape[-1])]
-    return build_torchvision(TorchvisionArchitecture(GOLDEN[request.param]), classes), data
+    return TorchvisionDetector.from_architecture(TorchvisionArchitecture(GOLDEN[request.param]), classes), data
 
 
 @pytest.mark.golden
 def test_golden_priors_and_assignment(vectors: tuple[TorchvisionDetector, Arrays]) -> None:
     detector, data = vectors
     output, _ = output_of(detector, data)
-    np.testing.assert_allclose(output.grid.priors.numpy(), data["anchors"], atol=1e-3, rtol=0)
+    np.testing.assert_allclose(output.predictions.grid.priors.numpy(), data["anchors"], atol=1e-3, rtol=0)
     targets = targets_of(data)
-    matched = detector.assign(output.grid, targets).matched
+    matched = detector.assign(output.predictions.grid, targets).matched
     first = [int((targets.image < image).sum()) for image in range(targets.num_images)]
     per_image = torch.where(matched >= 0, matched - torch.tensor(first)[:, None], matched)
     assert torch.equal(per_image, torch.from_numpy(data["matched_idxs"]))
@@ -290,7 +292,7 @@ def test_golden_losses_and_gradients(vectors: tuple[TorchvisionDetector, Arrays]
     detector, data = vectors
     output, raw = output_of(detector, data)
     targets = targets_of(data)
-    terms = detector.detection_loss(output, targets, detector.assign(output.grid, targets))
+    terms = detector.loss(output, targets, detector.match(output, targets))
     assert {f"loss_{TERMS[name]}" for name in terms} == {name for name in data if name.startswith("loss_")}
     for name, term in terms.items():
         np.testing.assert_allclose(term.item(), data[f"loss_{TERMS[name]}"], rtol=1e-5, atol=1e-6)

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageSize
 from detdistill.core.normalization import Normalization
 from detdistill.detectors.dense.architecture import HeadName, Towers
 from detdistill.detectors.dense.detector import HEADS
-from detdistill.detectors.description import ImageSize
 from detdistill.detectors.importing.mmdet import import_mmdet
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from detdistill.detectors.postprocess import PostProcessing
@@ -39,19 +39,19 @@ def test_golden_outputs(golden: Golden, golden_folder: Path) -> None:
         data = golden(f"mmdet_checkpoints/{re.sub('_(training|v2)$', '', path.stem)}")
         with torch.no_grad():
             output = detector(torch.from_numpy(data["image"]).double())
-        regression = output.regression
+        regression = output.predictions.regression
         if detector.architecture.head == "fcos" and detector.architecture.options["normalize_boxes"]:
-            regression = regression * output.grid.prior_strides[:, None]
-        branches = [output.class_logits, regression]
-        if output.quality_logits is not None:
-            branches.append(output.quality_logits[..., None])
-        for level, features in enumerate(output.features):
+            regression = regression * output.predictions.grid.prior_strides[:, None]
+        branches = [output.predictions.class_logits, regression]
+        if output.predictions.quality_logits is not None:
+            branches.append(output.predictions.quality_logits[..., None])
+        for level, features in enumerate(output.features.maps):
             assert_close(f"{path.name} feature_l{level}", features, data[f"feature_l{level}"])
         for branch, flat in enumerate(branches):
-            for level, maps in enumerate(output.grid.unflatten(flat)):
+            for level, maps in enumerate(output.predictions.grid.unflatten(flat)):
                 assert_close(f"{path.name} out{branch}_l{level}", maps, data[f"out{branch}_l{level}"])
         held = {name for name in data if re.match(r"(feature|out\d)_l", name)}
-        assert len(held) == len(output.features) * (1 + len(branches)), path.name
+        assert len(held) == len(output.features.maps) * (1 + len(branches)), path.name
 
 
 def assert_same_weights(path: Path, detector: torch.nn.Module, expected: torch.nn.Module) -> None:
@@ -72,8 +72,8 @@ def test_layers_are_read_off_the_weights_and_the_rest_from_the_config(head: Head
     assert_same_weights(path, detector, expected)
     assert detector.classes == CLASSES
     assert detector.architecture.extra_relu
-    assert detector.normalization == Normalization((123.675, 116.28, 103.53), (3.0, 2.0, 1.0), bgr=True)
-    assert detector.head.postprocessing == PostProcessing(0.1, 0.7, 500, 50)
+    assert detector.input.normalization == Normalization((123.675, 116.28, 103.53), (3.0, 2.0, 1.0), bgr=True)
+    assert detector.postprocessing == PostProcessing(0.1, 0.7, 500, 50)
     assert imported.image_size == ImageSize(800, 1333)
     assert imported.provenance["mmdet_version"] == "3.3.0"
     sources = {finding.what: finding.source for finding in imported.findings}
@@ -113,7 +113,7 @@ def test_other_layers(changes: dict[str, Any], tmp_path: Path) -> None:
     assert_same_weights(path, detector, expected)
     images = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
-        torch.testing.assert_close(detector(images).regression, expected(images).regression)
+        torch.testing.assert_close(detector(images).predictions.regression, expected(images).predictions.regression)
 
 
 def test_names_of_the_layers_that_no_golden_file_has() -> None:
@@ -170,7 +170,9 @@ def test_a_bare_state_dict_needs_everything_said(tmp_path: Path) -> None:
     assert_same_weights(path, imported.detector, expected)
     images = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
-        torch.testing.assert_close(imported.detector(images).regression, expected(images).regression)
+        torch.testing.assert_close(
+            imported.detector(images).predictions.regression, expected(images).predictions.regression
+        )
     with pytest.raises(DetdistillError, match=r"2 classes.* 3 names \(a, b, c\)"):
         import_mmdet(path, settings=settings, classes=["a", "b", "c"])
 
@@ -178,7 +180,7 @@ def test_a_bare_state_dict_needs_everything_said(tmp_path: Path) -> None:
 def test_what_is_given_wins_over_the_config(tmp_path: Path) -> None:
     path = saved(tmp_path, checkpoint(small("atss")))
     imported = import_mmdet(path, settings=MmdetSettings(iou_threshold=0.4), classes=["x", "y"])
-    assert imported.detector.head.postprocessing.iou_threshold == 0.4
+    assert imported.detector.postprocessing.iou_threshold == 0.4
     assert imported.detector.classes == ("x", "y")
     finding = next(finding for finding in imported.findings if finding.what == "iou_threshold")
     assert (finding.value, finding.source) == ("0.4 (the config says 0.7)", "given")

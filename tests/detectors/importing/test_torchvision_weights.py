@@ -71,9 +71,9 @@ def test_coco_has_eighty_classes(fcos: Any) -> None:
     raw = raw_of(fcos)
     with torch.no_grad():
         output = detector(IMAGES)
-    torch.testing.assert_close(output.class_logits, raw["cls_logits"][..., kept])
-    assert torch.equal(output.regression, raw["bbox_regression"])
-    assert torch.equal(output.quality_logits, raw["bbox_ctrness"].squeeze(-1))
+    torch.testing.assert_close(output.predictions.class_logits, raw["cls_logits"][..., kept])
+    assert torch.equal(output.predictions.regression, raw["bbox_regression"])
+    assert torch.equal(output.predictions.quality_logits, raw["bbox_ctrness"].squeeze(-1))
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_class_columns(retinanet: Any, classes: tuple[str, ...], expected: tuple
     raw = raw_of(retinanet)
     with torch.no_grad():
         output = detector(IMAGES)
-    torch.testing.assert_close(output.class_logits, raw["cls_logits"][..., kept])
-    assert torch.equal(output.regression, raw["bbox_regression"])
+    torch.testing.assert_close(output.predictions.class_logits, raw["cls_logits"][..., kept])
+    assert torch.equal(output.predictions.regression, raw["bbox_regression"])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_batch_norms_that_learn(make: Any) -> None:
     assert detector.architecture.network == make.__name__
     assert detector.architecture.frozen_norm_eps is None
     with torch.no_grad():
-        torch.testing.assert_close(detector(IMAGES).class_logits, raw_of(model)["cls_logits"][..., 1:])
+        torch.testing.assert_close(detector(IMAGES).predictions.class_logits, raw_of(model)["cls_logits"][..., 1:])
     with pytest.raises(DetdistillError, match=f"{make.__name__} have no frozen batch norms: leave frozen_norm_eps out"):
         import_torchvision(model.state_dict(), ["cat"], frozen_norm_eps=0.0)
 
@@ -129,7 +129,7 @@ def test_names_of_older_torchvisions(retinanet: Any) -> None:
     assert "head.classification_head.conv.6.weight" in state
     detector = import_torchvision(state, ["cat", "dog", "owl"], frozen_norm_eps=0.0)
     with torch.no_grad():
-        assert torch.equal(detector(IMAGES).regression, raw_of(retinanet)["bbox_regression"])
+        assert torch.equal(detector(IMAGES).predictions.regression, raw_of(retinanet)["bbox_regression"])
 
 
 def test_files(retinanet: Any, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_files(retinanet: Any, tmp_path: Path) -> None:
     for name in ("checkpoint.pth", "model.safetensors"):
         detector = import_torchvision(tmp_path / name, ["cat", "dog", "owl"], frozen_norm_eps=0.0)
         with torch.no_grad():
-            assert torch.equal(detector(IMAGES).regression, raw_of(retinanet)["bbox_regression"])
+            assert torch.equal(detector(IMAGES).predictions.regression, raw_of(retinanet)["bbox_regression"])
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "model.", "architecture.", "ema.", "student."])
@@ -169,8 +169,8 @@ def test_eps_of_frozen_norms_is_never_guessed(retinanet: Any, tmp_path: Path, mo
     other = import_torchvision(file, ["cat", "dog", "owl"], frozen_norm_eps=1e-5)
     expected = raw_of(retinanet)["bbox_regression"]
     with torch.no_grad():
-        assert torch.equal(published(IMAGES).regression, expected)
-        assert not torch.equal(other(IMAGES).regression, expected)
+        assert torch.equal(published(IMAGES).predictions.regression, expected)
+        assert not torch.equal(other(IMAGES).predictions.regression, expected)
 
 
 def test_the_published_files_hash_is_read_off_torchvisions_url() -> None:

@@ -22,7 +22,7 @@ def test_by_hand() -> None:
     own, other = output(OF, (), logits, shifted), output(OF, (), goals)
     parts = BinaryClassification()(own, other, Assignment(torch.tensor([[0, -1, -1]])), TARGETS)
     assert parts["classification"].item() == pytest.approx(0.207944, abs=1e-6)
-    giou = giou_loss(own.boxes()[0, 0], other.boxes()[0, 0]).item()
+    giou = giou_loss(own.predictions.boxes()[0, 0], other.predictions.boxes()[0, 0]).item()
     assert parts["box"].item() == pytest.approx(4 * 0.3 * giou, abs=1e-5)
     two = BinaryClassification()(own, other, Assignment(torch.tensor([[0, 0, -1]])), TARGETS)
     assert two["classification"].item() == pytest.approx(parts["classification"].item() / 2)

@@ -31,4 +31,4 @@ def test_a_narrower_student_gets_a_convolution() -> None:
     bound(term, own, other)
     assert [tuple(weight.shape) for weight in term.adapters.parameters() if weight.dim() == 4] == [(6, 4, 1, 1)] * 2
     loss = term(own, other, NOTHING, objects([], images=2))["features"]
-    torch.testing.assert_close(loss, channel_wise_divergence(term.adapters(own.features), other.features))
+    torch.testing.assert_close(loss, channel_wise_divergence(term.adapters(own.features.maps), other.features.maps))

@@ -2,22 +2,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from conftest import Golden
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets
+from detdistill.core.output import Candidates, Output, Predictions
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
+from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.architecture import HeadName, Towers
 from detdistill.detectors.dense.heads.atss_head import AtssHead
 from detdistill.detectors.dense.heads.dense_head import DenseHead
 from detdistill.detectors.dense.heads.fcos_head import FcosHead
 from detdistill.detectors.dense.heads.gfl_head import GflHead
 from detdistill.detectors.dense.heads.retinanet_head import RetinaNetHead
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionFcos
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.cross_head import CrossHead, prediction_losses, with_statistics_of
 from support.golden_losses import Arrays
@@ -65,9 +68,9 @@ class TestGolden:
         )
         targets = Targets.from_images(boxes, labels, torch.from_numpy(data["img_hw"]))
         parts = prediction_losses(
-            crossed,
-            self.output(head, case, data, taught),
-            head.assign(crossed.grid, targets),
+            crossed.predictions,
+            self.output(head, case, data, taught).predictions,
+            head.assign(crossed.predictions.grid, targets),
             targets,
             like_fcos=name == "fcos",
         )
@@ -80,13 +83,13 @@ class TestGolden:
             found = np.zeros_like(expected) if leaf.grad is None else leaf.grad.numpy()
             assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max(), key
 
-    def output(self, head: DenseHead, case: Case, data: Arrays, maps: dict[str, Tensor]) -> DenseOutput:
+    def output(self, head: DenseHead, case: Case, data: Arrays, maps: dict[str, Tensor]) -> Output:
         of = head.layout.grid([(int(h), int(w)) for h, w in data["feat_sizes"]], torch.device("cpu"))
         branches = [
             of.flatten([maps[f"{branch}_l{level}"] for level in range(of.num_levels)]) for branch in case.branches
         ]
         quality = branches[2].squeeze(-1) if len(branches) > 2 else None
-        return DenseOutput(of, (), branches[0], branches[1], head.coder, quality)
+        return Output.dense((), Predictions(Candidates(of), branches[0], branches[1], head.coder, quality))
 
     def test_alignment(self, golden: Golden) -> None:
         data = golden("distill_crosskd_gfl")
@@ -95,7 +98,7 @@ class TestGolden:
         np.testing.assert_allclose(aligned.numpy(), data["align_out"], rtol=1e-5, atol=1e-6)
 
 
-def distiller(student: nn.Module, teacher: nn.Module, **options: Any) -> Distiller:
+def distiller(student: Detector, teacher: Detector, **options: Any) -> Distiller:
     return Distiller(student, teacher, {"cross_head": CrossHead(**options)})
 
 
@@ -127,13 +130,13 @@ def test_what_a_head_keeps_changes_nothing(head: HeadName) -> None:
     keeping.head.keep_towers(2)
     images = torch.randn(1, 3, 64, 64)
     expected, found = plain(images), keeping(images)
-    assert torch.equal(found.class_logits, expected.class_logits)
-    assert torch.equal(found.regression, expected.regression)
+    assert torch.equal(found.predictions.class_logits, expected.predictions.class_logits)
+    assert torch.equal(found.predictions.regression, expected.predictions.regression)
     assert expected.towers is None
     assert found.towers is not None
-    again = keeping.head.complete((), found.towers.class_maps, found.towers.box_maps)
-    assert torch.equal(again.class_logits, expected.class_logits)
-    assert torch.equal(again.scores(), found.towers.output.scores())
+    again = keeping.head.complete(found.towers.class_maps, found.towers.box_maps)
+    assert torch.equal(again.class_logits, expected.predictions.class_logits)
+    assert torch.equal(again.scores(), found.towers.predictions.scores())
     assert (found.towers.class_maps[0] < 0).any()
 
 
@@ -159,15 +162,24 @@ def test_heads_of_two_kinds_classes_and_widths(heads: tuple[HeadName, HeadName])
     assert all(parameter.grad is not None for parameter in learner.terms.parameters())
 
 
+def predictions_of(
+    case: tuple[Output, Output, Assignment, Targets], like_fcos: bool, reduce_sum: ReduceSum
+) -> dict[str, Tensor]:
+    own, other, assignment, targets = case
+    return prediction_losses(
+        own.predictions, other.predictions, assignment, targets, like_fcos=like_fcos, reduce_sum=reduce_sum
+    )
+
+
 @pytest.mark.parametrize("head", ["retinanet", "fcos", "atss", "gfl"])
 def test_the_shares_of_two_processes_add_up(head: HeadName) -> None:
     """For predictions; each process has the statistics of its own images."""
     student, _, case = outputs(head, 2)
     like_fcos = head == "fcos"
-    together = prediction_losses(*case, like_fcos=like_fcos)
+    together = predictions_of(case, like_fcos, single_process)
 
     def of_one(image: int, reduce_sum: ReduceSum) -> dict[str, Tensor]:
-        return prediction_losses(*one_image(case, student, image), like_fcos=like_fcos, reduce_sum=reduce_sum)
+        return predictions_of(one_image(case, student, image), like_fcos, reduce_sum)
 
     parts = shares(of_one, 2)
     for key, value in together.items():
@@ -177,24 +189,16 @@ def test_the_shares_of_two_processes_add_up(head: HeadName) -> None:
 def test_ignored_candidates_do_not_count() -> None:
     _, _, (own, other, assignment, targets) = outputs("gfl", 1)
     everything = Assignment(torch.full_like(assignment.matched, -2))
-    for part in prediction_losses(own, other, everything, targets, like_fcos=False).values():
+    for part in prediction_losses(own.predictions, other.predictions, everything, targets, like_fcos=False).values():
         assert part.item() == 0
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    class Wrapped(nn.Module):
-        """A detector of somebody's own."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = tiny_detector("gfl", seed=1)
-            self.classes, self.normalization = self.inner.classes, self.inner.normalization
-
-        def forward(self, images: Tensor) -> DenseOutput:
-            return cast(DenseOutput, self.inner(images))
+    class Wrapped(TorchvisionFcos):
+        """A detector without towers of ours."""
 
     with pytest.raises(DetdistillError, match="cross_head cannot be used: the teacher is a Wrapped, whose head cannot"):
-        distiller(tiny_detector("gfl"), Wrapped(), position=1)
+        distiller(tiny_detector("gfl"), Wrapped(TorchvisionArchitecture("fcos_resnet50_fpn"), ("cell",)), position=1)
     with pytest.raises(DetdistillError, match="in the student, the head's towers have 1 convolutions, not 3"):
         distiller(tiny_detector("gfl"), tiny_detector("gfl", seed=1, towers=DEEP))
     with pytest.raises(DetdistillError, match="needs its own levels, strides 8, 16, 32, 64, 128, but the"):

@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detdistill.core.structures import Assignment, DenseOutput
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment
 from detdistill.distill.terms.decoupled import Decoupled
 from support.term_cases import bound, grid, objects, output
 
 
-def sides() -> tuple[DenseOutput, DenseOutput]:
+def sides() -> tuple[Output, Output]:
     """Features differ by (1, 2) in the upper left quarter and by (3, 1) elsewhere."""
     of = grid((4, 4))
     features = torch.tensor([3.0, 1.0])[:, None, None].repeat(1, 4, 4)[None]

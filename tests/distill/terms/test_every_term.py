@@ -155,7 +155,7 @@ def test_who_is_like_the_teacher_has_nothing_to_learn(term: Term) -> None:
     parts.pop("classification") if isinstance(term, Chen) else None
     for part in parts.values():
         assert part.item() == pytest.approx(0, abs=1e-6)
-        gradients = torch.autograd.grad(part, own.features, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(part, own.features.maps, retain_graph=True, allow_unused=True)
         assert all(gradient is None or gradient.abs().max() < 1e-6 for gradient in gradients)
 
 

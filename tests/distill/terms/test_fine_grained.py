@@ -63,7 +63,7 @@ def test_cells_of_objects_count_all_anchors_where_cells_are_compared() -> None:
     background, targets = Assignment(torch.full((1, 32), -1)), objects([[0, 0, 32, 8]], side=32)
     aligned = find_alignment(own, other, identical_classes(("cat",)))(student, teacher, background, targets)
     term = bound(FineGrained(adapter="auto", share=0.9), aligned.student, aligned.teacher)
-    cells = near_object_cells(aligned.student.anchors, aligned.targets, 0.9)
+    cells = near_object_cells(aligned.student.predictions.anchors, aligned.targets, 0.9)
     assert [level.nonzero().tolist() for level in cells] == [[[0, 0, 0]]]
     loss = term(aligned.student, aligned.teacher, aligned.assignment, aligned.targets)
     assert loss["features"].item() == pytest.approx(1)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from conftest import Golden
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, DenseOutput, Targets
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment, Targets
 from detdistill.distill.terms.focal_global import FocalGlobal, GlobalContext, background_weights, object_weights
 from support.golden_losses import Arrays, as_tensor
 from support.term_cases import bound, grid, objects, output
@@ -18,7 +19,7 @@ NOTHING = Assignment(torch.zeros(0, 0, dtype=torch.int64))
 SCALES: tuple[Literal["canvas", "image"], ...] = ("canvas", "image")
 
 
-def one_level(features: Tensor, sizes: Tensor) -> DenseOutput:
+def one_level(features: Tensor, sizes: Tensor) -> Output:
     """On a canvas as large as the largest image."""
     height, width = features.shape[2:]
     step = int(sizes[:, 0].max()) // height, int(sizes[:, 1].max()) // width
@@ -59,7 +60,7 @@ class TestGolden:
     def test_masks(self, golden: Golden, dtype: torch.dtype) -> None:
         data = golden("distill_fgd")
         targets = self.targets(data, 2)
-        of = one_level(as_tensor(data["student"], dtype), targets.sizes).grid
+        of = one_level(as_tensor(data["student"], dtype), targets.sizes).predictions.grid
         (foreground,) = object_weights(of, targets, "image")
         np.testing.assert_allclose(foreground.numpy(), data["fg_mask"], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(background_weights(foreground).numpy(), data["bg_mask"], rtol=1e-5, atol=1e-6)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from detdistill.core.structures import Assignment, DenseOutput
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment
 from detdistill.distill.terms.general_instance import GeneralInstance
 from support.term_cases import bound, grid, objects, output
 
@@ -24,7 +25,7 @@ def probabilities(places: dict[int, tuple[float, float]]) -> Tensor:
     return values.logit()
 
 
-def side(logits: Tensor, features: float = 0.0, deltas: Tensor | None = None) -> DenseOutput:
+def side(logits: Tensor, features: float = 0.0, deltas: Tensor | None = None) -> Output:
     return output(OF, [torch.full((1, 3, 8, 8), float(features))], logits, deltas)
 
 

@@ -15,7 +15,8 @@ from conftest import Golden
 from detdistill.core.boxes import box_centers
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, DenseOutput, Targets, single_process
+from detdistill.core.output import Candidates, Output, Predictions
+from detdistill.core.structures import Assignment, Targets, single_process
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.assigners import AtssAssigner
 from detdistill.detectors.dense.coders import DistributionCoder
@@ -44,8 +45,10 @@ class TestGolden:
         }
         leaves = [level.requires_grad_() for name in ("cls_score", "bbox_pred") for level in maps[name]]
         flat = {name: of.flatten(levels) for name, levels in maps.items()}
-        student = DenseOutput(of, (), flat["cls_score"], flat["bbox_pred"], head.coder)
-        teacher = DenseOutput(of, (), flat["teacher_cls_score"], flat["teacher_bbox_pred"], head.coder)
+        student = Output.dense((), Predictions(Candidates(of), flat["cls_score"], flat["bbox_pred"], head.coder))
+        teacher = Output.dense(
+            (), Predictions(Candidates(of), flat["teacher_cls_score"], flat["teacher_bbox_pred"], head.coder)
+        )
         sizes = torch.from_numpy(data["img_hw"])
         truth = [
             [torch.from_numpy(data[f"gt_{what}_img{image}"])[: 0 if image in empty else None] for image in range(2)]
@@ -58,7 +61,7 @@ class TestGolden:
         loss = term.method.weights["gfl"] * term(student, teacher, assignment, targets)["main"]
         np.testing.assert_allclose(loss.item(), data[f"{prefix}loss_ld_total"], rtol=1e-5, atol=1e-6)
         if not prefix:
-            detection = head.loss(student, targets, assignment, single_process)
+            detection = head.loss(student.predictions, targets, assignment, single_process)
             torch.autograd.backward(torch.stack((*detection.values(), loss)).sum())
             names = [f"grad_{name}_l{level}" for name in ("cls_score", "bbox_pred") for level in range(len(strides))]
             for name, leaf in zip(names, leaves, strict=True):
@@ -66,10 +69,12 @@ class TestGolden:
                 assert np.abs(leaf.grad.numpy() - data[name]).max() <= 2e-5 * np.abs(data[name]).max(), name
 
 
-def distributions(of: Grid, logits: Tensor, best: float) -> DenseOutput:
+def distributions(of: Grid, logits: Tensor, best: float) -> Output:
     """Of one image; every candidate's best class has this probability."""
     scores = torch.full((1, of.num_priors, 1), best).logit()
-    return DenseOutput(of, (), scores, logits.expand(1, of.num_priors, 4 * BINS), DistributionCoder(BINS))
+    return Output.dense(
+        (), Predictions(Candidates(of), scores, logits.expand(1, of.num_priors, 4 * BINS), DistributionCoder(BINS))
+    )
 
 
 def test_by_hand() -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import Assignment, DenseOutput
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment
 from detdistill.distill.terms.masked_generative import MaskedGenerative
 from support.term_cases import bound, grid, objects, output
 
@@ -16,13 +17,13 @@ TARGETS = objects([], images=2)
 NOTHING = Assignment(torch.full((2, 600), -1))
 
 
-def side(seed: int, channels: int = 4) -> DenseOutput:
+def side(seed: int, channels: int = 4) -> Output:
     generator = torch.Generator().manual_seed(seed)
     maps = [torch.randn(2, channels, *size, generator=generator) for size in OF.sizes]
     return output(OF, maps, torch.zeros(2, 600, 1))
 
 
-def loss(term: MaskedGenerative, own: DenseOutput, other: DenseOutput) -> Tensor:
+def loss(term: MaskedGenerative, own: Output, other: Output) -> Tensor:
     value: Tensor = term(own, other, NOTHING, TARGETS)["features"]
     return value
 
@@ -36,7 +37,7 @@ def term(**options: float) -> MaskedGenerative:
 def test_nothing_masked_is_the_squared_distance_of_what_is_generated() -> None:
     generative, own, other = term(masked=0.0), side(0), side(1)
     expected = torch.zeros(())
-    for generate, mine, theirs in zip(generative.generators, own.features, other.features, strict=True):
+    for generate, mine, theirs in zip(generative.generators, own.features.maps, other.features.maps, strict=True):
         expected = expected + (generate(mine) - theirs).square().sum() / 2
     torch.testing.assert_close(loss(generative, own, other), expected)
 

@@ -33,7 +33,7 @@ def test_the_students_best_candidates_are_where_it_learns() -> None:
     for prior, seen in ((0, False), (3, True)):
         surest = logits.clone()
         surest[0, prior] = 4
-        own = output(of, own.features, surest)
+        own = output(of, own.features.maps, surest)
         term = bound(Mimic(regions=1, adapter="auto"), own, other)
         loss = term(own, other, Assignment(NOWHERE.matched[:1]), objects([], side=32))["features"]
         assert (loss.item() > 0) == seen

@@ -21,7 +21,7 @@ def test_the_finest_levels_are_compared() -> None:
     own, other = (output(grid(*SIZES), case(4, seed), torch.zeros(2, 84, 1)) for seed in (0, 1))
     term = bound(Pearson(levels=2), own, other)
     loss = term(own, other, Assignment(torch.zeros(2, 84)), objects([], images=2))["features"]
-    torch.testing.assert_close(loss, pearson_imitation(own.features[:2], other.features[:2]))
+    torch.testing.assert_close(loss, pearson_imitation(own.features.maps[:2], other.features.maps[:2]))
 
 
 def test_statistics_are_those_of_each_process() -> None:

@@ -43,7 +43,7 @@ def test_the_gradient_of_predictions_can_be_stopped(detach: bool) -> None:
     term = PredictionGuided(detach_prediction=detach)
     bound(term, case[0], case[1])
     features, logits = torch.autograd.grad(
-        term(*case)["features"], (case[0].features[0], case[0].class_logits), allow_unused=True
+        term(*case)["features"], (case[0].features.maps[0], case[0].predictions.class_logits), allow_unused=True
     )
     torch.testing.assert_close(features[0, :, 0].T, torch.tensor([[-0.04, -0.08], [-0.05, -0.05]]))
     assert (logits is None) == detach

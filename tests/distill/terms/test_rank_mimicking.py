@@ -93,11 +93,13 @@ def test_an_object_that_the_teacher_has_no_class_for_is_ranked_by_its_boxes_alon
 def test_the_score_that_detections_are_ranked_by() -> None:
     quality = torch.tensor([[1.0, -1.0, 2.0, 0.0]])
     own, other = (output(GRID, [NOTHING], logits(*row)) for row in ((0, 1, 2, 3), (1, 1, 1, 1)))
-    ranked = type(other)(GRID, other.features, other.class_logits, other.regression, other.coder, quality)
+    ranked = other.with_predictions(replace(other.predictions, quality_logits=quality))
     term = RankMimicking(detector_score=True, space="prob")
     found = term(own, ranked, assignment(0, 0, 0, 0), objects([BOX]))["classification"]
     teacher = torch.tensor(1.0).sigmoid() * quality[0].sigmoid()
-    expected = rank_mimicking(own.class_logits[0, :, 0].sigmoid(), teacher, torch.zeros(4, dtype=torch.int64))
+    expected = rank_mimicking(
+        own.predictions.class_logits[0, :, 0].sigmoid(), teacher, torch.zeros(4, dtype=torch.int64)
+    )
     torch.testing.assert_close(found, expected)
 
 
@@ -159,10 +161,10 @@ def test_lists_of_topk_step_and_share(head: HeadName, form: Literal["kl", "plack
         assert value > 0
         torch.testing.assert_close(parts[0][key] + parts[1][key], value, rtol=1e-4, atol=1e-6)
     own, other, _, _ = case
-    half = replace(own, class_logits=own.class_logits.bfloat16())
+    half = own.with_predictions(replace(own.predictions, logits=own.predictions.logits.bfloat16()))
     torch.testing.assert_close(term(half, *case[1:])["classification"], together["classification"], rtol=0.05, atol=0)
     nothing = objects([], images=2)
-    empty = term(own, other, student.assign(own.grid, nothing), nothing)
+    empty = term(own, other, student.match(own, nothing)[own.final], nothing)
     assert [value.item() for value in empty.values()] == [0, 0]
     assert all(value.requires_grad for value in empty.values())
 

@@ -29,7 +29,7 @@ def both(classes: int = 2) -> Any:
 def test_the_loss_of_the_chosen_over_the_number_of_positives(form: Any, where: Any, cells: list[int]) -> None:
     own, other = both()
     found = SoftLabel(form=form, where=where, temperature=2.0)(own, other, MATCHED, objects([BOX]))
-    student, teacher = own.class_logits[0, cells], other.class_logits[0, cells]
+    student, teacher = own.predictions.class_logits[0, cells], other.predictions.class_logits[0, cells]
     losses = {
         "binary": binary_kl(student, teacher, 2.0),
         "softmax": distribution_kl(student, teacher, 2.0),
@@ -65,7 +65,7 @@ def test_objects_that_the_teacher_has_no_class_for_are_left_out(where: Any) -> N
     targets = Targets(boxes, torch.tensor([0, BACKGROUND]), torch.tensor([0, 0]), torch.tensor([[64, 64]]))
     found = SoftLabel(where=where)(own, other, Assignment(torch.tensor([[0, BACKGROUND, 1, IGNORED]])), targets)
     cells = [0] if where == "positive" else [0, 1]
-    expected = binary_kl(own.class_logits[0, cells], other.class_logits[0, cells]).sum()
+    expected = binary_kl(own.predictions.class_logits[0, cells], other.predictions.class_logits[0, cells]).sum()
     torch.testing.assert_close(found["classification"], expected)
 
 

@@ -49,7 +49,7 @@ def test_boxes_are_learnt_where_the_teacher_is_closer_than_the_prior(
 ) -> None:
     of = grid((4, 4), anchors=[[0, 0, 16, 16]])
     own = output(of, [torch.zeros(1, 2, 4, 4)], torch.zeros(1, 16, 1))
-    other = output(of, own.features, torch.zeros(1, 16, 1), torch.tensor(teacher).expand(1, 16, 4))
+    other = output(of, own.features.maps, torch.zeros(1, 16, 1), torch.tensor(teacher).expand(1, 16, 4))
     assignment = torch.full((1, 16), -1)
     assignment[0, 0] = 0
     parts = bound(TaskAdaptive(), own, other)(own, other, Assignment(assignment), objects([[8, 0, 24, 16]], side=32))

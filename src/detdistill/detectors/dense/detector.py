@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.grid import Grid
-from detdistill.core.normalization import IMAGENET, Normalization
-from detdistill.core.structures import Assignment, DenseOutput, Detections, ReduceSum, Targets, single_process
+from detdistill.core.input_spec import InputSpec
+from detdistill.core.output import DENSE, Output
+from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
+from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.backbones import build_backbone
 from detdistill.detectors.dense.heads.atss_head import AtssHead
@@ -21,8 +22,6 @@ from detdistill.detectors.dense.heads.gflv2_head import Gflv2Head
 from detdistill.detectors.dense.heads.retinanet_head import RetinaNetHead
 from detdistill.detectors.dense.heads.vfnet_head import VfnetHead
 from detdistill.detectors.dense.pyramid import Pyramid
-from detdistill.detectors.image_files import FindsInPictures
-from detdistill.detectors.postprocess import PostProcessing
 
 HEADS: dict[str, Callable[..., DenseHead]] = {
     "retinanet": RetinaNetHead,
@@ -34,31 +33,32 @@ HEADS: dict[str, Callable[..., DenseHead]] = {
 }
 
 
-class DenseDetector(FindsInPictures, nn.Module):
+class DenseDetector(Detector):
     """Backbone, pyramid and head in a row.
 
     Args:
         architecture: the layers.
         classes: class names.
-        normalization: of the input.
+        input: what images it reads.
         pretrained_backbone: timm's ImageNet weights, where the network allows the download.
 
     Raises:
         DetdistillError: an unknown head, backbone, level or option.
     """
 
+    architecture_type = Architecture
+    architecture: Architecture
+
     def __init__(
         self,
         architecture: Architecture,
         classes: Sequence[str],
         *,
-        normalization: Normalization = IMAGENET,
+        input: InputSpec = InputSpec(),
         pretrained_backbone: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(classes, input)
         self.architecture = architecture
-        self.classes = tuple(classes)
-        self.normalization = normalization
         self.backbone = build_backbone(
             architecture.backbone,
             architecture.strides,
@@ -77,34 +77,43 @@ class DenseDetector(FindsInPictures, nn.Module):
             architecture.extra_relu,
         )
         self.head = build_head(architecture, len(self.classes), self.pyramid.strides)
+        self.postprocessing = self.head.postprocessing
+
+    @classmethod
+    def from_architecture(
+        cls, architecture: Architecture, classes: Sequence[str], input: InputSpec = InputSpec()
+    ) -> DenseDetector:
+        """A detector with random weights."""
+        return cls(architecture, classes, input=input)
 
     @property
-    def postprocessing(self) -> PostProcessing:
-        """How detections are read off an output."""
-        return self.head.postprocessing
+    def kind(self) -> str:
+        """The head's name."""
+        return self.architecture.head
 
-    @postprocessing.setter
-    def postprocessing(self, postprocessing: PostProcessing) -> None:
-        self.head.postprocessing = postprocessing
+    @property
+    def backbone_module(self) -> nn.Module:
+        """The backbone."""
+        return self.backbone
 
-    def forward(self, images: Tensor) -> DenseOutput:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:  # noqa: ARG002 (the contract's)
         """Normalised images `(N, 3, H, W)` to an output."""
-        output: DenseOutput = self.head(self.pyramid(self.backbone(images)))
+        output: Output = self.head(self.pyramid(self.backbone(images)))
         return output
 
-    def assign(self, grid: Grid, targets: Targets) -> Assignment:
+    def match(self, output: Output, targets: Targets) -> Matches:
         """Which ground truth each candidate is positive for, by the head's own rule."""
-        return self.head.assign(grid, targets)
+        return {DENSE: self.head.assign(output.predictions.grid, targets)}
 
-    def detection_loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum = single_process
+    def loss(
+        self, output: Output, targets: Targets, matches: Matches, reduce_sum: ReduceSum = single_process
     ) -> dict[str, Tensor]:
         """The head's loss terms, weighted; their sum is the detection loss."""
-        return self.head.loss(output, targets, assignment, reduce_sum)
+        return self.head.loss(output.predictions, targets, matches[DENSE], reduce_sum)
 
-    def detect(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
+    def detect(self, output: Output, sizes: Tensor) -> list[Detections]:
         """Detections per image, best first, clipped to the true `sizes` `(N, 2)` (height, width)."""
-        return self.head.postprocessing(output, sizes)
+        return self.postprocessing(output.predictions, sizes)
 
 
 def build_head(architecture: Architecture, num_classes: int, strides: Sequence[int]) -> DenseHead:

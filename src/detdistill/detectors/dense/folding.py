@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
-from detdistill.core.structures import DenseOutput
+from detdistill.core.output import Output
 
 Module = TypeVar("Module", bound=nn.Module)
 BatchNorm: TypeAlias = nn.BatchNorm2d | FrozenBatchNorm2d
@@ -55,7 +55,7 @@ def folded(detector: Module) -> Module:
         return network if _agree(network(pixels), expected) else detector
 
 
-def _pairs(network: nn.Module, pixels: Tensor) -> tuple[list[tuple[BatchNorm, nn.Conv2d]], DenseOutput]:
+def _pairs(network: nn.Module, pixels: Tensor) -> tuple[list[tuple[BatchNorm, nn.Conv2d]], Output]:
     """Each batch norm that reads one convolution and is its only one, and the network's output."""
     made: list[tuple[Tensor, nn.Conv2d]] = []
     read: defaultdict[BatchNorm, list[nn.Conv2d | None]] = defaultdict(list)
@@ -73,7 +73,7 @@ def _pairs(network: nn.Module, pixels: Tensor) -> tuple[list[tuple[BatchNorm, nn
         for module in network.modules()
         if isinstance(module, nn.Conv2d | BatchNorm)
     ]
-    output: DenseOutput = network(pixels)
+    output: Output = network(pixels)
     for handle in handles:
         handle.remove()
     readers = defaultdict(set)
@@ -91,10 +91,10 @@ def _pairs(network: nn.Module, pixels: Tensor) -> tuple[list[tuple[BatchNorm, nn
     ], output
 
 
-def _agree(found: DenseOutput, expected: DenseOutput) -> bool:
+def _agree(found: Output, expected: Output) -> bool:
     pairs = [
-        (found.class_logits, expected.class_logits),
-        (found.regression, expected.regression),
-        *zip(found.features, expected.features, strict=True),
+        (found.predictions.class_logits, expected.predictions.class_logits),
+        (found.predictions.regression, expected.predictions.regression),
+        *zip(found.features.maps, expected.features.maps, strict=True),
     ]
     return all(float((one - other).abs().max()) <= TOLERANCE * float(other.abs().max()) for one, other in pairs)

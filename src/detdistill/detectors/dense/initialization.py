@@ -10,11 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, listed
+from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.storage import load_detector
 
-SavedDetector = DenseDetector | TorchvisionDetector
 CLASS_LAYERS = ("head.class_predictor.", "network.head.classification_head.cls_logits.")
 """Where `DenseDetector` and `TorchvisionDetector` keep one row of weights per anchor and class."""
 
@@ -63,7 +62,7 @@ class Initialization:
         return lines
 
 
-def initialize_from(detector: SavedDetector, source: SavedDetector | Path) -> Initialization:
+def initialize_from(detector: Detector, source: Detector | Path) -> Initialization:
     """Loads everything that fits into a detector; the rest of it stays as it is.
 
     A tensor fits if it has the same name and shape; those of another backbone never do. Of the class layer, the rows of
@@ -115,7 +114,7 @@ def initialize_from(detector: SavedDetector, source: SavedDetector | Path) -> In
         )
     detector.load_state_dict(fitting, strict=False)
     notes = _differences(detector, origin)
-    detector.normalization = origin.normalization
+    detector.input = dataclasses.replace(detector.input, normalization=origin.input.normalization)
     kept = shared if any(key.startswith(CLASS_LAYERS) for key in fitting) else []
     return Initialization(
         source=name,
@@ -148,16 +147,16 @@ def _with_class_rows(
     return rows.flatten(0, 1)
 
 
-def _backbone(detector: SavedDetector) -> str:
+def _backbone(detector: Detector) -> str:
     return detector.architecture.backbone if isinstance(detector, DenseDetector) else "resnet50"
 
 
-def _differences(detector: SavedDetector, origin: SavedDetector) -> tuple[str, ...]:
+def _differences(detector: Detector, origin: Detector) -> tuple[str, ...]:
     """The fields in which two detectors differ: the same weights may mean other things in another architecture."""
     own, other = (dataclasses.asdict(each.architecture) for each in (detector, origin))
     notes = [
         f"{key}: {other[key]} in the source, {own[key]} here" for key in own if key in other and other[key] != own[key]
     ]
-    if detector.normalization != origin.normalization:
-        notes.append(f"the input is normalised as in the source: {origin.normalization}")
+    if detector.input.normalization != origin.input.normalization:
+        notes.append(f"the input is normalised as in the source: {origin.input.normalization}")
     return tuple(notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,11 +20,12 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from detdistill.core.boxes import box_centers, box_sides, distances_to_boxes, pairwise_iou
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.core.normalization import IMAGENET
+from detdistill.core.input_spec import InputSpec
+from detdistill.core.output import DENSE, BoxCoder, Candidates, Output, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, BoxCoder, DenseOutput, Detections, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, Detections, Matches, ReduceSum, Targets, single_process
+from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.assigners import FcosAssigner, MaxIouAssigner
-from detdistill.detectors.image_files import FindsInPictures
 from detdistill.detectors.postprocess import PostProcessing
 
 NetworkName = Literal["retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"]
@@ -91,22 +92,22 @@ class PriorSizeCoder:
         return distances_to_boxes(box_centers(priors), regression * torch.cat((sides, sides), dim=-1))
 
 
-class GeometricMeanOutput(DenseOutput):
-    """An output ranked by the square root of class probability times centerness, as torchvision's FCOS does."""
+class GeometricMeanPredictions(Predictions):
+    """Predictions ranked by the square root of class probability times centerness, as torchvision's FCOS does."""
 
     def scores(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """`(K,)`, or `(N, P, C)` for all; 0 to 1."""
         return super().scores(index).sqrt()
 
-    def score_logits(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+    def log_odds(self, index: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """The logits of `scores(index)`, in the same shape."""
         # With p the product, logit(√p) = logit(p) − log √p + log(1 + √p): nothing is lost where p is nearly 0 or 1.
-        product = super().score_logits(index)
+        product = super().log_odds(index)
         log_root = F.logsigmoid(product) / 2
         return product - log_root + log_root.exp().log1p()
 
 
-class TorchvisionDetector(FindsInPictures, nn.Module, ABC):
+class TorchvisionDetector(Detector):
     """One of torchvision's dense detectors, taken apart.
 
     Raw outputs, assignment, losses, scores and boxes are torchvision's; what torchvision resizes and normalises inside
@@ -120,21 +121,24 @@ class TorchvisionDetector(FindsInPictures, nn.Module, ABC):
     Args:
         architecture: the layers.
         classes: class names, one for each of the network's class columns.
+        input: what images it reads.
 
     Attributes:
         network: torchvision's model; its `transform` is never run.
         postprocessing: how detections are read off an output; the threshold is on the whole score.
     """
 
-    normalization = IMAGENET
+    architecture_type = TorchvisionArchitecture
+    architecture: TorchvisionArchitecture
     terms: ClassVar[dict[str, str]]
-    output_type: type[DenseOutput]
+    predictions_type: type[Predictions] = Predictions
     coder: BoxCoder
 
-    def __init__(self, architecture: TorchvisionArchitecture, classes: Sequence[str]) -> None:
-        super().__init__()
+    def __init__(
+        self, architecture: TorchvisionArchitecture, classes: Sequence[str], input: InputSpec = InputSpec()
+    ) -> None:
+        super().__init__(classes, input)
         self.architecture = architecture
-        self.classes = tuple(classes)
         network: Any = NETWORKS[architecture.network](
             weights=None, weights_backbone=None, num_classes=len(self.classes)
         )
@@ -149,14 +153,36 @@ class TorchvisionDetector(FindsInPictures, nn.Module, ABC):
             max_detections=network.detections_per_img,
         )
 
-    def forward(self, images: Tensor) -> DenseOutput:
+    @classmethod
+    def from_architecture(
+        cls, architecture: TorchvisionArchitecture, classes: Sequence[str], input: InputSpec = InputSpec()
+    ) -> TorchvisionDetector:
+        """The detector of this architecture, with random weights."""
+        kind = TorchvisionFcos if architecture.network == "fcos_resnet50_fpn" else TorchvisionRetinaNet
+        return kind(architecture, classes, input)
+
+    @property
+    def kind(self) -> str:
+        """The network's name in torchvision."""
+        return self.architecture.network
+
+    @property
+    def backbone_module(self) -> nn.Module:
+        """The backbone without its pyramid."""
+        backbone: nn.Module = self.network.backbone.body
+        return backbone
+
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:  # noqa: ARG002 (the contract's)
         """Normalised images `(N, 3, H, W)` to an output."""
         features: tuple[Tensor, ...] = tuple(self.network.backbone(images).values())
         raw = self.network.head(list(features))
         quality = raw["bbox_ctrness"].squeeze(-1) if "bbox_ctrness" in raw else None
         sizes = [(level.shape[-2], level.shape[-1]) for level in features]  # `int` would fix them in an exported file
         grid = self.grid((images.shape[-2], images.shape[-1]), sizes, images.device)
-        return self.output_type(grid, features, raw["cls_logits"], raw["bbox_regression"], self.coder, quality)
+        predictions = self.predictions_type(
+            Candidates(grid), raw["cls_logits"], raw["bbox_regression"], self.coder, quality
+        )
+        return Output.dense(features, predictions)
 
     def grid(self, canvas: tuple[int, int], sizes: Sequence[tuple[int, int]], device: torch.device) -> Grid:
         """The grid of a batch of `canvas` (height, width) pixels whose maps have `sizes` (height, width) cells."""
@@ -167,22 +193,28 @@ class TorchvisionDetector(FindsInPictures, nn.Module, ABC):
     def assign(self, grid: Grid, targets: Targets) -> Assignment:
         """Which ground truth each candidate is positive for."""
 
-    def detection_loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum = single_process
+    def match(self, output: Output, targets: Targets) -> Matches:
+        """Which ground truth each candidate is positive for."""
+        return {DENSE: self.assign(output.predictions.grid, targets)}
+
+    def loss(
+        self, output: Output, targets: Targets, matches: Matches, reduce_sum: ReduceSum = single_process
     ) -> dict[str, Tensor]:
         """Torchvision's loss terms under our names; their sum is the detection loss."""
+        assignment = matches[DENSE]
         images = range(targets.num_images)
         own = [targets.image == image for image in images]
         listed = [{"boxes": targets.boxes[mine], "labels": targets.labels[mine]} for mine in own]
         first = torch.searchsorted(targets.image, torch.arange(targets.num_images, device=targets.image.device))
         matched = torch.where(assignment.matched >= 0, assignment.matched - first[:, None], assignment.matched)
+        predictions = output.predictions
         raw = {
-            "cls_logits": at_least_float32(output.class_logits),
-            "bbox_regression": at_least_float32(output.regression),
+            "cls_logits": at_least_float32(predictions.logits),
+            "bbox_regression": at_least_float32(predictions.regression),
         }
-        if output.quality_logits is not None:
-            raw["bbox_ctrness"] = at_least_float32(output.quality_logits[..., None])
-        losses = self.network.head.compute_loss(listed, raw, [output.grid.priors for _ in images], list(matched))
+        if predictions.quality_logits is not None:
+            raw["bbox_ctrness"] = at_least_float32(predictions.quality_logits[..., None])
+        losses = self.network.head.compute_loss(listed, raw, [predictions.grid.priors for _ in images], list(matched))
         weight = self._normalizer(assignment)
         share = weight.clamp(min=1) / reduce_sum(weight).clamp(min=1)
         return {ours: losses[theirs] * share for theirs, ours in self.terms.items()}
@@ -191,11 +223,11 @@ class TorchvisionDetector(FindsInPictures, nn.Module, ABC):
     def _normalizer(self, assignment: Assignment) -> Tensor:
         """Scalar: what torchvision divides the loss of a batch by, at the least 1."""
 
-    def detect(self, output: DenseOutput, sizes: Tensor) -> list[Detections]:
+    def detect(self, output: Output, sizes: Tensor) -> list[Detections]:
         """Detections per image, best first, clipped to the true `sizes` `(N, 2)` (height, width)."""
         # torchvision chooses candidates by their whole score, so that takes the place of the class score.
-        ranked = DenseOutput(output.grid, output.features, output.score_logits(), output.regression, output.coder)
-        return self.postprocessing(ranked, sizes)
+        own = output.predictions
+        return self.postprocessing(Predictions(own.candidates, own.log_odds(), own.regression, own.coder), sizes)
 
 
 class TorchvisionRetinaNet(TorchvisionDetector):
@@ -207,10 +239,11 @@ class TorchvisionRetinaNet(TorchvisionDetector):
     """
 
     terms: ClassVar = {"classification": "classification", "bbox_regression": "box"}
-    output_type = DenseOutput
 
-    def __init__(self, architecture: TorchvisionArchitecture, classes: Sequence[str]) -> None:
-        super().__init__(architecture, classes)
+    def __init__(
+        self, architecture: TorchvisionArchitecture, classes: Sequence[str], input: InputSpec = InputSpec()
+    ) -> None:
+        super().__init__(architecture, classes, input)
         self.coder = TorchvisionDeltaCoder(self.network.box_coder)
         matcher = self.network.proposal_matcher
         self.assigner = MaxIouAssigner(matcher.high_threshold, matcher.low_threshold)
@@ -237,11 +270,13 @@ class TorchvisionFcos(TorchvisionDetector):
     """
 
     terms: ClassVar = {"classification": "classification", "bbox_regression": "box", "bbox_ctrness": "centerness"}
-    output_type = GeometricMeanOutput
+    predictions_type = GeometricMeanPredictions
     coder = PriorSizeCoder()
 
-    def __init__(self, architecture: TorchvisionArchitecture, classes: Sequence[str]) -> None:
-        super().__init__(architecture, classes)
+    def __init__(
+        self, architecture: TorchvisionArchitecture, classes: Sequence[str], input: InputSpec = InputSpec()
+    ) -> None:
+        super().__init__(architecture, classes, input)
         sides = box_sides(self.base_anchors)[:, 0, 0].tolist()
         # Ours are inclusive, torchvision's are not: with whole pixels an object's farthest side often lies on a bound.
         bounds = [(math.nextafter(4 * side, math.inf), math.nextafter(8 * side, 0)) for side in sides]
@@ -266,9 +301,3 @@ def _frozen_backbone(eps: float) -> Any:
         returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256),
     )
-
-
-def build_torchvision(architecture: TorchvisionArchitecture, classes: Sequence[str]) -> TorchvisionDetector:
-    """The detector of this architecture, with random weights."""
-    kind = TorchvisionFcos if architecture.network == "fcos_resnet50_fpn" else TorchvisionRetinaNet
-    return kind(architecture, classes)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from detdistill.core.errors import LISTED, DetdistillError, listed
+from detdistill.core.image_options import ImageSize
+from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
 from detdistill.detectors.dense.architecture import Architecture, HeadName
 from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.description import ImageSize
 from detdistill.detectors.importing.config_text import read_config
 from detdistill.detectors.importing.mmdet_config import ConfigReading, read_mmdet_config
 from detdistill.detectors.importing.mmdet_findings import Finding, Source, layer_findings, setting_finding
@@ -229,10 +230,10 @@ def _normalization(known: MmdetSettings) -> Normalization:
 def _load(
     architecture: Architecture, classes: tuple[str, ...], known: MmdetSettings, state: Mapping[str, Tensor]
 ) -> DenseDetector:
-    normalization = _normalization(known)
+    spec = InputSpec(_normalization(known))
     # On the meta device nothing is allocated: shapes that do not fit cannot ask for more memory than the file has.
     with torch.device("meta"):
-        wanted = DenseDetector(architecture, classes, normalization=normalization).state_dict()
+        wanted = DenseDetector(architecture, classes, input=spec).state_dict()
     norm = "bn" if architecture.towers is not None and architecture.towers.norm == "batch" else "gn"
     names = {
         name: mmdet_name(name, architecture.head, norm, len(architecture.strides))
@@ -241,7 +242,7 @@ def _load(
     }
     _refuse_misfits(names, wanted, state)
     with torch.random.fork_rng(devices=[]):
-        detector = DenseDetector(architecture, classes, normalization=normalization)
+        detector = DenseDetector(architecture, classes, input=spec)
     # Counters of batches say nothing about the weights, and old files lack them.
     detector.load_state_dict({name: state[theirs].float() for name, theirs in names.items()}, strict=False)
     values = {field.name: getattr(known, field.name) for field in dataclasses.fields(PostProcessing)}

@@ -15,7 +15,6 @@ from detdistill.detectors.dense.torchvision_detector import (
     NetworkName,
     TorchvisionArchitecture,
     TorchvisionDetector,
-    build_torchvision,
 )
 from detdistill.detectors.importing.mmdet_keys import TORCHVISION_LOGITS
 from detdistill.detectors.importing.state_names import network_names
@@ -79,7 +78,9 @@ def import_torchvision(
     channels = [anchor * columns + column for anchor in range(anchors) for column in kept]
     state |= {f"{TORCHVISION_LOGITS}.weight": weight[channels], f"{TORCHVISION_LOGITS}.bias": bias[channels]}
     eps = _frozen_eps(network, state, source, frozen_norm_eps)
-    detector = build_torchvision(TorchvisionArchitecture(network, eps), [names[column] for column in kept])
+    detector = TorchvisionDetector.from_architecture(
+        TorchvisionArchitecture(network, eps), [names[column] for column in kept]
+    )
     _load(detector, state, where)
     return detector.eval()
 

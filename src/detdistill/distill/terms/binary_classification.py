@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import IGNORED, Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.structures import IGNORED, Assignment, ReduceSum, Targets, single_process
 from detdistill.detectors.dense.heads.dense_head import counted_positives
 from detdistill.distill.term import Method, Term
 from detdistill.losses.box import giou_loss
@@ -45,26 +46,31 @@ class BinaryClassification(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,  # noqa: ARG002 (the teacher says what is where)
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`classification` and `box`."""
-        own, other = at_least_float32(student.class_logits), at_least_float32(teacher.class_logits)
+        own, other = (
+            at_least_float32(student.predictions.class_logits),
+            at_least_float32(teacher.predictions.class_logits),
+        )
         counts = self._counts(student, assignment)
         weights = (other.sigmoid() - own.detach().sigmoid()).abs().amax(dim=-1) * counts
         classification = modulated_binary_cross_entropy(own, other).sum(dim=-1)
         positives = reduce_sum(counted_positives(assignment))
         return {
             "classification": (classification * counts).sum() / positives,
-            "box": BOX_WEIGHT * (giou_loss(student.boxes(), teacher.boxes()) * weights).sum() / positives,
+            "box": BOX_WEIGHT
+            * (giou_loss(student.predictions.boxes(), teacher.predictions.boxes()) * weights).sum()
+            / positives,
         }
 
-    def _counts(self, student: DenseOutput, assignment: Assignment) -> Tensor:
+    def _counts(self, student: Output, assignment: Assignment) -> Tensor:
         """`(N, P)` bool: the candidates that count."""
         if self.levels == "all":
             return assignment.matched != IGNORED
-        levels = student.grid.split(assignment.matched)
+        levels = student.predictions.grid.split(assignment.matched)
         return torch.cat([(level != IGNORED) & (level >= 0).any() for level in levels], dim=1)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Method, Pair, Term, check_temperature
 from detdistill.losses.features import channel_wise_divergence
@@ -48,17 +49,17 @@ class ChannelWise(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,  # noqa: ARG002 (every cell counts)
         targets: Targets,  # noqa: ARG002
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`features` or `classification`."""
         if self.compare == "features":
-            name, own, other = "features", self.adapters(student.features), teacher.features
+            name, own, other = "features", self.adapters(student.features.maps), teacher.features.maps
         else:
             name = "classification"
-            own = list(student.grid.unflatten(student.class_logits))
-            other = teacher.grid.unflatten(teacher.class_logits)
+            own = list(student.predictions.grid.unflatten(student.predictions.class_logits))
+            other = teacher.predictions.grid.unflatten(teacher.predictions.class_logits)
         return {name: channel_wise_divergence(own, other, self.temperature, reduce_sum=reduce_sum)}

@@ -7,7 +7,8 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.core.boxes import encode_deltas
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.candidates import taught_positives
 from detdistill.distill.term import Method, Pair, Term
@@ -62,8 +63,8 @@ class Chen(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
@@ -72,19 +73,19 @@ class Chen(Term):
         index, goals = taught_positives(assignment, targets)
         count = reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
         classification = weighted_binary_cross_entropy(
-            student.class_logits[index], teacher.class_logits[index], self.background_weight
+            student.predictions.class_logits[index], teacher.predictions.class_logits[index], self.background_weight
         )
-        priors = student.priors(index)
+        priors = student.predictions.priors(index)
         regression = teacher_bounded_regression(
-            encode_deltas(priors, student.boxes(index)),
-            encode_deltas(priors, teacher.boxes(index)),
+            encode_deltas(priors, student.predictions.boxes(index)),
+            encode_deltas(priors, teacher.predictions.boxes(index)),
             encode_deltas(priors, goals),
             self.margin,
         )
         hint = feature_imitation(
-            self.adapters(student.features),
-            teacher.features,
-            student.grid.valid_cells(targets.sizes),
+            self.adapters(student.features.maps),
+            teacher.features.maps,
+            student.predictions.grid.valid_cells(targets.sizes),
             reduce_sum=reduce_sum,
         )
         return {

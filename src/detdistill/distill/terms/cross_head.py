@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.output import Output, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import IGNORED, Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.structures import IGNORED, Assignment, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.coders import DistributionCoder
 from detdistill.detectors.dense.detector import DenseDetector
@@ -90,13 +91,13 @@ class CrossHead(Term):
         self._head = Frozen(other)
         self._like_fcos = isinstance(own, FcosHead) and isinstance(other, FcosHead)
         with torch.no_grad():
-            maps = own(pair.student_output.features).towers, other(pair.teacher_output.features).towers
+            maps = own(pair.student_output.features.maps).towers, other(pair.teacher_output.features.maps).towers
         notes = []
         if not set(pair.teacher.classes) <= set(pair.student.classes):
             notes.append(f"all {len(pair.teacher.classes)} classes of the teacher's head are compared")
         for name, adapters in (("class", self.class_adapters), ("box", self.box_adapters)):
             student, teacher = (
-                replace(output, features=getattr(towers, f"{name}_maps"))
+                replace(output, features=replace(output.features, maps=getattr(towers, f"{name}_maps")))
                 for output, towers in zip((pair.student_output, pair.teacher_output), maps, strict=True)
             )
             notes += [
@@ -107,8 +108,8 @@ class CrossHead(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
@@ -119,12 +120,11 @@ class CrossHead(Term):
         assert own is not None
         assert other is not None
         crossed = self._head.module.complete(
-            (),
             with_statistics_of(other.class_maps, self.class_adapters(own.class_maps)),
             with_statistics_of(other.box_maps, self.box_adapters(own.box_maps)),
         )
         return prediction_losses(
-            crossed, other.output, assignment, targets, like_fcos=self._like_fcos, reduce_sum=reduce_sum
+            crossed, other.predictions, assignment, targets, like_fcos=self._like_fcos, reduce_sum=reduce_sum
         )
 
 
@@ -138,8 +138,8 @@ def with_statistics_of(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> 
 
 
 def prediction_losses(
-    crossed: DenseOutput,
-    teacher: DenseOutput,
+    crossed: Predictions,
+    teacher: Predictions,
     assignment: Assignment,
     targets: Targets,
     *,
@@ -161,7 +161,10 @@ def prediction_losses(
     """
     matched = assignment.matched.repeat_interleave(crossed.grid.num_priors // assignment.matched.shape[1], dim=1)
     counts = matched != IGNORED
-    logits, goals = at_least_float32(crossed.class_logits), at_least_float32(teacher.class_logits)
+    logits, goals = (
+        at_least_float32(crossed.class_logits),
+        at_least_float32(teacher.class_logits),
+    )
     weights = goals.amax(dim=-1).sigmoid() * counts
     if like_fcos:
         points = crossed.grid.centers[assignment.positive[1]]

@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from detdistill.core.structures import BACKGROUND, Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import BACKGROUND, Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.regions import largest_by_image, object_windows
 from detdistill.distill.term import Method, Pair, Term
@@ -55,18 +56,21 @@ class Decoupled(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`foreground`, `background`, and `classification` if it has a weight."""
         foreground, background = decoupled_imitation(
-            self.adapters(student.features),
-            teacher.features,
-            [largest_by_image(window.float(), targets) > 0 for window in object_windows(student.grid, targets)],
-            student.grid.valid_cells(targets.sizes),
+            self.adapters(student.features.maps),
+            teacher.features.maps,
+            [
+                largest_by_image(window.float(), targets) > 0
+                for window in object_windows(student.predictions.grid, targets)
+            ],
+            student.predictions.grid.valid_cells(targets.sizes),
             reduce_sum=reduce_sum,
         )
         parts = {"foreground": self.foreground * foreground, "background": self.background * background}
@@ -77,8 +81,6 @@ class Decoupled(Term):
             parts["classification"] = self.classification * (means[0] + means[1])
         return parts
 
-    def _mean_divergence(
-        self, student: DenseOutput, teacher: DenseOutput, candidates: Tensor, reduce_sum: ReduceSum
-    ) -> Tensor:
-        losses = binary_kl(student.class_logits[candidates], teacher.class_logits[candidates])
+    def _mean_divergence(self, student: Output, teacher: Output, candidates: Tensor, reduce_sum: ReduceSum) -> Tensor:
+        losses = binary_kl(student.predictions.class_logits[candidates], teacher.predictions.class_logits[candidates])
         return losses.sum() / reduce_sum(candidates.sum().float()).clamp(min=1)

@@ -10,7 +10,8 @@ from torch import Tensor
 from detdistill.core.boxes import box_sides, pairwise_iou
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.losses.regional import fine_grained_imitation
@@ -63,7 +64,7 @@ class FineGrained(Term):
         Raises:
             DetdistillError: the student's priors are points.
         """
-        grid = pair.student_output.anchors
+        grid = pair.student_output.predictions.anchors
         cells = grid.base_anchors.new_tensor([[step_x, step_y] for step_y, step_x in grid.strides])
         if torch.equal(box_sides(grid.base_anchors), cells[:, None].expand(-1, grid.anchors_per_cell, -1)):
             raise DetdistillError(
@@ -74,17 +75,17 @@ class FineGrained(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,  # noqa: ARG002 (the method has its own rule)
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`features`."""
         loss = fine_grained_imitation(
-            self.adapters(student.features),
-            teacher.features,
-            near_object_cells(student.anchors, targets, self.share),
+            self.adapters(student.features.maps),
+            teacher.features.maps,
+            near_object_cells(student.predictions.anchors, targets, self.share),
             normalizer=self.normalizer,
             reduce_sum=reduce_sum,
         )

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detdistill.core.grid import Grid
+from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.regions import largest_by_image
 from detdistill.distill.term import Method, Pair, Term, check_temperature
@@ -66,24 +67,24 @@ class FocalGlobal(Term):
 
     def bind(self, pair: Pair) -> list[str]:
         """Makes the adapters and the global context blocks."""
-        widths = [level.shape[1] for level in pair.teacher_output.features]
+        widths = [level.shape[1] for level in pair.teacher_output.features.maps]
         self.student_contexts = nn.ModuleList(GlobalContext(channels) for channels in widths)
         self.teacher_contexts = nn.ModuleList(GlobalContext(channels) for channels in widths)
         return self.adapters.bind(pair)
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,  # noqa: ARG002 (boxes say what is foreground)
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`foreground`, `background`, `attention` and `relation`."""
         levels = zip(
-            self.adapters(student.features),
-            teacher.features,
-            object_weights(student.grid, targets, self.box_scale),
+            self.adapters(student.features.maps),
+            teacher.features.maps,
+            object_weights(student.predictions.grid, targets, self.box_scale),
             self.student_contexts,
             self.teacher_contexts,
             strict=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from detdistill.core.boxes import encode_deltas
 from detdistill.core.errors import DetdistillError
-from detdistill.core.grid import Grid
+from detdistill.core.output import Candidates, Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.alignment import cell_matches
 from detdistill.distill.regions import Regions, best_regions, region_features
@@ -85,7 +86,7 @@ class GeneralInstance(Term):
         self.feature_weight, self.relation_weight = feature_weight, relation_weight
         self.class_weight, self.box_weight = class_weight, box_weight
         self.adapters = Adapters(3, always=adapter == "always")
-        self._assign: Callable[[Grid, Targets], Assignment]
+        self._match: Callable[[Output, Targets], Matches]
 
     def bind(self, pair: Pair) -> list[str]:
         """Makes the adapters, and takes the student's assigner.
@@ -93,34 +94,36 @@ class GeneralInstance(Term):
         Raises:
             DetdistillError: the assigner cannot be used on the candidates that both have.
         """
-        self._assign = pair.student.assign
-        grid = pair.student_output.anchors
+        self._match = pair.student.match
+        grid = pair.student_output.predictions.anchors
         nothing = Regions(grid.priors[:0], grid.priors.new_zeros(0, dtype=torch.int64))
-        self._assign(grid, _as_targets(nothing, grid.priors.new_ones(1, 2)))
+        self._assigned(pair.student_output, _as_targets(nothing, grid.priors.new_ones(1, 2)))
         return self.adapters.bind(pair)
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,  # noqa: ARG002 (it is of ground truth, not of general instances)
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`features`, `relations`, `classification` and `regression`."""
         regions = self.general_instances(student, teacher, targets.sizes)
-        own = region_features(self.adapters(student.features), student.grid, regions, BINS)
-        other = region_features(teacher.features, student.grid, regions, BINS)
+        own = region_features(self.adapters(student.features.maps), student.predictions.grid, regions, BINS)
+        other = region_features(teacher.features.maps, student.predictions.grid, regions, BINS)
         features = (own - other).square().sum() / BINS**2
         counts = torch.bincount(regions.image, minlength=targets.num_images)
         by_image = zip(*(torch.split(values.flatten(1), counts.tolist()) for values in (own, other)), strict=True)
         relations = torch.stack([relation_imitation(mine, theirs) for mine, theirs in by_image]).sum()
-        matched = self._assign(student.anchors, _as_targets(regions, targets.sizes)).matched
-        anchors_per_candidate = student.anchors.anchors_per_cell // student.grid.anchors_per_cell
+        matched = self._assigned(student, _as_targets(regions, targets.sizes)).matched
+        anchors_per_candidate = (
+            student.predictions.anchors.anchors_per_cell // student.predictions.grid.anchors_per_cell
+        )
         index = Assignment(cell_matches(matched, anchors_per_candidate)).positive
-        classes = binary_kl(student.class_logits[index], teacher.class_logits[index]).sum()
-        priors = student.priors(index)
-        deltas = [encode_deltas(priors, output.boxes(index)) for output in (student, teacher)]
+        classes = binary_kl(student.predictions.class_logits[index], teacher.predictions.class_logits[index]).sum()
+        priors = student.predictions.priors(index)
+        deltas = [encode_deltas(priors, output.predictions.boxes(index)) for output in (student, teacher)]
         boxes = (deltas[0] - deltas[1]).abs().sum()
 
         amounts = torch.stack((counts.sum(), (counts >= LEAST_RELATED).sum(), index[0].new_tensor(len(index[0]))))
@@ -132,10 +135,16 @@ class GeneralInstance(Term):
             "regression": self.box_weight * boxes / candidates,
         }
 
+    def _assigned(self, student: Output, targets: Targets) -> Assignment:
+        """The student's assignment on all its anchors at the compared cells."""
+        predictions = student.predictions
+        anchors = student.with_predictions(replace(predictions, candidates=Candidates(predictions.anchors)))
+        return self._match(anchors, targets)[student.final]
+
     @torch.no_grad()
-    def general_instances(self, student: DenseOutput, teacher: DenseOutput, sizes: Tensor) -> Regions:
+    def general_instances(self, student: Output, teacher: Output, sizes: Tensor) -> Regions:
         """Where the two differ most, in images of true height and width `sizes` `(N, 2)`."""
-        own, other = (at_least_float32(output.class_logits).sigmoid() for output in (student, teacher))
+        own, other = (at_least_float32(output.predictions.class_logits).sigmoid() for output in (student, teacher))
         best_own, best_other = own.amax(dim=-1), other.amax(dim=-1)
         if self.score == "largest_difference":
             scores = (other - own).abs().amax(dim=-1)
@@ -144,7 +153,9 @@ class GeneralInstance(Term):
         teacher_is_surer = best_other > best_own
 
         def boxes(index: tuple[Tensor, Tensor]) -> Tensor:
-            return teacher.boxes(index).where(teacher_is_surer[index][:, None], student.boxes(index))
+            return teacher.predictions.boxes(index).where(
+                teacher_is_surer[index][:, None], student.predictions.boxes(index)
+            )
 
         return best_regions(
             scores, boxes, sizes, count=self.instances, iou_threshold=OVERLAP, smallest_side=SMALLEST_SIDE

@@ -7,7 +7,8 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.candidates import object_cells, positive_cells
 from detdistill.distill.term import Method, Pair, Term
@@ -48,16 +49,16 @@ class Hint(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`features`."""
-        cells = self._cells(student.grid, assignment, targets)
-        features = self.adapters(student.features)
-        return {"features": feature_imitation(features, teacher.features, cells, reduce_sum=reduce_sum)}
+        cells = self._cells(student.predictions.grid, assignment, targets)
+        features = self.adapters(student.features.maps)
+        return {"features": feature_imitation(features, teacher.features.maps, cells, reduce_sum=reduce_sum)}
 
     def _cells(self, grid: Grid, assignment: Assignment, targets: Targets) -> tuple[Tensor, ...]:
         if self.where == "positive":

@@ -11,8 +11,9 @@ from torchvision.ops import distance_box_iou
 from detdistill.core.boxes import pairwise_iou
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
+from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.detectors.dense.assigners import AtssAssigner
 from detdistill.detectors.dense.coders import DistributionCoder
 from detdistill.distill.term import Method, Pair, Term, check_temperature
@@ -66,25 +67,25 @@ class Localization(Term):
         """
         bins = {}
         for side, output in (("student", pair.student_output), ("teacher", pair.teacher_output)):
-            if not isinstance(output.coder, DistributionCoder):
+            if not isinstance(output.predictions.coder, DistributionCoder):
                 raise DetdistillError(
                     f"the {side} does not predict distributions of box sides; take a {side} with a GFL or GFLv2 head"
                 )
-            bins[side] = output.coder.bins
+            bins[side] = output.predictions.coder.bins
         if bins["student"] != bins["teacher"]:
             raise DetdistillError(
                 f"the student's distributions have {bins['student']} bins, the teacher's {bins['teacher']}; give the "
                 f"student's head the option reg_max: {bins['teacher'] - 1}"
             )
-        if self.region != "main" and pair.student_output.grid.anchors_per_cell > 1:
+        if self.region != "main" and pair.student_output.predictions.grid.anchors_per_cell > 1:
             raise DetdistillError("the valuable region is that of one prior per cell; take region: main")
         self.bins = bins["student"]
         return []
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,  # noqa: ARG002 (the divisors are constants)
@@ -93,20 +94,20 @@ class Localization(Term):
         parts = {}
         if self.region != "valuable":
             positive = assignment.positive
-            weights = at_least_float32(student.class_logits[positive]).detach().amax(dim=-1).sigmoid()
+            weights = at_least_float32(student.predictions.class_logits[positive]).detach().amax(dim=-1).sigmoid()
             parts["main"] = self._divergence(student, teacher, positive, weights) / SIDES
         if self.region != "main":
-            weights = valuable_region(student.grid, targets)
+            weights = valuable_region(student.predictions.grid, targets)
             image, prior = weights.nonzero(as_tuple=True)
             valuable = self._divergence(student, teacher, (image, prior), weights[image, prior])
             parts["valuable"] = valuable / VALUABLE_DIVISOR
         return parts
 
-    def _divergence(
-        self, student: DenseOutput, teacher: DenseOutput, index: tuple[Tensor, Tensor], weights: Tensor
-    ) -> Tensor:
+    def _divergence(self, student: Output, teacher: Output, index: tuple[Tensor, Tensor], weights: Tensor) -> Tensor:
         """The weighted sum over candidates and sides."""
-        own, other = (output.regression[index].reshape(-1, SIDES, self.bins) for output in (student, teacher))
+        own, other = (
+            output.predictions.regression[index].reshape(-1, SIDES, self.bins) for output in (student, teacher)
+        )
         return (distribution_kl(own, other, self.temperature).sum(dim=-1) * weights).sum()
 
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Method, Pair, Term
 
@@ -54,14 +55,14 @@ class MaskedGenerative(Term):
                 nn.ReLU(inplace=True),
                 nn.Conv2d(level.shape[1], level.shape[1], 3, padding=1),
             )
-            for level in pair.teacher_output.features
+            for level in pair.teacher_output.features.maps
         )
         return self.adapters.bind(pair)
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,  # noqa: ARG002 (every cell counts)
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
@@ -71,7 +72,7 @@ class MaskedGenerative(Term):
         self.step += 1
         differences = []
         for generate, own, other in zip(
-            self.generators, self.adapters(student.features), teacher.features, strict=True
+            self.generators, self.adapters(student.features.maps), teacher.features.maps, strict=True
         ):
             kept = torch.rand(len(own), 1, *own.shape[2:], generator=numbers).to(own.device) >= self.masked
             generated = generate(own * kept)

@@ -7,8 +7,9 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.regions import best_regions, region_features
 from detdistill.distill.term import Method, Pair, Term
@@ -56,16 +57,16 @@ class Mimic(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,  # noqa: ARG002 (regions come from the student's predictions)
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`features`."""
         regions = best_regions(
-            student.scores().detach().amax(dim=-1),
-            student.boxes,
+            student.predictions.scores().detach().amax(dim=-1),
+            student.predictions.boxes,
             targets.sizes,
             count=self.regions,
             iou_threshold=OVERLAP,
@@ -74,8 +75,8 @@ class Mimic(Term):
         # RoIAlign is linear: that of the differences is the difference, at half the cost.
         gaps = [
             at_least_float32(own) - at_least_float32(other)
-            for own, other in zip(self.adapters(student.features), teacher.features, strict=True)
+            for own, other in zip(self.adapters(student.features.maps), teacher.features.maps, strict=True)
         ]
-        losses = region_features(gaps, student.grid, regions, BINS).square().flatten(1).mean(dim=1) / 2
+        losses = region_features(gaps, student.predictions.grid, regions, BINS).square().flatten(1).mean(dim=1) / 2
         count = reduce_sum(losses.new_tensor(len(losses))).clamp(min=1)
         return {"features": losses.sum() / count}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.losses.features import pearson_imitation
 
@@ -42,23 +43,23 @@ class Pearson(Term):
             DetdistillError: the pyramids are not equally wide.
         """
         student, teacher = pair.student_output, pair.teacher_output
-        for own, other in zip(student.features[: self.levels], teacher.features[: self.levels], strict=True):
+        for own, other in zip(student.features.maps[: self.levels], teacher.features.maps[: self.levels], strict=True):
             if own.shape[1] != other.shape[1]:
                 raise DetdistillError(
                     f"the student's pyramid has {own.shape[1]} channels, the teacher's {other.shape[1]}, and this "
                     f"method adapts nothing; give the student detector.channels: {other.shape[1]}, or take channel_wise"
                 )
-        left = [str(stride) for stride, _ in student.grid.strides[self.levels :]]
+        left = [str(stride) for stride, _ in student.predictions.grid.strides[self.levels :]]
         return [f"stride {', '.join(left)} left out, as its authors do"] if left else []
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,  # noqa: ARG002 (every cell counts)
         targets: Targets,  # noqa: ARG002
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`features`."""
-        own, other = student.features[: self.levels], teacher.features[: self.levels]
+        own, other = student.features.maps[: self.levels], teacher.features.maps[: self.levels]
         return {"features": pearson_imitation(own, other, reduce_sum=reduce_sum)}

@@ -6,8 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.losses.imitation import prediction_guided_imitation
@@ -60,26 +61,26 @@ class PredictionGuided(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,  # noqa: ARG002 (every cell counts)
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`features`."""
         loss = prediction_guided_imitation(
-            self.adapters(student.features),
-            teacher.features,
+            self.adapters(student.features.maps),
+            teacher.features.maps,
             self._predictions(student),
             self._predictions(teacher),
-            student.grid.valid_cells(targets.sizes),
+            student.predictions.grid.valid_cells(targets.sizes),
             form=self.form,
             detach_prediction=self.detach_prediction,
             reduce_sum=reduce_sum,
         )
         return {"features": loss}
 
-    def _predictions(self, output: DenseOutput) -> tuple[Tensor, ...]:
+    def _predictions(self, output: Output) -> tuple[Tensor, ...]:
         """L x `(N, A * C, H, W)`."""
-        logits = at_least_float32(output.class_logits)
-        return output.grid.unflatten(logits if self.space == "logit" else logits.sigmoid())
+        logits = at_least_float32(output.predictions.class_logits)
+        return output.predictions.grid.unflatten(logits if self.space == "logit" else logits.sigmoid())

@@ -11,13 +11,14 @@ from torch import Tensor
 from detdistill.core.boxes import aligned_iou
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
+from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.candidates import Candidates, positives_and_best
 from detdistill.distill.term import Method, Term, check_temperature
 from detdistill.losses.rank import plackett_luce, rank_mimicking
 
-Scores = Callable[[DenseOutput, Tensor, Tensor], Tensor]
+Scores = Callable[[Output, Tensor, Tensor], Tensor]
 """What an output's candidates are ranked by, `(K,)`, from the object and the prior of each, both `(K,)`."""
 
 
@@ -82,21 +83,25 @@ class RankMimicking(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
     ) -> dict[str, Tensor]:
         """`classification` and `localization`, as far as asked for."""
 
-        def class_scores(output: DenseOutput, objects: Tensor, priors: Tensor) -> Tensor:
+        def class_scores(output: Output, objects: Tensor, priors: Tensor) -> Tensor:
             index = targets.image[objects], priors, targets.labels[objects]
-            logits = output.score_logits(index) if self.detector_score else at_least_float32(output.class_logits[index])
+            logits = (
+                output.predictions.log_odds(index)
+                if self.detector_score
+                else at_least_float32(output.predictions.class_logits[index])
+            )
             return logits if self.space == "logit" else logits.sigmoid()
 
-        def overlaps(output: DenseOutput, objects: Tensor, priors: Tensor) -> Tensor:
-            return aligned_iou(output.boxes((targets.image[objects], priors)), targets.boxes[objects])
+        def overlaps(output: Output, objects: Tensor, priors: Tensor) -> Tensor:
+            return aligned_iou(output.predictions.boxes((targets.image[objects], priors)), targets.boxes[objects])
 
         known = targets.labels >= 0
         rankings: dict[str, tuple[Scores, Tensor]] = {}
@@ -107,7 +112,7 @@ class RankMimicking(Term):
         parts = {}
         for name, (scores, among) in rankings.items():
             own, other = partial(scores, student), partial(scores, teacher)
-            objects, priors = self._lists(student.grid, assignment, targets, (own, other), among)
+            objects, priors = self._lists(student.predictions.grid, assignment, targets, (own, other), among)
             parts[name] = self._difference(own(objects, priors), other(objects, priors), objects, reduce_sum)
         return parts
 

@@ -7,7 +7,8 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import BACKGROUND, Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import BACKGROUND, Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.term import Method, Pair, Term, check_temperature
 from detdistill.losses.distribution import distribution_kl
 from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy
@@ -48,7 +49,7 @@ class SoftLabel(Term):
 
     def bind(self, pair: Pair) -> list[str]:
         """Raises `DetdistillError` for a softmax over a single class, which is 1 whatever the logits."""
-        if self.form == "softmax" and pair.student_output.class_logits.shape[-1] == 1:
+        if self.form == "softmax" and pair.student_output.predictions.class_logits.shape[-1] == 1:
             raise DetdistillError(
                 "form softmax compares classes with each other, but teacher and student have only one class in common; "
                 "choose form binary or modulated"
@@ -57,8 +58,8 @@ class SoftLabel(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
@@ -67,7 +68,7 @@ class SoftLabel(Term):
         # Of an object that the teacher has no class for it says nothing.
         positive = assignment.labels(targets) >= 0
         chosen = positive if self.where == "positive" else positive | (assignment.matched == BACKGROUND)
-        losses = self._loss(student.class_logits[chosen], teacher.class_logits[chosen])
+        losses = self._loss(student.predictions.class_logits[chosen], teacher.predictions.class_logits[chosen])
         return {"classification": losses.sum() / reduce_sum(positive.sum().float()).clamp(min=1)}
 
     def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:

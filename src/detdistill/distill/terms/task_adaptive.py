@@ -10,7 +10,8 @@ from torch import Tensor
 
 from detdistill.core.boxes import SMALLEST_SIDE, aligned_iou, box_centers, box_sides, encode_deltas
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets, single_process
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.candidates import taught_positives
 from detdistill.distill.regions import largest_by_image, object_windows
@@ -50,8 +51,8 @@ class TaskAdaptive(Term):
 
     def forward(
         self,
-        student: DenseOutput,
-        teacher: DenseOutput,
+        student: Output,
+        teacher: Output,
         assignment: Assignment,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
@@ -59,20 +60,23 @@ class TaskAdaptive(Term):
         """`features`, `classification` and `regression`."""
         index, goals = taught_positives(assignment, targets)
         count = reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
-        priors, guidance = student.priors(index), teacher.boxes(index)
+        priors, guidance = student.predictions.priors(index), teacher.predictions.boxes(index)
         helps = aligned_iou(guidance, goals) > aligned_iou(priors, goals)
         regression = F.smooth_l1_loss(
-            encode_deltas(priors, student.boxes(index)), encode_deltas(priors, guidance), reduction="none"
+            encode_deltas(priors, student.predictions.boxes(index)), encode_deltas(priors, guidance), reduction="none"
         )
         features = feature_imitation(
-            self.adapters(student.features),
-            teacher.features,
-            gaussian_maps(student.grid, targets),
+            self.adapters(student.features.maps),
+            teacher.features.maps,
+            gaussian_maps(student.predictions.grid, targets),
             reduce_sum=reduce_sum,
         )
         return {
             "features": features,
-            "classification": binary_kl(student.class_logits[index], teacher.class_logits[index]).sum() / count,
+            "classification": binary_kl(
+                student.predictions.class_logits[index], teacher.predictions.class_logits[index]
+            ).sum()
+            / count,
             "regression": (regression * helps[:, None]).sum() / count,
         }
 

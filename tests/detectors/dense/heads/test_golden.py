@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detdistill.core.grid import Grid
+from detdistill.core.output import Candidates, Predictions, joint_logit
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import DenseOutput, Targets, joint_logit, single_process
+from detdistill.core.structures import Targets, single_process
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.heads.atss_head import AtssHead
 from detdistill.detectors.dense.heads.dense_head import DenseHead
@@ -22,7 +23,7 @@ from detdistill.detectors.dense.heads.fcos_head import FcosHead
 from detdistill.detectors.dense.heads.gfl_head import GflHead
 from detdistill.detectors.dense.heads.gflv2_head import Gflv2Head
 from detdistill.detectors.dense.heads.retinanet_head import RetinaNetHead
-from detdistill.detectors.dense.heads.vfnet_head import VfnetHead, VfnetOutput
+from detdistill.detectors.dense.heads.vfnet_head import VfnetHead, VfnetPredictions
 from detdistill.detectors.postprocess import PostProcessing
 
 Arrays = dict[str, NDArray[Any]]
@@ -104,19 +105,23 @@ def raw_maps(case: Case, data: Arrays) -> Maps:
     }
 
 
-def output_of(head: DenseHead, grid: Grid, maps: Maps) -> DenseOutput:
+def output_of(head: DenseHead, grid: Grid, maps: Maps) -> Predictions:
     """What the head's forward makes of its raw branches."""
     flat = {branch: grid.flatten(levels) for branch, levels in maps.items()}
     if isinstance(head, Gflv2Head):
         pairs = zip(maps["cls_logit"], maps["bbox_pred"], strict=True)
         joint = [joint_logit(at_least_float32(logits), head.quality(boxes)) for logits, boxes in pairs]
-        return DenseOutput(grid, (), grid.flatten(joint), flat["bbox_pred"], head.coder)
+        return Predictions(Candidates(grid), grid.flatten(joint), flat["bbox_pred"], head.coder)
     if isinstance(head, VfnetHead):
-        return VfnetOutput(
-            grid, (), flat["cls_score"], flat["bbox_pred_refine"], head.coder, initial_distances=flat["bbox_pred"]
+        return VfnetPredictions(
+            Candidates(grid),
+            flat["cls_score"],
+            flat["bbox_pred_refine"],
+            head.coder,
+            initial_distances=flat["bbox_pred"],
         )
     quality = flat["centerness"].squeeze(-1) if "centerness" in flat else None
-    return DenseOutput(grid, (), flat["cls_score"], flat["bbox_pred"], head.coder, quality)
+    return Predictions(Candidates(grid), flat["cls_score"], flat["bbox_pred"], head.coder, quality)
 
 
 def targets_of(data: Arrays, empty: Sequence[int] = ()) -> Targets:

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detdistill.core.output import Candidates, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets
+from detdistill.core.structures import Assignment, ReduceSum, Targets
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.assigners import AtssAssigner
 from detdistill.detectors.dense.coders import DeltaCoder
@@ -59,30 +60,28 @@ class AtssHead(DenseHead):
         self.centerness_predictor = normal_conv(self.channels, 1)
         self.scales = level_scales(len(strides))
 
-    def predict(
-        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
-    ) -> DenseOutput:
+    def predict(self, class_features: Sequence[Tensor], box_features: Sequence[Tensor]) -> Predictions:
         """Class logits, deltas and centerness logits from the towers' maps."""
         grid = self.grid(class_features)
         classes = [self.class_predictor(level) for level in class_features]
         deltas = [scale(self.box_predictor(level)) for level, scale in zip(box_features, self.scales, strict=True)]
         centers = [self.centerness_predictor(level) for level in box_features]
         quality = grid.flatten(centers).squeeze(-1)
-        return DenseOutput(grid, features, grid.flatten(classes), grid.flatten(deltas), self.coder, quality)
+        return Predictions(Candidates(grid), grid.flatten(classes), grid.flatten(deltas), self.coder, quality)
 
     def loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+        self, predictions: Predictions, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
     ) -> dict[str, Tensor]:
         """`classification`: focal and `centerness`: BCE, over the positives; `box`: GIoU weighted by centerness."""
-        assert output.quality_logits is not None
+        assert predictions.quality_logits is not None
         positive = assignment.positive
         boxes = targets.boxes[assignment.positive_targets]
-        central = centerness(output.grid.centers[positive[1]], boxes)
+        central = centerness(predictions.grid.centers[positive[1]], boxes)
         count, weight = reduce_sum(torch.stack((counted_positives(assignment), central.sum())))
-        quality_logits = at_least_float32(output.quality_logits[positive])
-        box = (giou_loss(output.boxes(positive), boxes) * central).sum()
+        quality_logits = at_least_float32(predictions.quality_logits[positive])
+        box = (giou_loss(predictions.boxes(positive), boxes) * central).sum()
         return {
-            "classification": focal_loss(output.class_logits, assignment.labels(targets)).sum() / count,
+            "classification": focal_loss(predictions.class_logits, assignment.labels(targets)).sum() / count,
             "box": BOX_WEIGHT * box / weight.clamp(min=1),
             "centerness": F.binary_cross_entropy_with_logits(quality_logits, central, reduction="sum") / count,
         }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, BoxCoder, DenseOutput, ReduceSum, Targets, TowerMaps
+from detdistill.core.output import BoxCoder, Output, Predictions, TowerMaps
+from detdistill.core.structures import Assignment, ReduceSum, Targets
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.heads.towers import conv_tower, from_activation, up_to_activation
 from detdistill.detectors.dense.priors import PriorLayout
@@ -20,7 +20,7 @@ Assigner = Callable[[Grid, Targets], Assignment]
 
 
 class DenseHead(nn.Module, ABC):
-    """Turns pyramid maps into a `DenseOutput`, says what each candidate should learn, and how wrong it is.
+    """Turns pyramid maps into an `Output`, says what each candidate should learn, and how wrong it is.
 
     Every head of this package runs two towers of convolutions, one for classes and one for boxes, over each level.
 
@@ -72,36 +72,32 @@ class DenseHead(nn.Module, ABC):
             raise DetdistillError(f"the head's towers have {len(self.class_tower)} convolutions, not {depth}")
         self.kept_depth = depth
 
-    def forward(self, features: tuple[Tensor, ...]) -> DenseOutput:
+    def forward(self, features: tuple[Tensor, ...]) -> Output:
         """Pyramid maps, L x `(N, Q, H_l, W_l)`, to the head's output."""
         if self.kept_depth is None:
             class_features = [self.class_tower(level) for level in features]
-            return self.predict(features, class_features, [self.box_tower(level) for level in features])
+            box_features = [self.box_tower(level) for level in features]
+            return Output.dense(features, self.predict(class_features, box_features))
         class_maps = [up_to_activation(self.class_tower, level, self.kept_depth) for level in features]
         box_maps = [up_to_activation(self.box_tower, level, self.kept_depth) for level in features]
-        output = self.complete(features, class_maps, box_maps)
-        return replace(output, towers=TowerMaps(tuple(class_maps), tuple(box_maps), output))
+        predictions = self.complete(class_maps, box_maps)
+        return Output.dense(features, predictions, TowerMaps(tuple(class_maps), tuple(box_maps), predictions))
 
-    def complete(
-        self, features: tuple[Tensor, ...], class_maps: Sequence[Tensor], box_maps: Sequence[Tensor]
-    ) -> DenseOutput:
-        """The output from what the towers hold after `kept_depth` convolutions, before the activation.
+    def complete(self, class_maps: Sequence[Tensor], box_maps: Sequence[Tensor]) -> Predictions:
+        """Predictions from what the towers hold after `kept_depth` convolutions, before the activation.
 
         Args:
-            features: the output's.
             class_maps: of the class tower, L x `(N, Q, H_l, W_l)`.
             box_maps: of the box tower, the same.
         """
         assert self.kept_depth is not None
         class_features = [from_activation(self.class_tower, level, self.kept_depth) for level in class_maps]
         box_features = [from_activation(self.box_tower, level, self.kept_depth) for level in box_maps]
-        return self.predict(features, class_features, box_features)
+        return self.predict(class_features, box_features)
 
     @abstractmethod
-    def predict(
-        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
-    ) -> DenseOutput:
-        """The output from what comes out of the class tower and the box tower, L x `(N, Q, H_l, W_l)` each."""
+    def predict(self, class_features: Sequence[Tensor], box_features: Sequence[Tensor]) -> Predictions:
+        """Predictions from what comes out of the class tower and the box tower, L x `(N, Q, H_l, W_l)` each."""
 
     def assign(self, grid: Grid, targets: Targets) -> Assignment:
         """Which ground truth each candidate of the grid is positive for."""
@@ -109,7 +105,7 @@ class DenseHead(nn.Module, ABC):
 
     @abstractmethod
     def loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+        self, predictions: Predictions, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
     ) -> dict[str, Tensor]:
         """The named, weighted terms of the detection loss, each a scalar.
 

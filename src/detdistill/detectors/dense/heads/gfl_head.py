@@ -9,8 +9,9 @@ from torch import Tensor
 
 from detdistill.core.boxes import aligned_iou
 from detdistill.core.errors import DetdistillError
+from detdistill.core.output import Candidates, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets
+from detdistill.core.structures import Assignment, ReduceSum, Targets
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.assigners import AtssAssigner
 from detdistill.detectors.dense.coders import DistributionCoder
@@ -70,37 +71,35 @@ class GflHead(DenseHead):
         self.box_predictor = normal_conv(self.channels, 4 * (reg_max + 1))
         self.scales = level_scales(len(strides))
 
-    def predict(
-        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
-    ) -> DenseOutput:
+    def predict(self, class_features: Sequence[Tensor], box_features: Sequence[Tensor]) -> Predictions:
         """Class logits and box distributions from the towers' maps."""
         grid = self.grid(class_features)
         classes = [self.class_predictor(level) for level in class_features]
         distributions = self.distributions(box_features)
-        return DenseOutput(grid, features, grid.flatten(classes), grid.flatten(distributions), self.coder)
+        return Predictions(Candidates(grid), grid.flatten(classes), grid.flatten(distributions), self.coder)
 
     def distributions(self, box_features: Sequence[Tensor]) -> list[Tensor]:
         """The maps of distribution logits, level by level."""
         return [scale(self.box_predictor(level)) for level, scale in zip(box_features, self.scales, strict=True)]
 
     def loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+        self, predictions: Predictions, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
     ) -> dict[str, Tensor]:
         """`classification`: QFL over the positives; `box`: GIoU and `distribution`: DFL, weighted by class score."""
         positive = assignment.positive
-        priors, strides = output.grid.priors[positive[1]], output.grid.prior_strides[positive[1]]
+        priors, strides = predictions.grid.priors[positive[1]], predictions.grid.prior_strides[positive[1]]
         goals = targets.boxes[assignment.positive_targets]
-        boxes = output.boxes(positive)
+        boxes = predictions.boxes(positive)
         quality = boxes.new_zeros(assignment.matched.shape)
         quality[positive] = aligned_iou(boxes.detach(), goals)
-        weights = at_least_float32(output.class_logits[positive]).detach().amax(dim=-1).sigmoid()
+        weights = at_least_float32(predictions.class_logits[positive]).detach().amax(dim=-1).sigmoid()
         count, weight = reduce_sum(torch.stack((counted_positives(assignment), weights.sum())))
         weight = weight.clamp(min=self.least_weight)
-        distributions = output.regression[positive].reshape(-1, 4, self.coder.bins)
+        distributions = predictions.regression[positive].reshape(-1, 4, self.coder.bins)
         spread = distribution_focal_loss(distributions, self.coder.encode(priors, strides, goals)).mean(dim=-1)
         labels = assignment.labels(targets)
         return {
-            "classification": quality_focal_loss(output.class_logits, labels, quality).sum() / count,
+            "classification": quality_focal_loss(predictions.class_logits, labels, quality).sum() / count,
             "box": BOX_WEIGHT * (giou_loss(boxes, goals) * weights).sum() / weight,
             "distribution": DISTRIBUTION_WEIGHT * (spread * weights).sum() / weight,
         }

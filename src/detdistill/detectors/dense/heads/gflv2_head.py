@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.output import Candidates, Predictions, joint_logit
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import DenseOutput, joint_logit
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.heads.gfl_head import ANCHOR_SCALE, GflHead
 from detdistill.detectors.dense.heads.towers import normal_conv
@@ -80,9 +80,7 @@ class Gflv2Head(GflHead):
         super().__init__(in_channels, num_classes, strides, towers, reg_max=reg_max, anchor_scale=anchor_scale)
         self.quality = DistributionQuality(reg_max)
 
-    def predict(
-        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
-    ) -> DenseOutput:
+    def predict(self, class_features: Sequence[Tensor], box_features: Sequence[Tensor]) -> Predictions:
         """Joint class-quality logits and box distributions from the towers' maps."""
         grid = self.grid(class_features)
         distributions = self.distributions(box_features)
@@ -90,4 +88,4 @@ class Gflv2Head(GflHead):
             joint_logit(at_least_float32(self.class_predictor(level)), at_least_float32(self.quality(distribution)))
             for level, distribution in zip(class_features, distributions, strict=True)
         ]
-        return DenseOutput(grid, features, grid.flatten(joint), grid.flatten(distributions), self.coder)
+        return Predictions(Candidates(grid), grid.flatten(joint), grid.flatten(distributions), self.coder)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from detdistill.core.output import Candidates, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import IGNORED, Assignment, DenseOutput, ReduceSum, Targets
+from detdistill.core.structures import IGNORED, Assignment, ReduceSum, Targets
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.assigners import MaxIouAssigner
 from detdistill.detectors.dense.coders import DeltaCoder
@@ -57,26 +58,24 @@ class RetinaNetHead(DenseHead):
         self.class_predictor = class_predictor(self.channels, anchors * num_classes)
         self.box_predictor = normal_conv(self.channels, anchors * 4)
 
-    def predict(
-        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
-    ) -> DenseOutput:
+    def predict(self, class_features: Sequence[Tensor], box_features: Sequence[Tensor]) -> Predictions:
         """Class logits and deltas from the towers' maps."""
         grid = self.grid(class_features)
         class_logits = grid.flatten([self.class_predictor(level) for level in class_features])
         deltas = grid.flatten([self.box_predictor(level) for level in box_features])
-        return DenseOutput(grid, features, class_logits, deltas, self.coder)
+        return Predictions(Candidates(grid), class_logits, deltas, self.coder)
 
     def loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+        self, predictions: Predictions, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
     ) -> dict[str, Tensor]:
         """`classification`: focal; `box`: L1 on deltas. Both over the number of positives."""
         positive = assignment.positive
         labels = assignment.labels(targets)
-        focal = focal_loss(output.class_logits, labels).sum(dim=-1)
-        priors, strides = output.grid.priors[positive[1]], output.grid.prior_strides[positive[1]]
+        focal = focal_loss(predictions.class_logits, labels).sum(dim=-1)
+        priors, strides = predictions.grid.priors[positive[1]], predictions.grid.prior_strides[positive[1]]
         goals = self.coder.encode(priors, strides, targets.boxes[assignment.positive_targets])
         count = reduce_sum(counted_positives(assignment))
         return {
             "classification": focal[labels != IGNORED].sum() / count,
-            "box": F.l1_loss(at_least_float32(output.regression[positive]), goals, reduction="sum") / count,
+            "box": F.l1_loss(at_least_float32(predictions.regression[positive]), goals, reduction="sum") / count,
         }

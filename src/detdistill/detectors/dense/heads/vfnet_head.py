@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
 from detdistill.core.boxes import aligned_iou, distances_to_boxes
+from detdistill.core.output import Candidates, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, DenseOutput, ReduceSum, Targets
+from detdistill.core.structures import Assignment, ReduceSum, Targets
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.assigners import AtssAssigner
 from detdistill.detectors.dense.coders import DistanceCoder
@@ -35,8 +36,8 @@ REFINED_BOX_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class VfnetOutput(DenseOutput):
-    """A `DenseOutput` whose `regression` are the refined distances.
+class VfnetPredictions(Predictions):
+    """Predictions whose `regression` are the refined distances.
 
     Attributes:
         initial_distances: `(N, P, 4)` left, top, right, bottom in pixels, before the refinement.
@@ -110,15 +111,13 @@ class VfnetHead(DenseHead):
         nn.init.normal_(conv.weight, std=0.01)
         return conv
 
-    def predict(
-        self, features: tuple[Tensor, ...], class_features: Sequence[Tensor], box_features: Sequence[Tensor]
-    ) -> VfnetOutput:
+    def predict(self, class_features: Sequence[Tensor], box_features: Sequence[Tensor]) -> VfnetPredictions:
         """Class logits, initial and refined distances from the towers' maps."""
         grid = self.grid(class_features)
         pairs = zip(class_features, box_features, strict=True)
         levels = [self.level(*pair, index) for index, pair in enumerate(pairs)]
         classes, initial, refined = (grid.flatten(maps) for maps in zip(*levels, strict=True))
-        return VfnetOutput(grid, features, classes, refined, self.coder, initial_distances=initial)
+        return VfnetPredictions(Candidates(grid), classes, refined, self.coder, initial_distances=initial)
 
     def level(self, class_features: Tensor, box_features: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """One level's tower maps `(N, Q, H, W)` to maps of class logits, of initial and of refined distances."""
@@ -134,22 +133,22 @@ class VfnetHead(DenseHead):
         return self.class_predictor(class_features), initial, refined
 
     def loss(
-        self, output: DenseOutput, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
+        self, predictions: Predictions, targets: Targets, assignment: Assignment, reduce_sum: ReduceSum
     ) -> dict[str, Tensor]:
         """`classification`: varifocal over the positives; `initial_box`, `box`: GIoU weighted by their own IoU."""
-        assert isinstance(output, VfnetOutput)
+        assert isinstance(predictions, VfnetPredictions)
         positive = image, prior = assignment.positive
         goals = targets.boxes[assignment.positive_targets]
-        refined = output.boxes(positive)
-        initial = distances_to_boxes(output.grid.centers[prior], output.initial_distances[positive])
+        refined = predictions.boxes(positive)
+        initial = distances_to_boxes(predictions.grid.centers[prior], predictions.initial_distances[positive])
         refined_iou = aligned_iou(refined.detach(), goals).clamp(min=1e-6)
         initial_iou = aligned_iou(initial.detach(), goals).clamp(min=1e-6)
-        goal_scores = refined.new_zeros(output.class_logits.shape)
+        goal_scores = refined.new_zeros(predictions.class_logits.shape)
         goal_scores[image, prior, targets.labels[assignment.positive_targets]] = refined_iou
         sums = torch.stack((refined_iou.new_tensor(len(goals)), initial_iou.sum(), refined_iou.sum()))
         count, initial_weight, refined_weight = reduce_sum(sums).clamp(min=1)
         return {
-            "classification": varifocal_loss(output.class_logits, goal_scores).sum() / count,
+            "classification": varifocal_loss(predictions.class_logits, goal_scores).sum() / count,
             "initial_box": INITIAL_BOX_WEIGHT * (giou_loss(initial, goals) * initial_iou).sum() / initial_weight,
             "box": REFINED_BOX_WEIGHT * (giou_loss(refined, goals) * refined_iou).sum() / refined_weight,
         }

@@ -1,0 +1,9 @@
+"""The kinds of detectors that can be saved, by the name that `model.json` has for them."""
+
+from __future__ import annotations
+
+from detdistill.detectors.base import Detector
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
+
+KINDS: dict[str, type[Detector]] = {"dense": DenseDetector, "torchvision": TorchvisionDetector}  # type: ignore[type-abstract]  # it builds its subclasses
