@@ -34,6 +34,7 @@ from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.weighting import Weight
+from detdistill.teachers.detector import DetectorTeacher
 from detdistill.training.learner import Learner, Supervision
 
 OBJECTS = 8  # in each image
@@ -105,7 +106,7 @@ def time_ratio(case: Case, rounds: int) -> float:
     taught = distiller(case)
     works: tuple[Callable[[], object], ...] = (
         step_of(supervision(case), images, targets),
-        lambda: taught.teach(images, targets.sizes),
+        lambda: taught.guide(images, targets.sizes),
         step_of(taught, images, targets),
     )
     clocks = {"time": time.perf_counter, "processor time": time.process_time}
@@ -147,9 +148,10 @@ def megabytes(case: Case, what: str) -> float:
     images, targets = random_batch(case)
     if what == "teacher":
         taught = distiller(case)
-        output = taught.teach(images, targets.sizes)
+        assert isinstance(taught.teacher, DetectorTeacher)
+        output = taught.guide(images, targets.sizes).dense
         tensors = [
-            *taught.teacher.state_dict().values(),
+            *taught.teacher.detector.state_dict().values(),
             *output.features.maps,
             output.predictions.class_logits,
             output.predictions.regression,

@@ -19,6 +19,7 @@ from benchmarks.step_cost import Case, detector, random_batch, step_of
 
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.distill.distiller import Distiller
+from detdistill.distill.methods import supported_heads
 from detdistill.distill.terms import TERMS
 from detdistill.distill.weighting import Weight
 from detdistill.training.learner import Supervision
@@ -46,7 +47,7 @@ def ratios(case: Case, methods: Sequence[str], rounds: int) -> dict[str, float]:
     alone = Distiller(student, teacher, {}, channels_last=True)
     works: dict[str, Callable[[], object]] = {
         "plain": step_of(Supervision(student, channels_last=True), images, targets),
-        "teacher": lambda: alone.teach(images, targets.sizes),
+        "teacher": lambda: alone.guide(images, targets.sizes),
     }
     for method in methods:
         name, options = METHODS[method]
@@ -74,7 +75,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds, processor time")
     found: dict[str, dict[str, float]] = {method: {} for method in options.methods}
     for head in options.heads:
-        methods = [method for method in options.methods if head in TERMS[METHODS[method][0]].method.detectors]
+        methods = [method for method in options.methods if head in supported_heads(TERMS[METHODS[method][0]].method)]
         for method, ratio in ratios(CASES[head], methods, options.rounds).items():
             found[method][head] = ratio
     print(f"\n| method | {' | '.join(options.heads)} |\n|{'---|' * (1 + len(options.heads))}")

@@ -31,8 +31,8 @@ from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.description import read_description
 from detdistill.detectors.storage import load_detector
-from detdistill.distill.alignment import Aligned
 from detdistill.distill.class_map import ClassMap
+from detdistill.distill.view import View
 from detdistill.losses import rank_mimicking
 from detdistill.report.drawing import draw_boxes
 from detdistill.report.marks import Box, Mark
@@ -58,7 +58,7 @@ class Seen:
     """
 
     batch: Batch
-    aligned: Aligned
+    aligned: View
     maps: list[LinearMap]
 
 

@@ -7,7 +7,7 @@ import inspect
 from docs.generate.markdown import table
 from docstring_parser import parse
 
-from detdistill.distill.methods import list_methods, published_weights
+from detdistill.distill.methods import list_methods, published_weights, supported_heads
 from detdistill.distill.term import Term
 from detdistill.distill.terms import TERMS
 
@@ -43,8 +43,8 @@ def _section(name: str, kind: type[Term]) -> str:
     facts = {
         "paper": method.paper,
         "compares": method.compares,
-        "needs": method.needs,
-        "detectors": ", ".join(method.detectors),
+        "requires": method.requires,
+        "detectors": ", ".join(supported_heads(method)),
         "published weights": published_weights(name),
         "ratio of the automatic weight": f"{method.ratio:g}",
         "reported COCO AP": method.reported or "–",

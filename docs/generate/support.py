@@ -11,6 +11,7 @@ from detdistill.detectors.dense.architecture import HeadName
 from detdistill.detectors.dense.torchvision_detector import NETWORKS
 from detdistill.detectors.importing import mmdet_config
 from detdistill.detectors.importing.mmdet_layers import BASIC_DEPTHS, BOTTLENECK_DEPTHS, RESNEXTS
+from detdistill.distill.methods import supported_heads
 from detdistill.distill.terms import TERMS
 
 INTRODUCTION = """\
@@ -53,7 +54,7 @@ def page() -> str:
     """The page as Markdown."""
     heads = get_args(HeadName)
     methods = [
-        (f"[{name}](methods.md#{name})", *(YES if head in kind.method.detectors else NO for head in heads))
+        (f"[{name}](methods.md#{name})", *(YES if head in supported_heads(kind.method) else NO for head in heads))
         for name, kind in TERMS.items()
     ]
     imported = set(mmdet_config.HEADS.values())

@@ -9,6 +9,7 @@ from torch import Tensor
 from detdistill.core.output import Output
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Pair
+from detdistill.teachers.detector import DetectorTeacher
 from support.tiny_detector import tiny_detector
 
 
@@ -16,7 +17,7 @@ def pair(own: int, other: int) -> Pair:
     student, teacher = tiny_detector(channels=own), tiny_detector(channels=other, seed=1)
     images = torch.zeros(1, 3, 128, 128)
     with torch.no_grad():
-        return Pair(student, teacher, student(images), teacher(images))
+        return Pair(student, DetectorTeacher(teacher), student(images), teacher(images))
 
 
 def with_maps(output: Output, maps: tuple[Tensor, ...]) -> Output:

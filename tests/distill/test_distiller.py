@@ -22,6 +22,7 @@ from detdistill.distill.terms.hint import Hint
 from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.weighting import Weight
+from detdistill.teachers.detector import DetectorTeacher
 from support.pairs import batch, confident, distiller, gradients
 from support.tiny_detector import tiny_detector
 
@@ -64,20 +65,25 @@ def step(learner: Distiller, optimizer: torch.optim.Optimizer, example: Any, at:
     return loss
 
 
+def detector_of(learner: Distiller) -> Detector:
+    assert isinstance(learner.teacher, DetectorTeacher)
+    return learner.teacher.detector
+
+
 class TestTeacher:
     def test_it_never_changes(self) -> None:
         learner = pair().train()
-        before = state(learner.teacher)
+        before = state(detector_of(learner))
         optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
         for at in range(2):
             step(learner.train(), optimizer, batch([0, 1, 2], [2, 1]), at)
-        assert not any(module.training for module in learner.teacher.modules())
+        assert not any(module.training for module in detector_of(learner).modules())
         assert learner.student.training
-        assert_state(learner.teacher, before)
+        assert_state(detector_of(learner), before)
 
     def test_it_is_no_part_of_the_distiller(self) -> None:
         learner = pair()
-        teacher = {id(value) for value in (*learner.teacher.parameters(), *learner.teacher.buffers())}
+        teacher = {id(value) for value in (*detector_of(learner).parameters(), *detector_of(learner).buffers())}
         assert not teacher & {id(value) for value in (*learner.parameters(), *learner.buffers())}
         names = [name for name in learner.state_dict() if name != "_extra_state"]
         assert all(name.startswith(("student.", "terms.")) for name in names)
@@ -98,7 +104,7 @@ class TestTeacher:
         images, targets = batch([0], [1])
         with torch.no_grad():
             expected = teacher(caffe(images, targets.sizes)).predictions.class_logits
-        assert torch.equal(learner.teach(images, targets.sizes).predictions.class_logits, expected)
+        assert torch.equal(learner.guide(images, targets.sizes).dense.predictions.class_logits, expected)
         assert (
             "input: each gets the images in its own normalization; the teacher BGR, mean 123.675, 116.28, 103.53, "
             "deviation 1, 1, 1; the student RGB, mean 127, 127, 127, deviation 128, 128, 128"
@@ -345,6 +351,6 @@ def test_torchvision_at_sizes_where_its_strides_are_rounded() -> None:
     learner = distiller(tiny_detector(), torchvision("fcos_resnet50_fpn", ("cell",)), {"prediction_guided": {}})
     images = torch.zeros(1, 3, 96, 160, dtype=torch.uint8)
     targets = batch([0], padded=False)[1]
-    teacher = learner.teach(images, torch.tensor([[96, 160]]))
+    teacher = learner.guide(images, torch.tensor([[96, 160]])).dense
     assert teacher.predictions.grid.strides[3:] != ((64, 64), (128, 128))
     assert learner.compare(images, targets).terms["prediction_guided"].isfinite()

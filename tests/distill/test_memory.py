@@ -11,6 +11,7 @@ from torch import Tensor
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.output import Output
 from detdistill.distill.memory import TeacherMemory, memory_note
+from detdistill.teachers.teacher import Guidance, TeacherBatch
 from support.tiny_detector import tiny_detector
 
 SIDE = 64
@@ -25,10 +26,17 @@ class Teacher:
         self.asked: list[int] = []
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, sizes: Tensor) -> Output:
-        self.asked.append(len(images))
-        output: Output = self.detector(self.detector.input.normalization(images, sizes))
-        return output
+    def __call__(self, batch: TeacherBatch) -> Guidance:
+        self.asked.append(len(batch.images))
+        return Guidance(self.detector(self.detector.input.normalization(batch.images, batch.sizes)))
+
+
+def remembered(memory: TeacherMemory, images: Tensor, sizes: Tensor, teacher: Teacher) -> Output:
+    return memory.guidance(TeacherBatch(images, sizes), teacher).dense
+
+
+def predicted(images: Tensor, sizes: Tensor) -> Output:
+    return Teacher()(TeacherBatch(images, sizes)).dense
 
 
 def pictures(number: int) -> tuple[Tensor, Tensor]:
@@ -52,17 +60,17 @@ def test_it_answers_as_the_teacher_and_asks_for_nothing_twice(batches: list[list
     seen: set[int] = set()
     for batch in batches:
         teacher.asked.clear()
-        output = memory.output(images[batch], sizes[batch], teacher)
+        output = remembered(memory, images[batch], sizes[batch], teacher)
         assert sum(teacher.asked) == sum(number not in seen for number in batch)
         seen |= set(batch)
-        assert_same(output, Teacher()(images[batch], sizes[batch]))
+        assert_same(output, predicted(images[batch], sizes[batch]))
 
 
 def test_an_image_of_another_size_on_the_same_pixels_is_another() -> None:
     images, sizes = pictures(1)
     teacher, memory = Teacher(), TeacherMemory(64)
     for size in (sizes, sizes - 8, sizes):
-        memory.output(images, size, teacher)
+        remembered(memory, images, size, teacher)
     assert teacher.asked == [1, 1]
 
 
@@ -70,14 +78,14 @@ def test_an_image_on_another_canvas_is_another() -> None:
     images = torch.zeros(1, 3, 64, 128, dtype=torch.uint8)
     teacher, memory = Teacher(), TeacherMemory(64)
     for each in (images, images.mT):  # the same bytes
-        memory.output(each, torch.tensor([[64, 64]]), teacher)
+        remembered(memory, each, torch.tensor([[64, 64]]), teacher)
     assert teacher.asked == [1, 1]
 
 
 def test_an_image_that_is_twice_in_a_batch_takes_room_once() -> None:
     images = torch.cat([torch.zeros(2, 3, 512, 512), torch.ones(1, 3, 512, 512)]).to(torch.uint8)
     sizes = torch.full((3, 2), 512)
-    output = Teacher()(images[:1], sizes[:1])
+    output = predicted(images[:1], sizes[:1])
     size = sum(
         tensor.nbytes
         for tensor in (output.predictions.class_logits, output.predictions.regression, *output.features.maps)
@@ -86,7 +94,7 @@ def test_an_image_that_is_twice_in_a_batch_takes_room_once() -> None:
     assert 3 * size > room * 2**20, "there is room for two"
     teacher, memory = Teacher(), TeacherMemory(room)
     for _ in range(2):
-        memory.output(images, sizes, teacher)
+        remembered(memory, images, sizes, teacher)
     assert teacher.asked == [3]
 
 
@@ -94,16 +102,16 @@ def test_without_room_it_asks_each_time() -> None:
     images, sizes = pictures(3)
     teacher, memory = Teacher(), TeacherMemory(0)
     for _ in range(2):
-        assert_same(memory.output(images, sizes, teacher), Teacher()(images, sizes))
+        assert_same(remembered(memory, images, sizes, teacher), predicted(images, sizes))
     assert teacher.asked == [3, 3]
 
 
 def test_what_it_keeps_is_not_what_it_gave() -> None:
     images, sizes = pictures(2)
     teacher, memory = Teacher(), TeacherMemory(64)
-    given_first = memory.output(images, sizes, teacher)
+    given_first = remembered(memory, images, sizes, teacher)
     given_first.predictions.class_logits.zero_()
-    assert_same(memory.output(images, sizes, teacher), Teacher()(images, sizes))
+    assert_same(remembered(memory, images, sizes, teacher), predicted(images, sizes))
 
 
 @pytest.mark.parametrize(
@@ -116,13 +124,13 @@ def test_what_it_keeps_is_not_what_it_gave() -> None:
     ],
 )
 def test_the_note_tells_how_far_it_reaches(options: ImageOptions, said: str) -> None:
-    assert f"teacher memory: {said}" in memory_note(64, Teacher()(*pictures(2)), 100, options)
+    assert f"teacher memory: {said}" in memory_note(64, Guidance(predicted(*pictures(2))), 2, 100, options)
 
 
 def test_the_note_counts_right() -> None:
     images, sizes = pictures(4)
-    output = Teacher()(images, sizes)
+    output = predicted(images, sizes)
     tensors = (output.predictions.class_logits, output.predictions.regression, *output.features.maps)
     size = sum(tensor.nbytes for tensor in tensors) / 4
     needed = ceil(1000 * size / 2**20)
-    assert f"1000 images need about {needed} MiB" in memory_note(1, output, 1000, FIXED)
+    assert f"1000 images need about {needed} MiB" in memory_note(1, Guidance(output), 4, 1000, FIXED)

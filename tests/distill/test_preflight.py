@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from detdistill.distill.preflight import Loss, Preflight, preflight
+from detdistill.teachers.detector import DetectorTeacher
 from support.pairs import batch, confident, distiller
 from support.tiny_detector import tiny_detector
 
@@ -18,7 +19,8 @@ def test_it_leaves_no_trace() -> None:
     for parameter in learner.parameters():
         parameter.grad = torch.ones_like(parameter)
     modes = [module.training for module in learner.modules()]
-    both = {"student": learner.student, "teacher": learner.teacher}
+    assert isinstance(learner.teacher, DetectorTeacher)
+    both = {"student": learner.student, "teacher": learner.teacher.detector}
     before = copy.deepcopy({name: module.state_dict() for name, module in both.items()})
     weighting, random = copy.deepcopy(learner.weighting.state()), torch.get_rng_state()
     report = preflight(learner, *batch([0, 1, 2], [2, 1]))

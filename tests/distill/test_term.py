@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detdistill.detectors.dense.architecture import HeadName
+from detdistill.distill.view import View
 from support.pairs import batch, confident, distiller, gradients
 from support.term_cases import one_image, shares
 from support.tiny_detector import tiny_detector
@@ -90,9 +91,9 @@ def test_shares_of_processes_add_up_to_the_joined_batch(name: str, options: Opti
     pixels = student.input.normalization(images, targets.sizes)
     own, other = student(pixels), teacher(pixels)
     case = own, other, student.match(own, targets)[own.final], targets
-    whole = joined(*case)
+    whole = joined(View(*case))
     parts = [one_image(case, student, image) for image in range(2)]
-    single: list[dict[str, Tensor]] = shares(lambda process, reduce_sum: joined(*parts[process], reduce_sum), 2)
+    single: list[dict[str, Tensor]] = shares(lambda process, reduce_sum: joined(View(*parts[process], reduce_sum)), 2)
     for part, value in whole.items():
         assert value > 0
         torch.testing.assert_close(single[0][part] + single[1][part], value, rtol=1e-5, atol=0)

@@ -24,6 +24,7 @@ from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.architecture import HeadName
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.memory import TeacherMemory
+from detdistill.distill.methods import supported_heads
 from detdistill.distill.terms import TERMS
 from detdistill.report.drawing import draw_detections
 from detdistill.training import distillation
@@ -92,7 +93,7 @@ def test_detectors_are_checked_and_find_things_in_pictures(device: torch.device,
     draw_detections(picture, found, detector.classes)
 
 
-@pytest.mark.parametrize(("name", "head"), [(name, TERMS[name].method.detectors[0]) for name in TERMS])
+@pytest.mark.parametrize(("name", "head"), [(name, supported_heads(TERMS[name].method)[0]) for name in TERMS])
 def test_every_term_learns(device: torch.device, name: str, head: str) -> None:
     learns(device, name, head)
 

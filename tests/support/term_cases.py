@@ -47,7 +47,7 @@ def objects(boxes: Sequence[Sequence[float]], *, image: Sequence[int] = (), imag
 
 
 class Assigning:
-    """As much of a detector as a term looks at when it is bound."""
+    """As much of a detector and a teacher as a term looks at when it is bound."""
 
     def match(self, output: Output, targets: Targets) -> Matches:
         return {DENSE: MaxIouAssigner()(output.predictions.grid, targets)}
@@ -55,7 +55,7 @@ class Assigning:
 
 def bound(term: Term, student: Output, teacher: Output) -> Term:
     """The term, bound to a pair of detectors that give such outputs; its adapters are seeded."""
-    detector = cast(Detector, Assigning())
+    detector: Any = Assigning()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         term.bind(Pair(detector, detector, student, teacher))

@@ -11,18 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from detdistill import load
 from detdistill.cli import main
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
-from detdistill.core.output import Output
 from detdistill.detectors.dense.folding import folded
 from detdistill.detectors.description import read_description
 from detdistill.detectors.storage import save_detector
-from detdistill.distill.distiller import Distiller
 from detdistill.evaluation.coco_metrics import CocoMetrics
+from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.teacher import Guidance, TeacherBatch
 from detdistill.training.distillation import check, distill
 from detdistill.training.interruption import Interrupted
 from detdistill.training.recipe import Data, DistillationRecipe, Optimization, Schedule, Start
@@ -231,15 +230,15 @@ def test_a_teacher_that_is_remembered_teaches_the_same(
 ) -> None:
     recipe = replace(recipe, images=replace(recipe.images, flip=0.0, scale_jitter=(1.0, 1.0), photometric=0.0))
     asked: list[int] = []
-    teach = Distiller.teach
+    guide = DetectorTeacher.guide
 
-    def counted(distiller: Distiller, images: Tensor, sizes: Tensor) -> Output:
-        asked.append(len(images))
-        return teach(distiller, images, sizes)
+    def counted(teacher: DetectorTeacher, batch: TeacherBatch) -> Guidance:
+        asked.append(len(batch.images))
+        return guide(teacher, batch)
 
     distill(recipe, tmp_path / "asked")
     assert "teacher memory" not in capsys.readouterr().err
-    monkeypatch.setattr(Distiller, "teach", counted)
+    monkeypatch.setattr(DetectorTeacher, "guide", counted)
     distill(replace(recipe, teacher_memory=64), tmp_path / "remembered")
     assert "teacher memory: 8 images need about 1 MiB" in capsys.readouterr().err
     one, other = (

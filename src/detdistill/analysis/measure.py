@@ -26,8 +26,8 @@ from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.data.sampling import shuffled
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import InferenceOptions, output_of
-from detdistill.distill.alignment import Aligned
 from detdistill.distill.class_map import ClassMap
+from detdistill.distill.view import View
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.predict import in_files
 from detdistill.evaluation.results import Results
@@ -118,7 +118,7 @@ def measure(
     observations = {name: Observation(classes, SHOWN) for name in students}
     notes: dict[str, list[str]] = {}
 
-    def work() -> Iterator[tuple[Batch, dict[str, Aligned]]]:
+    def work() -> Iterator[tuple[Batch, dict[str, View]]]:
         for batch in track(loader, f"batches of {options.batch_size} images"):
             batch = batch.to(next(teacher.parameters()).device)
             other = _output(teacher, batch, options)
@@ -193,7 +193,7 @@ def _keep(found: dict[tuple[str, str], Found], key: tuple[str, str], batch: Batc
     )
 
 
-def _maps(batches: Sequence[tuple[Batch, Mapping[str, Aligned]]], name: str) -> list[LinearMap]:
+def _maps(batches: Sequence[tuple[Batch, Mapping[str, View]]], name: str) -> list[LinearMap]:
     """The linear maps from a student's features to the teacher's, one for each level."""
     fits = None
     for batch, aligned in batches:

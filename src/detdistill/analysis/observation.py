@@ -16,7 +16,7 @@ from detdistill.analysis.pairing import Candidates, candidates, crowding
 from detdistill.analysis.ranks import agreement, best, divergence, padded
 from detdistill.analysis.tally import Group, Tally
 from detdistill.data.loading import Batch
-from detdistill.distill.alignment import Aligned
+from detdistill.distill.view import View
 
 CROWDED = 0.3
 """IoU with another object from which an object stands in a crowd."""
@@ -135,7 +135,7 @@ class Observation:
         """Begins with nothing."""
         self.objects, self.images = Worst(self.shown), Worst(self.shown)
 
-    def add(self, batch: Batch, aligned: Aligned, maps: Sequence[LinearMap]) -> None:
+    def add(self, batch: Batch, aligned: View, maps: Sequence[LinearMap]) -> None:
         """Adds a batch.
 
         Args:
@@ -195,7 +195,7 @@ class Observation:
             ("crowding", "crowded"): nearest >= CROWDED,
         }
 
-    def _add_differences(self, batch: Batch, aligned: Aligned, maps: Sequence[LinearMap]) -> None:
+    def _add_differences(self, batch: Batch, aligned: View, maps: Sequence[LinearMap]) -> None:
         grid = aligned.student.predictions.grid
         features = [
             each.difference(own, other)

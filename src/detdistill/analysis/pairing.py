@@ -12,8 +12,10 @@ from detdistill.core.output import Output, Predictions
 from detdistill.core.structures import Targets
 from detdistill.detectors.base import Detector
 from detdistill.detectors.postprocess import rank_within
-from detdistill.distill.alignment import Aligned, find_alignment
 from detdistill.distill.class_map import ClassMap
+from detdistill.distill.grid_correspondence import grid_correspondence
+from detdistill.distill.view import View
+from detdistill.teachers.teacher import Guidance
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,9 +55,7 @@ def swapped(ranked_by: Output, boxed_by: Output) -> Output:
     )
 
 
-def align(
-    student: Detector, classes: ClassMap, own: Output, other: Output, targets: Targets
-) -> tuple[Aligned, list[str]]:
+def align(student: Detector, classes: ClassMap, own: Output, other: Output, targets: Targets) -> tuple[View, list[str]]:
     """Brings two outputs of one batch together, and tells what was done for it.
 
     Args:
@@ -68,8 +68,8 @@ def align(
     Raises:
         DetdistillError: no common level.
     """
-    alignment = find_alignment(own.predictions.grid, other.predictions.grid, classes)
-    return alignment(own, other, student.match(own, targets)[own.final], targets), alignment.notes(own, other)
+    way, guidance = grid_correspondence(own.predictions.grid, other.predictions.grid, classes), Guidance(other)
+    return way(own, guidance, student.match(own, targets), targets), way.notes(own, guidance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Candidates:
     other_iou: Tensor
 
 
-def candidates(aligned: Aligned) -> Candidates:
+def candidates(aligned: View) -> Candidates:
     """Those of the objects of a batch."""
     targets = aligned.targets
     objects, (image, prior) = aligned.assignment.positive_targets, aligned.assignment.positive

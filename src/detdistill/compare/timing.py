@@ -69,7 +69,7 @@ def _step(
     learner: nn.Module = Supervision(student, channels_last=recipe.machine.channels_last)
     if terms:
         given = {name: {**options, "weight": GIVEN} for name, options in terms.items()}
-        learner, _ = make_distiller(replace(recipe, terms=given), student)
+        learner, *_ = make_distiller(replace(recipe, terms=given), student)
     learner.to(device).train()
     optimizer = build_optimizer(learner, student.backbone, recipe.optimization)
 

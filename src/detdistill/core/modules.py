@@ -1,24 +1,19 @@
-"""Running a module without leaving a trace in it."""
+"""Holding a module, and running it without leaving a trace in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import nn
 
-
-class HasModules(Protocol):
-    """An `nn.Module`, or something that is known to have its parts."""
-
-    def modules(self) -> Iterator[nn.Module]:
-        """As `nn.Module`'s."""
+Thing = TypeVar("Thing")
 
 
 @contextmanager
-def modes_kept(*modules: HasModules) -> Iterator[None]:
+def modes_kept(*modules: nn.Module) -> Iterator[None]:
     """Afterwards every submodule is in its own mode again, training or evaluation, frozen ones too."""
     modes = {part: part.training for module in modules for part in module.modules()}
     try:
@@ -65,3 +60,20 @@ def untouched(*modules: nn.Module, seed: int = 0) -> Iterator[None]:
     finally:
         for parameter, gradient in gradients.items():
             parameter.grad = gradient
+
+
+class Held(Generic[Thing]):
+    """Holds something that is only looked at.
+
+    Being no module itself, it keeps the held one out of `parameters()`, `state_dict()`, `train()` and deep copies of
+    the module that it is an attribute of.
+
+    Args:
+        thing: what is held.
+    """
+
+    def __init__(self, thing: Thing) -> None:
+        self.thing = thing
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self

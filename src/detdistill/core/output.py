@@ -216,6 +216,23 @@ class TowerMaps:
     predictions: Predictions
 
 
+class TowerHead(Protocol):
+    """A head with two convolutional towers that can be run from the middle of them."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the pyramid's levels, in pixels."""
+
+    def __call__(self, features: tuple[Tensor, ...]) -> Output:
+        """Pyramid maps, L x `(N, Q, H, W)`, to an output."""
+
+    def keep_towers(self, depth: int) -> None:
+        """From now on outputs have `towers`: what the two hold after `depth` convolutions."""
+
+    def complete(self, class_maps: Sequence[Tensor], box_maps: Sequence[Tensor]) -> Predictions:
+        """Predictions from what the towers hold after that many convolutions, L x `(N, Q, H, W)` each."""
+
+
 @dataclass(frozen=True, eq=False)
 class Output:
     """What a detector's forward returns, in training and in inference.

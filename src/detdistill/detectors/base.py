@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
-from detdistill.core.output import Output
+from detdistill.core.offers import DENSE_OFFERS, Offer
+from detdistill.core.output import Output, TowerHead
 from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.image_files import Pixels, predict_images
 from detdistill.detectors.postprocess import PostProcessing
@@ -80,6 +81,16 @@ class Detector(nn.Module, ABC):
     def kind(self) -> str:
         """The detector's name in the literature, by which published weights of methods are found."""
         return type(self).__name__
+
+    @property
+    def offers(self) -> frozenset[Offer]:
+        """What the detector gives to distillation; a dense detector's unless a subclass says otherwise."""
+        return DENSE_OFFERS
+
+    @property
+    def tower_head(self) -> TowerHead | None:
+        """The head that runs on given features, of detectors that offer `head`."""
+        return None
 
     @property
     def backbone_module(self) -> nn.Module | None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from detdistill.core.precision import at_least_float32
-from detdistill.distill.term import Pair
+from detdistill.distill.term import Pair, Term
+from detdistill.distill.view import View
+
+Adapter = Literal["auto", "always"]
+"""Where a convolution adapts the student's features: where the channels differ, or on every level."""
 
 
 class ScaledConv(nn.Conv2d):
@@ -73,6 +78,27 @@ class Adapters(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Maps, L x `(N, Q, H, W)`, to the teacher's number of channels."""
         return [adapter(level) for adapter, level in zip(self.levels, features, strict=True)]
+
+
+class FeatureTerm(Term):
+    """A term that compares feature maps, with adapters where the channels differ.
+
+    Args:
+        adapter: convolve the student's features `always`, or only where the channels differ.
+        kernel_size: of the convolutions.
+    """
+
+    def __init__(self, adapter: Adapter = "auto", *, kernel_size: int = 1) -> None:
+        super().__init__()
+        self.adapters = Adapters(kernel_size, always=adapter == "always")
+
+    def bind(self, pair: Pair) -> list[str]:
+        """Makes the adapters."""
+        return self.adapters.bind(pair)
+
+    def maps(self, view: View) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """The student's maps with the teacher's channels, and the teacher's maps, L x `(N, Q, H, W)` each."""
+        return self.adapters(view.student.features.maps), view.teacher.features.maps
 
 
 def _spread(features: Tensor) -> Tensor:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.modules import untouched
-from detdistill.core.normalization import Normalization
+from detdistill.core.modules import Held, untouched
+from detdistill.core.offers import Offer
 from detdistill.core.output import Output
 from detdistill.core.structures import ReduceSum, Targets, single_process
 from detdistill.core.suggestions import did_you_mean
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
-from detdistill.distill.alignment import find_alignment
 from detdistill.distill.class_map import ClassMap
-from detdistill.distill.frozen import Frozen
+from detdistill.distill.grid_correspondence import grid_correspondence
 from detdistill.distill.memory import TeacherMemory
-from detdistill.distill.term import Pair, Term
+from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.view import Correspondence, View
 from detdistill.distill.weighting import Weight, Weighting
+from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
 
-EXAMPLE_SIDE = 256
-"""Pixels; of the image on which the two detectors are first compared."""
+EXAMPLE_PHOTOGRAPH = 480, 640
+"""Height and width in pixels of the photograph for whose canvas the two detectors are first compared."""
+EXAMPLE_CANVAS = 256, 256
+"""Height and width in pixels of that canvas for a student that does not know its image size."""
 
 DETECTION = "detection"
 """The detection loss, among the names of terms."""
@@ -74,12 +78,14 @@ class Distiller(nn.Module):
 
     Args:
         student: is trained.
-        teacher: is put into evaluation mode, gets no gradient and is never changed.
+        teacher: a detector is put into evaluation mode, gets no gradient and is never changed.
         terms: by name, which is also the name of their loss; they are bound to the pair here.
         weights: of the terms, by name; automatic, with the method's own ratio, where none is given.
         class_table: class names of the teacher that mean a class of the student under another name.
         channels_last: store images with the channels innermost.
-        memory: of what the teacher said; without one it is asked again in every step.
+        memory: of what the teacher predicted; without one it predicts again in every step.
+        correspondences: ways to bring the two together; each term takes the first that offers what it needs. None for
+            the cells that both have.
         seed: of the adapters' first weights; no other random number is drawn.
 
     Attributes:
@@ -98,17 +104,19 @@ class Distiller(nn.Module):
     def __init__(
         self,
         student: Detector,
-        teacher: Detector,
+        teacher: Detector | Teacher,
         terms: Mapping[str, Term],
         *,
         weights: Mapping[str, Weight] | None = None,
         class_table: Mapping[str, str] | None = None,
         channels_last: bool = False,
         memory: TeacherMemory | None = None,
+        correspondences: Sequence[Correspondence] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        shared = {id(parameter) for parameter in student.parameters()} & {id(each) for each in teacher.parameters()}
+        theirs = teacher.parameters() if isinstance(teacher, nn.Module) else ()
+        shared = {id(parameter) for parameter in student.parameters()} & {id(each) for each in theirs}
         if shared:
             raise DetdistillError(
                 f"teacher and student share {len(shared)} weights: frozen in the teacher, they would not be trained in "
@@ -127,16 +135,18 @@ class Distiller(nn.Module):
         self._squares: dict[str, Tensor] = {}
         self._channels_last = channels_last
         self._memory = memory
-        if channels_last:
-            teacher.to(memory_format=torch.channels_last)
-        self._teacher = Frozen(teacher)
+        # A module as an attribute would become a part of this one: a teacher that is one is held.
+        self._held = Held[Teacher](
+            DetectorTeacher(teacher, channels_last=channels_last) if isinstance(teacher, Detector) else teacher
+        )
         self._classes = ClassMap(student.classes, teacher.classes, class_table or {})
-        self.notes = self._bind(seed)
+        self.notes = self._bind(correspondences, seed)
 
     @property
-    def teacher(self) -> Detector:
+    def teacher(self) -> Teacher:
         """The teacher, which is not among the submodules."""
-        return self._teacher.module
+        teacher: Teacher = self._held.thing
+        return teacher
 
     def forward(self, images: Tensor, targets: Targets, reduce_sum: ReduceSum = single_process) -> dict[str, Tensor]:
         """The loss of a batch by name: the detection loss's terms, and each distillation term, weighted.
@@ -150,8 +160,10 @@ class Distiller(nn.Module):
             DetdistillError: weights are to be found automatically, and `begin_step` was never called.
         """
         weights = self.weights()
-        memory = self._memory
-        guidance = None if memory is None else memory.output(images, targets.sizes, self.teach)
+        guidance = None
+        if self._memory is not None:
+            batch = TeacherBatch(images, targets.sizes, self._wanted)
+            guidance = self._memory.guidance(batch, self.teacher.guide)
         compared = self.compare(images, targets, reduce_sum, guidance)
         self.raw = {name: value.detach() for name, value in compared.terms.items()}
         if self.weighting.is_measuring and torch.is_grad_enabled():
@@ -164,7 +176,7 @@ class Distiller(nn.Module):
         images: Tensor,
         targets: Targets,
         reduce_sum: ReduceSum = single_process,
-        guidance: Output | None = None,
+        guidance: Guidance | None = None,
     ) -> Compared:
         """Both detectors' view of a batch, and what is made of it.
 
@@ -172,27 +184,27 @@ class Distiller(nn.Module):
             images: as in `forward`; so are the next two.
             targets: their objects.
             reduce_sum: sums counts over processes.
-            guidance: what the teacher said of the images; None asks it.
+            guidance: what the teacher predicts for the images; None lets it predict.
         """
-        student = self.student
         if guidance is None:
             # First: what the teacher needs on the way is free again before the student's activations pile up.
-            guidance = self.teach(images, targets.sizes)
-        output = self._output(student, images, targets.sizes, targets)
-        matches = student.match(output, targets)
-        detection = student.loss(output, targets, matches, reduce_sum)
-        aligned = self._alignment(output, guidance, matches[output.final], targets)
+            guidance = self.guide(images, targets.sizes)
+        output = self._output(images, targets)
+        matches = self.student.match(output, targets)
+        detection = self.student.loss(output, targets, matches, reduce_sum)
+        views: dict[int, View] = {}
         terms = {}
         for name, term in self.terms.items():
-            parts = term(aligned.student, aligned.teacher, aligned.assignment, aligned.targets, reduce_sum)
+            way = self._ways[name]
+            if id(way) not in views:
+                views[id(way)] = way(output, guidance, matches, targets, reduce_sum)
+            parts: dict[str, Tensor] = term(views[id(way)])
             terms[name] = torch.stack(tuple(parts.values())).sum()
         return Compared(output, detection, terms)
 
-    @torch.no_grad()
-    def teach(self, images: Tensor, sizes: Tensor) -> Output:
-        """The teacher's output for a batch of images, 0 to 255, with their true sizes `(N, 2)`."""
-        self._teacher.move_to(images.device)
-        return self._output(self.teacher, images, sizes)
+    def guide(self, images: Tensor, sizes: Tensor) -> Guidance:
+        """What the teacher predicts for images, 0 to 255, of true sizes `(N, 2)`."""
+        return self.teacher.guide(TeacherBatch(images, sizes, self._wanted))
 
     def begin_step(self, step: int, total: int, warmup: int) -> None:
         """Says where in the run the next step is; see `Weighting.begin_step`.
@@ -229,49 +241,71 @@ class Distiller(nn.Module):
         """Takes up the weights that a run before has found."""
         self.weighting.load(state)
 
-    def _output(self, detector: Detector, images: Tensor, sizes: Tensor, targets: Targets | None = None) -> Output:
-        return output_of(detector, images, sizes, channels_last=self._channels_last, targets=targets)
+    def _output(self, images: Tensor, targets: Targets) -> Output:
+        return output_of(self.student, images, targets.sizes, channels_last=self._channels_last, targets=targets)
 
-    def _bind(self, seed: int) -> list[str]:
+    @property
+    def _wanted(self) -> frozenset[Offer]:
+        return frozenset[Offer]().union(*(_term(term).method.teacher for term in self.terms.values()))
+
+    def _bind(self, correspondences: Sequence[Correspondence] | None, seed: int) -> list[str]:
         student, teacher = self.student, self.teacher
-        device = next(self.student.parameters()).device
-        sizes = torch.tensor([[EXAMPLE_SIDE, EXAMPLE_SIDE]], device=device)
+        for name, term in self.terms.items():
+            missing = _term(term).method.missing(student.offers, teacher.offers)
+            if missing:
+                raise DetdistillError(f"{name} cannot be used: {missing}. It requires {_term(term).method.requires}")
+        device = next(student.parameters()).device
+        canvas = example_canvas(student)
+        sizes = torch.tensor([canvas], device=device)
         nothing = Targets.from_images([sizes.new_zeros(0, 4).float()], [sizes.new_zeros(0)], sizes)
-        with untouched(self.student, seed=seed):
+        with untouched(student, seed=seed):
             # Noise moves features about as far as photographs do: adapters take their scale from it.
-            images = torch.randint(0, 256, (1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE), dtype=torch.uint8).to(device)
+            images = torch.randint(0, 256, (1, 3, *canvas), dtype=torch.uint8).to(device)
             with torch.no_grad():
-                self.student.eval()
-                own, other = self._output(student, images, sizes, nothing), self.teach(images, sizes)
+                student.eval()
+                own, guidance = self._output(images, nothing), self.guide(images, sizes)
                 matches = student.match(own, nothing)
                 taken = {DETECTION, *student.loss(own, nothing, matches)} & self.terms.keys()
-                self._alignment = find_alignment(own.predictions.grid, other.predictions.grid, self._classes)
-                aligned = self._alignment(own, other, matches[own.final], nothing)
             if taken:
                 raise DetdistillError(
                     f"a term may not be called {' or '.join(sorted(taken))}: that is the name of a loss of the "
                     "student's own; name it after its method"
                 )
-            pair = Pair(student, teacher, aligned.student, aligned.teacher)
-            notes = [*self._classes.notes(), *self._alignment.notes(own, other), *_normalizations(student, teacher)]
+            if correspondences is None:
+                grids = own.predictions.grid, guidance.dense.predictions.grid
+                correspondences = [grid_correspondence(*grids, self._classes)]
+            self._ways = {name: _way(name, _term(term).method, correspondences) for name, term in self.terms.items()}
+            notes = [*self._classes.notes(), *(note for way in correspondences for note in way.notes(own, guidance))]
+            notes += teacher.notes(student.input)
             for name, term in self.terms.items():
+                with torch.no_grad():
+                    view = self._ways[name](own, guidance, matches, nothing)
+                pair = Pair(student, teacher, view.student, view.teacher)
                 try:
-                    notes += [f"{name}: {note}" for note in cast(Term, term).bind(pair)]
+                    notes += [f"{name}: {note}" for note in _term(term).bind(pair)]
                 except DetdistillError as error:
                     raise DetdistillError(f"{name} cannot be used: {error}") from error
                 term.to(device)
         return notes
 
 
-def _normalizations(student: Detector, teacher: Detector) -> list[str]:
-    if student.input.normalization == teacher.input.normalization:
-        return []
-    return [
-        "input: each gets the images in its own normalization; the teacher "
-        f"{_in_words(teacher.input.normalization)}; the student {_in_words(student.input.normalization)}"
-    ]
+def example_canvas(student: Detector) -> tuple[int, int]:
+    """Height and width of the canvas on which a pair is first compared: that of a photograph at the student's size."""
+    size = student.input.size
+    return EXAMPLE_CANVAS if size is None else size.canvas_of(EXAMPLE_PHOTOGRAPH)
 
 
-def _in_words(normalization: Normalization) -> str:
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (normalization.mean, normalization.std))
-    return f"{'BGR' if normalization.bgr else 'RGB'}, mean {mean}, deviation {std}"
+def _way(name: str, method: Method, correspondences: Sequence[Correspondence]) -> Correspondence:
+    for way in correspondences:
+        if method.teacher <= way.offers:
+            return way
+    raise DetdistillError(
+        f"{name} cannot be used: it needs {', '.join(sorted(method.teacher))}, and the two detectors are compared by "
+        f"{' or '.join(', '.join(sorted(way.offers)) for way in correspondences)}"
+    )
+
+
+def _term(module: nn.Module) -> Term:
+    """A member of the `ModuleDict`, which forgets that they are terms."""
+    assert isinstance(module, Term)
+    return module

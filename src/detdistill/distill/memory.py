@@ -6,17 +6,16 @@ from collections.abc import Callable
 from hashlib import blake2b
 from math import ceil
 
-import torch
 from torch import Tensor
 
 from detdistill.core.image_options import ImageOptions
-from detdistill.core.output import Output, combined
+from detdistill.teachers.teacher import Guidance, TeacherBatch
 
 MEBIBYTE = 2**20
 
 
 class TeacherMemory:
-    """Keeps a teacher's outputs in main memory, image by image, until there is no room for more.
+    """Keeps a teacher's guidance in main memory, image by image, until there is no room for more.
 
     An image is known by its pixels, its size and its canvas: however images are varied, none gets the output of
     another. A detector in evaluation mode sees each image of a batch by itself, so that an output serves in any batch;
@@ -28,44 +27,44 @@ class TeacherMemory:
 
     def __init__(self, room: int) -> None:
         self._left = room * MEBIBYTE
-        self._outputs: dict[bytes, Output] = {}
+        self._guidance: dict[bytes, Guidance] = {}
 
-    def output(self, images: Tensor, sizes: Tensor, teach: Callable[[Tensor, Tensor], Output]) -> Output:
-        """The teacher's output for a batch.
+    def guidance(self, batch: TeacherBatch, guide: Callable[[TeacherBatch], Guidance]) -> Guidance:
+        """The teacher's guidance for a batch.
 
         Args:
-            images: `(N, 3, H, W)` on one canvas.
-            sizes: `(N, 2)` their true heights and widths.
-            teach: makes the output of some of the images, given with their sizes.
+            batch: images on one canvas.
+            guide: makes the guidance of some of the images.
         """
-        keys = _keys(images, sizes)
-        outputs = {number: self._outputs[key] for number, key in enumerate(keys) if key in self._outputs}
-        missing = [number for number in range(len(keys)) if number not in outputs]
+        keys = _keys(batch.images, batch.sizes)
+        known = {number: self._guidance[key] for number, key in enumerate(keys) if key in self._guidance}
+        missing = [number for number in range(len(keys)) if number not in known]
         if missing:
-            fresh = teach(images[missing], sizes[missing])
+            fresh = guide(batch.of_images(missing))
             for place, number in enumerate(missing):
-                outputs[number] = _of_image(fresh, place)
-                self._keep(keys[number], outputs[number])
-        parts = [outputs[number] for number in range(len(keys))]
-        return combined(parts, lambda tensors: torch.cat([tensor.to(images.device) for tensor in tensors]))
+                known[number] = fresh.of_image(place)
+                self._keep(keys[number], known[number])
+        device = batch.images.device
+        return Guidance.joined([known[number].moved(device) for number in range(len(keys))])
 
-    def _keep(self, key: bytes, output: Output) -> None:
-        if key in self._outputs:  # twice in one batch
+    def _keep(self, key: bytes, guidance: Guidance) -> None:
+        if key in self._guidance:  # twice in one batch
             return
-        size = _size(output)
+        size = guidance.nbytes
         if size > self._left:
             self._left = 0  # what comes later may be smaller, but not worth a copy of it
             return
         self._left -= size
-        self._outputs[key] = combined([output], lambda tensors: tensors[0].to("cpu", copy=True))
+        self._guidance[key] = guidance.moved("cpu", copy=True)
 
 
-def memory_note(room: int, output: Output, num_images: int, options: ImageOptions) -> str:
+def memory_note(room: int, guidance: Guidance, batch_size: int, num_images: int, options: ImageOptions) -> str:
     """How far a `TeacherMemory` will reach, in plain words.
 
     Args:
         room: its size, in MiB.
-        output: the teacher's, of a batch.
+        guidance: the teacher's, of a batch.
+        batch_size: images of that batch.
         num_images: in the training set.
         options: how they are varied.
     """
@@ -74,7 +73,7 @@ def memory_note(room: int, output: Output, num_images: int, options: ImageOption
             "teacher memory: of no use here, for the images vary in scale or colour (images.scale_jitter, "
             "images.photometric) and none comes again"
         )
-    needed = num_images * _size(output) / output.predictions.logits.shape[0] / MEBIBYTE
+    needed = num_images * guidance.nbytes / batch_size / MEBIBYTE
     mirrored = ""
     if 0 < options.flip < 1:
         needed, mirrored = 2 * needed, ", each as it is and mirrored,"
@@ -84,17 +83,6 @@ def memory_note(room: int, output: Output, num_images: int, options: ImageOption
     )
 
 
-def _size(output: Output) -> int:
-    sizes = []
-
-    def measured(tensors: list[Tensor]) -> Tensor:
-        sizes.append(tensors[0].nbytes)
-        return tensors[0]
-
-    combined([output], measured)
-    return sum(sizes)
-
-
 def _keys(images: Tensor, sizes: Tensor) -> list[bytes]:
     canvas = f"{tuple(images.shape)[1:]}"
     pixels = images.cpu().contiguous().numpy()
@@ -102,7 +90,3 @@ def _keys(images: Tensor, sizes: Tensor) -> list[bytes]:
         blake2b(f"{canvas} {size}".encode() + image.tobytes(), digest_size=16).digest()
         for image, size in zip(pixels, sizes.tolist(), strict=True)
     ]
-
-
-def _of_image(output: Output, number: int) -> Output:
-    return combined([output], lambda tensors: tensors[0][number : number + 1])

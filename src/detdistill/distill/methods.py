@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from detdistill.detectors.dense.detector import HEADS
+from detdistill.distill.term import Method
 from detdistill.distill.terms import TERMS
 
 
@@ -15,7 +17,7 @@ class ListedMethod:
         name: in recipes.
         paper: where it was published.
         compares: what of the two detectors is compared.
-        needs: what both must have.
+        requires: what both must have.
         detectors: heads that it works with.
         default_weight: for each of them the published weight, which `weight: paper` takes, or `auto`, which a recipe
             means unless it says otherwise, where none could be verified.
@@ -24,7 +26,7 @@ class ListedMethod:
     name: str
     paper: str
     compares: str
-    needs: str
+    requires: str
     detectors: tuple[str, ...]
     default_weight: dict[str, float | str]
 
@@ -36,12 +38,17 @@ def list_methods() -> list[ListedMethod]:
             name,
             kind.method.paper,
             kind.method.compares,
-            kind.method.needs,
-            kind.method.detectors,
-            {head: kind.method.weights.get(head, "auto") for head in kind.method.detectors},
+            kind.method.requires,
+            supported_heads(kind.method),
+            {head: kind.method.weights.get(head, "auto") for head in supported_heads(kind.method)},
         )
         for name, kind in TERMS.items()
     ]
+
+
+def supported_heads(method: Method) -> tuple[str, ...]:
+    """The heads that a method works with, as student and as teacher."""
+    return tuple(head for head, kind in HEADS.items() if not method.missing(kind.offers, kind.offers))
 
 
 def published_weights(name: str) -> str:

@@ -10,9 +10,13 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.offers import Offer
 from detdistill.core.output import Output
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
+from detdistill.distill.view import View
+from detdistill.teachers.teacher import Teacher
+
+GRID: frozenset[Offer] = frozenset({"features", "grid"})
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,10 @@ class Method:
     Attributes:
         paper: authors, title, where and when.
         compares: what of the two detectors is compared, in a few words.
-        needs: what both must have.
-        detectors: heads that it works with.
-        weights: published weight by head, with `sources`; none for heads without an official configuration.
+        requires: what both must have, in words.
+        teacher: what the teacher must offer.
+        student: what the student must offer.
+        weights: published weight by the student's `kind`, with `sources`; none without an official configuration.
         sources: where the weights come from.
         ratio: of the automatic weight, where a recipe does not say; see `Weight`.
         reported: gains in AP on COCO's validation set that others could verify, from baseline to student, and where.
@@ -32,12 +37,18 @@ class Method:
 
     paper: str
     compares: str
-    needs: str = "nothing beyond predictions"
-    detectors: tuple[str, ...] = ("retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet")
+    requires: str = "nothing beyond predictions"
+    teacher: frozenset[Offer] = GRID
+    student: frozenset[Offer] = GRID
     weights: Mapping[str, float] = field(default_factory=dict)
     sources: str = ""
     ratio: float = 0.5
     reported: str = ""
+
+    def missing(self, student: frozenset[Offer], teacher: frozenset[Offer]) -> str:
+        """What a student and a teacher with these offers lack for the method, in words; empty if nothing."""
+        sides = (("student", self.student - student), ("teacher", self.teacher - teacher))
+        return "; ".join(f"the {side} offers no {', no '.join(sorted(lacking))}" for side, lacking in sides if lacking)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +58,12 @@ class Pair:
     Attributes:
         student: is trained.
         teacher: is not.
-        student_output: aligned with the teacher's, see `Alignment`.
-        teacher_output: aligned with the student's.
+        student_output: as a `View` has it.
+        teacher_output: as a `View` has it.
     """
 
     student: Detector
-    teacher: Detector
+    teacher: Teacher
     student_output: Output
     teacher_output: Output
 
@@ -78,25 +89,11 @@ class Term(nn.Module, ABC):
         return []
 
     @abstractmethod
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """The loss of a batch, in one or a few named parts that add up, each a scalar.
 
         Each part is this process's sum over the global normaliser, as the detection loss is. Without objects it is 0
         but still depends on the student, so that every parameter gets a gradient.
-
-        Args:
-            student: what the student returned.
-            teacher: what the teacher returned, without gradient; the same levels, cells, candidates and classes.
-            assignment: of the student's candidates to objects.
-            targets: the objects; a label is `BACKGROUND` where the teacher has no such class.
-            reduce_sum: sums counts over processes.
         """
 
 

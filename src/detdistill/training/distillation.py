@@ -70,14 +70,14 @@ def distill(
         )
 
     def lesson(detector: Detector, dataset: DetectionDataset, validation: DetectionDataset | None) -> Lesson:
-        distiller, notes = make_distiller(recipe, detector, teacher)
+        distiller, taught_by, notes = make_distiller(recipe, detector, teacher)
         if is_first_process():
-            report = _preflight(recipe, distiller, dataset, validation, notes)
+            report = _preflight(recipe, distiller, taught_by, dataset, validation, notes)
             print(report, file=sys.stderr, flush=True)
 
         def teacher_score(data: DetectionDataset) -> float | None:
-            distiller.teacher.to(next(distiller.student.parameters()).device)
-            return teacher_metrics(distiller.teacher, data, recipe).AP
+            taught_by.to(next(distiller.student.parameters()).device)
+            return teacher_metrics(taught_by, data, recipe).AP
 
         sha256 = read_description(Path(recipe.teacher).expanduser()).weights_sha256 if teacher is None else None
         return Lesson(distiller, lambda: _origin(recipe, distiller, sha256), teacher_score)
@@ -97,14 +97,14 @@ def check(recipe: DistillationRecipe, *, teacher: Detector | None = None) -> str
     """
     dataset, validation = open_training_data(recipe.data, recipe.images)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
-    distiller, notes = make_distiller(recipe, starting_detector(recipe, dataset.classes), teacher)
-    return _preflight(recipe, distiller, dataset, validation, notes)
+    distiller, taught_by, notes = make_distiller(recipe, starting_detector(recipe, dataset.classes), teacher)
+    return _preflight(recipe, distiller, taught_by, dataset, validation, notes)
 
 
 def make_distiller(
     recipe: DistillationRecipe, student: Detector, teacher: Detector | None = None
-) -> tuple[Distiller, list[str]]:
-    """The distiller of a recipe, and what is to be said of its making.
+) -> tuple[Distiller, Detector, list[str]]:
+    """The distiller of a recipe, its teacher, and what is to be said of its making.
 
     Args:
         recipe: of the distillation.
@@ -140,7 +140,7 @@ def make_distiller(
         memory=TeacherMemory(recipe.teacher_memory) if recipe.teacher_memory else None,
         seed=derived_seed(recipe.seed, "adapters"),
     )
-    return distiller, notes
+    return distiller, teacher, notes
 
 
 def _in_words(size: ImageOptions | ImageSize) -> str:
@@ -152,6 +152,7 @@ def _in_words(size: ImageOptions | ImageSize) -> str:
 def _preflight(
     recipe: DistillationRecipe,
     distiller: Distiller,
+    teacher: Detector,
     dataset: DetectionDataset,
     validation: DetectionDataset | None,
     notes: Sequence[str],
@@ -170,10 +171,11 @@ def _preflight(
     distiller.to(device)
     batch = batch.to(device)
     report = preflight(distiller, batch.images, batch.targets)
-    look = quick_look(distiller.teacher, dataset, validation, recipe)
+    look = quick_look(teacher, dataset, validation, recipe)
     if recipe.teacher_memory:
-        output = distiller.teach(batch.images, batch.targets.sizes)
-        notes = [*notes, memory_note(recipe.teacher_memory, output, len(dataset.images), recipe.images)]
+        guidance = distiller.guide(batch.images, batch.targets.sizes)
+        room = memory_note(recipe.teacher_memory, guidance, len(batch.images), len(dataset.images), recipe.images)
+        notes = [*notes, room]
     return "\n".join([*notes, str(report), *look])
 
 

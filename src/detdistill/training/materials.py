@@ -11,6 +11,7 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import note
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions
+from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import EFFICIENTNET_LITE, Normalization
 from detdistill.data.assembly import raise_fatal
 from detdistill.data.checking import reading_note, training_problems, validation_problems
@@ -78,7 +79,8 @@ def starting_detector(recipe: Recipe, classes: Sequence[str]) -> DenseDetector:
         DetdistillError: an architecture that cannot be built, or weights that cannot be read or do not fit.
     """
     source = recipe.start.backbone
-    detector = DenseDetector(recipe.detector, classes, pretrained_backbone=source == "timm")
+    spec = InputSpec(size=recipe.images.size)
+    detector = DenseDetector(recipe.detector, classes, input=spec, pretrained_backbone=source == "timm")
     if source == "lite0":
         detector.input = replace(detector.input, normalization=EFFICIENTNET_LITE)
         _start_backbone(detector, source, efficientnet_lite0_file())

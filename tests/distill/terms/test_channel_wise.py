@@ -4,6 +4,7 @@ import torch
 
 from detdistill.core.structures import Assignment
 from detdistill.distill.terms.channel_wise import ChannelWise
+from detdistill.distill.view import View
 from detdistill.losses.features import channel_wise_divergence
 from support.term_cases import bound, grid, objects, output
 
@@ -21,7 +22,7 @@ def test_class_logits_are_maps_of_anchors_times_classes() -> None:
     own, other = (output(OF, (), OF.flatten(each)) for each in (logits, goals))
     term = bound(ChannelWise(compare="class", temperature=2.0), own, other)
     assert not list(term.parameters())
-    loss = term(own, other, NOTHING, objects([], images=2))
+    loss = term(View(own, other, NOTHING, objects([], images=2)))
     torch.testing.assert_close(loss["classification"], channel_wise_divergence(logits, goals, 2.0))
 
 
@@ -30,5 +31,5 @@ def test_a_narrower_student_gets_a_convolution() -> None:
     term = ChannelWise()
     bound(term, own, other)
     assert [tuple(weight.shape) for weight in term.adapters.parameters() if weight.dim() == 4] == [(6, 4, 1, 1)] * 2
-    loss = term(own, other, NOTHING, objects([], images=2))["features"]
+    loss = term(View(own, other, NOTHING, objects([], images=2)))["features"]
     torch.testing.assert_close(loss, channel_wise_divergence(term.adapters(own.features.maps), other.features.maps))

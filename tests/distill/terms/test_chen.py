@@ -7,6 +7,7 @@ import torch
 
 from detdistill.core.structures import Assignment
 from detdistill.distill.terms.chen import Chen
+from detdistill.distill.view import View
 from support.term_cases import bound, grid, objects, output
 
 
@@ -20,14 +21,14 @@ def test_by_hand() -> None:
     other = output(of, [torch.ones(1, 2, 2, 2)], logits, deltas + torch.tensor([0, 0.1, 0, 0]))
     targets = objects([[8, 0, 16, 8]], side=16)
     assignment = Assignment(torch.tensor([[-1, 0, -1, -1]]))
-    parts = bound(Chen(adapter="auto"), own, other)(own, other, assignment, targets)
+    parts = bound(Chen(adapter="auto"), own, other)(View(own, other, assignment, targets))
     assert parts["classification"].item() == pytest.approx(0.972077, abs=1e-6)
     assert parts["regression"].item() == pytest.approx(0.5 * 0.09, abs=1e-6)
     assert parts["hint"].item() == pytest.approx(0.5 * 1)
 
-    parts = bound(Chen(adapter="auto"), other, own)(other, own, assignment, targets)
+    parts = bound(Chen(adapter="auto"), other, own)(View(other, own, assignment, targets))
     assert parts["regression"].item() == 0, "a student that is better than its teacher is left alone"
-    parts = bound(Chen(adapter="auto", margin=0.081), other, own)(other, own, assignment, targets)
+    parts = bound(Chen(adapter="auto", margin=0.081), other, own)(View(other, own, assignment, targets))
     assert parts["regression"].item() == pytest.approx(0.5 * 0.01, abs=1e-6)
 
 
@@ -38,7 +39,7 @@ def test_boxes_are_compared_as_deltas() -> None:
     own = output(of, features, logits)
     assignment, targets = Assignment(torch.tensor([[0, -1, -1, -1]])), objects([[-4, 0, 12, 8]], side=16)
     exact = output(of, features, logits, torch.tensor([0, 0, math.log(2), 0]).expand(1, 4, 4))
-    parts = bound(Chen(adapter="auto", regression_weight=1), own, exact)(own, exact, assignment, targets)
+    parts = bound(Chen(adapter="auto", regression_weight=1), own, exact)(View(own, exact, assignment, targets))
     assert parts["regression"].item() == pytest.approx(math.log(2) ** 2, rel=1e-5)
 
 

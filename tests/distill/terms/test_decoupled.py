@@ -6,6 +6,7 @@ import torch
 from detdistill.core.output import Output
 from detdistill.core.structures import Assignment
 from detdistill.distill.terms.decoupled import Decoupled
+from detdistill.distill.view import View
 from support.term_cases import bound, grid, objects, output
 
 
@@ -22,7 +23,7 @@ def test_by_hand() -> None:
     own, other = sides()
     targets = objects([[0, 0, 16, 16]], side=32)
     nowhere = Assignment(torch.full((1, 16), -1))
-    parts = bound(Decoupled(adapter="auto"), own, other)(own, other, nowhere, targets)
+    parts = bound(Decoupled(adapter="auto"), own, other)(View(own, other, nowhere, targets))
     assert {name: part.item() for name, part in parts.items()} == pytest.approx(
         {"foreground": 3 * 1.25, "background": 12 * 2.5}
     )
@@ -34,13 +35,13 @@ def test_classes_of_positives_and_background_are_apart() -> None:
     targets = objects([[0, 0, 16, 16]], side=32)
     term = bound(Decoupled(adapter="auto", classification=2), own, other)
     matched = torch.full((1, 16), -1)
-    assert term(own, other, Assignment(matched), targets)["classification"].item() == pytest.approx(
+    assert term(View(own, other, Assignment(matched), targets))["classification"].item() == pytest.approx(
         2 * 0.192745, rel=1e-5
     )
     matched = torch.tensor([[0, -2] + 14 * [-1]])
-    parts = term(own, other, Assignment(matched), targets)
+    parts = term(View(own, other, Assignment(matched), targets))
     assert parts["classification"].item() == pytest.approx(4 * 0.192745, rel=1e-5)
     unknown = objects([[0, 0, 16, 16]], side=32)
     unknown.labels[:] = -1
-    parts = term(own, other, Assignment(matched), unknown)
+    parts = term(View(own, other, Assignment(matched), unknown))
     assert parts["classification"].item() == pytest.approx(2 * 0.192745, rel=1e-5)

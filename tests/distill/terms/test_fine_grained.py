@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from detdistill.core.boxes import pairwise_iou
 from detdistill.core.grid import Grid
+from detdistill.core.output import DENSE
 from detdistill.core.structures import Assignment
-from detdistill.distill.alignment import find_alignment
 from detdistill.distill.class_map import identical_classes
+from detdistill.distill.grid_correspondence import grid_correspondence
 from detdistill.distill.terms.fine_grained import FineGrained, near_object_cells
+from detdistill.distill.view import View
+from detdistill.teachers.teacher import Guidance
 from support.term_cases import bound, grid, objects, output
 
 
@@ -50,7 +53,7 @@ def test_by_hand(normalizer: Literal["locations", "elements"], expected: float) 
     own = output(of, [torch.zeros(1, 2, 4, 4)], torch.zeros(1, 16, 1))
     other = output(of, [torch.tensor([1.0, 2.0])[:, None, None].expand(1, 2, 4, 4)], torch.zeros(1, 16, 1))
     term = bound(FineGrained(adapter="auto", normalizer=normalizer), own, other)
-    loss = term(own, other, Assignment(torch.full((1, 16), -1)), objects([[0, 0, 16, 16]], side=32))
+    loss = term(View(own, other, Assignment(torch.full((1, 16), -1)), objects([[0, 0, 16, 16]], side=32)))
     assert loss["features"].item() == pytest.approx(expected)
 
 
@@ -61,9 +64,11 @@ def test_cells_of_objects_count_all_anchors_where_cells_are_compared() -> None:
     student = output(own, [torch.zeros(1, 2, 4, 4)], torch.zeros(1, 32, 1))
     teacher = output(other, [torch.ones(1, 2, 4, 4)], torch.zeros(1, 16, 1))
     background, targets = Assignment(torch.full((1, 32), -1)), objects([[0, 0, 32, 8]], side=32)
-    aligned = find_alignment(own, other, identical_classes(("cat",)))(student, teacher, background, targets)
+    aligned = grid_correspondence(own, other, identical_classes(("cat",)))(
+        student, Guidance(teacher), {DENSE: background}, targets
+    )
     term = bound(FineGrained(adapter="auto", share=0.9), aligned.student, aligned.teacher)
     cells = near_object_cells(aligned.student.predictions.anchors, aligned.targets, 0.9)
     assert [level.nonzero().tolist() for level in cells] == [[[0, 0, 0]]]
-    loss = term(aligned.student, aligned.teacher, aligned.assignment, aligned.targets)
+    loss = term(aligned)
     assert loss["features"].item() == pytest.approx(1)

@@ -12,6 +12,7 @@ from detdistill.core.grid import Grid
 from detdistill.core.output import Output
 from detdistill.core.structures import Assignment, Targets
 from detdistill.distill.terms.focal_global import FocalGlobal, GlobalContext, background_weights, object_weights
+from detdistill.distill.view import View
 from support.golden_losses import Arrays, as_tensor
 from support.term_cases import bound, grid, objects, output
 
@@ -71,7 +72,7 @@ class TestGolden:
         term, targets = golden_term(data, dtype), self.targets(data, count)
         student = as_tensor(data["student"], dtype).requires_grad_()
         teacher = one_level(as_tensor(data["teacher"], dtype), targets.sizes)
-        parts = term(one_level(student, targets.sizes), teacher, NOTHING, targets)
+        parts = term(View(one_level(student, targets.sizes), teacher, NOTHING, targets))
         raw = {
             "fg": parts["foreground"],
             "bg": parts["background"] / term.background,
@@ -101,7 +102,7 @@ def test_the_foreground_by_hand() -> None:
     term = FocalGlobal(box_scale="canvas")
     term.student_contexts, term.teacher_contexts = (torch.nn.ModuleList([torch.nn.Identity()]) for _ in range(2))
     term.adapters.levels.append(torch.nn.Identity())
-    parts = term(own, other, NOTHING, targets)
+    parts = term(View(own, other, NOTHING, targets))
     assert parts["foreground"].item() == pytest.approx(3.928055, abs=1e-6)
     assert parts["background"].item() == 0
     assert parts["relation"].item() == pytest.approx(0.005 * 4)

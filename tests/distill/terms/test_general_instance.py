@@ -9,6 +9,7 @@ from torch import Tensor
 from detdistill.core.output import Output
 from detdistill.core.structures import Assignment
 from detdistill.distill.terms.general_instance import GeneralInstance
+from detdistill.distill.view import View
 from support.term_cases import bound, grid, objects, output
 
 SIDE = 64
@@ -63,7 +64,7 @@ def test_by_hand() -> None:
     student = side(probabilities({20: (0.5, 0.1)}))
     teacher = side(probabilities({20: (0.8, 0.1)}), 2, torch.tensor([0, 0.01, 0, 0.02]).expand(1, 64, 4))
     term = bound(GeneralInstance(instances=1), student, teacher)
-    parts = {name: part.item() for name, part in term(student, teacher, NOWHERE, NOTHING).items()}
+    parts = {name: part.item() for name, part in term(View(student, teacher, NOWHERE, NOTHING)).items()}
     assert parts == pytest.approx(
         {"features": 5e-4 * 12, "relations": 0, "classification": 0.1 * 0.192745, "regression": 0.03}, rel=1e-4
     )
@@ -83,4 +84,4 @@ def test_relations_by_hand() -> None:
     teacher = output(OF, maps[1:], probabilities(dict.fromkeys(priors, (0.9, 0.1))))
     term = bound(GeneralInstance(instances=3), student, teacher)
     assert len(GeneralInstance(instances=3).general_instances(student, teacher, NOTHING.sizes).boxes) == 3
-    assert term(student, teacher, NOWHERE, NOTHING)["relations"].item() == pytest.approx(40 * 0.0208333, rel=1e-4)
+    assert term(View(student, teacher, NOWHERE, NOTHING))["relations"].item() == pytest.approx(40 * 0.0208333, rel=1e-4)

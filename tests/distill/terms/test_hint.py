@@ -7,6 +7,7 @@ import torch
 
 from detdistill.core.structures import Assignment, Targets
 from detdistill.distill.terms.hint import Hint
+from detdistill.distill.view import View
 from support.term_cases import bound, grid, output
 
 GRID = grid((1, 4))
@@ -28,7 +29,7 @@ def test_which_cells_count(where: Any, expected: float) -> None:
         torch.tensor([[0.0, 0.0, 14.0, 8.0]]), torch.tensor([0]), torch.tensor([0]), torch.tensor([[8, 24]])
     )
     term = bound(Hint(where=where), own, other)
-    found = term(own, other, Assignment(torch.tensor([[-1, 0, -1, -2]])), targets)
+    found = term(View(own, other, Assignment(torch.tensor([[-1, 0, -1, -2]])), targets))
     assert set(found) == {"features"}
     assert found["features"].item() == pytest.approx(expected)
 

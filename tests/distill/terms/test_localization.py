@@ -23,6 +23,7 @@ from detdistill.detectors.dense.coders import DistributionCoder
 from detdistill.detectors.dense.heads.gfl_head import GflHead
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.localization import Localization, valuable_region
+from detdistill.distill.view import View
 from support.term_cases import bound, grid, objects
 from support.tiny_detector import tiny_detector
 
@@ -58,7 +59,7 @@ class TestGolden:
         assignment = head.assign(of, targets)
         term = Localization(region="main")
         bound(term, student, teacher)
-        loss = term.method.weights["gfl"] * term(student, teacher, assignment, targets)["main"]
+        loss = term.method.weights["gfl"] * term(View(student, teacher, assignment, targets))["main"]
         np.testing.assert_allclose(loss.item(), data[f"{prefix}loss_ld_total"], rtol=1e-5, atol=1e-6)
         if not prefix:
             detection = head.loss(student.predictions, targets, assignment, single_process)
@@ -86,7 +87,7 @@ def test_by_hand() -> None:
     matched[0, :2] = 0
     for temperature, each in ((10.0, 0.029312), (1.0, 0.035960)):
         term = bound(Localization(region="main", temperature=temperature), student, teacher)
-        parts = term(student, teacher, Assignment(matched), objects([[0, 0, 16, 16]]))
+        parts = term(View(student, teacher, Assignment(matched), objects([[0, 0, 16, 16]])))
         assert parts["main"].item() == pytest.approx(2 * 0.5 * each, abs=1e-6)
         assert parts.keys() == {"main"}
 
@@ -96,7 +97,7 @@ def test_the_valuable_region_weighs_by_overlap() -> None:
     side = torch.tensor([math.log(3), 0, 0, 0])
     student, teacher = distributions(of, torch.zeros(4 * BINS), 0.5), distributions(of, side.repeat(4), 0.5)
     term = bound(Localization(region="valuable"), student, teacher)
-    parts = term(student, teacher, AtssAssigner()(of, targets), targets)
+    parts = term(View(student, teacher, AtssAssigner()(of, targets), targets))
     overlap = valuable_region(of, targets).sum().item()
     assert overlap > 0
     assert parts["valuable"].item() == pytest.approx(overlap * 4 * 0.029312 / 16, rel=1e-4)
@@ -137,7 +138,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         return Distiller(student, teacher, {"localization": Localization()})
 
     for heads, side in ((("gfl", "atss"), "teacher"), (("fcos", "gfl"), "student")):
-        with pytest.raises(DetdistillError, match=f"localization cannot be used: the {side} does not predict distrib"):
+        with pytest.raises(DetdistillError, match=f"localization cannot be used: the {side} offers no distributions"):
             distiller(*(tiny_detector(cast(Any, head), seed=seed) for seed, head in enumerate(heads)))
     with pytest.raises(DetdistillError, match=r"student's distributions have 9 bins, the teacher's 17.*reg_max: 16"):
         distiller(tiny_detector("gfl", options={"reg_max": 8}), tiny_detector("gfl", seed=1))

@@ -10,6 +10,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.output import Output
 from detdistill.core.structures import Assignment
 from detdistill.distill.terms.masked_generative import MaskedGenerative
+from detdistill.distill.view import View
 from support.term_cases import bound, grid, objects, output
 
 OF = grid((20, 24), (10, 12))
@@ -24,7 +25,7 @@ def side(seed: int, channels: int = 4) -> Output:
 
 
 def loss(term: MaskedGenerative, own: Output, other: Output) -> Tensor:
-    value: Tensor = term(own, other, NOTHING, TARGETS)["features"]
+    value: Tensor = term(View(own, other, NOTHING, TARGETS))["features"]
     return value
 
 

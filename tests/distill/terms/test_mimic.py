@@ -6,6 +6,7 @@ from torch import Tensor
 
 from detdistill.core.structures import Assignment
 from detdistill.distill.terms.mimic import Mimic
+from detdistill.distill.view import View
 from support.term_cases import bound, grid, objects, output
 
 NOWHERE = Assignment(torch.full((2, 16), -1))
@@ -21,7 +22,7 @@ def test_by_hand() -> None:
     of, logits = grid((4, 4)), torch.zeros(2, 16, 1)
     own, other = output(of, [flat((0.0, 0.0), (0.0, 0.0))], logits), output(of, [flat((1.0, 2.0), (3.0, 0.0))], logits)
     term = bound(Mimic(regions=1, adapter="auto"), own, other)
-    assert term(own, other, NOWHERE, objects([], images=2))["features"].item() == pytest.approx(1.75)
+    assert term(View(own, other, NOWHERE, objects([], images=2)))["features"].item() == pytest.approx(1.75)
 
 
 def test_the_students_best_candidates_are_where_it_learns() -> None:
@@ -35,5 +36,5 @@ def test_the_students_best_candidates_are_where_it_learns() -> None:
         surest[0, prior] = 4
         own = output(of, own.features.maps, surest)
         term = bound(Mimic(regions=1, adapter="auto"), own, other)
-        loss = term(own, other, Assignment(NOWHERE.matched[:1]), objects([], side=32))["features"]
+        loss = term(View(own, other, Assignment(NOWHERE.matched[:1]), objects([], side=32)))["features"]
         assert (loss.item() > 0) == seen

@@ -6,6 +6,7 @@ import torch
 from detdistill.core.errors import DetdistillError
 from detdistill.core.structures import Assignment, ReduceSum
 from detdistill.distill.terms.pearson import Pearson
+from detdistill.distill.view import View
 from detdistill.losses.features import pearson_imitation
 from support.term_cases import bound, grid, objects, output, shares
 
@@ -20,7 +21,7 @@ def case(channels: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
 def test_the_finest_levels_are_compared() -> None:
     own, other = (output(grid(*SIZES), case(4, seed), torch.zeros(2, 84, 1)) for seed in (0, 1))
     term = bound(Pearson(levels=2), own, other)
-    loss = term(own, other, Assignment(torch.zeros(2, 84)), objects([], images=2))["features"]
+    loss = term(View(own, other, Assignment(torch.zeros(2, 84)), objects([], images=2)))["features"]
     torch.testing.assert_close(loss, pearson_imitation(own.features.maps[:2], other.features.maps[:2]))
 
 

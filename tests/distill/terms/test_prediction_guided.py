@@ -8,6 +8,7 @@ from torch import Tensor
 
 from detdistill.core.structures import Assignment, Targets
 from detdistill.distill.terms.prediction_guided import PredictionGuided
+from detdistill.distill.view import View
 from support.term_cases import Case, bound, grid, objects, output
 
 GRID = grid((1, 2))
@@ -32,7 +33,7 @@ def test_the_hand_example(form: Any, space: Any, expected: float) -> None:
     term = PredictionGuided(form=form, space=space)
     case = example(logits=space == "logit")
     bound(term, case[0], case[1])
-    found = term(*case)
+    found = term(View(*case))
     assert set(found) == {"features"}
     assert found["features"].item() == pytest.approx(expected, abs=1e-6)
 
@@ -43,7 +44,7 @@ def test_the_gradient_of_predictions_can_be_stopped(detach: bool) -> None:
     term = PredictionGuided(detach_prediction=detach)
     bound(term, case[0], case[1])
     features, logits = torch.autograd.grad(
-        term(*case)["features"], (case[0].features.maps[0], case[0].predictions.class_logits), allow_unused=True
+        term(View(*case))["features"], (case[0].features.maps[0], case[0].predictions.class_logits), allow_unused=True
     )
     torch.testing.assert_close(features[0, :, 0].T, torch.tensor([[-0.04, -0.08], [-0.05, -0.05]]))
     assert (logits is None) == detach
@@ -54,7 +55,7 @@ def test_padding_does_not_count() -> None:
     term = PredictionGuided()
     bound(term, own, other)
     narrow = Targets(TARGETS.boxes, TARGETS.labels, TARGETS.image, torch.tensor([[8, 8]]))
-    assert term(own, other, matched, narrow)["features"].item() == pytest.approx(0.2, abs=1e-6)
+    assert term(View(own, other, matched, narrow))["features"].item() == pytest.approx(0.2, abs=1e-6)
 
 
 def test_predictions_of_all_anchors_are_averaged() -> None:
@@ -64,7 +65,7 @@ def test_predictions_of_all_anchors_are_averaged() -> None:
     other = output(layout, [feature], torch.tensor([[[1.0], [3.0]]]))
     term = PredictionGuided(space="logit")
     bound(term, own, other)
-    found: dict[str, Tensor] = term(own, other, Assignment(torch.full((1, 2), -1)), objects([], side=8))
+    found: dict[str, Tensor] = term(View(own, other, Assignment(torch.full((1, 2), -1)), objects([], side=8)))
     assert found["features"].item() == pytest.approx((1 + 9) / 2)
 
 

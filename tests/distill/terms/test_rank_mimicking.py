@@ -11,6 +11,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.structures import BACKGROUND, Assignment, Targets
 from detdistill.detectors.dense.architecture import HeadName
 from detdistill.distill.terms.rank_mimicking import RankMimicking
+from detdistill.distill.view import View
 from detdistill.losses.rank import plackett_luce, rank_mimicking
 from support.term_cases import grid, objects, one_image, output, outputs, shares
 
@@ -30,7 +31,9 @@ def logits(*first_class: float) -> Tensor:
 
 
 def loss(term: RankMimicking, own: Tensor, other: Tensor, matched: Assignment, targets: Targets) -> dict[str, Tensor]:
-    result: dict[str, Tensor] = term(output(GRID, [NOTHING], own), output(GRID, [NOTHING], other), matched, targets)
+    result: dict[str, Tensor] = term(
+        View(output(GRID, [NOTHING], own), output(GRID, [NOTHING], other), matched, targets)
+    )
     return result
 
 
@@ -65,7 +68,7 @@ def test_the_rank_of_the_boxes() -> None:
     deltas = torch.zeros(1, 4, 4)
     deltas[0, 0, 0] = 0.5
     own, other = output(GRID, [NOTHING], logits(0, 0, 0, 0)), output(GRID, [NOTHING], logits(0, 0, 0, 0), deltas)
-    parts = RankMimicking(rank_by="localization")(own, other, assignment(0, 0, -1, -1), objects([BOX]))
+    parts = RankMimicking(rank_by="localization")(View(own, other, assignment(0, 0, -1, -1), objects([BOX])))
     # Priors of 16 x 16 at (0, 0) and (8, 0): IoU 1 and 1/3; the teacher's first is moved by 8: 1/3.
     expected = rank_mimicking(torch.tensor([1, 1 / 3]), torch.tensor([1 / 3, 1 / 3]), torch.tensor([0, 0]))
     assert set(parts) == {"localization"}
@@ -83,8 +86,8 @@ def test_an_object_that_the_teacher_has_no_class_for_is_ranked_by_its_boxes_alon
     )
     matched = assignment(0, 0, 1, 1)
     term = RankMimicking(rank_by="both")
-    found, of_known = term(own, other, matched, targets), term(own, other, matched, known)
-    alone = term(own, other, assignment(-1, -1, 1, 1), known)
+    found, of_known = term(View(own, other, matched, targets)), term(View(own, other, matched, known))
+    alone = term(View(own, other, assignment(-1, -1, 1, 1), known))
     torch.testing.assert_close(found["classification"], alone["classification"])
     assert torch.equal(found["localization"], of_known["localization"])
     assert found["classification"] != of_known["classification"]
@@ -95,7 +98,7 @@ def test_the_score_that_detections_are_ranked_by() -> None:
     own, other = (output(GRID, [NOTHING], logits(*row)) for row in ((0, 1, 2, 3), (1, 1, 1, 1)))
     ranked = other.with_predictions(replace(other.predictions, quality_logits=quality))
     term = RankMimicking(detector_score=True, space="prob")
-    found = term(own, ranked, assignment(0, 0, 0, 0), objects([BOX]))["classification"]
+    found = term(View(own, ranked, assignment(0, 0, 0, 0), objects([BOX])))["classification"]
     teacher = torch.tensor(1.0).sigmoid() * quality[0].sigmoid()
     expected = rank_mimicking(
         own.predictions.class_logits[0, :, 0].sigmoid(), teacher, torch.zeros(4, dtype=torch.int64)
@@ -139,7 +142,7 @@ def test_topk_of_the_boxes_is_by_their_overlap() -> None:
     own, other = output(GRID, [NOTHING], logits(0, 0, 9, 9)), output(GRID, [NOTHING], logits(9, 9, 0, 0), deltas)
     targets = objects([(0.0, 0.0, 17.0, 17.0)])
     parts = RankMimicking(rank_by="localization", candidates="topk", k=1)(
-        own, other, assignment(-1, 0, -1, -1), targets
+        View(own, other, assignment(-1, 0, -1, -1), targets)
     )
     square = 256 / 289
     side, corner = 9 * 16 / (289 + 256 - 9 * 16), 81 / (289 + 256 - 81)
@@ -155,16 +158,18 @@ def test_lists_of_topk_step_and_share(head: HeadName, form: Literal["kl", "plack
     """Finite with and without objects and in bfloat16; the shares of two processes add up."""
     term = RankMimicking(form=form, candidates="topk", rank_by="both", detector_score=True)
     student, _, case = outputs(head, 2)
-    together = term(*case)
-    parts = shares(lambda image, reduce_sum: term.forward(*one_image(case, student, image), reduce_sum), 2)
+    together = term(View(*case))
+    parts = shares(lambda image, reduce_sum: term(View(*one_image(case, student, image), reduce_sum)), 2)
     for key, value in together.items():
         assert value > 0
         torch.testing.assert_close(parts[0][key] + parts[1][key], value, rtol=1e-4, atol=1e-6)
     own, other, _, _ = case
     half = own.with_predictions(replace(own.predictions, logits=own.predictions.logits.bfloat16()))
-    torch.testing.assert_close(term(half, *case[1:])["classification"], together["classification"], rtol=0.05, atol=0)
+    torch.testing.assert_close(
+        term(View(half, *case[1:]))["classification"], together["classification"], rtol=0.05, atol=0
+    )
     nothing = objects([], images=2)
-    empty = term(own, other, student.match(own, nothing)[own.final], nothing)
+    empty = term(View(own, other, student.match(own, nothing)[own.final], nothing))
     assert [value.item() for value in empty.values()] == [0, 0]
     assert all(value.requires_grad for value in empty.values())
 

@@ -5,6 +5,7 @@ import torch
 
 from detdistill.core.structures import Assignment
 from detdistill.distill.terms.task_adaptive import TaskAdaptive, gaussian_maps
+from detdistill.distill.view import View
 from detdistill.distill.weighting import Weight, Weighting
 from support.term_cases import bound, grid, objects, output
 
@@ -31,7 +32,7 @@ def test_features_count_by_the_gaussian() -> None:
     features[0, :, 0, 0] = 3
     other = output(of, [features], torch.zeros(1, 16, 1))
     term = bound(TaskAdaptive(), own, other)
-    parts = term(own, other, Assignment(torch.full((1, 16), -1)), objects([[4, 4, 20, 20]], side=32))
+    parts = term(View(own, other, Assignment(torch.full((1, 16), -1)), objects([[4, 4, 20, 20]], side=32)))
     weights = 1 + 2 * 0.606531 + 0.367879
     assert parts["features"].item() == pytest.approx(9 * 0.367879 / weights, rel=1e-5)
 
@@ -52,7 +53,9 @@ def test_boxes_are_learnt_where_the_teacher_is_closer_than_the_prior(
     other = output(of, own.features.maps, torch.zeros(1, 16, 1), torch.tensor(teacher).expand(1, 16, 4))
     assignment = torch.full((1, 16), -1)
     assignment[0, 0] = 0
-    parts = bound(TaskAdaptive(), own, other)(own, other, Assignment(assignment), objects([[8, 0, 24, 16]], side=32))
+    parts = bound(TaskAdaptive(), own, other)(
+        View(own, other, Assignment(assignment), objects([[8, 0, 24, 16]], side=32))
+    )
     assert parts["regression"].item() == pytest.approx(expected, abs=1e-7)
 
 

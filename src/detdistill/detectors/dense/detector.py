@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.input_spec import InputSpec
+from detdistill.core.offers import Offer
 from detdistill.core.output import DENSE, Output
 from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
@@ -23,7 +24,7 @@ from detdistill.detectors.dense.heads.retinanet_head import RetinaNetHead
 from detdistill.detectors.dense.heads.vfnet_head import VfnetHead
 from detdistill.detectors.dense.pyramid import Pyramid
 
-HEADS: dict[str, Callable[..., DenseHead]] = {
+HEADS: dict[str, type[DenseHead]] = {
     "retinanet": RetinaNetHead,
     "fcos": FcosHead,
     "atss": AtssHead,
@@ -92,6 +93,16 @@ class DenseDetector(Detector):
         return self.architecture.head
 
     @property
+    def offers(self) -> frozenset[Offer]:
+        """The head's."""
+        return self.head.offers
+
+    @property
+    def tower_head(self) -> DenseHead:
+        """The head."""
+        return self.head
+
+    @property
     def backbone_module(self) -> nn.Module:
         """The backbone."""
         return self.backbone
@@ -139,7 +150,8 @@ def build_head(architecture: Architecture, num_classes: int, strides: Sequence[i
                 f"{known[name]}, not {value!r}"
             )
     towers = {} if architecture.towers is None else {"towers": architecture.towers}
-    return head(architecture.channels, num_classes, strides, **towers, **architecture.options)
+    build: Callable[..., DenseHead] = head  # the base class has other arguments than the heads
+    return build(architecture.channels, num_classes, strides, **towers, **architecture.options)
 
 
 def _has_type_of(default: object, value: object) -> bool:

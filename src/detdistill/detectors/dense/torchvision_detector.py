@@ -21,6 +21,7 @@ from detdistill.core.boxes import box_centers, box_sides, distances_to_boxes, pa
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.input_spec import InputSpec
+from detdistill.core.offers import DENSE_OFFERS
 from detdistill.core.output import DENSE, BoxCoder, Candidates, Output, Predictions
 from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import Assignment, Detections, Matches, ReduceSum, Targets, single_process
@@ -238,6 +239,7 @@ class TorchvisionRetinaNet(TorchvisionDetector):
     object.
     """
 
+    offers = DENSE_OFFERS | {"anchors"}
     terms: ClassVar = {"classification": "classification", "bbox_regression": "box"}
 
     def __init__(

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import IGNORED, Assignment, ReduceSum, Targets, single_process
+from detdistill.core.structures import IGNORED, Assignment
 from detdistill.detectors.dense.heads.dense_head import counted_positives
 from detdistill.distill.term import Method, Term
+from detdistill.distill.view import View
 from detdistill.losses.box import giou_loss
 from detdistill.losses.soft_labels import modulated_binary_cross_entropy
 
@@ -34,7 +35,7 @@ class BinaryClassification(Term):
     method = Method(
         paper="Yang et al., ICCV 2023, arXiv 2308.14286",
         compares="class probabilities and boxes of all candidates",
-        needs="class predictions and boxes of the same candidates",
+        requires="class predictions and boxes of the same candidates",
         weights={"gfl": 1.0},
         sources="the authors' configuration: classification 1, boxes 4",
         reported="GFL R50 40.1 to 43.2, R34 38.9 to 42.0, R18 35.8 to 38.6, teacher R101 (the authors)",
@@ -44,23 +45,17 @@ class BinaryClassification(Term):
         super().__init__()
         self.levels = levels
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,  # noqa: ARG002 (the teacher says what is where)
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`classification` and `box`."""
+        student, teacher = view.student, view.teacher
         own, other = (
             at_least_float32(student.predictions.class_logits),
             at_least_float32(teacher.predictions.class_logits),
         )
-        counts = self._counts(student, assignment)
+        counts = self._counts(student, view.assignment)
         weights = (other.sigmoid() - own.detach().sigmoid()).abs().amax(dim=-1) * counts
         classification = modulated_binary_cross_entropy(own, other).sum(dim=-1)
-        positives = reduce_sum(counted_positives(assignment))
+        positives = view.reduce_sum(counted_positives(view.assignment))
         return {
             "classification": (classification * counts).sum() / positives,
             "box": BOX_WEIGHT

@@ -6,14 +6,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from detdistill.core.output import Output
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
-from detdistill.distill.term import Method, Pair, Term, check_temperature
+from detdistill.distill.adapters import FeatureTerm
+from detdistill.distill.term import Method, Pair, check_temperature
+from detdistill.distill.view import View
 from detdistill.losses.features import channel_wise_divergence
 
 
-class ChannelWise(Term):
+class ChannelWise(FeatureTerm):
     """Every channel of the student is strong at the cells at which the teacher's is.
 
     A softmax over its cells makes each channel a distribution; the loss is KL(teacher ‖ student) times T², averaged
@@ -31,7 +30,7 @@ class ChannelWise(Term):
     method = Method(
         paper="Shu et al., ICCV 2021, arXiv 2011.13256",
         compares="where each channel of the pyramid features, or of the class logits, is strong",
-        needs="pyramid features",
+        requires="pyramid features",
         weights={"retinanet": 10.0, "gfl": 5.0},
         sources="mmrazor: RetinaNet on features, GFL with compare class; mmdetection-distiller has 5 for RetinaNet",
         reported="GFL R50 40.2 to 41.9, teacher R101 44.7, on class logits (mmrazor)",
@@ -41,25 +40,18 @@ class ChannelWise(Term):
         super().__init__()
         check_temperature(temperature)
         self.compare, self.temperature = compare, temperature
-        self.adapters = Adapters()
 
     def bind(self, pair: Pair) -> list[str]:
         """Makes the adapters, if features are compared."""
-        return self.adapters.bind(pair) if self.compare == "features" else []
+        return super().bind(pair) if self.compare == "features" else []
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,  # noqa: ARG002 (every cell counts)
-        targets: Targets,  # noqa: ARG002
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`features` or `classification`."""
+        student, teacher = view.student, view.teacher
         if self.compare == "features":
-            name, own, other = "features", self.adapters(student.features.maps), teacher.features.maps
+            name, (own, other) = "features", self.maps(view)
         else:
             name = "classification"
             own = list(student.predictions.grid.unflatten(student.predictions.class_logits))
             other = teacher.predictions.grid.unflatten(teacher.predictions.class_logits)
-        return {name: channel_wise_divergence(own, other, self.temperature, reduce_sum=reduce_sum)}
+        return {name: channel_wise_divergence(own, other, self.temperature, reduce_sum=view.reduce_sum)}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
 from detdistill.core.boxes import encode_deltas
-from detdistill.core.output import Output
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
+from detdistill.distill.adapters import Adapter, FeatureTerm
 from detdistill.distill.candidates import taught_positives
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method
+from detdistill.distill.view import View
 from detdistill.losses.box import teacher_bounded_regression
 from detdistill.losses.imitation import feature_imitation
 from detdistill.losses.soft_labels import weighted_binary_cross_entropy
 
 
-class Chen(Term):
+class Chen(FeatureTerm):
     """The student learns soft labels, boxes until they are better than the teacher's, and features.
 
     The paper distils both stages of Faster R-CNN: L_soft = −Σ w_c P_t log P_s with w 1.5 for the background and 1 for
@@ -40,7 +37,7 @@ class Chen(Term):
     method = Method(
         paper="Chen et al., NIPS 2017",
         compares="class probabilities and boxes at positives, pyramid features",
-        needs="pyramid features, class predictions and boxes of the same candidates",
+        requires="pyramid features, class predictions and boxes of the same candidates",
     )
 
     def __init__(
@@ -50,28 +47,18 @@ class Chen(Term):
         margin: float = 0.0,
         regression_weight: float = 0.5,
         hint_weight: float = 0.5,
-        adapter: Literal["auto", "always"] = "always",
+        adapter: Adapter = "always",
     ) -> None:
-        super().__init__()
+        super().__init__(adapter)
         self.background_weight, self.margin = background_weight, margin
         self.regression_weight, self.hint_weight = regression_weight, hint_weight
-        self.adapters = Adapters(always=adapter == "always")
 
-    def bind(self, pair: Pair) -> list[str]:
-        """Makes the adapters."""
-        return self.adapters.bind(pair)
-
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`classification`, `regression` and `hint`."""
-        index, goals = taught_positives(assignment, targets)
-        count = reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
+        student, teacher = view.student, view.teacher
+        own, other = self.maps(view)
+        index, goals = taught_positives(view.assignment, view.targets)
+        count = view.reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
         classification = weighted_binary_cross_entropy(
             student.predictions.class_logits[index], teacher.predictions.class_logits[index], self.background_weight
         )
@@ -83,10 +70,10 @@ class Chen(Term):
             self.margin,
         )
         hint = feature_imitation(
-            self.adapters(student.features.maps),
-            teacher.features.maps,
-            student.predictions.grid.valid_cells(targets.sizes),
-            reduce_sum=reduce_sum,
+            own,
+            other,
+            student.predictions.grid.valid_cells(view.targets.sizes),
+            reduce_sum=view.reduce_sum,
         )
         return {
             "classification": classification.sum() / count,

@@ -10,18 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.output import Output, Predictions
+from detdistill.core.modules import Held
+from detdistill.core.output import Predictions, TowerHead
 from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import IGNORED, Assignment, ReduceSum, Targets, single_process
-from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.coders import DistributionCoder
-from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.heads.centerness import centerness
-from detdistill.detectors.dense.heads.dense_head import DenseHead, counted_positives
-from detdistill.detectors.dense.heads.fcos_head import FcosHead
+from detdistill.detectors.dense.heads.dense_head import counted_positives
 from detdistill.distill.adapters import Adapters
-from detdistill.distill.frozen import Frozen
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import GRID, Method, Pair, Term
+from detdistill.distill.view import View
 from detdistill.losses.box import giou_loss, iou_loss
 from detdistill.losses.features import channel_statistics, standardized
 from detdistill.losses.soft_labels import modulated_binary_cross_entropy, softmax_kl
@@ -57,7 +55,9 @@ class CrossHead(Term):
     method = Method(
         paper="Wang et al., CVPR 2024, arXiv 2306.11369",
         compares="predictions of the teacher's head, from its own features and from the student's",
-        needs="heads of this package on the same levels, with maps of the same sizes",
+        requires="heads of this package on the same levels, with maps of the same sizes",
+        teacher=GRID | {"head"},
+        student=GRID | {"head"},
         weights={"retinanet": 1.0, "fcos": 1.0, "atss": 1.0, "gfl": 1.0},
         sources="the authors' configurations; parts: RetinaNet and ATSS 1, 1; FCOS 0.4, 0.75; GFL 1, 4 / 4",
         reported="RetinaNet R50 37.4 to 39.7, FCOS 38.5 to 41.1, ATSS 39.4 to 41.8, GFL 40.2 to 43.7 (the authors)",
@@ -67,29 +67,31 @@ class CrossHead(Term):
         super().__init__()
         self.position = position
         self.class_adapters, self.box_adapters = Adapters(), Adapters()
-        self._head: Frozen[DenseHead] | None = None
+        self._head: Held[TowerHead] | None = None
         self._like_fcos = False
 
     def bind(self, pair: Pair) -> list[str]:
         """Has both heads keep what their towers hold, and makes adapters where the teacher's are of another width.
 
         Raises:
-            DetdistillError: a head is not this package's, the levels differ, or a tower has too few convolutions.
+            DetdistillError: the levels differ, or a tower has too few convolutions.
         """
-        own, other = _head(pair.student, "student"), _head(pair.teacher, "teacher")
-        if own.layout.strides != other.layout.strides:
+        own, other = pair.student.tower_head, pair.teacher.tower_head
+        assert own is not None
+        assert other is not None
+        if own.strides != other.strides:
             raise DetdistillError(
                 f"the teacher's head needs its own levels, strides {_listed(other)}, but the student's are "
                 f"{_listed(own)}; give the student the teacher's detector.strides and detector.extra_levels"
             )
-        default = FCOS_POSITION if isinstance(other, FcosHead) else POSITION
+        default = FCOS_POSITION if pair.teacher.kind == "fcos" else POSITION
         for side, head in (("student", own), ("teacher", other)):
             try:
                 head.keep_towers(default if self.position is None else self.position)
             except DetdistillError as error:
                 raise DetdistillError(f"in the {side}, {error}; choose the option position to fit both") from error
-        self._head = Frozen(other)
-        self._like_fcos = isinstance(own, FcosHead) and isinstance(other, FcosHead)
+        self._head = Held(other)
+        self._like_fcos = pair.student.kind == pair.teacher.kind == "fcos"
         with torch.no_grad():
             maps = own(pair.student_output.features.maps).towers, other(pair.teacher_output.features.maps).towers
         notes = []
@@ -106,25 +108,23 @@ class CrossHead(Term):
             ]
         return notes
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`classification`, `box` and, for ATSS, `centerness`."""
-        own, other = student.towers, teacher.towers
+        own, other = view.student.towers, view.teacher.towers
         assert self._head is not None
         assert own is not None
         assert other is not None
-        crossed = self._head.module.complete(
+        crossed = self._head.thing.complete(
             with_statistics_of(other.class_maps, self.class_adapters(own.class_maps)),
             with_statistics_of(other.box_maps, self.box_adapters(own.box_maps)),
         )
         return prediction_losses(
-            crossed, other.predictions, assignment, targets, like_fcos=self._like_fcos, reduce_sum=reduce_sum
+            crossed,
+            other.predictions,
+            view.assignment,
+            view.targets,
+            like_fcos=self._like_fcos,
+            reduce_sum=view.reduce_sum,
         )
 
 
@@ -193,14 +193,5 @@ def prediction_losses(
     return parts
 
 
-def _head(detector: Detector, side: str) -> DenseHead:
-    if not isinstance(detector, DenseDetector):
-        raise DetdistillError(
-            f"the {side} is a {type(detector).__name__}, whose head cannot be run from the middle of its towers; take "
-            f"a {side} of this package's architecture, or one imported from mmdetection"
-        )
-    return detector.head
-
-
-def _listed(head: DenseHead) -> str:
-    return ", ".join(str(stride) for stride in head.layout.strides)
+def _listed(head: TowerHead) -> str:
+    return ", ".join(str(stride) for stride in head.strides)

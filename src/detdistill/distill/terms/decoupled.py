@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
 from detdistill.core.output import Output
-from detdistill.core.structures import BACKGROUND, Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
+from detdistill.core.structures import BACKGROUND, ReduceSum
+from detdistill.distill.adapters import Adapter, FeatureTerm
 from detdistill.distill.regions import largest_by_image, object_windows
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method
+from detdistill.distill.view import View
 from detdistill.losses.regional import decoupled_imitation
 from detdistill.losses.soft_labels import binary_kl
 
 
-class Decoupled(Term):
+class Decoupled(FeatureTerm):
     """The student imitates the teacher's features inside of objects and outside, each part with its own weight.
 
     Each object has the level of the pyramid that its size belongs to. Of each part and level, half the mean squared
@@ -34,7 +33,7 @@ class Decoupled(Term):
     method = Method(
         paper="Guo et al., CVPR 2021, arXiv 2103.14475",
         compares="pyramid features in objects and in the background, apart",
-        needs="pyramid features; class predictions of the same candidates for classification",
+        requires="pyramid features; class predictions of the same candidates for classification",
         reported="RetinaNet R50 37.4 to 39.3, Faster R-CNN 38.4 to 40.3 (DAVAR's table)",
     )
 
@@ -44,40 +43,30 @@ class Decoupled(Term):
         foreground: float = 3.0,
         background: float = 12.0,
         classification: float = 0.0,
-        adapter: Literal["auto", "always"] = "always",
+        adapter: Adapter = "always",
     ) -> None:
-        super().__init__()
+        super().__init__(adapter, kernel_size=3)
         self.foreground, self.background, self.classification = foreground, background, classification
-        self.adapters = Adapters(3, always=adapter == "always")
 
-    def bind(self, pair: Pair) -> list[str]:
-        """Makes the adapters."""
-        return self.adapters.bind(pair)
-
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`foreground`, `background`, and `classification` if it has a weight."""
+        student, teacher, targets = view.student, view.teacher, view.targets
+        own, other = self.maps(view)
         foreground, background = decoupled_imitation(
-            self.adapters(student.features.maps),
-            teacher.features.maps,
+            own,
+            other,
             [
                 largest_by_image(window.float(), targets) > 0
                 for window in object_windows(student.predictions.grid, targets)
             ],
             student.predictions.grid.valid_cells(targets.sizes),
-            reduce_sum=reduce_sum,
+            reduce_sum=view.reduce_sum,
         )
         parts = {"foreground": self.foreground * foreground, "background": self.background * background}
         if self.classification:
             # Of an object that the teacher has no class for it says nothing.
-            chosen = assignment.labels(targets) >= 0, assignment.matched == BACKGROUND
-            means = [self._mean_divergence(student, teacher, candidates, reduce_sum) for candidates in chosen]
+            chosen = view.assignment.labels(targets) >= 0, view.assignment.matched == BACKGROUND
+            means = [self._mean_divergence(student, teacher, candidates, view.reduce_sum) for candidates in chosen]
             parts["classification"] = self.classification * (means[0] + means[1])
         return parts
 

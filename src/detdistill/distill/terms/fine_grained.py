@@ -7,17 +7,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from detdistill.core.boxes import box_sides, pairwise_iou
+from detdistill.core.boxes import pairwise_iou
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.core.output import Output
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.core.structures import Targets
+from detdistill.distill.adapters import Adapter, FeatureTerm
+from detdistill.distill.term import GRID, Method
+from detdistill.distill.view import View
 from detdistill.losses.regional import fine_grained_imitation
 
 
-class FineGrained(Term):
+class FineGrained(FeatureTerm):
     """The student imitates the teacher's features near objects: at cells with an anchor that overlaps one well.
 
     A cell counts for an object if the IoU of one of its anchors is above `share` times the object's largest. Half the
@@ -40,8 +40,9 @@ class FineGrained(Term):
     method = Method(
         paper="Wang et al., CVPR 2019, arXiv 1906.03609",
         compares="pyramid features at cells whose anchors overlap objects",
-        needs="pyramid features; anchors",
-        detectors=("retinanet", "atss", "gfl", "gflv2", "vfnet"),
+        requires="pyramid features; anchors",
+        teacher=frozenset({"features"}),
+        student=GRID | {"anchors"},
         reported="RetinaNet R50 37.4 to 38.6, Faster R-CNN 38.4 to 39.3 (tables of FGD and DAVAR)",
     )
 
@@ -50,44 +51,23 @@ class FineGrained(Term):
         *,
         share: float = 0.5,
         normalizer: Literal["locations", "elements"] = "locations",
-        adapter: Literal["auto", "always"] = "always",
+        adapter: Adapter = "always",
     ) -> None:
-        super().__init__()
+        super().__init__(adapter, kernel_size=3)
         if not 0 <= share < 1:
             raise DetdistillError(f"share must be at least 0 and below 1, not {share}")
         self.share, self.normalizer = share, normalizer
-        self.adapters = Adapters(3, always=adapter == "always")
 
-    def bind(self, pair: Pair) -> list[str]:
-        """Makes the adapters.
-
-        Raises:
-            DetdistillError: the student's priors are points.
-        """
-        grid = pair.student_output.predictions.anchors
-        cells = grid.base_anchors.new_tensor([[step_x, step_y] for step_y, step_x in grid.strides])
-        if torch.equal(box_sides(grid.base_anchors), cells[:, None].expand(-1, grid.anchors_per_cell, -1)):
-            raise DetdistillError(
-                "the student has points where this method needs anchors; take a student with the head "
-                f"{', '.join(self.method.detectors)}, or the term hint with where: box"
-            )
-        return self.adapters.bind(pair)
-
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,  # noqa: ARG002 (the method has its own rule)
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`features`."""
+        student = view.student
+        own, other = self.maps(view)
         loss = fine_grained_imitation(
-            self.adapters(student.features.maps),
-            teacher.features.maps,
-            near_object_cells(student.predictions.anchors, targets, self.share),
+            own,
+            other,
+            near_object_cells(student.predictions.anchors, view.targets, self.share),
             normalizer=self.normalizer,
-            reduce_sum=reduce_sum,
+            reduce_sum=view.reduce_sum,
         )
         return {"features": loss}
 

@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detdistill.core.grid import Grid
-from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
+from detdistill.core.structures import Targets
+from detdistill.distill.adapters import FeatureTerm
 from detdistill.distill.regions import largest_by_image
-from detdistill.distill.term import Method, Pair, Term, check_temperature
+from detdistill.distill.term import Method, Pair, check_temperature
+from detdistill.distill.view import View
 from detdistill.losses.features import channel_attention, spatial_attention
 
 
-class FocalGlobal(Term):
+class FocalGlobal(FeatureTerm):
     """The student imitates the teacher's features, objects and background apart, where the teacher's are strong.
 
     Per level: squared differences weighted by the teacher's attention over cells and over channels, once by a mask of
@@ -43,7 +43,7 @@ class FocalGlobal(Term):
     method = Method(
         paper="Yang et al., CVPR 2022, arXiv 2111.11837",
         compares="pyramid features in objects and in the background, their attention, their global context",
-        needs="pyramid features",
+        requires="pyramid features",
         weights={"retinanet": 1e-3, "fcos": 1.6e-3, "gfl": 1e-3},
         sources="the authors' configurations (FCOS with temperature 0.8)",
         reported="RetinaNet R50 37.4 to 39.6, FCOS R50 38.5 to 42.1, teachers R101 (the authors)",
@@ -62,7 +62,6 @@ class FocalGlobal(Term):
         check_temperature(temperature)
         self.background, self.attention, self.relation = background, attention, relation
         self.temperature, self.box_scale = temperature, box_scale
-        self.adapters = Adapters()
         self.student_contexts, self.teacher_contexts = nn.ModuleList(), nn.ModuleList()
 
     def bind(self, pair: Pair) -> list[str]:
@@ -70,27 +69,22 @@ class FocalGlobal(Term):
         widths = [level.shape[1] for level in pair.teacher_output.features.maps]
         self.student_contexts = nn.ModuleList(GlobalContext(channels) for channels in widths)
         self.teacher_contexts = nn.ModuleList(GlobalContext(channels) for channels in widths)
-        return self.adapters.bind(pair)
+        return super().bind(pair)
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,  # noqa: ARG002 (boxes say what is foreground)
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`foreground`, `background`, `attention` and `relation`."""
+        student = view.student
+        own, other = self.maps(view)
         levels = zip(
-            self.adapters(student.features.maps),
-            teacher.features.maps,
-            object_weights(student.predictions.grid, targets, self.box_scale),
+            own,
+            other,
+            object_weights(student.predictions.grid, view.targets, self.box_scale),
             self.student_contexts,
             self.teacher_contexts,
             strict=True,
         )
         sums = torch.stack([self._level(*level) for level in levels]).sum(dim=0)
-        parts = sums / reduce_sum(sums.new_tensor(targets.num_images))
+        parts = sums / view.reduce_sum(sums.new_tensor(view.targets.num_images))
         foreground, background, attention, relation = parts.unbind()
         return {
             "foreground": foreground,

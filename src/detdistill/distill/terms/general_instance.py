@@ -13,11 +13,12 @@ from detdistill.core.boxes import encode_deltas
 from detdistill.core.errors import DetdistillError
 from detdistill.core.output import Candidates, Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
-from detdistill.distill.alignment import cell_matches
+from detdistill.core.structures import Assignment, Matches, Targets
+from detdistill.distill.adapters import Adapter, FeatureTerm
+from detdistill.distill.grid_correspondence import cell_matches
 from detdistill.distill.regions import Regions, best_regions, region_features
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method, Pair
+from detdistill.distill.view import View
 from detdistill.losses.features import LEAST_RELATED, relation_imitation
 from detdistill.losses.soft_labels import binary_kl
 
@@ -31,7 +32,7 @@ BINS = 10
 """Along both axes of an instance."""
 
 
-class GeneralInstance(Term):
+class GeneralInstance(FeatureTerm):
     """Where the two detectors differ most, the student imitates features, their relations and the predictions.
 
     General instances are the boxes of the candidates whose class probabilities differ most, each from the detector that
@@ -62,7 +63,7 @@ class GeneralInstance(Term):
     method = Method(
         paper="Dai et al., CVPR 2021, arXiv 2103.02340",
         compares="features, relations and predictions of the instances on which both differ most",
-        needs="pyramid features, class predictions and boxes of the same candidates",
+        requires="pyramid features, class predictions and boxes of the same candidates",
         weights={"retinanet": 1.0},
         sources="the first author's reproduction in detectron2, whose four weights are the options' defaults",
         reported="RetinaNet R50 37.4 to 39.1, Faster R-CNN 38.4 to 40.2, FCOS 38.5 to 42.0 (tables of FGD and DAVAR)",
@@ -77,15 +78,14 @@ class GeneralInstance(Term):
         relation_weight: float = 40.0,
         class_weight: float = 0.1,
         box_weight: float = 1.0,
-        adapter: Literal["auto", "always"] = "auto",
+        adapter: Adapter = "auto",
     ) -> None:
-        super().__init__()
+        super().__init__(adapter, kernel_size=3)
         if instances < 1:
             raise DetdistillError(f"instances must be at least 1, not {instances}")
         self.score, self.instances = score, instances
         self.feature_weight, self.relation_weight = feature_weight, relation_weight
         self.class_weight, self.box_weight = class_weight, box_weight
-        self.adapters = Adapters(3, always=adapter == "always")
         self._match: Callable[[Output, Targets], Matches]
 
     def bind(self, pair: Pair) -> list[str]:
@@ -98,20 +98,13 @@ class GeneralInstance(Term):
         grid = pair.student_output.predictions.anchors
         nothing = Regions(grid.priors[:0], grid.priors.new_zeros(0, dtype=torch.int64))
         self._assigned(pair.student_output, _as_targets(nothing, grid.priors.new_ones(1, 2)))
-        return self.adapters.bind(pair)
+        return super().bind(pair)
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,  # noqa: ARG002 (it is of ground truth, not of general instances)
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`features`, `relations`, `classification` and `regression`."""
+        student, teacher, targets = view.student, view.teacher, view.targets
         regions = self.general_instances(student, teacher, targets.sizes)
-        own = region_features(self.adapters(student.features.maps), student.predictions.grid, regions, BINS)
-        other = region_features(teacher.features.maps, student.predictions.grid, regions, BINS)
+        own, other = (region_features(maps, student.predictions.grid, regions, BINS) for maps in self.maps(view))
         features = (own - other).square().sum() / BINS**2
         counts = torch.bincount(regions.image, minlength=targets.num_images)
         by_image = zip(*(torch.split(values.flatten(1), counts.tolist()) for values in (own, other)), strict=True)
@@ -127,7 +120,7 @@ class GeneralInstance(Term):
         boxes = (deltas[0] - deltas[1]).abs().sum()
 
         amounts = torch.stack((counts.sum(), (counts >= LEAST_RELATED).sum(), index[0].new_tensor(len(index[0]))))
-        instances, images, candidates = reduce_sum(amounts.float()).clamp(min=1).unbind()
+        instances, images, candidates = view.reduce_sum(amounts.float()).clamp(min=1).unbind()
         return {
             "features": self.feature_weight * features / instances,
             "relations": self.relation_weight * relations / images,

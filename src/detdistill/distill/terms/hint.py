@@ -6,16 +6,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from detdistill.core.grid import Grid
-from detdistill.core.output import Output
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
+from detdistill.distill.adapters import Adapter, FeatureTerm
 from detdistill.distill.candidates import object_cells, positive_cells
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method
+from detdistill.distill.view import View
 from detdistill.losses.imitation import feature_imitation
 
 
-class Hint(Term):
+class Hint(FeatureTerm):
     """The student imitates the teacher's pyramid features: their squared difference, averaged over cells and levels.
 
     FitNets trains a middle layer beforehand; detectors, as everyone compares them since, learn from all levels of the
@@ -30,39 +28,27 @@ class Hint(Term):
     method = Method(
         paper="Romero et al., ICLR 2015, arXiv 1412.6550",
         compares="pyramid features at all cells",
-        needs="pyramid features",
+        requires="pyramid features",
     )
 
     def __init__(
         self,
         *,
         where: Literal["all", "positive", "box"] = "all",
-        adapter: Literal["auto", "always"] = "auto",
+        adapter: Adapter = "auto",
     ) -> None:
-        super().__init__()
+        super().__init__(adapter)
         self.where = where
-        self.adapters = Adapters(always=adapter == "always")
 
-    def bind(self, pair: Pair) -> list[str]:
-        """Makes the adapters."""
-        return self.adapters.bind(pair)
-
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`features`."""
-        cells = self._cells(student.predictions.grid, assignment, targets)
-        features = self.adapters(student.features.maps)
-        return {"features": feature_imitation(features, teacher.features.maps, cells, reduce_sum=reduce_sum)}
+        own, other = self.maps(view)
+        return {"features": feature_imitation(own, other, self._cells(view), reduce_sum=view.reduce_sum)}
 
-    def _cells(self, grid: Grid, assignment: Assignment, targets: Targets) -> tuple[Tensor, ...]:
+    def _cells(self, view: View) -> tuple[Tensor, ...]:
+        grid = view.student.predictions.grid
         if self.where == "positive":
-            return positive_cells(grid, assignment)
+            return positive_cells(grid, view.assignment)
         if self.where == "box":
-            return object_cells(grid, targets)
-        return grid.valid_cells(targets.sizes)
+            return object_cells(grid, view.targets)
+        return grid.valid_cells(view.targets.sizes)

@@ -13,10 +13,10 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
+from detdistill.core.structures import Targets
 from detdistill.detectors.dense.assigners import AtssAssigner
-from detdistill.detectors.dense.coders import DistributionCoder
-from detdistill.distill.term import Method, Pair, Term, check_temperature
+from detdistill.distill.term import GRID, Method, Pair, Term, check_temperature
+from detdistill.distill.view import View
 from detdistill.losses.distribution import distribution_kl
 
 SIDES = 4
@@ -45,8 +45,9 @@ class Localization(Term):
     method = Method(
         paper="Zheng et al., CVPR 2022, arXiv 2102.12252",
         compares="distributions of box sides, at positives and around them",
-        needs="box distributions of as many bins in both (GFL, GFLv2)",
-        detectors=("gfl", "gflv2"),
+        requires="box distributions of as many bins in both (GFL, GFLv2)",
+        teacher=GRID | {"distributions"},
+        student=GRID | {"distributions"},
         weights={"gfl": 0.25},
         sources="the authors' configuration",
         reported="GFL R18 35.8 to 36.5, R34 38.9 to 39.8, R50 40.1 to 41.1, teacher R101, main region (the authors)",
@@ -62,42 +63,31 @@ class Localization(Term):
         """Looks whether the distributions can be compared.
 
         Raises:
-            DetdistillError: one of the two has none, or their numbers of bins differ, or there are several priors per
-                cell.
+            DetdistillError: their numbers of bins differ, or there are several priors per cell.
         """
-        bins = {}
-        for side, output in (("student", pair.student_output), ("teacher", pair.teacher_output)):
-            if not isinstance(output.predictions.coder, DistributionCoder):
-                raise DetdistillError(
-                    f"the {side} does not predict distributions of box sides; take a {side} with a GFL or GFLv2 head"
-                )
-            bins[side] = output.predictions.coder.bins
-        if bins["student"] != bins["teacher"]:
+        own, other = (
+            output.predictions.regression.shape[-1] // SIDES for output in (pair.student_output, pair.teacher_output)
+        )
+        if own != other:
             raise DetdistillError(
-                f"the student's distributions have {bins['student']} bins, the teacher's {bins['teacher']}; give the "
-                f"student's head the option reg_max: {bins['teacher'] - 1}"
+                f"the student's distributions have {own} bins, the teacher's {other}; give the student's head the "
+                f"option reg_max: {other - 1}"
             )
         if self.region != "main" and pair.student_output.predictions.grid.anchors_per_cell > 1:
             raise DetdistillError("the valuable region is that of one prior per cell; take region: main")
-        self.bins = bins["student"]
+        self.bins = own
         return []
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,  # noqa: ARG002 (the divisors are constants)
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`main` and `valuable`, as far as asked for."""
+        student, teacher = view.student, view.teacher
         parts = {}
         if self.region != "valuable":
-            positive = assignment.positive
+            positive = view.assignment.positive
             weights = at_least_float32(student.predictions.class_logits[positive]).detach().amax(dim=-1).sigmoid()
             parts["main"] = self._divergence(student, teacher, positive, weights) / SIDES
         if self.region != "main":
-            weights = valuable_region(student.predictions.grid, targets)
+            weights = valuable_region(student.predictions.grid, view.targets)
             image, prior = weights.nonzero(as_tuple=True)
             valuable = self._divergence(student, teacher, (image, prior), weights[image, prior])
             parts["valuable"] = valuable / VALUABLE_DIVISOR

@@ -7,14 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.adapters import FeatureTerm
+from detdistill.distill.term import Method, Pair
+from detdistill.distill.view import View
 
 
-class MaskedGenerative(Term):
+class MaskedGenerative(FeatureTerm):
     """From the student's features with random cells blanked out, two convolutions generate the teacher's.
 
     The squared difference is summed over channels, cells and levels and averaged over images. Generators learn along
@@ -30,7 +29,7 @@ class MaskedGenerative(Term):
     method = Method(
         paper="Yang et al., ECCV 2022, arXiv 2205.01529",
         compares="pyramid features, generated from the student's at random cells",
-        needs="pyramid features",
+        requires="pyramid features",
         weights={"retinanet": 2e-5},
         sources="the authors' configuration",
         reported="RetinaNet R50 37.4 to 41.0, teacher X101 (the authors)",
@@ -43,7 +42,6 @@ class MaskedGenerative(Term):
         if not 0 <= masked <= 1:
             raise DetdistillError(f"masked must be 0 to 1, not {masked}")
         self.masked = masked
-        self.adapters = Adapters()
         self.generators = nn.ModuleList()
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -57,25 +55,16 @@ class MaskedGenerative(Term):
             )
             for level in pair.teacher_output.features.maps
         )
-        return self.adapters.bind(pair)
+        return super().bind(pair)
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,  # noqa: ARG002 (every cell counts)
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`features`."""
         numbers = torch.Generator().manual_seed(int(self.step))
         self.step += 1
         differences = []
-        for generate, own, other in zip(
-            self.generators, self.adapters(student.features.maps), teacher.features.maps, strict=True
-        ):
+        for generate, own, other in zip(self.generators, *self.maps(view), strict=True):
             kept = torch.rand(len(own), 1, *own.shape[2:], generator=numbers).to(own.device) >= self.masked
             generated = generate(own * kept)
             differences.append(F.mse_loss(at_least_float32(generated), at_least_float32(other), reduction="sum"))
         total = torch.stack(differences).sum()
-        return {"features": total / reduce_sum(total.new_tensor(targets.num_images))}
+        return {"features": total / view.reduce_sum(total.new_tensor(view.targets.num_images))}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
+from detdistill.distill.adapters import Adapter, FeatureTerm
 from detdistill.distill.regions import best_regions, region_features
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method
+from detdistill.distill.view import View
 
 OVERLAP = 0.7
 """Suppresses regions, as Faster R-CNN does with proposals (arXiv 1506.01497)."""
@@ -21,7 +18,7 @@ BINS = 7
 """Along both axes of a region, as in Fast R-CNN."""
 
 
-class Mimic(Term):
+class Mimic(FeatureTerm):
     """The student imitates the teacher's features in the regions that the student itself proposes.
 
     The paper compares features of the regions proposed by the small network's RPN: L = 1/(2N) Σ 1/m ‖u − r(v)‖² over
@@ -41,42 +38,28 @@ class Mimic(Term):
     method = Method(
         paper="Li et al., Mimicking Very Efficient Network, CVPR 2017",
         compares="pyramid features in the student's best regions",
-        needs="pyramid features",
+        requires="pyramid features",
     )
 
-    def __init__(self, *, regions: int = 100, adapter: Literal["auto", "always"] = "always") -> None:
-        super().__init__()
+    def __init__(self, *, regions: int = 100, adapter: Adapter = "always") -> None:
+        super().__init__(adapter)
         if regions < 1:
             raise DetdistillError(f"regions must be at least 1, not {regions}")
         self.regions = regions
-        self.adapters = Adapters(always=adapter == "always")
 
-    def bind(self, pair: Pair) -> list[str]:
-        """Makes the adapters."""
-        return self.adapters.bind(pair)
-
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,  # noqa: ARG002 (regions come from the student's predictions)
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`features`."""
+        student = view.student
         regions = best_regions(
             student.predictions.scores().detach().amax(dim=-1),
             student.predictions.boxes,
-            targets.sizes,
+            view.targets.sizes,
             count=self.regions,
             iou_threshold=OVERLAP,
             smallest_side=1,
         )
         # RoIAlign is linear: that of the differences is the difference, at half the cost.
-        gaps = [
-            at_least_float32(own) - at_least_float32(other)
-            for own, other in zip(self.adapters(student.features.maps), teacher.features.maps, strict=True)
-        ]
+        gaps = [at_least_float32(own) - at_least_float32(other) for own, other in zip(*self.maps(view), strict=True)]
         losses = region_features(gaps, student.predictions.grid, regions, BINS).square().flatten(1).mean(dim=1) / 2
-        count = reduce_sum(losses.new_tensor(len(losses))).clamp(min=1)
+        count = view.reduce_sum(losses.new_tensor(len(losses))).clamp(min=1)
         return {"features": losses.sum() / count}

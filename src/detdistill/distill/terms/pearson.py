@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.output import Output
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.view import View
 from detdistill.losses.features import pearson_imitation
 
 
@@ -24,7 +23,7 @@ class Pearson(Term):
     method = Method(
         paper="Cao et al., NeurIPS 2022, arXiv 2207.02039",
         compares="pyramid features, channel by channel, by their correlation",
-        needs="pyramids of equally many channels",
+        requires="pyramids of equally many channels",
         weights={"retinanet": 10.0, "fcos": 2.0, "atss": 1.0, "gfl": 6.0},
         sources="mmrazor's configuration for RetinaNet, ResNeXt-101 teacher; for the others CrossKD's, which has both",
         reported="RetinaNet R50 36.5 to 40.3, teacher FCOS X101 42.6 (mmrazor)",
@@ -52,14 +51,8 @@ class Pearson(Term):
         left = [str(stride) for stride, _ in student.predictions.grid.strides[self.levels :]]
         return [f"stride {', '.join(left)} left out, as its authors do"] if left else []
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,  # noqa: ARG002 (every cell counts)
-        targets: Targets,  # noqa: ARG002
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`features`."""
+        student, teacher = view.student, view.teacher
         own, other = student.features.maps[: self.levels], teacher.features.maps[: self.levels]
-        return {"features": pearson_imitation(own, other, reduce_sum=reduce_sum)}
+        return {"features": pearson_imitation(own, other, reduce_sum=view.reduce_sum)}

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.adapters import Adapter, FeatureTerm
+from detdistill.distill.term import Method
+from detdistill.distill.view import View
 from detdistill.losses.imitation import prediction_guided_imitation
 
 
-class PredictionGuided(Term):
+class PredictionGuided(FeatureTerm):
     """The student imitates the teacher's features where their predictions differ, by as much as they differ.
 
     At every cell the squared difference of the features, averaged over channels, is multiplied by the squared
@@ -33,7 +33,7 @@ class PredictionGuided(Term):
     method = Method(
         paper="Li et al., AAAI 2022, arXiv 2112.04840",
         compares="pyramid features, weighted by the difference of the class predictions",
-        needs="pyramid features and class predictions at the same cells",
+        requires="pyramid features and class predictions at the same cells",
         weights={"retinanet": 1.5},
         sources="an unmerged configuration of mmrazor (on logits); the paper's own weight is not known",
         ratio=2.0,  # found on validation images, see docs/evidence.md; other methods do not bear it
@@ -49,34 +49,24 @@ class PredictionGuided(Term):
         form: Literal["product", "l2norm", "square"] = "product",
         space: Literal["prob", "logit"] = "prob",
         detach_prediction: bool = False,
-        adapter: Literal["auto", "always"] = "auto",
+        adapter: Adapter = "auto",
     ) -> None:
-        super().__init__()
+        super().__init__(adapter)
         self.form, self.space, self.detach_prediction = form, space, detach_prediction
-        self.adapters = Adapters(always=adapter == "always")
 
-    def bind(self, pair: Pair) -> list[str]:
-        """Makes the adapters."""
-        return self.adapters.bind(pair)
-
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,  # noqa: ARG002 (every cell counts)
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`features`."""
+        student, teacher = view.student, view.teacher
+        own, other = self.maps(view)
         loss = prediction_guided_imitation(
-            self.adapters(student.features.maps),
-            teacher.features.maps,
+            own,
+            other,
             self._predictions(student),
             self._predictions(teacher),
-            student.predictions.grid.valid_cells(targets.sizes),
+            student.predictions.grid.valid_cells(view.targets.sizes),
             form=self.form,
             detach_prediction=self.detach_prediction,
-            reduce_sum=reduce_sum,
+            reduce_sum=view.reduce_sum,
         )
         return {"features": loss}
 

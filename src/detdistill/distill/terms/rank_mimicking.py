@@ -13,9 +13,10 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, ReduceSum, Targets
 from detdistill.distill.candidates import Candidates, positives_and_best
 from detdistill.distill.term import Method, Term, check_temperature
+from detdistill.distill.view import View
 from detdistill.losses.rank import plackett_luce, rank_mimicking
 
 Scores = Callable[[Output, Tensor, Tensor], Tensor]
@@ -53,7 +54,7 @@ class RankMimicking(Term):
     method = Method(
         paper="Li et al., AAAI 2022, arXiv 2112.04840",
         compares="the ranking of each object's candidates",
-        needs="class scores at the student's positives; boxes for rank_by localization",
+        requires="class scores at the student's positives; boxes for rank_by localization",
         weights={"retinanet": 4.0},
         sources="an unmerged configuration of mmrazor; the paper's own weight is not known",
         reported=(
@@ -81,15 +82,9 @@ class RankMimicking(Term):
         self.rank_by, self.detector_score = rank_by, detector_score
         self.form, self.candidates, self.k = form, candidates, k
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`classification` and `localization`, as far as asked for."""
+        student, teacher, targets = view.student, view.teacher, view.targets
 
         def class_scores(output: Output, objects: Tensor, priors: Tensor) -> Tensor:
             index = targets.image[objects], priors, targets.labels[objects]
@@ -112,8 +107,8 @@ class RankMimicking(Term):
         parts = {}
         for name, (scores, among) in rankings.items():
             own, other = partial(scores, student), partial(scores, teacher)
-            objects, priors = self._lists(student.predictions.grid, assignment, targets, (own, other), among)
-            parts[name] = self._difference(own(objects, priors), other(objects, priors), objects, reduce_sum)
+            objects, priors = self._lists(student.predictions.grid, view.assignment, targets, (own, other), among)
+            parts[name] = self._difference(own(objects, priors), other(objects, priors), objects, view.reduce_sum)
         return parts
 
     def _lists(

@@ -7,9 +7,9 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.output import Output
-from detdistill.core.structures import BACKGROUND, Assignment, ReduceSum, Targets, single_process
+from detdistill.core.structures import BACKGROUND
 from detdistill.distill.term import Method, Pair, Term, check_temperature
+from detdistill.distill.view import View
 from detdistill.losses.distribution import distribution_kl
 from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy
 
@@ -31,7 +31,7 @@ class SoftLabel(Term):
     method = Method(
         paper="Hinton et al., 2015, arXiv 1503.02531",
         compares="class probabilities, candidate by candidate",
-        needs="class predictions of the same candidates",
+        requires="class predictions of the same candidates",
         weights={"retinanet": 10.0, "fcos": 10.0, "atss": 10.0, "gfl": 10.0},
         sources="LD's configurations, for form softmax with temperature 2 (RetinaNet 8)",
     )
@@ -56,20 +56,14 @@ class SoftLabel(Term):
             )
         return []
 
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`classification`, over the number of positives of objects that the teacher has a class for."""
+        student, teacher = view.student, view.teacher
         # Of an object that the teacher has no class for it says nothing.
-        positive = assignment.labels(targets) >= 0
-        chosen = positive if self.where == "positive" else positive | (assignment.matched == BACKGROUND)
+        positive = view.assignment.labels(view.targets) >= 0
+        chosen = positive if self.where == "positive" else positive | (view.assignment.matched == BACKGROUND)
         losses = self._loss(student.predictions.class_logits[chosen], teacher.predictions.class_logits[chosen])
-        return {"classification": losses.sum() / reduce_sum(positive.sum().float()).clamp(min=1)}
+        return {"classification": losses.sum() / view.reduce_sum(positive.sum().float()).clamp(min=1)}
 
     def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.form == "softmax":

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from detdistill.core.boxes import SMALLEST_SIDE, aligned_iou, box_centers, box_sides, encode_deltas
 from detdistill.core.grid import Grid
-from detdistill.core.output import Output
-from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
-from detdistill.distill.adapters import Adapters
+from detdistill.core.structures import Targets
+from detdistill.distill.adapters import Adapter, FeatureTerm
 from detdistill.distill.candidates import taught_positives
 from detdistill.distill.regions import largest_by_image, object_windows
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import Method
+from detdistill.distill.view import View
 from detdistill.losses.imitation import feature_imitation
 from detdistill.losses.soft_labels import binary_kl
 
 
-class TaskAdaptive(Term):
+class TaskAdaptive(FeatureTerm):
     """The student imitates features around objects, class probabilities, and boxes where the teacher's help.
 
     The paper distils Faster R-CNN: features weighted by a Gaussian over each object's box, class predictions of shared
@@ -37,39 +35,29 @@ class TaskAdaptive(Term):
     method = Method(
         paper="Sun et al., 2020, arXiv 2006.13108",
         compares="pyramid features around objects, class probabilities and boxes at positives",
-        needs="pyramid features, class predictions and boxes of the same candidates",
+        requires="pyramid features, class predictions and boxes of the same candidates",
         reported="Faster R-CNN R50 36.3 to 39.0 (the paper's abstract)",
     )
 
-    def __init__(self, *, adapter: Literal["auto", "always"] = "auto") -> None:
-        super().__init__()
-        self.adapters = Adapters(always=adapter == "always")
+    def __init__(self, *, adapter: Adapter = "auto") -> None:
+        super().__init__(adapter)
 
-    def bind(self, pair: Pair) -> list[str]:
-        """Makes the adapters."""
-        return self.adapters.bind(pair)
-
-    def forward(
-        self,
-        student: Output,
-        teacher: Output,
-        assignment: Assignment,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> dict[str, Tensor]:
+    def forward(self, view: View) -> dict[str, Tensor]:
         """`features`, `classification` and `regression`."""
-        index, goals = taught_positives(assignment, targets)
-        count = reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
+        student, teacher = view.student, view.teacher
+        own, other = self.maps(view)
+        index, goals = taught_positives(view.assignment, view.targets)
+        count = view.reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
         priors, guidance = student.predictions.priors(index), teacher.predictions.boxes(index)
         helps = aligned_iou(guidance, goals) > aligned_iou(priors, goals)
         regression = F.smooth_l1_loss(
             encode_deltas(priors, student.predictions.boxes(index)), encode_deltas(priors, guidance), reduction="none"
         )
         features = feature_imitation(
-            self.adapters(student.features.maps),
-            teacher.features.maps,
-            gaussian_maps(student.predictions.grid, targets),
-            reduce_sum=reduce_sum,
+            own,
+            other,
+            gaussian_maps(student.predictions.grid, view.targets),
+            reduce_sum=view.reduce_sum,
         )
         return {
             "features": features,

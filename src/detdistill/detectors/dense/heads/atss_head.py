@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,8 @@ class AtssHead(DenseHead):
         towers: shape of the two stacks of convolutions.
         anchor_scale: side of a cell's anchor, in strides.
     """
+
+    offers: ClassVar = DenseHead.offers | {"anchors"}
 
     def __init__(
         self,

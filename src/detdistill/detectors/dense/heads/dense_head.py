@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
+from detdistill.core.offers import DENSE_OFFERS, Offer
 from detdistill.core.output import BoxCoder, Output, Predictions, TowerMaps
 from detdistill.core.structures import Assignment, ReduceSum, Targets
 from detdistill.detectors.dense.architecture import Towers
@@ -33,10 +35,12 @@ class DenseHead(nn.Module, ABC):
 
     Attributes:
         coder: how the head writes boxes as numbers.
+        offers: what the head gives to distillation.
         kept_depth: after how many convolutions outputs keep what the towers hold; None if they do not.
     """
 
     coder: BoxCoder
+    offers: ClassVar[frozenset[Offer]] = DENSE_OFFERS | {"head"}
     kept_depth: int | None = None
 
     def __init__(
@@ -55,6 +59,11 @@ class DenseHead(nn.Module, ABC):
         self.layout = layout
         self.assigner = assigner
         self.postprocessing = postprocessing
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the pyramid's levels, in pixels."""
+        return tuple(self.layout.strides)
 
     def grid(self, features: Sequence[Tensor]) -> Grid:
         """The grid of these pyramid maps."""

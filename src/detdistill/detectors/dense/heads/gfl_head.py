@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ class GflHead(DenseHead):
     Raises:
         DetdistillError: `reg_max` is less than 1.
     """
+
+    offers: ClassVar = DenseHead.offers | {"anchors", "distributions"}
 
     least_weight = 1.0
     """Least sum of the box terms' weights to divide by."""

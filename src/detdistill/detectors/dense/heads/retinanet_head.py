@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,6 +35,8 @@ class RetinaNetHead(DenseHead):
         anchor_scales: sides of the square anchors of a cell, in strides.
         anchor_ratios: height over width; every scale comes in every ratio.
     """
+
+    offers: ClassVar = DenseHead.offers | {"anchors"}
 
     def __init__(
         self,

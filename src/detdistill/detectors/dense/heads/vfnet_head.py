@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,8 @@ class VfnetHead(DenseHead):
         anchor_scale: side of a cell's anchor, in strides.
     """
 
+    offers: ClassVar = DenseHead.offers | {"anchors"}
+
     def __init__(
         self,
         in_channels: int,
@@ -95,7 +98,6 @@ class VfnetHead(DenseHead):
             assigner=AtssAssigner(),
             postprocessing=PostProcessing(),
         )
-        self.strides = tuple(strides)
         self.coder = DistanceCoder("pixel")
         self.initial_block = conv_block(self.channels, self.channels, towers)
         self.initial_predictor = normal_conv(self.channels, 4)

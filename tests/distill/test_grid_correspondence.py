@@ -11,12 +11,14 @@ from torch import Tensor
 from detdistill.core.boxes import encode_deltas
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.core.output import Candidates, Output, Predictions
+from detdistill.core.output import DENSE, Candidates, Output, Predictions
 from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
 from detdistill.detectors.dense.coders import DeltaCoder, DistanceCoder
 from detdistill.detectors.dense.priors import cell_boxes
-from detdistill.distill.alignment import Aligned, find_alignment
 from detdistill.distill.class_map import ClassMap, identical_classes
+from detdistill.distill.grid_correspondence import grid_correspondence
+from detdistill.distill.view import View
+from detdistill.teachers.teacher import Guidance
 from support.term_cases import grid as anchor_grid
 from support.term_cases import output as anchor_output
 
@@ -56,11 +58,11 @@ def truth(*labels: int) -> Targets:
     return Targets(boxes, torch.tensor(labels), torch.zeros(len(labels), dtype=torch.int64), torch.full((2, 2), 64))
 
 
-def align(
-    student: Output, teacher: Output, assignment: Assignment, teacher_classes: tuple[str, ...] = CLASSES
-) -> Aligned:
-    alignment = find_alignment(student.predictions.grid, teacher.predictions.grid, ClassMap(CLASSES, teacher_classes))
-    return alignment(student, teacher, assignment, truth(0, 1, 2))
+def align(student: Output, teacher: Output, assignment: Assignment, teacher_classes: tuple[str, ...] = CLASSES) -> View:
+    alignment = grid_correspondence(
+        student.predictions.grid, teacher.predictions.grid, ClassMap(CLASSES, teacher_classes)
+    )
+    return alignment(student, Guidance(teacher), {DENSE: assignment}, truth(0, 1, 2))
 
 
 STRIDES, SIZES = (8, 16, 32), ((8, 8), (4, 4), (2, 2))
@@ -69,13 +71,13 @@ STRIDES, SIZES = (8, 16, 32), ((8, 8), (4, 4), (2, 2))
 def test_equal_grids_and_classes_are_not_copied() -> None:
     grid = layout(STRIDES, SIZES)
     student, teacher, assignment, targets = output(grid), output(grid, seed=1), some_matches(grid), truth(0, 1, 2)
-    alignment = find_alignment(grid, grid, identical_classes(CLASSES))
-    aligned = alignment(student, teacher, assignment, targets)
+    alignment = grid_correspondence(grid, grid, identical_classes(CLASSES))
+    aligned = alignment(student, Guidance(teacher), {DENSE: assignment}, targets)
     assert aligned.student is student
     assert aligned.teacher is teacher
     assert aligned.assignment is assignment
     assert aligned.targets is targets
-    assert alignment.notes(student, teacher) == ["levels: strides 8, 16, 32 are compared"]
+    assert alignment.notes(student, Guidance(teacher)) == ["levels: strides 8, 16, 32 are compared"]
 
 
 def test_levels_that_only_one_side_has_are_left_out() -> None:
@@ -88,7 +90,7 @@ def test_levels_that_only_one_side_has_are_left_out() -> None:
     assert torch.equal(aligned.assignment.matched, assignment.matched[:, 64:])
     assert torch.equal(aligned.student.predictions.boxes(), student.predictions.boxes()[:, 64:])
     assert all(a is b for a, b in zip(aligned.student.features.maps, student.features.maps[1:], strict=True))
-    notes = find_alignment(own, other, identical_classes(CLASSES)).notes(student, teacher)
+    notes = grid_correspondence(own, other, identical_classes(CLASSES)).notes(student, Guidance(teacher))
     assert notes == [
         "levels: strides 16, 32 are compared",
         "levels that only the student has: stride 8, left out",
@@ -98,7 +100,7 @@ def test_levels_that_only_one_side_has_are_left_out() -> None:
 
 def test_rounded_strides_are_taken_for_the_same() -> None:
     """torchvision's step is the canvas divided by the cells: 57 and 114 for strides 64 and 128 at some sizes."""
-    alignment = find_alignment(
+    alignment = grid_correspondence(
         layout((32, 64, 128), ((25, 25), (13, 13), (7, 7))),
         layout((32, 57, 114), ((25, 25), (13, 13), (7, 7))),
         identical_classes(CLASSES),
@@ -108,7 +110,7 @@ def test_rounded_strides_are_taken_for_the_same() -> None:
 
 def test_no_common_level_names_both_sides_and_the_way_out() -> None:
     with pytest.raises(DetdistillError) as refused:
-        find_alignment(layout((4,), ((8, 8),)), layout((8, 16), ((4, 4), (2, 2))), identical_classes(CLASSES))
+        grid_correspondence(layout((4,), ((8, 8),)), layout((8, 16), ((4, 4), (2, 2))), identical_classes(CLASSES))
     assert "the teacher's strides are 8, 16, the student's 4; choose detector.strides" in str(refused.value)
 
 
@@ -118,13 +120,15 @@ def test_features_are_resized_bilinearly() -> None:
     teacher.features.maps[0].copy_(torch.tensor([0.0, 4.0]))
     aligned = align(student, teacher, some_matches(own))
     assert aligned.teacher.features.maps[0][1, 2, 0].tolist() == [0, 1, 3, 4]
-    (note,) = find_alignment(own, other, identical_classes(CLASSES)).notes(student, teacher)[1:]
+    (note,) = grid_correspondence(own, other, identical_classes(CLASSES)).notes(student, Guidance(teacher))[1:]
     assert note == "the teacher's maps are resized to the student's: stride 8: 1x2 to 1x4"
 
 
 def test_other_anchors_are_said() -> None:
     own, other = output(layout((8,), ((2, 2),))), output(layout((8,), ((2, 2),), anchors=9))
-    notes = find_alignment(own.predictions.grid, other.predictions.grid, identical_classes(CLASSES)).notes(own, other)
+    notes = grid_correspondence(own.predictions.grid, other.predictions.grid, identical_classes(CLASSES)).notes(
+        own, Guidance(other)
+    )
     assert notes[1].startswith("anchors per cell: 1 in the student, 9 in the teacher; cells are compared")
 
 
@@ -251,8 +255,8 @@ def test_a_cell_has_the_prior_of_the_anchor_that_it_stands_for() -> None:
     student = anchor_output(own, [torch.zeros(1, 2, 2, 2)], logits, deltas)
     other = anchor_grid((2, 2))
     teacher = anchor_output(other, student.features.maps, torch.zeros(1, 4, 1))
-    alignment = find_alignment(own, other, identical_classes(("cat",)))
-    aligned = alignment(student, teacher, Assignment(torch.full((1, 8), BACKGROUND)), truth())
+    alignment = grid_correspondence(own, other, identical_classes(("cat",)))
+    aligned = alignment(student, Guidance(teacher), {DENSE: Assignment(torch.full((1, 8), BACKGROUND))}, truth())
     assert isinstance(student.predictions.coder, DeltaCoder)
     index = torch.tensor([0, 0]), torch.tensor([0, 3])
     assert torch.equal(aligned.student.predictions.priors(index), own.priors[[1, 7]])

@@ -1,11 +1,11 @@
-"""Brings the outputs of two detectors onto the cells, candidates and classes that both have."""
+"""The correspondence of two detectors on a grid: the cells, candidates and classes that both have."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,13 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
+from detdistill.core.offers import Offer
 from detdistill.core.output import Candidates, Output, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import BACKGROUND, Assignment, Targets
+from detdistill.core.structures import BACKGROUND, Assignment, Matches, ReduceSum, Targets, single_process
 from detdistill.distill.class_map import ClassMap
+from detdistill.distill.view import View
+from detdistill.teachers.teacher import Guidance
 
 LARGEST_STRIDE_RATIO = 1.25
 """Strides of two levels that are taken for the same: some detectors round the step of coarse levels."""
@@ -51,26 +54,8 @@ class ChosenPredictions(Predictions):
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """Two outputs that agree in levels, cells, candidates and classes, so that their tensors can be compared directly.
-
-    Attributes:
-        student: the student's output.
-        teacher: the teacher's.
-        assignment: the student's positives, among these candidates.
-        targets: labels are positions among the shared classes; `BACKGROUND` for an object that the teacher has no
-            class for.
-    """
-
-    student: Output
-    teacher: Output
-    assignment: Assignment
-    targets: Targets
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """How two detectors' outputs are brought together. Where they agree already, nothing is copied.
+class GridCorrespondence:
+    """The same cells in both detectors. Where they agree already, nothing is copied.
 
     Levels are paired by stride. A teacher's map that differs in size from the student's is resampled: features
     bilinearly, candidates from the nearest cell. Where the two have different numbers of anchors per cell, the
@@ -85,15 +70,18 @@ class Alignment:
     classes: ClassMap
     levels: tuple[tuple[int, int], ...]
 
-    def __call__(self, student: Output, teacher: Output, assignment: Assignment, targets: Targets) -> Aligned:
-        """Aligns the outputs of one batch.
+    offers: ClassVar[frozenset[Offer]] = frozenset({"features", "grid", "anchors", "distributions", "head"})
 
-        Args:
-            student: as the student returned it.
-            teacher: as the teacher returned it.
-            assignment: of the student's candidates.
-            targets: with the student's labels.
-        """
+    def __call__(
+        self,
+        student: Output,
+        guidance: Guidance,
+        matches: Matches,
+        targets: Targets,
+        reduce_sum: ReduceSum = single_process,
+    ) -> View:
+        """Bring the outputs of one batch together; arguments as of `Correspondence`."""
+        teacher, assignment = guidance.dense, matches[student.final]
         own_levels, other_levels = ([pair[side] for pair in self.levels] for side in (0, 1))
         matched = _flat_levels(student.predictions.grid, assignment.matched, own_levels)
         student, teacher = _with_levels(student, own_levels), _with_levels(teacher, other_levels)
@@ -112,16 +100,11 @@ class Alignment:
             student = _resampled(student, own.sizes, by_cell=True)
         if matched is not assignment.matched:
             assignment = Assignment(matched)
-        return Aligned(student, teacher, assignment, targets)
+        return View(student, teacher, assignment, targets, reduce_sum)
 
-    def notes(self, student: Output, teacher: Output) -> list[str]:
-        """What a user should know about levels and anchors, in plain words.
-
-        Args:
-            student: an output of the student.
-            teacher: the teacher's of the same images.
-        """
-        own, other = student.predictions.grid, teacher.predictions.grid
+    def notes(self, student: Output, guidance: Guidance) -> list[str]:
+        """What a user should know about levels and anchors, a line each."""
+        own, other = student.predictions.grid, guidance.dense.predictions.grid
         strides = ", ".join(str(own.strides[level][0]) for level, _ in self.levels)
         notes = [f"levels: strides {strides} are compared"]
         for side, grid, used in (
@@ -146,7 +129,7 @@ class Alignment:
         return notes
 
 
-def find_alignment(student: Grid, teacher: Grid, classes: ClassMap) -> Alignment:
+def grid_correspondence(student: Grid, teacher: Grid, classes: ClassMap) -> GridCorrespondence:
     """Pairs the levels of two grids by their strides.
 
     Raises:
@@ -165,7 +148,7 @@ def find_alignment(student: Grid, teacher: Grid, classes: ClassMap) -> Alignment
             f"{', '.join(str(stride) for stride, _ in student.strides)}; choose detector.strides and "
             "detector.extra_levels of the student so that some agree"
         )
-    return Alignment(classes, tuple(pairs))
+    return GridCorrespondence(classes, tuple(pairs))
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -1,0 +1,63 @@
+"""What a term compares, and how it comes about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from detdistill.core.offers import Offer
+from detdistill.core.output import Output
+from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, single_process
+from detdistill.teachers.teacher import Guidance
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A batch as a term sees it: two outputs that agree in candidates and classes, and in cells where they have maps.
+
+    Attributes:
+        student: the student's output.
+        teacher: the teacher's, without gradient.
+        assignment: of these candidates to objects, by the student's rule.
+        targets: the objects; labels are positions among the shared classes, `BACKGROUND` for an object that the
+            teacher has no class for.
+        reduce_sum: sums counts over processes.
+    """
+
+    student: Output
+    teacher: Output
+    assignment: Assignment
+    targets: Targets
+    reduce_sum: ReduceSum = single_process
+
+
+class Correspondence(Protocol):
+    """A way to bring two detectors together: the same grid, shared proposals, the teacher's opinions of boxes.
+
+    Attributes:
+        offers: what a term may read off its views.
+    """
+
+    @property
+    def offers(self) -> frozenset[Offer]: ...  # noqa: D102
+
+    def __call__(
+        self,
+        student: Output,
+        guidance: Guidance,
+        matches: Matches,
+        targets: Targets,
+        reduce_sum: ReduceSum = single_process,
+    ) -> View:
+        """Make the view of a batch.
+
+        Args:
+            student: as the student returned it.
+            guidance: as the teacher returned it.
+            matches: of the student's candidates, by stage.
+            targets: with the student's labels.
+            reduce_sum: sums counts over processes.
+        """
+
+    def notes(self, student: Output, guidance: Guidance) -> list[str]:
+        """What a user should know about what is compared, a line each, from an example."""

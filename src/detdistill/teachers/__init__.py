@@ -1,0 +1,1 @@
+"""Teachers: whatever predicts for a batch of images, behind one interface."""

@@ -1,0 +1,93 @@
+"""A detector as a teacher."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+
+from detdistill.core.input_spec import InputSpec
+from detdistill.core.normalization import Normalization
+from detdistill.core.offers import Offer
+from detdistill.core.output import TowerHead
+from detdistill.detectors.base import Detector
+from detdistill.detectors.running import output_of
+from detdistill.teachers.boxes import TeacherBoxes
+from detdistill.teachers.teacher import Guidance, TeacherBatch
+
+BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
+
+
+class DetectorTeacher:
+    """A detector that teaches. It is never changed, and it is no module.
+
+    So the detector stays out of `parameters()`, `state_dict()`, `train()` and deep copies of whatever holds it.
+
+    Args:
+        detector: is put into evaluation mode and gets no gradient from now on.
+        channels_last: store images with the channels innermost.
+    """
+
+    reads_images = True
+
+    def __init__(self, detector: Detector, *, channels_last: bool = False) -> None:
+        self.detector = detector.eval().requires_grad_(requires_grad=False)
+        self._channels_last = channels_last
+        if channels_last:
+            detector.to(memory_format=torch.channels_last)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The detector's."""
+        return self.detector.classes
+
+    @property
+    def kind(self) -> str:
+        """The detector's."""
+        return self.detector.kind
+
+    @property
+    def offers(self) -> frozenset[Offer]:
+        """The detector's."""
+        return self.detector.offers
+
+    @property
+    def tower_head(self) -> TowerHead | None:
+        """The detector's."""
+        return self.detector.tower_head
+
+    @torch.no_grad()
+    def guide(self, batch: TeacherBatch) -> Guidance:
+        """The detector's output, and its detections where they are wanted."""
+        self.move_to(batch.images.device)
+        output = output_of(self.detector, batch.images, batch.sizes, channels_last=self._channels_last)
+        if not batch.wanted & BOXES:
+            return Guidance(output)
+        floor = self.detector.postprocessing.score_threshold
+        found = self.detector.detect(output, batch.sizes)
+        boxes = tuple(TeacherBoxes.from_detections(each, len(self.classes), floor) for each in found)
+        return Guidance(output, boxes)
+
+    def notes(self, student: InputSpec) -> list[str]:
+        """Whether the two read images in different normalizations."""
+        own = self.detector.input.normalization
+        if student.normalization == own:
+            return []
+        return [
+            f"input: each gets the images in its own normalization; the teacher {_in_words(own)}; the student "
+            f"{_in_words(student.normalization)}"
+        ]
+
+    def move_to(self, device: torch.device) -> None:
+        """Moves the detector to a device, unless it is there."""
+        parameter = next(self.detector.parameters(), None)
+        if parameter is not None and parameter.device != device:
+            self.detector.to(device)
+
+
+def _in_words(normalization: Normalization) -> str:
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (normalization.mean, normalization.std))
+    return f"{'BGR' if normalization.bgr else 'RGB'}, mean {mean}, deviation {std}"

@@ -1,0 +1,158 @@
+"""What distillation asks of a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from detdistill.core.input_spec import InputSpec
+from detdistill.core.offers import Offer
+from detdistill.core.output import Output, TowerHead, combined
+from detdistill.teachers.boxes import TeacherBoxes
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherBatch:
+    """What a teacher may look at to predict a batch.
+
+    Attributes:
+        images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of its canvas, at the teacher's size.
+        sizes: `(N, 2)` true height and width of each image.
+        wanted: what is read of its guidance; a teacher may leave out the rest.
+        image_names: names of the images in their dataset, for teachers that do not read images; None if not known.
+        boxes: each image's stored boxes, already moved by the transforms; None if nothing is stored.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    wanted: frozenset[Offer] = frozenset()
+    image_names: tuple[str, ...] | None = None
+    boxes: tuple[TeacherBoxes, ...] | None = None
+
+    def of_images(self, numbers: Sequence[int]) -> TeacherBatch:
+        """Some of the images, by their place in the batch."""
+        chosen = list(numbers)
+        return TeacherBatch(
+            self.images[chosen],
+            self.sizes[chosen],
+            self.wanted,
+            None if self.image_names is None else tuple(self.image_names[number] for number in chosen),
+            None if self.boxes is None else tuple(self.boxes[number] for number in chosen),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Guidance:
+    """What a teacher predicts for a batch, without gradient, in pixels of the canvas.
+
+    Attributes:
+        output: features and dense predictions, from teachers that offer them.
+        boxes: each image's boxes, from teachers that offer them.
+    """
+
+    output: Output | None = None
+    boxes: tuple[TeacherBoxes, ...] | None = None
+
+    @property
+    def dense(self) -> Output:
+        """The output.
+
+        Raises:
+            ValueError: the teacher offers neither features nor a grid, or nobody wanted them.
+        """
+        if self.output is None:
+            raise ValueError("this guidance has no output: the teacher offers neither features nor a grid")
+        return self.output
+
+    def opinions(self, boxes: Tensor, image: Tensor) -> Tensor:
+        """The teacher's opinion of any boxes.
+
+        Args:
+            boxes: `(K, 4)` in pixels of the canvas.
+            image: `(K,)` the image of each, ascending.
+
+        Returns:
+            `(K, C)` of the teacher's classes, 0 to 1.
+
+        Raises:
+            ValueError: the guidance has no boxes.
+        """
+        if self.boxes is None:
+            raise ValueError("this guidance has no boxes, so no opinion of others")
+        parts = torch.split(boxes, torch.bincount(image, minlength=len(self.boxes)).tolist())
+        return torch.cat([own.opinions(part) for own, part in zip(self.boxes, parts, strict=True)])
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        sizes: list[int] = []
+
+        def measured(parts: list[Tensor]) -> Tensor:
+            sizes.append(parts[0].nbytes)
+            return parts[0]
+
+        if self.output is not None:
+            combined([self.output], measured)
+        return sum(sizes) + sum(each.boxes.nbytes + each.probabilities.nbytes for each in self.boxes or ())
+
+    def of_image(self, number: int) -> Guidance:
+        """That of one image."""
+        return Guidance(
+            None if self.output is None else combined([self.output], lambda parts: parts[0][number : number + 1]),
+            None if self.boxes is None else self.boxes[number : number + 1],
+        )
+
+    def moved(self, device: torch.device | str, *, copy: bool = False) -> Guidance:
+        """The same on another device."""
+        return Guidance(
+            None if self.output is None else combined([self.output], lambda parts: parts[0].to(device, copy=copy)),
+            None
+            if self.boxes is None
+            else tuple(
+                TeacherBoxes(each.boxes.to(device), each.probabilities.to(device), each.floor) for each in self.boxes
+            ),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Guidance]) -> Self:
+        """That of a batch, from its images'."""
+        outputs = [part.output for part in parts if part.output is not None]
+        boxes = [part.boxes for part in parts if part.boxes is not None]
+        return cls(combined(outputs, torch.cat) if outputs else None, sum(boxes, start=()) if boxes else None)
+
+
+class Teacher(Protocol):
+    """Whatever predicts for a batch of images.
+
+    Attributes:
+        classes: class names of its predictions.
+        kind: its name in the literature.
+        offers: what can be asked of it.
+        reads_images: False for stored predictions.
+        tower_head: the head that runs on given features, of teachers that offer `head`.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+
+    @property
+    def offers(self) -> frozenset[Offer]: ...  # noqa: D102
+
+    @property
+    def reads_images(self) -> bool: ...  # noqa: D102
+
+    @property
+    def tower_head(self) -> TowerHead | None: ...  # noqa: D102
+
+    def guide(self, batch: TeacherBatch) -> Guidance:
+        """Predict a batch, without gradient. The teacher owns its preprocessing."""
+
+    def notes(self, student: InputSpec) -> list[str]:
+        """What a user should know about what this teacher reads beside what the student reads, a line each."""

@@ -1,0 +1,179 @@
+"""Two more correspondences as test doubles: what the next detectors fill in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from detdistill.core.errors import DetdistillError
+from detdistill.core.input_spec import InputSpec
+from detdistill.core.offers import DENSE_OFFERS, Offer
+from detdistill.core.output import Candidates, Features, Output, Predictions, TowerHead
+from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, single_process
+from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.distill.distiller import Distiller
+from detdistill.distill.term import GRID, Method, Term
+from detdistill.distill.terms import TERMS
+from detdistill.distill.terms.rank_mimicking import RankMimicking
+from detdistill.distill.view import Correspondence, View
+from detdistill.losses.rank import rank_mimicking
+from detdistill.teachers.boxes import TeacherBoxes
+from detdistill.teachers.teacher import Guidance, TeacherBatch
+from support.pairs import batch
+from support.tiny_detector import tiny_detector
+
+CLASSES = tiny_detector().classes
+
+
+class StoredBoxes:
+    """A teacher that has boxes and nothing else: the same two in every image."""
+
+    classes, kind, reads_images = CLASSES, "stored", False
+    offers: frozenset[Offer] = frozenset({"boxes", "opinions"})
+    tower_head: TowerHead | None = None
+
+    def guide(self, batch: TeacherBatch) -> Guidance:
+        boxes = TeacherBoxes(
+            torch.tensor([[8.0, 8.0, 40.0, 40.0], [30.0, 20.0, 70.0, 60.0]]), torch.rand(2, len(CLASSES))
+        )
+        return Guidance(boxes=(boxes,) * len(batch.images))
+
+    def notes(self, student: InputSpec) -> list[str]:  # noqa: ARG002 (the contract's)
+        return ["boxes are stored"]
+
+
+@dataclass(frozen=True)
+class ByBoxes:
+    """The student's candidates, scored by the teacher's opinions of their boxes."""
+
+    offers: frozenset[Offer] = frozenset({"opinions"})
+
+    def __call__(
+        self,
+        student: Output,
+        guidance: Guidance,
+        matches: Matches,
+        targets: Targets,
+        reduce_sum: ReduceSum = single_process,
+    ) -> View:
+        own = student.predictions
+        boxes = own.boxes().detach()
+        image = torch.arange(len(boxes)).repeat_interleave(boxes.shape[1])
+        opinions = guidance.opinions(boxes.flatten(0, 1), image).view(own.class_logits.shape)
+        scored = replace(own, logits=opinions.logit(eps=1e-6), quality_logits=None)
+        return View(student, student.with_predictions(scored), matches[student.final], targets, reduce_sum)
+
+    def notes(self, student: Output, guidance: Guidance) -> list[str]:  # noqa: ARG002 (the contract's)
+        return ["candidates are compared by the teacher's opinions of the student's boxes"]
+
+
+@dataclass(frozen=True)
+class SharedProposals:
+    """Both second stages read the same proposals: the boxes of the objects."""
+
+    offers: frozenset[Offer] = frozenset({"rois"})
+
+    def __call__(
+        self,
+        student: Output,
+        guidance: Guidance,
+        matches: Matches,  # noqa: ARG002 (proposals have their own)
+        targets: Targets,
+        reduce_sum: ReduceSum = single_process,
+    ) -> View:
+        counts = torch.bincount(targets.image, minlength=targets.num_images)
+        valid = torch.arange(int(counts.max())) < counts[:, None]
+        proposals = torch.zeros(*valid.shape, 4).index_put(valid.nonzero(as_tuple=True), targets.boxes)
+        matched = torch.full(valid.shape, -1).index_put(valid.nonzero(as_tuple=True), torch.arange(len(targets.boxes)))
+        own, other = (
+            _roi_stage(Candidates(own=proposals, valid=valid), output.features) for output in (student, guidance.dense)
+        )
+        return View(own, other, Assignment(matched), targets, reduce_sum)
+
+    def notes(self, student: Output, guidance: Guidance) -> list[str]:  # noqa: ARG002 (the contract's)
+        return []
+
+
+def _roi_stage(candidates: Candidates, features: Features) -> Output:
+    """A second stage of no weights: logits are the mean of the finest map, times the class's number."""
+    mean = features.maps[0].mean(dim=(1, 2, 3))[:, None, None]
+    logits = mean * torch.arange(len(CLASSES) + 1.0) * torch.ones(*candidates.boxes.shape[:2], 1)
+    roi = Predictions(candidates, logits, torch.zeros(*logits.shape[:2], 4), Unmoved(), activation="softmax")
+    return Output(features, {"roi": roi}, "roi")
+
+
+class Unmoved:
+    def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:
+        return priors + strides[:, None] * regression
+
+
+class RankByOpinion(RankMimicking):
+    method = replace(RankMimicking.method, teacher=frozenset({"opinions"}))
+
+
+class RoiGap(Term):
+    """The squared difference of the log-odds of shared proposals."""
+
+    method = Method("nobody", "log-odds", teacher=frozenset({"rois"}), student=GRID)
+
+    def forward(self, view: View) -> dict[str, Tensor]:
+        index = *view.assignment.positive, view.targets.labels[view.assignment.positive_targets]
+        own, other = (side.predictions.log_odds(index) for side in (view.student, view.teacher))
+        return {"gap": (own - other).square().sum() / view.reduce_sum(torch.tensor(float(len(own))))}
+
+
+def test_a_teacher_of_boxes_ranks_a_students_candidates() -> None:
+    student = tiny_detector()
+    learner = Distiller(student, StoredBoxes(), {"rank": RankByOpinion()}, correspondences=[ByBoxes()]).train()
+    assert learner.notes[-2:] == [
+        "candidates are compared by the teacher's opinions of the student's boxes",
+        "boxes are stored",
+    ]
+    images, targets = batch([0, 1, 2], [2, 1])
+    compared = learner.compare(images, targets)
+    opinions = StoredBoxes().guide(TeacherBatch(images, targets.sizes))
+    assignment = student.match(compared.output, targets)[compared.output.final]
+    (image, prior), objects = assignment.positive, assignment.positive_targets
+    index = image, prior, targets.labels[objects]
+    own = compared.output.predictions.class_logits[index]
+    other = opinions.opinions(compared.output.predictions.boxes((image, prior)).detach(), image)
+    other = other[torch.arange(len(other)), targets.labels[objects]].logit(eps=1e-6)
+    torch.testing.assert_close(compared.terms["rank"], rank_mimicking(own, other, objects))
+    torch.autograd.backward(compared.terms["rank"])
+    assert any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in student.parameters())
+
+
+class TwoStage(DenseDetector):
+    """A detector that claims to have a second stage."""
+
+    offers = DENSE_OFFERS | {"rois"}
+
+
+def test_two_second_stages_read_shared_proposals() -> None:
+    student, plain = tiny_detector(), tiny_detector(seed=1)
+    ways: Sequence[Correspondence] = [SharedProposals()]
+    with pytest.raises(DetdistillError, match="gap cannot be used: the teacher offers no rois"):
+        Distiller(student, plain, {"gap": RoiGap()}, correspondences=ways)
+    teacher = TwoStage(plain.architecture, plain.classes)
+    teacher.load_state_dict(plain.state_dict())
+    learner = Distiller(student, teacher, {"gap": RoiGap()}, correspondences=ways)
+    images, targets = batch([0, 1, 2], [2, 1])
+    compared = learner.compare(images, targets)
+    guidance = learner.guide(images, targets.sizes)
+    gaps = []
+    for image, label in zip(targets.image.tolist(), targets.labels.tolist(), strict=True):
+        means = [output.features.maps[0][image].mean() for output in (compared.output, guidance.dense)]
+        shares = [(mean * torch.arange(len(CLASSES) + 1.0)).softmax(dim=0)[label] for mean in means]
+        gaps.append((shares[0].logit() - shares[1].logit()).square())
+    torch.testing.assert_close(compared.terms["gap"], torch.stack(gaps).mean(), rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_teacher_of_boxes_is_refused_by_name_where_maps_or_a_grid_are_needed(name: str) -> None:
+    with pytest.raises(DetdistillError, match=f"{name} cannot be used: the teacher offers no ") as refused:
+        Distiller(tiny_detector(), StoredBoxes(), {name: TERMS[name]()}, correspondences=[ByBoxes()])
+    assert all(offer in str(refused.value) for offer in TERMS[name].method.teacher)
