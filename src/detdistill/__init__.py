@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(folder: str | PathLike[str]) -> Detector:
+def load(folder: str | PathLike[str], into: Detector | None = None) -> Detector:
     """Loads the detector of a run folder, in evaluation mode, on the CPU.
 
     Args:
         folder: with `model.safetensors` and `model.json`, as training, distilling and importing write it.
+        into: a detector of your own class, which gets the weights, if the folder holds one.
 
     Raises:
         DetdistillError: a file is missing, damaged, not ours, or of a newer format.
@@ -25,4 +26,4 @@ def load(folder: str | PathLike[str]) -> Detector:
 
     from detdistill.detectors.storage import load_detector
 
-    return load_detector(Path(folder))
+    return load_detector(Path(folder), into)

@@ -15,7 +15,7 @@ from torch import Tensor
 from detdistill.core.normalization import Normalization
 from detdistill.core.structures import ReduceSum
 from detdistill.data.loading import Batch
-from detdistill.detectors.dense.detector import DenseDetector
+from detdistill.detectors.base import Detector
 from detdistill.training.interruption import Interrupted
 from detdistill.training.materials import starting_detector
 from detdistill.training.module import DetectorTraining
@@ -46,8 +46,8 @@ def in_float64(patch: pytest.MonkeyPatch) -> None:
     def in_double(self: Normalization, images: Tensor, sizes: Tensor) -> Tensor:
         return normalize(self, images, sizes).double()
 
-    def double_detector(recipe: Recipe, classes: Sequence[str]) -> DenseDetector:
-        return starting_detector(recipe, classes).double()
+    def double_detector(recipe: Recipe, classes: Sequence[str], own: Detector | None) -> Detector:
+        return starting_detector(recipe, classes, own).double()
 
     patch.setattr(Normalization, "__call__", in_double)
     patch.setattr("detdistill.training.run.starting_detector", double_detector)

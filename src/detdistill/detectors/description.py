@@ -13,7 +13,7 @@ from detdistill.core.annotations import DetectionDataset, fingerprint
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.core.input_spec import InputSpec
-from detdistill.detectors.catalog import KINDS
+from detdistill.detectors.catalog import KINDS, OWN
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.typed_json import MismatchError, from_json
 
@@ -29,8 +29,9 @@ class Description:
 
     Attributes:
         format: of the file; a reader refuses what is newer than itself.
-        kind: of the detector, a name of the catalog.
-        architecture: everything that decides the layers, but the classes; of the kind's `architecture_type`.
+        kind: of the detector, a name of the catalog, or `own` for a class of somebody's own.
+        architecture: everything that decides the layers, but the classes; of the kind's `architecture_type`, or the
+            name of that class.
         classes: class names; label c is `classes[c]`.
         input: what images the detector reads.
         postprocessing: how detections are read off an output.
@@ -77,11 +78,12 @@ def read_description(folder: Path) -> Description:
             "upgrade with `pip install --upgrade detdistill`"
         )
     kind = content.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in (*KINDS, OWN):
         raise DetdistillError(f"{path} does not describe a detector: kind: {kind!r} is none of {', '.join(KINDS)}")
     try:
         described = from_json(Description, _converted(content))
-        architecture = from_json(KINDS[kind].architecture_type, described.architecture, ".architecture")
+        expected = str if kind == OWN else KINDS[kind].architecture_type
+        architecture = from_json(expected, described.architecture, ".architecture")
     except (MismatchError, DetdistillError) as error:
         raise DetdistillError(f"{path} does not describe a detector: {error}") from error
     description: Description = dataclasses.replace(described, architecture=architecture)

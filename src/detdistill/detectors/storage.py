@@ -18,7 +18,7 @@ from detdistill.core.errors import DetdistillError, listed
 from detdistill.core.files import write_atomically
 from detdistill.core.image_options import ImageSize
 from detdistill.detectors.base import Detector
-from detdistill.detectors.catalog import KINDS
+from detdistill.detectors.catalog import KINDS, OWN
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.description import FILE_NAME, Description, read_description, write_description
 
@@ -62,15 +62,11 @@ def save_detector(
     except OSError as error:
         raise DetdistillError(f"{folder} cannot be created: {error.strerror}") from error
     write_atomically(folder / WEIGHTS, weights)
-    kind = next((name for name, kind in KINDS.items() if isinstance(detector, kind)), None)
-    if kind is None:
-        raise DetdistillError(
-            f"a {type(detector).__name__} cannot be saved as a run folder: it is none of the kinds "
-            f"{', '.join(KINDS)}. Save its state_dict yourself"
-        )
+    kind = next((name for name, kind in KINDS.items() if isinstance(detector, kind)), OWN)
+    own_class = f"{type(detector).__module__}.{type(detector).__qualname__}"
     description = Description(
         kind=kind,
-        architecture=detector.architecture,
+        architecture=own_class if kind == OWN else detector.architecture,
         classes=detector.classes,
         input=detector.input if image_size is None else replace(detector.input, size=image_size),
         postprocessing=detector.postprocessing,
@@ -81,14 +77,20 @@ def save_detector(
     write_description(folder, description)
 
 
-def load_detector(folder: Path) -> Detector:
+def load_detector(folder: Path, into: Detector | None = None) -> Detector:
     """Reads a detector that `save_detector` wrote; it comes back in evaluation mode, on the CPU.
+
+    Args:
+        folder: of the run.
+        into: a detector of your own class, which gets the weights, if the folder holds one.
 
     Raises:
         DetdistillError: a file is missing, damaged, not ours, of a newer format, or the two do not belong together.
     """
     description = read_description(folder)
     tensors = _read_weights(folder / WEIGHTS, description.weights_sha256)
+    if into is not None or description.kind == OWN:
+        return _filled(folder, description, into, tensors)
     if description.kind == "dense":
         # Nothing is allocated on the meta device: a broken description cannot ask for more memory than its weights
         # need. torchvision's anchors cannot be made there, but its networks have one size.
@@ -96,8 +98,25 @@ def load_detector(folder: Path) -> Detector:
             _check_state(folder, _build(folder, description, len(tensors)).state_dict(), tensors)
     with torch.random.fork_rng(devices=[]):
         detector = _build(folder, description, len(tensors))
+    return _filled(folder, description, detector, tensors)
+
+
+def _filled(
+    folder: Path, description: Description, detector: Detector | None, tensors: Mapping[str, Tensor]
+) -> Detector:
+    if detector is None:
+        raise DetdistillError(
+            f"{folder} holds a detector of your own class {description.architecture}: build it and give it, "
+            "detdistill.load(folder, into=detector)"
+        )
+    if detector.classes != description.classes:
+        raise DetdistillError(
+            f"{folder} holds a detector of the classes {', '.join(description.classes)}; the given one has "
+            f"{', '.join(detector.classes)}"
+        )
     _check_state(folder, detector.state_dict(), tensors)
     detector.load_state_dict(tensors)
+    detector.input = description.input
     detector.postprocessing = description.postprocessing
     detector.score_thresholds = description.score_thresholds or {}
     return detector.eval()

@@ -40,6 +40,7 @@ def distill(
     recipe: DistillationRecipe,
     folder: str | Path,
     *,
+    student: Detector | None = None,
     teacher: Detector | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -49,6 +50,7 @@ def distill(
     Args:
         recipe: what to train on what, by whom, and how.
         folder: of the run; as in `train`.
+        student: a detector of your own; as `detector` in `train`.
         teacher: instead of the one in the folder `recipe.teacher`: any `Detector` that passes `check_detector`;
             `recipe.teacher` is then only its name in the record.
         resume: go on although the recipe differs, where that is possible.
@@ -82,14 +84,15 @@ def distill(
         sha256 = read_description(Path(recipe.teacher).expanduser()).weights_sha256 if teacher is None else None
         return Lesson(distiller, lambda: _origin(recipe, distiller, sha256), teacher_score)
 
-    return fit(recipe, folder, lesson, resume=resume, overwrite=overwrite)
+    return fit(recipe, folder, lesson, detector=student, resume=resume, overwrite=overwrite)
 
 
-def check(recipe: DistillationRecipe, *, teacher: Detector | None = None) -> str:
+def check(recipe: DistillationRecipe, *, student: Detector | None = None, teacher: Detector | None = None) -> str:
     """What fits between teacher and student, and what the first batch gives, in plain words; nothing is written.
 
     Args:
         recipe: of the distillation.
+        student: as in `distill`.
         teacher: as in `distill`.
 
     Raises:
@@ -97,7 +100,7 @@ def check(recipe: DistillationRecipe, *, teacher: Detector | None = None) -> str
     """
     dataset, validation = open_training_data(recipe.data, recipe.images)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
-    distiller, taught_by, notes = make_distiller(recipe, starting_detector(recipe, dataset.classes), teacher)
+    distiller, taught_by, notes = make_distiller(recipe, starting_detector(recipe, dataset.classes, student), teacher)
     return _preflight(recipe, distiller, taught_by, dataset, validation, notes)
 
 

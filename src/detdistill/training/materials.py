@@ -17,6 +17,8 @@ from detdistill.data.assembly import raise_fatal
 from detdistill.data.checking import reading_note, training_problems, validation_problems
 from detdistill.data.classes import with_classes
 from detdistill.data.opening import open_part
+from detdistill.detectors.base import Detector
+from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.backbone_weights import BackboneMismatchError, load_backbone_weights
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.efficientnet_lite import efficientnet_lite0_file
@@ -72,12 +74,20 @@ def _open(data: Data, part: str | None, images: str | None) -> DetectionDataset:
     return dataset
 
 
-def starting_detector(recipe: Recipe, classes: Sequence[str]) -> DenseDetector:
-    """The detector of a recipe, with the weights that it starts from.
+def starting_detector(recipe: Recipe, classes: Sequence[str], own: Detector | None = None) -> Detector:
+    """The detector that is trained, with the weights that it starts from.
+
+    Args:
+        recipe: of the run.
+        classes: of the dataset.
+        own: a detector that is trained instead of the recipe's, with the weights that it has.
 
     Raises:
-        DetdistillError: an architecture that cannot be built, or weights that cannot be read or do not fit.
+        DetdistillError: an architecture that cannot be built, weights that cannot be read or do not fit, or an own
+            detector that does not meet the contract or has other classes.
     """
+    if own is not None:
+        return _checked(own, recipe, classes)
     source = recipe.start.backbone
     spec = InputSpec(size=recipe.images.size)
     detector = DenseDetector(recipe.detector, classes, input=spec, pretrained_backbone=source == "timm")
@@ -100,6 +110,22 @@ def starting_detector(recipe: Recipe, classes: Sequence[str]) -> DenseDetector:
         except DetdistillError as error:
             raise DetdistillError(f"start.run {recipe.start.run}: {error}") from error
     return detector
+
+
+def _checked(own: Detector, recipe: Recipe, classes: Sequence[str]) -> Detector:
+    check_detector(own)
+    if own.classes != tuple(classes):
+        raise DetdistillError(
+            f"the detector has the classes {', '.join(own.classes)}, the dataset {', '.join(classes)}; build the "
+            "detector with the classes of the dataset, in their order"
+        )
+    if recipe.start.backbone is not None or recipe.start.run is not None:
+        raise DetdistillError(
+            "start.backbone and start.run are for the recipe's own detector; load the weights into the given detector "
+            "before, and leave them out"
+        )
+    own.input = replace(own.input, size=recipe.images.size)
+    return own
 
 
 def _start_backbone(detector: DenseDetector, source: str, file: Path) -> None:

@@ -61,7 +61,14 @@ class Summary:
     teacher_ap: float | None = None
 
 
-def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite: bool = False) -> Summary:
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    detector: Detector | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Summary:
     """Trains a detector.
 
     The folder gets `recipe.yaml`, `model.safetensors` and `model.json` (`detdistill.load` reads them),
@@ -70,6 +77,8 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite
     Args:
         recipe: what to train on what, and how.
         folder: of the run; a run of the same recipe that is there already goes on, a finished one stays as it is.
+        detector: a detector of your own, with the weights that it starts from, instead of the one that
+            `recipe.detector` and `recipe.start` describe.
         resume: go on although the recipe differs, where that is possible.
         overwrite: throw away a run that is there.
 
@@ -86,11 +95,11 @@ def train(recipe: Recipe, folder: str | Path, *, resume: bool = False, overwrite
             f"the recipe names a teacher, {recipe.teacher}: call detdistill.training.distillation.distill"
         )
 
-    def lesson(detector: Detector, *_: object) -> Lesson:
-        learner = Supervision(detector, channels_last=recipe.machine.channels_last)
+    def lesson(learning: Detector, *_: object) -> Lesson:
+        learner = Supervision(learning, channels_last=recipe.machine.channels_last)
         return Lesson(learner, lambda: {"made_by": "training"})
 
-    return fit(recipe, folder, lesson, resume=resume, overwrite=overwrite)
+    return fit(recipe, folder, lesson, detector=detector, resume=resume, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -112,27 +121,35 @@ LessonOf = Callable[[Detector, DetectionDataset, DetectionDataset | None], Lesso
 """Makes the lesson of a detector that starts to learn from a training set, with a validation set if there is one."""
 
 
-def fit(recipe: Recipe, folder: str | Path, lesson_of: LessonOf, *, resume: bool, overwrite: bool) -> Summary:
-    """Trains the recipe's detector by the lesson that is made for it; everything else as in `train`."""
+def fit(
+    recipe: Recipe,
+    folder: str | Path,
+    lesson_of: LessonOf,
+    *,
+    detector: Detector | None,
+    resume: bool,
+    overwrite: bool,
+) -> Summary:
+    """Trains a detector by the lesson that is made for it; everything else as in `train`."""
     if resume and overwrite:
         raise DetdistillError("--resume goes on with a run and --overwrite throws it away: give one of them")
     run = RunFolder(Path(folder).absolute())
     # Other processes of the same run start at the same time, or are started by this one.
     if not is_first_process():
-        return _fit(recipe, run, lesson_of, overwrite=overwrite)
+        return _fit(recipe, run, lesson_of, detector, overwrite=overwrite)
     with run.held():
         run.prepare(recipe, resume=resume, overwrite=overwrite)
-        return _fit(recipe, run, lesson_of, overwrite=overwrite)
+        return _fit(recipe, run, lesson_of, detector, overwrite=overwrite)
 
 
-def _fit(recipe: Recipe, run: RunFolder, lesson_of: LessonOf, *, overwrite: bool) -> Summary:
+def _fit(recipe: Recipe, run: RunFolder, lesson_of: LessonOf, own: Detector | None, *, overwrite: bool) -> Summary:
     started = time.monotonic()
     if not overwrite and run.is_finished(recipe):
         return Summary(**json.loads(run.summary.read_text(encoding="utf-8")))
     is_first = is_first_process()
     dataset, validation = open_training_data(recipe.data, recipe.images)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
-    detector = starting_detector(recipe, dataset.classes)
+    detector = starting_detector(recipe, dataset.classes, own)
     if recipe.start.batch_norm == "sync" and recipe.images_per_process < recipe.batch_size:
         # timm's knows its own batch norms, which hold an activation; torch's and pytorch-lightning's would lose it.
         convert: Callable[[nn.Module], nn.Module] = convert_sync_batchnorm

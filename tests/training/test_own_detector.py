@@ -1,0 +1,78 @@
+"""A detector of somebody's own class as the one that is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from examples.own_detector import TinyDetector
+
+import detdistill
+from detdistill.core.errors import DetdistillError
+from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.storage import load_detector, save_detector
+from detdistill.training.distillation import check, distill
+from detdistill.training.materials import starting_detector
+from detdistill.training.recipe import Start
+from detdistill.training.run import train
+from support.small_runs import small_distillation, small_recipe, write_boxes
+from support.tiny_detector import tiny_detector
+
+CLASSES = ("green", "red")
+
+
+def own() -> TinyDetector:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TinyDetector(CLASSES, width=8)
+
+
+def test_it_is_trained_scored_and_loaded_again(tmp_path: Path) -> None:
+    recipe = small_recipe(write_boxes(tmp_path / "data"))
+    before = own().state_dict()
+    detector = own()
+    summary = train(recipe, tmp_path / "run", detector=detector)
+    assert summary.AP is not None
+    loaded = detdistill.load(tmp_path / "run", into=own())
+    assert loaded.input.size == recipe.images.size
+    assert any(not torch.equal(value, before[name]) for name, value in loaded.state_dict().items())
+    found = loaded.predict(torch.zeros(48, 64, 3, dtype=torch.uint8).numpy(), threshold=0.0)
+    assert len(found) > 0
+    with pytest.raises(DetdistillError, match=r"own class examples\.own_detector\.TinyDetector: build it"):
+        detdistill.load(tmp_path / "run")
+    with pytest.raises(DetdistillError, match="the classes green, red; the given one has red"):
+        load_detector(tmp_path / "run", TinyDetector(("red",), width=8))
+    with pytest.raises(DetdistillError, match="does not fit the architecture"):
+        load_detector(tmp_path / "run", TinyDetector(CLASSES, width=16))
+
+
+def test_it_learns_from_a_teacher(tmp_path: Path) -> None:
+    data = write_boxes(tmp_path / "data")
+    save_detector(tiny_detector("gfl", CLASSES), tmp_path / "teacher")
+    recipe = small_distillation(data, tmp_path / "teacher")
+    assert "levels: strides 16 are compared" in check(recipe, student=own())
+    summary = distill(recipe, tmp_path / "run", student=own())
+    assert summary.steps > 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_torchvisions_detectors_are_students_too(tmp_path: Path) -> None:
+    plain = small_recipe(write_boxes(tmp_path / "data", train=2, val=1), epochs=1, batch_size=2)
+    recipe = replace(plain, optimization=replace(plain.optimization, ema=None))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        detector = TorchvisionDetector.from_architecture(TorchvisionArchitecture("fcos_resnet50_fpn"), CLASSES)
+    train(recipe, tmp_path / "run", detector=detector)
+    loaded = detdistill.load(tmp_path / "run")
+    assert isinstance(loaded, TorchvisionDetector)
+    assert loaded.input.size == recipe.images.size
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    with pytest.raises(DetdistillError, match="the classes green, red, the dataset red, green"):
+        starting_detector(recipe, ("red", "green"), own())
+    with pytest.raises(DetdistillError, match=r"start\.backbone and start\.run are for the recipe's own detector"):
+        starting_detector(replace(recipe, start=Start(backbone="lite0")), CLASSES, own())
