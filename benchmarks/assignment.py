@@ -12,7 +12,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def milliseconds_per_image(assign: Callable[[Grid, Targets], object], grid: Grid
     return (time.process_time() - start) * 1000 / IMAGES
 
 
-def compare(name: str, assigner: Assigner, plain: Plain, base_anchors: Tensor) -> None:
+def compare(name: str, assigner: Assigner, plain: Plain, base_anchors: Sequence[Tensor]) -> None:
     sizes = [(math.ceil(HEIGHT / stride), math.ceil(WIDTH / stride)) for stride in STRIDES]
     grid = PriorLayout(STRIDES, base_anchors).grid(sizes, torch.device("cpu"))
     for objects in (1, 20, 100):

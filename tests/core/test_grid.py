@@ -6,24 +6,27 @@ from hypothesis import strategies as st
 
 from support.grids import make_grid
 
-SIZES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4)
+LEVELS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 3)), min_size=1, max_size=4)
+"""Height, width and anchors of a cell, per level."""
 
 
-@given(SIZES, st.integers(1, 3), st.integers(1, 3))
-def test_flat_and_maps_are_inverse(sizes: list[tuple[int, int]], anchors: int, depth: int) -> None:
-    grid = make_grid(sizes, anchors)
+@given(LEVELS, st.integers(1, 3))
+def test_flat_and_maps_are_inverse(levels: list[tuple[int, int, int]], depth: int) -> None:
+    grid = make_grid([level[:2] for level in levels], [level[2] for level in levels])
     flat = torch.randn(2, grid.num_priors, depth)
     maps = grid.unflatten(flat)
-    assert [tuple(level.shape) for level in maps] == [(2, anchors * depth, height, width) for height, width in sizes]
+    assert [tuple(level.shape) for level in maps] == [
+        (2, anchors * depth, height, width) for height, width, anchors in levels
+    ]
     assert torch.equal(grid.flatten(maps), flat)
 
 
-@given(SIZES, st.integers(1, 3))
-def test_order_is_level_row_column_anchor(sizes: list[tuple[int, int]], anchors: int) -> None:
-    grid = make_grid(sizes, anchors)
+@given(LEVELS)
+def test_order_is_level_row_column_anchor(levels: list[tuple[int, int, int]]) -> None:
+    grid = make_grid([level[:2] for level in levels], [level[2] for level in levels])
     expected = [
         (level, row, column, anchor)
-        for level, (height, width) in enumerate(sizes)
+        for level, (height, width, anchors) in enumerate(levels)
         for row in range(height)
         for column in range(width)
         for anchor in range(anchors)

@@ -17,7 +17,7 @@ from detdistill.detectors.postprocess import PostProcessing, rank_within
 def make_output(seed: int, batch: int, num_classes: int, quality: bool) -> tuple[Output, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     base = torch.tensor([[[0.0, 0.0, 8.0, 8.0]], [[0.0, 0.0, 16.0, 16.0]]])
-    grid = Grid(((6, 8), (3, 4)), ((8, 8), (16, 16)), base)
+    grid = Grid(((6, 8), (3, 4)), ((8, 8), (16, 16)), tuple(base))
     shape = (batch, grid.num_priors)
     output = Output.dense(
         (),

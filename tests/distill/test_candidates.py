@@ -73,7 +73,11 @@ def test_positives_of_unknown_classes_are_left_out() -> None:
 
 
 def level_grid(anchors: int) -> Grid:
-    return Grid(SIZES, tuple((stride, stride) for stride in STRIDES), cell_boxes(STRIDES).repeat(1, anchors, 1))
+    return Grid(
+        SIZES,
+        tuple((stride, stride) for stride in STRIDES),
+        tuple(boxes.repeat(anchors, 1) for boxes in cell_boxes(STRIDES)),
+    )
 
 
 def test_a_cell_is_positive_if_one_of_its_anchors_is() -> None:

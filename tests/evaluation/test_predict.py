@@ -53,7 +53,7 @@ class Reader(Detector):
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:  # noqa: ARG002 (the contract's)
         self.modes.append(self.training)
         none = images.new_zeros(len(images), 0, 1)
-        grid = Grid((), (), images.new_zeros(0, 1, 4))
+        grid = Grid((), (), tuple(images.new_zeros(0, 1, 4)))
         return Output.dense((images,), Predictions(Candidates(grid), none, none, DistanceCoder("pixel")))
 
     def match(self, output: Output, targets: Targets) -> Matches:

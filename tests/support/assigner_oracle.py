@@ -18,7 +18,7 @@ from detdistill.detectors.dense.assigners import AtssAssigner, FcosAssigner, Max
 
 
 def in_float64(grid: Grid) -> Grid:
-    return Grid(grid.sizes, grid.strides, grid.base_anchors.double())
+    return Grid(grid.sizes, grid.strides, tuple(anchors.double() for anchors in grid.base_anchors))
 
 
 def objects_by_image(targets: Targets) -> list[list[int]]:

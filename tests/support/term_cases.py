@@ -26,7 +26,9 @@ def grid(*sizes: tuple[int, int], anchors: Sequence[Sequence[float]] = ((0, 0, 1
     """Levels of strides 8, 16, …, with the finest level's anchors, twice as large on every next one."""
     base = torch.tensor(anchors, dtype=torch.float32)
     scales = [2**level for level in range(len(sizes))]
-    return Grid(sizes, tuple((8 * scale, 8 * scale) for scale in scales), torch.stack([base * s for s in scales]))
+    return Grid(
+        sizes, tuple((8 * scale, 8 * scale) for scale in scales), tuple(torch.stack([base * s for s in scales]))
+    )
 
 
 def output(of: Grid, features: Sequence[Tensor], logits: Tensor, deltas: Tensor | None = None) -> Output:

@@ -1,6 +1,7 @@
 """The grid of cells and priors through which a dense detector sees a batch.
 
-Letters in shapes: N images, L pyramid levels, A anchors per cell, P priors (all cells of all levels, times A).
+Letters in shapes: N images, L pyramid levels, A anchors per cell of a level, P priors (all cells of all levels, times
+their A).
 """
 
 from __future__ import annotations
@@ -24,18 +25,24 @@ class Grid:
     Attributes:
         sizes: (height, width) in cells, per level.
         strides: (vertical, horizontal) step of a cell in pixels, per level.
-        base_anchors: `(L, A, 4)` the anchors of the cell at the origin; the cell in row i and column j has them moved
-            by (j, i) strides. A point detector's prior is its cell: one box of the stride's size.
+        base_anchors: L x `(A, 4)` the anchors of the cell at the origin; the cell in row i and column j has them moved
+            by (j, i) strides. Levels may have different numbers of them. A point detector's prior is its cell: one box
+            of the stride's size.
     """
 
     sizes: tuple[tuple[int, int], ...]
     strides: tuple[tuple[int, int], ...]
-    base_anchors: Tensor
+    base_anchors: tuple[Tensor, ...]
 
     @property
-    def anchors_per_cell(self) -> int:
-        """A."""
-        return int(self.base_anchors.shape[1])
+    def anchors_per_cell(self) -> tuple[int, ...]:
+        """A of each level."""
+        return tuple(len(anchors) for anchors in self.base_anchors)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the priors are."""
+        return self.base_anchors[0].device
 
     @property
     def num_levels(self) -> int:
@@ -45,7 +52,8 @@ class Grid:
     @cached_property
     def level_lengths(self) -> tuple[int, ...]:
         """Number of priors per level."""
-        return tuple(height * width * self.anchors_per_cell for height, width in self.sizes)
+        pairs = zip(self.sizes, self.anchors_per_cell, strict=True)
+        return tuple(height * width * anchors for (height, width), anchors in pairs)
 
     @property
     def num_priors(self) -> int:
@@ -55,9 +63,9 @@ class Grid:
     @cached_property
     def priors(self) -> Tensor:
         """`(P, 4)` all anchors, in pixels."""
-        device, dtype = self.base_anchors.device, self.base_anchors.dtype
         levels = []
         for (height, width), (step_y, step_x), anchors in zip(self.sizes, self.strides, self.base_anchors, strict=True):
+            device, dtype = anchors.device, anchors.dtype
             x = torch.arange(width, device=device, dtype=dtype) * step_x
             y = torch.arange(height, device=device, dtype=dtype) * step_y
             shift_y, shift_x = torch.meshgrid(y, x, indexing="ij")
@@ -74,7 +82,8 @@ class Grid:
     def prior_strides(self) -> Tensor:
         """`(P,)` the horizontal stride of each prior's level: the unit in which distances are regressed."""
         levels = zip(self.level_lengths, self.strides, strict=True)
-        return torch.cat([self.base_anchors.new_full((length,), step_x) for length, (_, step_x) in levels])
+        first = self.base_anchors[0]
+        return torch.cat([first.new_full((length,), step_x) for length, (_, step_x) in levels])
 
     def prior_index(self, level: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Index into P of the first anchor of a cell; its other anchors follow.
@@ -86,15 +95,15 @@ class Grid:
         """
         starts = torch.tensor([0, *accumulate(self.level_lengths)], device=level.device)
         widths = torch.tensor([width for _, width in self.sizes], device=level.device)
-        return starts[level] + (row * widths[level] + column) * self.anchors_per_cell
+        anchors = torch.tensor(self.anchors_per_cell, device=level.device)
+        return starts[level] + (row * widths[level] + column) * anchors[level]
 
     def flatten(self, maps: Sequence[Tensor]) -> Tensor:
         """Joins the levels' maps `(N, A*D, H, W)`, channel = anchor * D + d, into one flat tensor `(N, P, D)`."""
         flat = []
-        for level in maps:
+        for level, anchors in zip(maps, self.anchors_per_cell, strict=True):
             batch, channels, height, width = level.shape
-            depth = channels // self.anchors_per_cell
-            flat.append(level.permute(0, 2, 3, 1).reshape(batch, height * width * self.anchors_per_cell, depth))
+            flat.append(level.permute(0, 2, 3, 1).reshape(batch, height * width * anchors, channels // anchors))
         return torch.cat(flat, dim=1)
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
@@ -105,8 +114,8 @@ class Grid:
         """The inverse of `flatten`: `(N, P, D)` to the levels' maps `(N, A*D, H, W)`."""
         batch, _, depth = flat.shape
         return tuple(
-            level.reshape(batch, height, width, self.anchors_per_cell * depth).permute(0, 3, 1, 2)
-            for level, (height, width) in zip(self.split(flat), self.sizes, strict=True)
+            level.reshape(batch, height, width, anchors * depth).permute(0, 3, 1, 2)
+            for level, (height, width), anchors in zip(self.split(flat), self.sizes, self.anchors_per_cell, strict=True)
         )
 
     def valid_cells(self, image_sizes: Tensor) -> tuple[Tensor, ...]:

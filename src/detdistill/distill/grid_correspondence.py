@@ -93,10 +93,10 @@ class GridCorrespondence:
         own, other = student.predictions.grid, teacher.predictions.grid
         by_cell = own.anchors_per_cell != other.anchors_per_cell
         if by_cell:
-            matched = cell_matches(matched, own.anchors_per_cell)
-        if other.sizes != own.sizes or (by_cell and other.anchors_per_cell > 1):
+            matched = cell_matches(own, matched)
+        if other.sizes != own.sizes or (by_cell and max(other.anchors_per_cell) > 1):
             teacher = _resampled(teacher, own.sizes, by_cell=by_cell)
-        if by_cell and own.anchors_per_cell > 1:
+        if by_cell and max(own.anchors_per_cell) > 1:
             student = _resampled(student, own.sizes, by_cell=True)
         if matched is not assignment.matched:
             assignment = Assignment(matched)
@@ -123,7 +123,7 @@ class GridCorrespondence:
             notes.append(f"the teacher's maps are resized to the student's: {', '.join(resized)}")
         if own.anchors_per_cell != other.anchors_per_cell:
             notes.append(
-                f"anchors per cell: {own.anchors_per_cell} in the student, {other.anchors_per_cell} in the teacher; "
+                f"anchors per cell: {_counts(own)} in the student, {_counts(other)} in the teacher; "
                 "cells are compared, each by the best score of its anchors"
             )
         return notes
@@ -172,7 +172,7 @@ def _with_levels(output: Output, levels: Sequence[int]) -> Output:
     chosen = Grid(
         tuple(grid.sizes[level] for level in levels),
         tuple(grid.strides[level] for level in levels),
-        grid.base_anchors[list(levels)],
+        tuple(grid.base_anchors[level] for level in levels),
     )
     per_candidate: dict[str, Any] = {
         name: _flat_levels(grid, value, levels)
@@ -195,18 +195,18 @@ def _resampled(output: Output, sizes: tuple[tuple[int, int], ...], *, by_cell: b
     """An output on maps of other `sizes`, with one candidate per cell if `by_cell`."""
     predictions = output.predictions
     grid = predictions.grid
-    candidates = _nearest(grid, sizes)  # (P', A)
     scores = at_least_float32(predictions.class_logits)
     batch = len(scores)
-    if by_cell:
-        anchors = scores[:, candidates].detach().amax(dim=-1).argmax(dim=-1)  # (N, P')
-        chosen = candidates.expand(batch, -1, -1).gather(2, anchors[..., None]).squeeze(2)
-        class_logits = scores[:, candidates].amax(dim=2)
-        base_anchors = grid.base_anchors[:, :1]
-    else:
-        chosen = candidates.flatten().expand(batch, -1)
-        class_logits = scores[:, candidates.flatten()]
-        base_anchors = grid.base_anchors
+    parts = []
+    for candidates in _nearest(grid, sizes):
+        if by_cell:
+            anchors = scores[:, candidates].detach().amax(dim=-1).argmax(dim=-1)  # (N, cells)
+            best = candidates.expand(batch, -1, -1).gather(2, anchors[..., None]).squeeze(2)
+            parts.append((best, scores[:, candidates].amax(dim=2)))
+        else:
+            parts.append((candidates.flatten().expand(batch, -1), scores[:, candidates.flatten()]))
+    chosen, class_logits = (torch.cat(levels, dim=1) for levels in zip(*parts, strict=True))
+    base_anchors = tuple(anchors[:1] for anchors in grid.base_anchors) if by_cell else grid.base_anchors
     image = torch.arange(batch, device=scores.device)[:, None]
     quality = predictions.quality_logits
     resampled = ChosenPredictions(
@@ -222,16 +222,16 @@ def _resampled(output: Output, sizes: tuple[tuple[int, int], ...], *, by_cell: b
     return Output.dense(maps, resampled, output.towers)
 
 
-def _nearest(grid: Grid, sizes: tuple[tuple[int, int], ...]) -> Tensor:
-    """`(P', A)` for every cell of maps of other sizes, the priors of the nearest cell of the same level."""
-    device = grid.base_anchors.device
-    cells = []
+def _nearest(grid: Grid, sizes: tuple[tuple[int, int], ...]) -> list[Tensor]:
+    """L x `(cells, A)` for every cell of maps of other sizes, the priors of the nearest cell of the same level."""
+    device = grid.device
+    levels = []
     for level, ((height, width), (rows, columns)) in enumerate(zip(grid.sizes, sizes, strict=True)):
         row = ((torch.arange(rows, device=device) + 0.5) * height / rows).long()
         column = ((torch.arange(columns, device=device) + 0.5) * width / columns).long()
         index = grid.prior_index(torch.tensor(level, device=device), row[:, None], column[None, :])
-        cells.append(index.flatten())
-    return torch.cat(cells)[:, None] + torch.arange(grid.anchors_per_cell, device=device)
+        levels.append(index.flatten()[:, None] + torch.arange(grid.anchors_per_cell[level], device=device))
+    return levels
 
 
 def _resized(features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -240,14 +240,20 @@ def _resized(features: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
 
 
-def cell_matches(matched: Tensor, anchors: int) -> Tensor:
-    """Matches of cells, `(N, P / A)`, from those of their anchors, `(N, P)`.
+def cell_matches(grid: Grid, matched: Tensor) -> Tensor:
+    """Matches of cells, one a cell, from those of their anchors, `(N, P)`.
 
     A cell has the object of its first positive anchor, else is `IGNORED` if one of them is, else `BACKGROUND`.
     """
-    if anchors == 1:
-        return matched
-    by_anchor = matched.reshape(len(matched), -1, anchors)
-    first = (by_anchor >= 0).int().argmax(dim=-1, keepdim=True)
-    match = by_anchor.gather(2, first).squeeze(2)
-    return torch.where((by_anchor >= 0).any(dim=-1), match, by_anchor.amin(dim=-1).clamp(max=BACKGROUND))
+    levels = []
+    for level, anchors in zip(grid.split(matched), grid.anchors_per_cell, strict=True):
+        by_anchor = level.reshape(len(matched), -1, anchors)
+        first = (by_anchor >= 0).int().argmax(dim=-1, keepdim=True)
+        match = by_anchor.gather(2, first).squeeze(2)
+        positive = (by_anchor >= 0).any(dim=-1)
+        levels.append(torch.where(positive, match, by_anchor.amin(dim=-1).clamp(max=BACKGROUND)))
+    return torch.cat(levels, dim=1)
+
+
+def _counts(grid: Grid) -> str:
+    return " and ".join(str(count) for count in dict.fromkeys(grid.anchors_per_cell))

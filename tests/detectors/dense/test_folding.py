@@ -94,7 +94,7 @@ class Strange(nn.Module):
         made = self.convolution(pixels)
         features = made + self.norm(made)
         flat = features.flatten(2).mT
-        grid = Grid((tuple(features.shape[2:]),), ((1, 1),), torch.zeros(1, 1, 4))
+        grid = Grid((tuple(features.shape[2:]),), ((1, 1),), tuple(torch.zeros(1, 1, 4)))
         return Output.dense((features,), Predictions(Candidates(grid), flat, flat, DistanceCoder()))
 
 

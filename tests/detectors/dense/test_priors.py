@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import given
@@ -39,7 +41,7 @@ def test_priors_of_all_cells_are_mmdetections(golden: Golden, image: str) -> Non
     strides = vectors["strides"].tolist()
     sizes = [(height, width) for height, width in vectors[f"{image}_feat_sizes"].tolist()]
 
-    def grid(base_anchors: Tensor) -> Grid:
+    def grid(base_anchors: Sequence[Tensor]) -> Grid:
         return PriorLayout(strides, base_anchors).grid(sizes, CPU)
 
     atss = grid(anchor_boxes(strides, (8,), (1,)))
@@ -58,7 +60,7 @@ def test_priors_of_all_cells_are_mmdetections(golden: Golden, image: str) -> Non
 
 @given(st.lists(st.integers(1, 256), min_size=1, max_size=6), st.lists(positive, min_size=1, max_size=4), positive)
 def test_anchors_have_the_area_and_ratio_asked_for(strides: list[int], scales: list[float], ratio: float) -> None:
-    anchors = anchor_boxes(strides, scales, (ratio,)).double()
+    anchors = torch.stack(anchor_boxes(strides, scales, (ratio,))).double()
     width, height = (anchors[..., 2:] - anchors[..., :2]).unbind(-1)
     sides = torch.tensor(strides).double()[:, None] * torch.tensor(scales).double()
     torch.testing.assert_close(width * height, sides**2, rtol=1e-5, atol=0)

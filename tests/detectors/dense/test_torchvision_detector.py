@@ -236,7 +236,7 @@ def test_a_side_on_a_bound_belongs_to_neither_level() -> None:
 def test_geometric_mean(class_logit: float, quality_logit: float) -> None:
     logits = torch.tensor([[[class_logit]]], dtype=torch.float64)
     quality = torch.tensor([[quality_logit]], dtype=torch.float64)
-    grid = Grid(((1, 1),), ((8, 8),), torch.zeros(1, 1, 4))
+    grid = Grid(((1, 1),), ((8, 8),), tuple(torch.zeros(1, 1, 4)))
     detector_output = GeometricMeanPredictions(Candidates(grid), logits, torch.zeros(1, 1, 4), None, quality)  # type: ignore[arg-type]
     expected = (logits.sigmoid() * quality[..., None].sigmoid()).sqrt()
     torch.testing.assert_close(detector_output.scores(), expected)

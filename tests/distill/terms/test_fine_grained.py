@@ -22,11 +22,11 @@ from support.term_cases import bound, grid, objects, output
 def test_cells_by_hand() -> None:
     """One cell and anchor on each level, with IoU .3, .41 and .8: above half of the largest are the last two."""
     anchors = torch.tensor([[[0, 0, 10, height]] for height in (3, 4.1, 8)])
-    of = Grid(((1, 1),) * 3, ((8, 8), (16, 16), (32, 32)), anchors)
+    of = Grid(((1, 1),) * 3, ((8, 8), (16, 16), (32, 32)), tuple(anchors))
     cells = near_object_cells(of, objects([[0, 0, 10, 10]], side=32), 0.5)
     assert [bool(level) for level in cells] == [False, True, True]
     exactly = torch.tensor([[[0, 0, 10, height]] for height in (2, 4, 8)])
-    cells = near_object_cells(Grid(of.sizes, of.strides, exactly), objects([[0, 0, 10, 10]], side=32), 0.5)
+    cells = near_object_cells(Grid(of.sizes, of.strides, tuple(exactly)), objects([[0, 0, 10, 10]], side=32), 0.5)
     assert [bool(level) for level in cells] == [False, False, True], "the threshold itself is not above it"
 
 

@@ -24,7 +24,7 @@ def one_level(features: Tensor, sizes: Tensor) -> Output:
     """On a canvas as large as the largest image."""
     height, width = features.shape[2:]
     step = int(sizes[:, 0].max()) // height, int(sizes[:, 1].max()) // width
-    return output(Grid(((height, width),), (step,), torch.zeros(1, 1, 4)), (features,), torch.zeros(2, 1, 1))
+    return output(Grid(((height, width),), (step,), tuple(torch.zeros(1, 1, 4))), (features,), torch.zeros(2, 1, 1))
 
 
 def golden_term(data: Arrays, dtype: torch.dtype) -> FocalGlobal:

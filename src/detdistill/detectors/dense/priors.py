@@ -13,7 +13,7 @@ from detdistill.core.grid import Grid
 KEPT_GRIDS = 16
 
 
-def anchor_boxes(strides: Sequence[int], scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
+def anchor_boxes(strides: Sequence[int], scales: Sequence[float], ratios: Sequence[float]) -> tuple[Tensor, ...]:
     """Anchors of the cell at the origin, centred on the cell's upper left corner.
 
     RetinaNet (arXiv 1708.02002, section 4) has scales 4·2^(k/3), k = 0, 1, 2, and ratios 0.5, 1, 2;
@@ -25,7 +25,7 @@ def anchor_boxes(strides: Sequence[int], scales: Sequence[float], ratios: Sequen
         ratios: height over width.
 
     Returns:
-        `(L, A, 4)` float32, in pixels; anchors run ratio by ratio, then scale by scale.
+        L x `(A, 4)` float32, in pixels; anchors run ratio by ratio, then scale by scale.
 
     Raises:
         DetdistillError: there is no scale or no ratio, or one is not above 0.
@@ -39,19 +39,19 @@ def anchor_boxes(strides: Sequence[int], scales: Sequence[float], ratios: Sequen
     scale = torch.tensor(scales, dtype=torch.float64)
     half = torch.stack((scale / root, scale * root), dim=-1).reshape(-1, 2) / 2
     unit = torch.cat((-half, half), dim=-1)
-    return (torch.tensor(strides, dtype=torch.float64)[:, None, None] * unit).float()
+    return tuple((stride * unit).float() for stride in strides)
 
 
-def cell_boxes(strides: Sequence[int]) -> Tensor:
+def cell_boxes(strides: Sequence[int]) -> tuple[Tensor, ...]:
     """The cell at the origin itself: the prior of point detectors such as FCOS, whose point is the cell's centre.
 
     Args:
         strides: step of a cell in pixels, per level.
 
     Returns:
-        `(L, 1, 4)` float32, in pixels.
+        L x `(1, 4)` float32, in pixels.
     """
-    return torch.tensor([[[0, 0, stride, stride]] for stride in strides], dtype=torch.float32)
+    return tuple(torch.tensor([[0, 0, stride, stride]], dtype=torch.float32) for stride in strides)
 
 
 class PriorLayout:
@@ -61,17 +61,17 @@ class PriorLayout:
 
     Attributes:
         strides: step of a cell in pixels, per level.
-        base_anchors: `(L, A, 4)` anchors of the cell at the origin, in pixels.
+        base_anchors: L x `(A, 4)` anchors of the cell at the origin, in pixels.
     """
 
-    def __init__(self, strides: Sequence[int], base_anchors: Tensor) -> None:
+    def __init__(self, strides: Sequence[int], base_anchors: Sequence[Tensor]) -> None:
         if len(strides) != len(base_anchors):
             raise DetdistillError(
                 f"{len(strides)} strides {tuple(strides)} but base anchors for {len(base_anchors)} levels; "
-                "give one row of base anchors for every stride"
+                "give base anchors for every stride"
             )
         self.strides = tuple(strides)
-        self.base_anchors = base_anchors
+        self.base_anchors = tuple(base_anchors)
         self._grids: dict[tuple[tuple[tuple[int, int], ...], torch.device], Grid] = {}
 
     def grid(self, sizes: Sequence[tuple[int, int]], device: torch.device) -> Grid:
@@ -100,6 +100,7 @@ class PriorLayout:
         # Tensors made in inference mode could never take part in a later training step: the priors are made here,
         # outside of it.
         with torch.inference_mode(mode=False):
-            grid = Grid(sizes, tuple((stride, stride) for stride in self.strides), self.base_anchors.to(device))
+            anchors = tuple(level.to(device) for level in self.base_anchors)
+            grid = Grid(sizes, tuple((stride, stride) for stride in self.strides), anchors)
             _ = grid.priors, grid.centers, grid.prior_strides
         return grid

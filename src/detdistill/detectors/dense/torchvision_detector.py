@@ -146,7 +146,7 @@ class TorchvisionDetector(Detector):
         if architecture.frozen_norm_eps is not None:
             network.backbone = _frozen_backbone(architecture.frozen_norm_eps)
         self.network = network
-        self.base_anchors = torch.stack(network.anchor_generator.cell_anchors)
+        self.base_anchors: tuple[Tensor, ...] = tuple(network.anchor_generator.cell_anchors)
         self.postprocessing = PostProcessing(
             score_threshold=network.score_thresh,
             iou_threshold=network.nms_thresh,
@@ -188,7 +188,7 @@ class TorchvisionDetector(Detector):
     def grid(self, canvas: tuple[int, int], sizes: Sequence[tuple[int, int]], device: torch.device) -> Grid:
         """The grid of a batch of `canvas` (height, width) pixels whose maps have `sizes` (height, width) cells."""
         steps = tuple((canvas[0] // height, canvas[1] // width) for height, width in sizes)
-        return Grid(tuple(sizes), steps, self.base_anchors.to(device))
+        return Grid(tuple(sizes), steps, tuple(anchors.to(device) for anchors in self.base_anchors))
 
     @abstractmethod
     def assign(self, grid: Grid, targets: Targets) -> Assignment:
@@ -279,7 +279,7 @@ class TorchvisionFcos(TorchvisionDetector):
         self, architecture: TorchvisionArchitecture, classes: Sequence[str], input: InputSpec = InputSpec()
     ) -> None:
         super().__init__(architecture, classes, input)
-        sides = box_sides(self.base_anchors)[:, 0, 0].tolist()
+        sides = [float(box_sides(anchors)[0, 0]) for anchors in self.base_anchors]
         # Ours are inclusive, torchvision's are not: with whole pixels an object's farthest side often lies on a bound.
         bounds = [(math.nextafter(4 * side, math.inf), math.nextafter(8 * side, 0)) for side in sides]
         bounds[0] = (0.0, bounds[0][1])

@@ -110,10 +110,9 @@ class GeneralInstance(FeatureTerm):
         by_image = zip(*(torch.split(values.flatten(1), counts.tolist()) for values in (own, other)), strict=True)
         relations = torch.stack([relation_imitation(mine, theirs) for mine, theirs in by_image]).sum()
         matched = self._assigned(student, _as_targets(regions, targets.sizes)).matched
-        anchors_per_candidate = (
-            student.predictions.anchors.anchors_per_cell // student.predictions.grid.anchors_per_cell
-        )
-        index = Assignment(cell_matches(matched, anchors_per_candidate)).positive
+        grid, anchors = student.predictions.grid, student.predictions.anchors
+        matched = matched if grid.anchors_per_cell == anchors.anchors_per_cell else cell_matches(anchors, matched)
+        index = Assignment(matched).positive
         classes = binary_kl(student.predictions.class_logits[index], teacher.predictions.class_logits[index]).sum()
         priors = student.predictions.priors(index)
         deltas = [encode_deltas(priors, output.predictions.boxes(index)) for output in (student, teacher)]

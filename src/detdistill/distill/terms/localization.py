@@ -73,7 +73,11 @@ class Localization(Term):
                 f"the student's distributions have {own} bins, the teacher's {other}; give the student's head the "
                 f"option reg_max: {other - 1}"
             )
-        if self.region != "main" and pair.student_output.predictions.grid.anchors_per_cell > 1:
+        if (
+            self.region != "main"
+            and pair.student_output.predictions.grid.anchors_per_cell
+            != (1,) * pair.student_output.predictions.grid.num_levels
+        ):
             raise DetdistillError("the valuable region is that of one prior per cell; take region: main")
         self.bins = own
         return []

@@ -69,32 +69,34 @@ def test_threshold_is_mean_plus_unbiased_deviation(values: list[float]) -> None:
 
 
 def test_a_lone_candidate_is_its_own_threshold() -> None:
-    grid = Grid(((1, 1),), ((8, 8),), torch.tensor([[(-8.0, -8, 8, 8)]]))
+    grid = Grid(((1, 1),), ((8, 8),), tuple(torch.tensor([[(-8.0, -8, 8, 8)]])))
     assert AtssAssigner()(grid, single(torch.tensor([[-4.0, -4, 4, 4]]))).matched.tolist() == [[0]]
 
 
 def test_a_centre_on_the_side_is_not_inside() -> None:
-    grid = Grid(((1, 1),), ((8, 8),), torch.tensor([[(-8.0, -8, 8, 8)]]))
+    grid = Grid(((1, 1),), ((8, 8),), tuple(torch.tensor([[(-8.0, -8, 8, 8)]])))
     for x1, inside in ((-0.01, False), (-0.02, True)):
         matched = AtssAssigner()(grid, single(torch.tensor([[x1, -4, 8, 4]], dtype=torch.float64))).matched
         assert matched.tolist() == [[0 if inside else BACKGROUND]]
 
 
 def test_the_first_of_two_equal_objects_gets_the_priors() -> None:
-    grid = Grid(((4, 4),), ((8, 8),), torch.tensor([[(-8.0, -8, 8, 8)]]))
+    grid = Grid(((4, 4),), ((8, 8),), tuple(torch.tensor([[(-8.0, -8, 8, 8)]])))
     matched = AtssAssigner()(grid, single(torch.tensor([[4.0, 4, 20, 20]] * 2))).matched
     assert set(matched.flatten().tolist()) == {BACKGROUND, 0}
 
 
 def test_several_anchors_per_cell_are_refused() -> None:
-    grid = Grid(((1, 1),), ((8, 8),), torch.zeros(1, 3, 4))
-    with pytest.raises(DetdistillError, match="3 anchors in each cell"):
+    grid = Grid(((1, 1),), ((8, 8),), tuple(torch.zeros(1, 3, 4)))
+    with pytest.raises(DetdistillError, match="3 anchors in a cell"):
         AtssAssigner()(grid, single(torch.zeros(0, 4)))
 
 
 def test_thresholds_are_of_the_candidates_overlaps() -> None:
     """Levels of at most nine cells: every prior is a candidate of every object of its image."""
-    grid = Grid(((3, 3), (2, 2)), ((8, 8), (16, 16)), torch.tensor([[[-8.0, -8, 24, 24]], [[-16.0, -16, 32, 32]]]))
+    grid = Grid(
+        ((3, 3), (2, 2)), ((8, 8), (16, 16)), tuple(torch.tensor([[[-8.0, -8, 24, 24]], [[-16.0, -16, 32, 32]]]))
+    )
     boxes = torch.tensor([[1.0, 2, 20, 30], [4, 4, 12, 9]])
     targets = Targets(boxes, torch.zeros(2).long(), torch.tensor([0, 1]), torch.tensor([[32, 32]] * 2))
     iou = pairwise_iou(boxes.double(), grid.priors.double())

@@ -44,7 +44,7 @@ def test_golden(golden: Golden, case: str, suffix: str, radius: float | None) ->
     strides = torch.from_numpy(vectors["strides"]).float()
     cells = torch.stack((strides * 0, strides * 0, strides, strides), dim=-1)[:, None]
     sizes = tuple((height, width) for height, width in vectors["feat_sizes"].tolist())
-    grid = Grid(sizes, tuple((stride, stride) for stride in vectors["strides"].tolist()), cells)
+    grid = Grid(sizes, tuple((stride, stride) for stride in vectors["strides"].tolist()), tuple(cells))
     torch.testing.assert_close(grid.centers, torch.from_numpy(vectors["points"]), atol=1e-3, rtol=0)
     ranges = tuple((smallest, largest) for smallest, largest in vectors["regress_ranges"].tolist())
     matched = FcosAssigner(ranges, radius)(grid, golden_case(vectors, case)).matched
@@ -56,7 +56,7 @@ def test_golden_torchvision(golden: Golden) -> None:
     vectors = golden("tv_fcos")
     grid = lattice_of_priors(vectors["anchors"], vectors["feat_sizes"])
     targets, theirs = torchvision_case(vectors)
-    sides = (grid.base_anchors[:, 0, 2] - grid.base_anchors[:, 0, 0]).tolist()
+    sides = [float(anchors[0, 2] - anchors[0, 0]) for anchors in grid.base_anchors]
     # Ours are inclusive, torchvision's are not.
     ranges = [(math.nextafter(4 * side, math.inf), math.nextafter(8 * side, 0)) for side in sides]
     ranges[0] = (0, ranges[0][1])
@@ -95,27 +95,27 @@ def test_padding_changes_nothing(radius: float | None, grid: Grid, targets: Targ
 
 def test_ranges_are_inclusive_at_both_ends() -> None:
     """The one point is (4, 4), 64 pixels from the object's right side: both levels learn it."""
-    grid = Grid(((1, 1), (1, 1)), ((8, 8), (8, 8)), torch.tensor([[(0.0, 0, 8, 8)]] * 2))
+    grid = Grid(((1, 1), (1, 1)), ((8, 8), (8, 8)), tuple(torch.tensor([[(0.0, 0, 8, 8)]] * 2)))
     matched = FcosAssigner(RANGES[:2])(grid, single(torch.tensor([[0.0, 0, 68, 8]]))).matched
     assert matched.tolist() == [[0, 0]]
 
 
 def test_a_point_on_the_side_is_not_inside() -> None:
-    grid = Grid(((1, 1),), ((8, 8),), torch.tensor([[(0.0, 0, 8, 8)]]))
+    grid = Grid(((1, 1),), ((8, 8),), tuple(torch.tensor([[(0.0, 0, 8, 8)]])))
     assigner = FcosAssigner(RANGES[:1])
     assert assigner(grid, single(torch.tensor([[4.0, 0, 8, 8]]))).matched.tolist() == [[BACKGROUND]]
     assert assigner(grid, single(torch.tensor([[3.9, 0, 8, 8]]))).matched.tolist() == [[0]]
 
 
 def test_the_smaller_object_gets_the_point_and_the_first_of_equals() -> None:
-    grid = Grid(((1, 1),), ((8, 8),), torch.tensor([[(0.0, 0, 8, 8)]]))
+    grid = Grid(((1, 1),), ((8, 8),), tuple(torch.tensor([[(0.0, 0, 8, 8)]])))
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 8, 6], [0, 0, 6, 8]])
     assert FcosAssigner(RANGES[:1])(grid, single(boxes)).matched.tolist() == [[1]]
 
 
 def test_levels_and_anchors_that_do_not_fit_are_refused() -> None:
-    grid = Grid(((1, 1),), ((8, 8),), torch.zeros(1, 2, 4))
+    grid = Grid(((1, 1),), ((8, 8),), tuple(torch.zeros(1, 2, 4)))
     with pytest.raises(DetdistillError, match=r"2 regression ranges .* for 1 levels"):
         FcosAssigner(RANGES[:2])(grid, single(torch.zeros(0, 4)))
-    with pytest.raises(DetdistillError, match="2 anchors in each cell"):
+    with pytest.raises(DetdistillError, match="2 anchors in a cell"):
         FcosAssigner(RANGES[:1])(grid, single(torch.zeros(0, 4)))

@@ -37,7 +37,7 @@ windows = st.floats(-40, 40)
 
 def grid_of(name: str, height: int, width: int) -> Grid:
     sizes = tuple((math.ceil(height / stride), math.ceil(width / stride)) for stride in STRIDES)
-    return Grid(sizes, tuple((stride, stride) for stride in STRIDES), ANCHORS[name])
+    return Grid(sizes, tuple((stride, stride) for stride in STRIDES), tuple(ANCHORS[name]))
 
 
 @given(every_grid)

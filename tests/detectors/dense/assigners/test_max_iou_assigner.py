@@ -95,12 +95,12 @@ def test_padding_leaves_what_does_not_hang_on_the_best_anchor(
 
 
 def one_cell(*sides: float) -> Grid:
-    return Grid(((1, 1),), ((8, 8),), torch.tensor([[(0, 0, side, side) for side in sides]]))
+    return Grid(((1, 1),), ((8, 8),), tuple(torch.tensor([[(0, 0, side, side) for side in sides]])))
 
 
 def test_thresholds_are_inclusive_and_what_lies_between_is_ignored() -> None:
     """Squares of area 16 in anchors of area 32, 40 and 41: IoU 0.5, 0.4 and less."""
-    grid = Grid(((1, 1),), ((8, 8),), torch.tensor([[(0.0, 0, 8, 4), (0, 0, 8, 5), (0, 0, 8, 5.125)]]))
+    grid = Grid(((1, 1),), ((8, 8),), tuple(torch.tensor([[(0.0, 0, 8, 4), (0, 0, 8, 5), (0, 0, 8, 5.125)]])))
     targets = single(torch.tensor([[0.0, 0, 4, 4]]))
     for low_quality in (True, False):
         assert MaxIouAssigner(match_low_quality=low_quality)(grid, targets).matched.tolist() == [
@@ -120,7 +120,7 @@ def test_every_object_keeps_its_best_anchors_and_the_later_object_takes_them() -
 
 
 def test_all_tied_best_anchors_are_positive() -> None:
-    grid = Grid(((3, 3),), ((8, 8),), torch.tensor([[(-8.0, -8, 8, 8)]]))
+    grid = Grid(((3, 3),), ((8, 8),), tuple(torch.tensor([[(-8.0, -8, 8, 8)]])))
     matched = MaxIouAssigner()(grid, single(torch.tensor([[3.0, 3, 4, 4]]))).matched
     assert matched.view(3, 3).tolist() == [[0, 0, -1], [0, 0, -1], [-1, -1, -1]]
 

@@ -1,6 +1,6 @@
 """The priors of a grid as lattices, and what every assigner does with candidates taken from them.
 
-B counts the base anchors of all levels (L x A); each is repeated over the cells of its level. M counts candidates:
+B counts the base anchors of all levels; each is repeated over the cells of its level. M counts candidates:
 pairs of an object and a prior. Cells are (column, row).
 """
 
@@ -36,12 +36,13 @@ class Lattice:
     @classmethod
     def of(cls, grid: Grid) -> Lattice:
         """The lattices of a grid, level by level, anchor by anchor."""
-        repeats, device = grid.anchors_per_cell, grid.base_anchors.device
+        device = grid.device
+        repeats = torch.tensor(grid.anchors_per_cell, device=device)
         steps = torch.tensor(grid.strides, dtype=torch.float64, device=device).flip(-1)
         cells = torch.tensor(grid.sizes, device=device).flip(-1)
         return cls(
             grid,
-            grid.base_anchors.double().flatten(0, 1),
+            torch.cat(grid.base_anchors).double(),
             steps.repeat_interleave(repeats, dim=0),
             cells.repeat_interleave(repeats, dim=0),
         )
@@ -53,10 +54,10 @@ class Lattice:
         Raises:
             DetdistillError: there are more.
         """
-        if grid.anchors_per_cell != 1:
+        if set(grid.anchors_per_cell) - {1}:
             raise DetdistillError(
-                f"{assigner} needs one prior per cell, but this grid has {grid.anchors_per_cell} anchors in each cell; "
-                "give the layout one scale and one ratio, or assign with MaxIouAssigner"
+                f"{assigner} needs one prior per cell, but this grid has {max(grid.anchors_per_cell)} anchors in a "
+                "cell; give the layout one scale and one ratio, or assign with MaxIouAssigner"
             )
         return cls.of(grid)
 
@@ -71,9 +72,10 @@ class Lattice:
 
     def prior_index(self, base: Tensor, cell: Tensor) -> Tensor:
         """`(…,)` index into P of the same priors."""
-        level = base.div(self.grid.anchors_per_cell, rounding_mode="floor")
+        counts = torch.tensor(self.grid.anchors_per_cell, device=base.device)
+        level = torch.arange(len(counts), device=base.device).repeat_interleave(counts)[base]
         column, row = cell.unbind(-1)
-        return self.grid.prior_index(level, row, column) + base % self.grid.anchors_per_cell
+        return self.grid.prior_index(level, row, column) + base - (counts.cumsum(0) - counts)[level]
 
     def cells_between(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Lists the cells of one window per object and base anchor.
