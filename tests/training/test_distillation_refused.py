@@ -82,5 +82,5 @@ def test_a_run_folder_is_of_one_kind(data: Path, teacher: Path, tmp_path: Path) 
 
 
 def test_a_module_that_is_no_detector_is_refused(data: Path, teacher: Path) -> None:
-    with pytest.raises(DetdistillError, match="classes"):
+    with pytest.raises(DetdistillError, match="Conv2d is no Detector"):
         check(small_distillation(data, teacher), teacher=torch.nn.Conv2d(3, 3, 1))  # type: ignore[arg-type]
