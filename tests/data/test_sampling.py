@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.data.sampling import derived_seed, even_shares, sample, shuffled
+from detdistill.core.seeds import derived_seed
+from detdistill.data.sampling import even_shares, sample, shuffled
 
 NAMES = st.lists(st.text(alphabet="abc/.", max_size=6), max_size=30, unique=True)
 
