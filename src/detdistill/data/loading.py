@@ -20,9 +20,9 @@ from detdistill.core.canvas import on_canvas
 from detdistill.core.errors import DataError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
+from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import Targets
 from detdistill.data.batching import Draw, EvaluationBatches, Size, TrainingBatches, training_canvases
-from detdistill.core.seeds import derived_seed
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
 
 

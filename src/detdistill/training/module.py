@@ -20,9 +20,9 @@ from detdistill.core.annotations import DetectionDataset, fingerprint
 from detdistill.core.draws import Draws
 from detdistill.core.errors import DetdistillError
 from detdistill.core.modules import buffers_kept
+from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import ReduceSum
 from detdistill.data.loading import Batch, training_loader
-from detdistill.core.seeds import derived_seed
 from detdistill.detectors.base import Detector
 from detdistill.training.accumulation import split, window_normalizers
 from detdistill.training.freezing import freeze

@@ -10,7 +10,13 @@ from torch import Tensor
 from detdistill.core.boxes import aligned_iou, box_centers, boxes_to_distances
 from detdistill.core.grid import Grid
 from detdistill.core.structures import Assignment, Targets
-from detdistill.detectors.dense.assigners.lattice import Lattice, all_background, batch_assignment, batch_index, best_claims
+from detdistill.detectors.dense.assigners.lattice import (
+    Lattice,
+    all_background,
+    batch_assignment,
+    batch_index,
+    best_claims,
+)
 
 INSIDE = 0.01
 """Pixels; a prior's centre this near to an object's side is not inside the object."""

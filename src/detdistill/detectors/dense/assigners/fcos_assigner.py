@@ -10,7 +10,13 @@ from detdistill.core.boxes import box_area, box_centers, box_sides, boxes_to_dis
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.structures import Assignment, Targets
-from detdistill.detectors.dense.assigners.lattice import Lattice, all_background, batch_assignment, batch_index, best_claims
+from detdistill.detectors.dense.assigners.lattice import (
+    Lattice,
+    all_background,
+    batch_assignment,
+    batch_index,
+    best_claims,
+)
 
 
 @dataclass(frozen=True)

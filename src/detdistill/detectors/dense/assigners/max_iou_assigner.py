@@ -11,7 +11,13 @@ from detdistill.core.boxes import aligned_iou, box_area, box_centers, box_sides
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.structures import IGNORED, Assignment, Targets
-from detdistill.detectors.dense.assigners.lattice import Lattice, all_background, batch_assignment, batch_index, best_claims
+from detdistill.detectors.dense.assigners.lattice import (
+    Lattice,
+    all_background,
+    batch_assignment,
+    batch_index,
+    best_claims,
+)
 
 SLACK = 1e-9
 """Windows ask for this much less overlap than is needed, relatively: rounding may add a cell but take none."""
