@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from detdistill.core.grid import Grid
+from detdistill.core.output import Candidates
 from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
 from detdistill.detectors.ignoring import CHUNK, ignore_background, mostly_inside
 from support.box_strategies import boxes
@@ -13,6 +15,13 @@ from support.box_strategies import boxes
 def targets_of(ignored: Tensor, ignored_image: Tensor, images: int) -> Targets:
     nothing = torch.zeros(0, dtype=torch.int64)
     return Targets(torch.zeros(0, 4), nothing, nothing, torch.full((images, 2), 64), ignored, ignored_image)
+
+
+def candidates_of(boxes: Tensor) -> Candidates:
+    """The priors `(P, 4)` of a grid of one cell, or each image's own boxes `(N, P, 4)`."""
+    if boxes.dim() == 3:
+        return Candidates(own=boxes)
+    return Candidates(Grid(((1, 1),), ((8, 8),), boxes[None]))
 
 
 def share(box: list[float], region: list[float]) -> float:
@@ -52,7 +61,7 @@ def test_the_rule_is_that_of_a_loop(case: tuple[Tensor, Tensor, Targets]) -> Non
             if row[place] == BACKGROUND and any(share(box, region) >= 0.5 for region in regions):
                 row[place] = IGNORED
     before = matched.clone()
-    assert ignore_background(Assignment(matched), candidates, targets).matched.tolist() == expected
+    assert ignore_background(Assignment(matched), candidates_of(candidates), targets).matched.tolist() == expected
     assert torch.equal(matched, before)
 
 
@@ -60,14 +69,14 @@ def test_exactly_half_is_enough_and_positives_stay() -> None:
     candidates = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10.1, 10], [0, 0, 4, 4], [20, 20, 30, 30], [2, 2, 2, 4]])
     matched = torch.tensor([[BACKGROUND, BACKGROUND, 0, BACKGROUND, BACKGROUND]])
     targets = targets_of(torch.tensor([[0.0, 0, 5, 10]]), torch.tensor([0]), 1)
-    found = ignore_background(Assignment(matched), candidates, targets).matched
+    found = ignore_background(Assignment(matched), candidates_of(candidates), targets).matched
     assert found.tolist() == [[IGNORED, BACKGROUND, 0, BACKGROUND, BACKGROUND]]
 
 
 def test_without_ignored_boxes_the_assignment_is_the_same_object() -> None:
     assignment = Assignment(torch.full((2, 3), BACKGROUND))
     nothing = targets_of(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 2)
-    assert ignore_background(assignment, torch.rand(3, 4), nothing) is assignment
+    assert ignore_background(assignment, Candidates(own=torch.rand(2, 3, 4)), nothing) is assignment
 
 
 @given(st.integers(0, 3 * CHUNK))

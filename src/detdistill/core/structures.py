@@ -1,7 +1,7 @@
 """Ground truth, assignment and detections.
 
 Boxes are x1 y1 x2 y2 in pixels of the batch canvas. Sizes are (height, width). Letters in shapes: N images,
-P candidates, C classes, G ground-truth objects of the whole batch, K chosen candidates, I ignored boxes of the whole batch.
+P candidates, C classes, G ground-truth objects and I ignored boxes of the whole batch, K chosen candidates.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def _ignoring_failures(detector: Detector, size: tuple[int, int]) -> Iterator[st
     for (name, predictions), gradient in zip(stages.items(), gradients, strict=True):
         if gradient is None or plain[name].matched.shape != gradient.shape[:2]:
             continue
-        expected = ignore_background(plain[name], predictions.candidates.boxes, targets).matched == IGNORED
+        expected = ignore_background(plain[name], predictions.candidates, targets).matched == IGNORED
         trained = expected & (plain[name].matched == BACKGROUND) & (gradient != 0).any(dim=-1)
         if trained.any():
             yield (

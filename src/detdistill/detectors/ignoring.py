@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from detdistill.core.boxes import aligned_intersection, box_area
+from detdistill.core.output import Candidates
 from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
 
 LEAST_SHARE = 0.5
@@ -16,21 +17,21 @@ CHUNK = 16
 
 
 @torch.no_grad()
-def ignore_background(assignment: Assignment, candidates: Tensor, targets: Targets) -> Assignment:
+def ignore_background(assignment: Assignment, candidates: Candidates, targets: Targets) -> Assignment:
     """Make `IGNORED` of every `BACKGROUND` candidate at least half of which lies in one ignored box of its image.
 
     The measure is COCO's for crowd regions: the intersection over the candidate's own area. Positives stay positive.
 
     Args:
         assignment: which object each candidate is positive for.
-        candidates: `(P, 4)` the priors of all images, or `(N, P, 4)` each image's own boxes, in pixels.
+        candidates: the priors of a grid, or each image's own boxes.
         targets: with the ignored boxes.
     """
     if not len(targets.ignored):
         return assignment
-    matched = assignment.matched.clone()
+    matched, boxes = assignment.matched.clone(), candidates.boxes
     for image in targets.ignored_image.unique().tolist():
-        own = candidates if candidates.dim() == 2 else candidates[image]
+        own = boxes if boxes.dim() == 2 else boxes[image]
         inside = mostly_inside(own, targets.ignored[targets.ignored_image == image])
         matched[image][inside & (matched[image] == BACKGROUND)] = IGNORED
     return Assignment(matched)

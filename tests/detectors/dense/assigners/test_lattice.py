@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from detdistill.core.grid import Grid
+from detdistill.core.output import Candidates
 from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
 from detdistill.detectors.dense.assigners import AtssAssigner, FcosAssigner, MaxIouAssigner
 from detdistill.detectors.dense.assigners.lattice import Lattice, best_claims
@@ -131,7 +132,7 @@ def test_every_assigner_ignores_background_inside_ignored_boxes(name: str, targe
     known = regions.image < targets.num_images
     ignoring = replace(targets, ignored=regions.boxes[known], ignored_image=regions.image[known])
     plain, found = ASSIGNERS[name](grid, targets), ASSIGNERS[name](grid, ignoring)
-    assert torch.equal(found.matched, ignore_background(plain, grid.priors, ignoring).matched)
+    assert torch.equal(found.matched, ignore_background(plain, Candidates(grid), ignoring).matched)
 
 
 @pytest.mark.parametrize("name", ASSIGNERS)

@@ -14,6 +14,7 @@ from torch import Tensor
 from detdistill.core.boxes import box_centers
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
+from detdistill.core.output import Candidates
 from detdistill.core.structures import BACKGROUND, Assignment, Targets
 from detdistill.detectors.ignoring import ignore_background
 
@@ -130,4 +131,4 @@ def all_background(targets: Targets, grid: Grid) -> Tensor:
 def batch_assignment(matched: Tensor, grid: Grid, targets: Targets) -> Assignment:
     """The assignment of all candidates, from `(N x P,)` matches; background inside ignored boxes is `IGNORED`."""
     assignment = Assignment(matched.view(targets.num_images, grid.num_priors))
-    return ignore_background(assignment, grid.priors, targets)
+    return ignore_background(assignment, Candidates(grid), targets)
