@@ -116,7 +116,7 @@ class Collate:
     Attributes:
         dataset: the annotated images, for their original sizes.
         canvases: height and width in pixels of the canvas of each of its images; the same within a batch.
-        difficult: train on objects marked `difficult` too.
+        difficult: train on objects marked `difficult` too, instead of ignoring them.
     """
 
     dataset: DetectionDataset
@@ -171,7 +171,7 @@ def training_loader(
         seed: of the run.
         workers: processes that load; their number changes nothing in the batches.
         cache: keep decoded images in memory, once per worker.
-        difficult: train on objects marked `difficult` too.
+        difficult: train on objects marked `difficult` too, instead of ignoring them.
         rank: this process.
         world: number of processes.
 

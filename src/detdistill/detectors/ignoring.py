@@ -30,7 +30,7 @@ def ignore_background(assignment: Assignment, candidates: Candidates, targets: T
     if not len(targets.ignored):
         return assignment
     matched, boxes = assignment.matched.clone(), candidates.boxes
-    for image in targets.ignored_image.unique().tolist():
+    for image in sorted(set(targets.ignored_image.tolist())):
         own = boxes if boxes.dim() == 2 else boxes[image]
         inside = mostly_inside(own, targets.ignored[targets.ignored_image == image])
         matched[image][inside & (matched[image] == BACKGROUND)] = IGNORED
@@ -45,7 +45,7 @@ def mostly_inside(boxes: Tensor, regions: Tensor) -> Tensor:
     boxes, regions = boxes.double(), regions.double()
     area = box_area(boxes)
     found = torch.zeros_like(area, dtype=torch.bool)
-    for part in regions.split(CHUNK):
+    for part in torch.split(regions, CHUNK):
         shared = aligned_intersection(boxes, part[:, None])
         found |= ((shared >= LEAST_SHARE * area) & (shared > 0)).any(dim=0)
     return found
