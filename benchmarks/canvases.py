@@ -49,11 +49,12 @@ def mixed_batches(batches: list[Batch], size: int, seed: int) -> list[Batch]:
         pixels = chosen[0][0].new_zeros(size, 3, height, width)
         for number, (image, _, _) in enumerate(chosen):
             pixels[number, :, : image.shape[1], : image.shape[2]] = image
-        of_image = [targets.image == place for _, targets, place in chosen]
+        own = [targets.of_images(place, place + 1) for _, targets, place in chosen]
         targets = Targets.from_images(
-            [targets.boxes[own] for (_, targets, _), own in zip(chosen, of_image, strict=True)],
-            [targets.labels[own] for (_, targets, _), own in zip(chosen, of_image, strict=True)],
+            [one.boxes for one in own],
+            [one.labels for one in own],
             torch.tensor([image.shape[1:] for image, _, _ in chosen]),
+            ignored=[one.ignored for one in own],
         )
         found.append(Batch(pixels, targets, tuple(range(size)), targets.sizes))
     return found

@@ -51,7 +51,7 @@ class TinyDetector(Detector):
         )
 
     def match(self, output: Output, targets: Targets) -> Matches:
-        """Which candidate is responsible for which object; distillation asks for the same."""
+        """Which candidate is responsible for which object, and which are ignored; distillation asks for the same."""
         return {DENSE: self.assigner(output.predictions.grid, targets)}
 
     def loss(

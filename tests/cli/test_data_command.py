@@ -146,7 +146,9 @@ def test_inspect_exits_1_where_more_than_a_tenth_is_left_out(folder: Path, capsy
 def test_inspect_exits_1_without_objects_to_train_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change_annotations(folder / "train.json", 10, iscrowd=1)
     assert inspected(folder, "--split", "train") == 1
-    assert "must be fixed: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "must be fixed: " in out
+    assert "ignores background inside crowd regions" in out
 
 
 def test_inspect_compares_the_classes_of_training_and_validation(

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
 
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from detdistill.core.draws import Draws
 from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets, single_process
 
 
@@ -12,8 +18,41 @@ def test_targets_join_images_in_order() -> None:
     assert targets.num_images == 3
     assert targets.image.tolist() == [0, 0, 2]
     assert targets.labels.tolist() == [3, 1, 2]
+    assert targets.ignored.shape == (0, 4)
     moved = targets.to("meta")
-    assert {moved.boxes.device.type, moved.image.device.type, moved.sizes.device.type} == {"meta"}
+    tensors = [value for value in vars(moved).values() if isinstance(value, Tensor)]
+    assert len(tensors) == 6
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_defaults_are_where_the_boxes_are() -> None:
+    nothing = torch.zeros(0, dtype=torch.int64, device="meta")
+    targets = Targets(torch.zeros(0, 4, device="meta"), nothing, nothing, torch.zeros(1, 2, device="meta"))
+    assert {targets.ignored.device.type, targets.ignored_image.device.type} == {"meta"}
+
+
+counts = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=5)
+
+
+@given(counts, st.data())
+def test_a_range_of_images_is_the_batch_of_these_images(numbers: list[tuple[int, int]], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(numbers)))
+    stop = data.draw(st.integers(start + 1, len(numbers))) if start < len(numbers) else start
+    boxes, ignored = ([torch.rand(pair[kind], 4) for pair in numbers] for kind in (0, 1))
+    labels = [torch.arange(count) for count, _ in numbers]
+    sizes = torch.arange(2 * len(numbers)).reshape(-1, 2)
+    whole = Targets.from_images(boxes, labels, sizes, ignored=ignored)
+    assert whole.ignored_image.tolist() == [image for image, (_, count) in enumerate(numbers) for _ in range(count)]
+    found = replace(whole, draws=Draws(1, 2, tuple(range(len(numbers))))).of_images(start, stop)
+    assert found.draws == Draws(1, 2, tuple(range(start, stop)))
+    assert whole.of_images(start, stop).draws is None
+    if start == stop:
+        assert found.num_images == len(found.boxes) == len(found.ignored) == 0
+        return
+    part = slice(start, stop)
+    expected = Targets.from_images(boxes[part], labels[part], sizes[part], ignored=ignored[part])
+    for name in ("boxes", "labels", "image", "sizes", "ignored", "ignored_image"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
 def test_assignment_names_positives_and_labels() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,8 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
     assert [batch.indices for batch in first] == [batch.indices for batch in second]
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one.images, other.images)
-        assert torch.equal(one.targets.boxes, other.targets.boxes)
-        assert torch.equal(one.targets.labels, other.targets.labels)
-        assert torch.equal(one.targets.image, other.targets.image)
-        assert torch.equal(one.targets.sizes, other.targets.sizes)
+        for name in ("boxes", "labels", "image", "sizes", "ignored", "ignored_image"):
+            assert torch.equal(getattr(one.targets, name), getattr(other.targets, name)), name
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -152,15 +151,44 @@ def test_training_pads_an_image_to_the_same_canvas_in_every_epoch(dataset: Detec
     assert len(set.union(*shapes.values())) > 1
 
 
-@pytest.mark.parametrize(("difficult", "expected"), [(False, [0]), (True, [0, 2])])
-def test_crowd_is_never_trained_on_and_difficult_only_if_asked(
-    dataset: DetectionDataset, difficult: bool, expected: list[int]
+@pytest.mark.parametrize(("difficult", "trained", "ignored"), [(False, [0], [1, 2]), (True, [0, 2], [1])])
+def test_crowd_is_ignored_and_difficult_too_unless_asked_for(
+    dataset: DetectionDataset, difficult: bool, trained: list[int], ignored: list[int]
 ) -> None:
     images = DetectionImages(dataset, EvaluationTransform(VARIED))
     batch = Collate(dataset, [(96, 96)] * 11, difficult=difficult)([images[Draw(0, 0)], images[Draw(0, 3)]])
-    assert batch.targets.labels.tolist() == expected
-    assert set(batch.targets.image.tolist()) == {1}
+    assert batch.targets.labels.tolist() == trained
+    assert batch.targets.image.tolist() == [1] * len(trained)
     assert batch.targets.num_images == 2
+    record, size = dataset.images[3], batch.targets.sizes[1]
+    scale = (size.flip(0) / torch.tensor([record.width, record.height])).repeat(2)
+    own = torch.from_numpy(record.boxes).float() * scale
+    torch.testing.assert_close(batch.targets.boxes, own[trained])
+    torch.testing.assert_close(batch.targets.ignored, own[ignored])
+    assert batch.targets.ignored_image.tolist() == [1] * len(ignored)
+
+
+def test_variation_moves_ignored_boxes_as_it_moves_objects(dataset: DetectionDataset) -> None:
+    """The same images with other flags have the same boxes, in other places."""
+    flags = [replace(record, crowd=np.zeros_like(record.crowd)) for record in dataset.images]
+    plain = replace(dataset, images=tuple(flags))
+    shown, moved = 0, 0
+    for number in (3, 7):
+        for epoch in range(5):
+            both = []
+            for one in (dataset, plain):
+                images = DetectionImages(one, TrainingTransform(VARIED), seed=5)
+                both.append(Collate(one, [(96, 192)] * 11, difficult=True)([images[Draw(epoch, number)]]).targets)
+            flagged, all_objects = both
+            joined = torch.cat((flagged.boxes, flagged.ignored))
+            assert sorted(joined.tolist()) == sorted(all_objects.boxes.tolist())
+            assert len(all_objects.ignored) == 0
+            shown += len(flagged.ignored)
+            moved += bool(len(flagged.ignored)) and not any(
+                torch.equal(flagged.ignored[0], box) for box in torch.from_numpy(plain.images[number].boxes).float()
+            )
+    assert shown > 3
+    assert moved > 3
 
 
 def test_a_batch_without_objects(dataset: DetectionDataset) -> None:

@@ -3,17 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.data.sampling import derived_seed, even_shares, sample, shuffled
+from detdistill.data.sampling import even_shares, sample, shuffled
 
 NAMES = st.lists(st.text(alphabet="abc/.", max_size=6), max_size=30, unique=True)
-
-
-@given(st.lists(st.integers(-5, 5) | st.text(alphabet="ab1", max_size=3), max_size=4))
-def test_derived_seeds_are_seeds_and_depend_on_where_parts_end(parts: list[int | str]) -> None:
-    seed = derived_seed(*parts)
-    assert 0 <= seed < 2**63
-    assert seed == derived_seed(*parts)
-    assert derived_seed("ab", "c", *parts) != derived_seed("a", "bc", *parts)
 
 
 @given(NAMES, st.integers(0, 40))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.output import Candidates, Features, Output, Predictions
-from detdistill.core.structures import Assignment, Detections, Matches
+from detdistill.core.structures import Assignment, Detections, Matches, Targets
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.detector import DenseDetector
@@ -61,6 +61,22 @@ def altered_method(name: str, wrap: Callable[[Any], Any]) -> Change:
     return change
 
 
+def blind_to_ignored(detector: DenseDetector) -> None:
+    match = detector.match
+    nothing: dict[str, Any] = {"ignored": torch.zeros(0, 4), "ignored_image": torch.zeros(0, dtype=torch.int64)}
+    detector.match = lambda output, targets: match(output, replace(targets, **nothing))  # type: ignore[method-assign]
+
+
+def ignored_as_background(detector: DenseDetector) -> None:
+    loss = detector.loss
+
+    def changed(output: Output, targets: Targets, matches: Matches, *rest: Any) -> dict[str, Tensor]:
+        clamped = {name: Assignment(found.matched.clamp(min=-1)) for name, found in matches.items()}
+        return loss(output, targets, clamped, *rest)
+
+    setattr(detector, "loss", changed)  # noqa: B010
+
+
 def no_classes(detector: DenseDetector) -> None:
     detector.classes = ("a", "a")
 
@@ -103,6 +119,8 @@ def mode_dependent(detector: DenseDetector) -> None:
         (altered_match(lambda matched: matched.flip(0)), "object of another image"),
         (altered_match(lambda matched: matched * 0 - 1), "no candidate is positive"),
         (altered_method("match", lambda _: {}), "the stages are dense"),
+        (blind_to_ignored, "stage dense: .* ignored boxes learn their class"),
+        (ignored_as_background, "stage dense: .* ignored boxes learn their class"),
         (altered_method("loss", lambda terms: {"box": terms["box"] / 0}), "not finite"),
         (altered_method("detect", lambda found: found[:1]), "1 results for 2 images"),
         (

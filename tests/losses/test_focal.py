@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from conftest import Golden
+from detdistill.core.structures import BACKGROUND, IGNORED
 from detdistill.losses.focal import focal_loss, quality_focal_loss, varifocal_loss
 from support.golden_losses import Arrays, assert_matches
 
@@ -93,6 +94,11 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return (labels[..., None] == torch.arange(classes)).double()
 
 
+def counts(labels: Tensor) -> Tensor:
+    """1 for every candidate that is not ignored."""
+    return (labels != IGNORED).double()
+
+
 logit_values = st.floats(-60, 60)
 CLASSES = 3
 
@@ -118,7 +124,7 @@ def test_focal_loss_and_its_gradient_are_torchvision_s(
     logits, labels, _ = drawn
     logits.requires_grad_()
     loss = focal_loss(logits, labels, alpha, gamma)
-    expected = sigmoid_focal_loss(logits, one_hot(labels, CLASSES), alpha, gamma)
+    expected = sigmoid_focal_loss(logits, one_hot(labels, CLASSES), alpha, gamma) * counts(labels)[..., None]
     # torch's softplus is linear from 20 on, 2e-9 from its definition.
     torch.testing.assert_close(loss, expected, rtol=1e-8, atol=1e-8)
     weights = torch.linspace(-1, 2, logits.numel()).double().reshape(logits.shape)
@@ -142,7 +148,7 @@ def test_quality_focal_loss_is_its_definition(drawn: tuple[Tensor, Tensor, Tenso
     logits, labels, quality = drawn
     target = one_hot(labels, CLASSES) * quality[..., None]
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    expected = ((target - logits.sigmoid()).abs() ** beta * cross_entropy).sum(dim=-1)
+    expected = ((target - logits.sigmoid()).abs() ** beta * cross_entropy).sum(dim=-1) * counts(labels)
     torch.testing.assert_close(quality_focal_loss(logits, labels, quality, beta), expected, rtol=1e-7, atol=1e-7)
 
 
@@ -157,16 +163,37 @@ def test_varifocal_loss_is_its_definition(
     expected = weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     loss = varifocal_loss(logits, target, alpha, gamma, iou_weighted=iou_weighted)
     torch.testing.assert_close(loss, expected, rtol=1e-7, atol=1e-7)
+    ignored = labels == IGNORED
+    loss = varifocal_loss(logits, target, alpha, gamma, iou_weighted=iou_weighted, ignored=ignored)
+    expected = expected * counts(labels)[..., None]
+    torch.testing.assert_close(loss, expected, rtol=1e-7, atol=1e-7)
 
 
 @given(candidates(), st.integers(0, CLASSES - 1))
-def test_no_loss_is_negative_and_ignored_counts_as_background(drawn: tuple[Tensor, Tensor, Tensor], shift: int) -> None:
+def test_ignored_candidates_cost_nothing_and_change_no_bit_of_others(
+    drawn: tuple[Tensor, Tensor, Tensor], shift: int
+) -> None:
     logits, labels, quality = drawn
-    losses = (focal_loss(logits, labels), quality_focal_loss(logits, labels, quality))
-    assert all((loss >= 0).all() for loss in losses)
-    background = labels.clamp(min=-1)
-    assert torch.equal(losses[0], focal_loss(logits, background))
-    assert torch.equal(losses[1], quality_focal_loss(logits, background, quality))
+    logits.requires_grad_()
+    ignored, background = labels == IGNORED, labels.clamp(min=BACKGROUND)
+    target = one_hot(labels, CLASSES) * quality[..., None]
+    losses = (
+        focal_loss(logits, labels),
+        quality_focal_loss(logits, labels, quality),
+        varifocal_loss(logits, target, ignored=ignored),
+    )
+    without = (
+        focal_loss(logits, background),
+        quality_focal_loss(logits, background, quality),
+        varifocal_loss(logits, target),
+    )
+    for loss, plain in zip(losses, without, strict=True):
+        assert (loss >= 0).all()
+        assert not loss[ignored].any()
+        assert torch.equal(loss[~ignored], plain[~ignored])
+        found, expected = (torch.autograd.grad(each.sum(), logits)[0] for each in (loss, plain))
+        assert not found[ignored].any()
+        assert torch.equal(found[~ignored], expected[~ignored])
     # Classes have no order.
     rolled = torch.where(labels >= 0, (labels + shift) % CLASSES, labels)
     torch.testing.assert_close(focal_loss(logits.roll(shift, dims=-1), rolled).roll(-shift, dims=-1), losses[0])
@@ -183,7 +210,9 @@ EVERY_LOSS = pytest.mark.parametrize(
         pytest.param(lambda logits: focal_loss(logits, LABELS, gamma=0.0), id="focal_gamma_zero"),
         pytest.param(lambda logits: quality_focal_loss(logits, LABELS, QUALITY.to(logits.dtype)), id="quality_focal"),
         pytest.param(
-            lambda logits: varifocal_loss(logits, (one_hot(LABELS, 3) * QUALITY[:, None]).to(logits.dtype)),
+            lambda logits: varifocal_loss(
+                logits, (one_hot(LABELS, 3) * QUALITY[:, None]).to(logits.dtype), ignored=LABELS == IGNORED
+            ),
             id="varifocal",
         ),
     ],

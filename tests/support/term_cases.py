@@ -91,10 +91,7 @@ def one_image(case: Case, detector: Detector, image: int) -> Case:
     """The case of a process that has only this image."""
     *both, _, targets = case
     own, other = (_of_image(side, image) for side in both)
-    mine = targets.image == image
-    part = Targets(
-        targets.boxes[mine], targets.labels[mine], targets.image[mine] - image, targets.sizes[image : image + 1]
-    )
+    part = targets.of_images(image, image + 1)
     return own, other, detector.match(own, part)[own.final], part
 
 

@@ -22,7 +22,8 @@ def batch_of(counts: list[int]) -> Batch:
     """A batch with so many objects in each image."""
     boxes = [torch.rand(count, 4) for count in counts]
     sizes = torch.arange(2 * len(counts)).reshape(-1, 2)
-    targets = Targets.from_images(boxes, [torch.arange(count) for count in counts], sizes)
+    labels, ignored = [torch.arange(count) for count in counts], [torch.rand(count % 2, 4) for count in counts]
+    targets = Targets.from_images(boxes, labels, sizes, ignored=ignored)
     return Batch(torch.rand(len(counts), 3, 4, 4), targets, tuple(range(7, 7 + len(counts))), sizes)
 
 
@@ -36,10 +37,11 @@ def test_parts_join_to_the_batch(counts: list[int], parts: int) -> None:
     assert sum((piece.indices for piece in pieces), ()) == batch.indices
     assert torch.equal(torch.cat([piece.images for piece in pieces]), batch.images)
     assert torch.equal(torch.cat([piece.original_sizes for piece in pieces]), batch.original_sizes)
-    for name in ("boxes", "labels", "sizes"):
+    for name in ("boxes", "labels", "sizes", "ignored"):
         assert torch.equal(torch.cat([getattr(piece.targets, name) for piece in pieces]), getattr(batch.targets, name))
-    image = torch.cat([piece.targets.image + sum(sizes[:number]) for number, piece in enumerate(pieces)])
-    assert torch.equal(image, batch.targets.image)
+    for name in ("image", "ignored_image"):
+        joined = torch.cat([getattr(piece.targets, name) + sum(sizes[:number]) for number, piece in enumerate(pieces)])
+        assert torch.equal(joined, getattr(batch.targets, name))
 
 
 def test_normalisers_cover_the_window_in_the_order_they_are_asked_for() -> None:

@@ -254,6 +254,9 @@ def _print_numbers(numbers: Inspection) -> None:
             for row in numbers.classes
         ],
     )
+    if flags:
+        meant = {"difficult": "difficult objects (unless data.difficult is true)", "crowd": "crowd regions"}
+        print(f"\ntraining ignores background inside {' and '.join(meant[flag] for flag in flags)}")
     print("\nsmall, medium and large as COCO counts: annotated area below 32², below 96², from 96² pixels on")
     print("\n√(width·height) of box, in pixels")
     # Bins beyond the largest object say nothing.

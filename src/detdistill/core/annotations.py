@@ -26,8 +26,10 @@ class ImageRecord:
         boxes: `(n, 4)` float64, x1 y1 x2 y2 in pixels, inside the image, each of positive area.
         labels: `(n,)` int64, index into the data set's `classes`.
         areas: `(n,)` float64, square pixels; the annotation's own (COCO measures segments), else the box's.
-        crowd: `(n,)` bool, COCO's `iscrowd`: a region of many objects, never trained on, neither rewarded nor punished.
-        difficult: `(n,)` bool, VOC's flag: neither rewarded nor punished by VOC's protocol.
+        crowd: `(n,)` bool, COCO's `iscrowd`: a region of many objects. Training ignores background inside it; scoring
+            neither rewards nor punishes it.
+        difficult: `(n,)` bool, VOC's flag: ignored in training unless asked for. VOC's protocol neither rewards nor
+            punishes it.
     """
 
     image_id: int | str

@@ -1,7 +1,7 @@
 """Ground truth, assignment and detections.
 
 Boxes are x1 y1 x2 y2 in pixels of the batch canvas. Sizes are (height, width). Letters in shapes: N images,
-P candidates, C classes, G ground-truth objects of the whole batch, K chosen candidates.
+P candidates, C classes, G ground-truth objects and I ignored boxes of the whole batch, K chosen candidates.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Self
 
 import torch
 from torch import Tensor
+
+from detdistill.core.draws import Draws
 
 BACKGROUND = -1
 IGNORED = -2
@@ -35,19 +37,37 @@ class Targets:
         labels: `(G,)` int64, 0 to C - 1.
         image: `(G,)` int64, the image each object is in, ascending.
         sizes: `(N, 2)` true height and width of each image; what lies beyond is padding.
+        ignored: `(I, 4)` boxes whose inside is no background: crowd regions, and objects too difficult to train on.
+        ignored_image: `(I,)` int64, the image each of them is in, ascending.
+        draws: random numbers for detectors that draw in `forward` or `match`; None outside of training.
     """
 
     boxes: Tensor
     labels: Tensor
     image: Tensor
     sizes: Tensor
+    ignored: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
+    ignored_image: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    draws: Draws | None = None
+
+    def __post_init__(self) -> None:
+        """Puts the defaults, which are made on the CPU, where the boxes are."""
+        for name in ("ignored", "ignored_image"):
+            object.__setattr__(self, name, getattr(self, name).to(self.boxes.device))
 
     @classmethod
-    def from_images(cls, boxes: Sequence[Tensor], labels: Sequence[Tensor], sizes: Tensor) -> Self:
-        """Joins per-image boxes `(n, 4)` and labels `(n,)`."""
-        counts = torch.tensor([len(image_boxes) for image_boxes in boxes])
-        image = torch.arange(len(boxes)).repeat_interleave(counts).to(sizes.device)
-        return cls(torch.cat(tuple(boxes)), torch.cat(tuple(labels)), image, sizes)
+    def from_images(
+        cls,
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        sizes: Tensor,
+        ignored: Sequence[Tensor] | None = None,
+    ) -> Self:
+        """Join per-image boxes `(n, 4)` and labels `(n,)`, and ignored boxes `(i, 4)` where there are any."""
+        joined = cls(torch.cat(tuple(boxes)), torch.cat(tuple(labels)), _places(boxes, sizes), sizes)
+        if ignored is None:
+            return joined
+        return replace(joined, ignored=torch.cat(tuple(ignored)), ignored_image=_places(ignored, sizes))
 
     @property
     def num_images(self) -> int:
@@ -58,9 +78,30 @@ class Targets:
         """The same targets on another device."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("boxes", "labels", "image", "sizes")
+            for name in ("boxes", "labels", "image", "sizes", "ignored", "ignored_image")
         }
         return replace(self, **moved)
+
+    def of_images(self, start: int, stop: int) -> Self:
+        """Return the targets of the images from `start` to before `stop`, counted from 0 again."""
+        own = (self.image >= start) & (self.image < stop)
+        near = (self.ignored_image >= start) & (self.ignored_image < stop)
+        return replace(
+            self,
+            boxes=self.boxes[own],
+            labels=self.labels[own],
+            image=self.image[own] - start,
+            sizes=self.sizes[start:stop],
+            ignored=self.ignored[near],
+            ignored_image=self.ignored_image[near] - start,
+            draws=None if self.draws is None else self.draws.of_images(start, stop),
+        )
+
+
+def _places(boxes: Sequence[Tensor], sizes: Tensor) -> Tensor:
+    """The image of each box of per-image boxes, where `sizes` is."""
+    counts = torch.tensor([len(image_boxes) for image_boxes in boxes])
+    return torch.arange(len(boxes)).repeat_interleave(counts).to(sizes.device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import Sampler
 
-from detdistill.data.sampling import derived_seed, even_shares
+from detdistill.core.seeds import derived_seed
+from detdistill.data.sampling import even_shares
 
 
 class Draw(NamedTuple):

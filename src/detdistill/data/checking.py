@@ -91,7 +91,7 @@ def training_problems(
     if not counts.any():
         what = f"no object to train on in {counted(len(dataset.images), 'image')}"
         if any((record.difficult & ~record.crowd).any() for record in dataset.images):
-            what += "; all are marked difficult, to train on them set data.difficult: true"
+            what += "; all are marked difficult and ignored, to train on them set data.difficult: true"
         return [Problem(dataset.source, what, fatal=True)]
     problems = resizing_problems(dataset, images, difficult=difficult, accept_left_out=accept_left_out)
     absent = [name for name, count in zip(dataset.classes, counts, strict=True) if count == 0]

@@ -20,9 +20,9 @@ from detdistill.core.canvas import on_canvas
 from detdistill.core.errors import DataError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
+from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import Targets
 from detdistill.data.batching import Draw, EvaluationBatches, Size, TrainingBatches, training_canvases
-from detdistill.data.sampling import derived_seed
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
 
 
@@ -82,7 +82,8 @@ class Batch:
 
     Attributes:
         images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner, the rest 0.
-        targets: objects to train on, in pixels of the canvas; `targets.sizes` are the images' true sizes.
+        targets: objects to train on and boxes to ignore, in pixels of the canvas; `targets.sizes` are the images' true
+            sizes.
         indices: position of each image in `DetectionDataset.images`.
         original_sizes: `(N, 2)` height and width of each image before resizing.
         counts: False for a batch that only keeps its process in step with the others: neither its loss nor its
@@ -109,13 +110,13 @@ class Batch:
 class Collate:
     """Stacks samples on their canvas and joins their objects.
 
-    Crowd boxes are left out: they are regions, not objects. So are boxes marked `difficult`, as in mmdetection, unless
-    asked for.
+    Crowd boxes are regions, not objects: background inside them is ignored. So it is inside objects marked `difficult`,
+    unless these are to be trained on.
 
     Attributes:
         dataset: the annotated images, for their original sizes.
         canvases: height and width in pixels of the canvas of each of its images; the same within a batch.
-        difficult: train on objects marked `difficult` too.
+        difficult: train on objects marked `difficult` too, instead of ignoring them.
     """
 
     dataset: DetectionDataset
@@ -127,11 +128,17 @@ class Collate:
         indices = tuple(draw.image for draw, _ in samples)
         (canvas,) = {self.canvases[index] for index in indices}
         records = [self.dataset.images[index] for index in indices]
-        chosen = [sample.keep(~sample.crowd & (~sample.difficult | self.difficult)) for _, sample in samples]
-        sizes = torch.tensor([sample.size for sample in chosen])
+        loaded = [sample for _, sample in samples]
+        trained = [~sample.crowd & (~sample.difficult | self.difficult) for sample in loaded]
+        pairs = list(zip(loaded, trained, strict=True))
         return Batch(
-            images=on_canvas([sample.image for sample in chosen], canvas),
-            targets=Targets.from_images([s.boxes for s in chosen], [s.labels for s in chosen], sizes),
+            images=on_canvas([sample.image for sample in loaded], canvas),
+            targets=Targets.from_images(
+                boxes=[sample.boxes[chosen] for sample, chosen in pairs],
+                labels=[sample.labels[chosen] for sample, chosen in pairs],
+                sizes=torch.tensor([sample.size for sample in loaded]),
+                ignored=[sample.boxes[~chosen] for sample, chosen in pairs],
+            ),
             indices=indices,
             original_sizes=torch.tensor([(record.height, record.width) for record in records]),
             counts=all(draw.counts for draw, _ in samples),
@@ -164,7 +171,7 @@ def training_loader(
         seed: of the run.
         workers: processes that load; their number changes nothing in the batches.
         cache: keep decoded images in memory, once per worker.
-        difficult: train on objects marked `difficult` too.
+        difficult: train on objects marked `difficult` too, instead of ignoring them.
         rank: this process.
         world: number of processes.
 

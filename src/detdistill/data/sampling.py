@@ -1,19 +1,14 @@
-"""Seeds, samples and even shares that depend on names and numbers alone."""
+"""Samples and even shares that depend on names and numbers alone."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
+from detdistill.core.seeds import derived_seed
+
 Item = TypeVar("Item")
-
-
-def derived_seed(*parts: int | str) -> int:
-    """Return a seed, 0 to 2^63 - 1, that depends on all `parts`, the same on every machine."""
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
 
 
 def shuffled(items: Iterable[Item], name: Callable[[Item], str]) -> list[Item]:

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import new_folder
 from detdistill.core.progress import track
-from detdistill.data.sampling import derived_seed
+from detdistill.core.seeds import derived_seed
 
 CLASSES = tuple("0123456789")
 # Of every five digit samples, and of a photograph's width, what belongs to which split.

@@ -12,7 +12,7 @@ from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import read_image
 from detdistill.core.progress import track
-from detdistill.data.sampling import derived_seed
+from detdistill.core.seeds import derived_seed
 from detdistill.data.shares import Group, assign
 
 HASH_SIDE = 16

@@ -27,7 +27,7 @@ class Sample:
         image: `(3, H, W)` uint8 RGB.
         boxes: `(n, 4)` float32, x1 y1 x2 y2 in pixels of `image`.
         labels: `(n,)` int64.
-        crowd: `(n,)` bool.
+        crowd: `(n,)` bool; these boxes are regions to ignore, and move like all others.
         difficult: `(n,)` bool.
     """
 

@@ -53,18 +53,24 @@ class Detector(nn.Module, ABC):
         Args:
             images: `(N, 3, H, W)`, normalised.
             targets: the objects, in training; for detectors whose predictions depend on them (sampled proposals,
-                denoising queries). All others ignore them.
+                denoising queries). All others ignore them. A detector that draws random numbers here or in `match`
+                takes them from `targets.draws` only.
         """
 
     @abstractmethod
     def match(self, output: Output, targets: Targets) -> Matches:
-        """Return which ground truth the candidates of each stage are positive for."""
+        """Return which ground truth the candidates of each stage are positive for.
+
+        Background inside ignored boxes is `IGNORED`: the package's assigners and `ignore_background` see to it.
+        """
 
     @abstractmethod
     def loss(
         self, output: Output, targets: Targets, matches: Matches, reduce_sum: ReduceSum = single_process
     ) -> dict[str, Tensor]:
         """Return the named, weighted terms of the detection loss, each a scalar over the global normaliser.
+
+        Candidates that are `IGNORED` have no part in the classification loss.
 
         Args:
             output: what `forward` returned.

@@ -8,12 +8,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from detdistill.core.draws import Draws
 from detdistill.core.errors import DetdistillError, listed
 from detdistill.core.grid import Grid
 from detdistill.core.modules import untouched
 from detdistill.core.output import Output, Predictions
-from detdistill.core.structures import Assignment, Targets
+from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
 from detdistill.detectors.base import Detector
+from detdistill.detectors.ignoring import ignore_background
+
+DRAWS = Draws(seed=0, step=0, images=(0, 1))
 
 
 def check_detector(detector: Detector, size: tuple[int, int] = (128, 160)) -> None:
@@ -22,7 +26,8 @@ def check_detector(detector: Detector, size: tuple[int, int] = (128, 160)) -> No
     Checked are: the attributes `classes` and `normalization`; one `Output` type in training and in inference;
     shapes, levels and strides that agree with the grid; scores between 0 and 1 and finite boxes, the same for all
     candidates as for chosen ones; an assignment within each candidate's own image; a finite loss that reaches every
-    trainable parameter, with objects and without any; detections of known classes inside the images, best first.
+    trainable parameter, with objects and without any; no gradient for the class logits of background inside ignored
+    boxes; detections of known classes inside the images, best first.
 
     Args:
         detector: the module.
@@ -38,7 +43,7 @@ def check_detector(detector: Detector, size: tuple[int, int] = (128, 160)) -> No
         )
     failures: list[str] = []
     with untouched(detector):
-        for check in (_attribute_failures, _output_failures, _learning_failures, _detection_failures):
+        for check in CHECKS:
             try:
                 failures.extend(check(detector, size))
             except Exception as error:  # whatever a stranger's module raises is a finding, and the other checks go on
@@ -129,16 +134,22 @@ def _shape_failures(name: str, predictions: Predictions, batch: int) -> Iterator
             yield f"{name}.{field}: shape {tuple(tensor.shape)}; the candidates ask for {shape}"
 
 
-def _learning_failures(detector: Detector, size: tuple[int, int]) -> Iterator[str]:
-    images, sizes = _images(detector, size)
-    height, width = size
+def _objects(detector: Detector, sizes: Tensor) -> Targets:
+    """Two large objects in the first image and a small one in the second."""
+    height, width = sizes[0].tolist()
     large = torch.tensor([[0.1, 0.1, 0.5, 0.6], [0.4, 0.3, 0.9, 0.9]]) * torch.tensor([width, height, width, height])
     small = torch.tensor([[4.0, 4.0, 36.0, 30.0]])
     labels = [torch.tensor([0, len(detector.classes) - 1]), torch.tensor([0])]
-    nothing = ([torch.zeros(0, 4)] * 2, [torch.zeros(0, dtype=torch.int64)] * 2)
+    targets = Targets.from_images([large, small], labels, sizes.cpu())
+    return replace(targets, draws=DRAWS).to(sizes.device)
+
+
+def _learning_failures(detector: Detector, size: tuple[int, int]) -> Iterator[str]:
+    images, sizes = _images(detector, size)
+    nothing = Targets.from_images([torch.zeros(0, 4)] * 2, [torch.zeros(0, dtype=torch.int64)] * 2, sizes.cpu())
     batches = {
-        "with objects": Targets.from_images([large, small], labels, sizes.cpu()).to(images.device),
-        "without objects": Targets.from_images(*nothing, sizes.cpu()).to(images.device),
+        "with objects": _objects(detector, sizes),
+        "without objects": replace(nothing, draws=DRAWS).to(images.device),
     }
     for name, targets in batches.items():
         detector.train().zero_grad()
@@ -165,6 +176,32 @@ def _learning_failures(detector: Detector, size: tuple[int, int]) -> Iterator[st
         unreached = [key for key, parameter in trained if parameter.grad is None]
         if unreached:
             yield f"loss, {name}: gives no gradient to {', '.join(unreached)}"
+
+
+def _ignoring_failures(detector: Detector, size: tuple[int, int]) -> Iterator[str]:
+    """Cover the first image with one ignored box, and see which of its background candidates learn all the same."""
+    images, sizes = _images(detector, size)
+    objects = _objects(detector, sizes)
+    everything = torch.tensor([[0, 0, size[1], size[0]]], dtype=torch.float32, device=images.device)
+    targets = replace(objects, ignored=everything, ignored_image=torch.zeros_like(objects.image[:1]))
+    output = detector.train()(images, targets)
+    stages = {name: found for name, found in output.stages.items() if found.logits.requires_grad}
+    plain = detector.match(output, objects)
+    terms = detector.loss(output, targets, detector.match(output, targets))
+    total = torch.stack(tuple(terms.values())).sum()
+    if not stages or not total.requires_grad:
+        return
+    gradients = torch.autograd.grad(total, [found.logits for found in stages.values()], allow_unused=True)
+    for (name, predictions), gradient in zip(stages.items(), gradients, strict=True):
+        if gradient is None or plain[name].matched.shape != gradient.shape[:2]:
+            continue
+        expected = ignore_background(plain[name], predictions.candidates, targets).matched == IGNORED
+        trained = expected & (plain[name].matched == BACKGROUND) & (gradient != 0).any(dim=-1)
+        if trained.any():
+            yield (
+                f"loss, stage {name}: {int(trained.sum())} background candidates inside ignored boxes learn their "
+                "class; match must make them IGNORED (see ignore_background), and the loss must leave IGNORED out"
+            )
 
 
 def _assignment_failure(assignment: Assignment, predictions: Predictions, targets: Targets) -> str | None:
@@ -200,3 +237,6 @@ def _detection_failures(detector: Detector, size: tuple[int, int]) -> Iterator[s
             yield f"detect: labels outside of 0 to {len(detector.classes) - 1}"
         if (found.scores.diff() > 0).any():
             yield "detect: not ordered best first"
+
+
+CHECKS = (_attribute_failures, _output_failures, _learning_failures, _ignoring_failures, _detection_failures)

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, Targets
+from detdistill.core.output import Candidates
+from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
+from detdistill.detectors.ignoring import ignore_background
 from detdistill.detectors.postprocess import rank_within
 
-Candidates = tuple[Tensor, Tensor]
+CandidateLists = tuple[Tensor, Tensor]
 """Object and prior of each entry of candidate lists, each `(K,)` int64. Several objects may list the same candidate."""
 
 
@@ -23,8 +25,10 @@ def positives_and_best(
     scores: Sequence[Callable[[Tensor, Tensor], Tensor]],
     k: int,
     among: Tensor,
-) -> Candidates:
+) -> CandidateLists:
     """For each object its positives, and by each of several scores the best candidates with their centre in its box.
+
+    Candidates in ignored boxes are not among the best.
 
     Time and memory grow with G x P, one byte each: less than class predictions, unless an image has more objects than
     there are classes.
@@ -40,7 +44,12 @@ def positives_and_best(
     Returns:
         No candidate stands twice in one list; in order of object, then prior.
     """
-    objects, priors = (_centers_inside(grid, targets) & among[:, None]).nonzero(as_tuple=True)
+    inside = _centers_inside(grid, targets) & among[:, None]
+    if len(targets.ignored):
+        background = Assignment(torch.full_like(assignment.matched, BACKGROUND))
+        ignored = ignore_background(background, Candidates(grid), targets).matched == IGNORED
+        inside &= ~ignored[targets.image]
+    objects, priors = inside.nonzero(as_tuple=True)
     listed = torch.zeros(len(targets.boxes), grid.num_priors, dtype=torch.bool, device=targets.boxes.device)
     listed[assignment.positive_targets, assignment.positive[1]] = True
     for score in scores:
@@ -81,13 +90,18 @@ def positive_cells(grid: Grid, assignment: Assignment) -> tuple[Tensor, ...]:
 
 def object_cells(grid: Grid, targets: Targets) -> tuple[Tensor, ...]:
     """L x `(N, H, W)` bool: the cells whose centre lies in an object's box."""
-    left, top, right, bottom = targets.boxes[:, :, None].unbind(dim=1)
+    return cells_inside(grid, targets.boxes, targets.image, targets.num_images)
+
+
+def cells_inside(grid: Grid, boxes: Tensor, image: Tensor, images: int) -> tuple[Tensor, ...]:
+    """L x `(N, H, W)` bool: the cells whose centre lies in one of the boxes `(K, 4)` of their image, `image` `(K,)`."""
+    left, top, right, bottom = boxes[:, :, None].unbind(dim=1)
     maps = []
     for (height, width), (step_y, step_x) in zip(grid.sizes, grid.strides, strict=True):
         y = (torch.arange(height, device=left.device) + 0.5) * step_y
         x = (torch.arange(width, device=left.device) + 0.5) * step_x
-        rows, columns = (top <= y) & (y < bottom), (left <= x) & (x < right)  # (G, H), (G, W)
+        rows, columns = (top <= y) & (y < bottom), (left <= x) & (x < right)  # (K, H), (K, W)
         inside = (rows[:, :, None] & columns[:, None, :]).to(torch.int32)
-        counts = inside.new_zeros(targets.num_images, height, width).index_add_(0, targets.image, inside)
+        counts = inside.new_zeros(images, height, width).index_add_(0, image, inside)
         maps.append(counts > 0)
     return tuple(maps)

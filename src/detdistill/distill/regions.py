@@ -13,6 +13,7 @@ from detdistill.core.boxes import box_area, box_sides, clip_boxes
 from detdistill.core.grid import Grid
 from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import Targets
+from detdistill.distill.candidates import cells_inside
 
 CELLS_ACROSS = 14
 """Least side of a region, in cells, on the level that sees it: FPN's 224 pixels at stride 16, DeFeat's 56 at 4."""
@@ -123,6 +124,11 @@ def object_windows(grid: Grid, targets: Targets) -> tuple[Tensor, ...]:
         columns = _between(left / step_x, right / step_x, width)
         windows.append(rows[:, :, None] & columns[:, None, :] & (levels == level)[:, None, None])
     return tuple(windows)
+
+
+def ignored_cells(grid: Grid, targets: Targets) -> tuple[Tensor, ...]:
+    """L x `(N, H, W)` bool: the cells whose centre lies in an ignored box of their image."""
+    return cells_inside(grid, targets.ignored, targets.ignored_image, targets.num_images)
 
 
 def largest_by_image(values: Tensor, targets: Targets) -> Tensor:

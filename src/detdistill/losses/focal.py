@@ -1,7 +1,8 @@
 """The focal family: losses of sigmoid class logits, elementwise or per candidate; the caller weights and normalises.
 
 Nearly all entries of a dense detector are background, so each loss runs one fused formula over all entries and
-replaces the few positives' values: no one-hot tensor, and one saved tensor for the backward pass.
+replaces the few positives' values: no one-hot tensor, and one saved tensor for the backward pass. Ignored candidates
+cost nothing and get no gradient.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from detdistill.core.precision import at_least_float32
+from detdistill.core.structures import IGNORED
 
 
 def _softplus(logits: Tensor) -> Tensor:
@@ -29,26 +31,29 @@ class _BackgroundLoss(torch.autograd.Function):
     """scale · σ(x)^γ · softplus(x): how wrong a logit is whose target is 0, by its own confidence.
 
     The derivative, scale · σ(x)^γ · (γ (1 − σ(x)) softplus(x) + σ(x)), is cheapest while the parts are at hand.
+    Both are 0 for candidates that are ignored: `(…,)` bool, or None.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, gamma: float, scale: float) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, gamma: float, scale: float, ignored: Tensor | None) -> Tensor:
         probability = logits.sigmoid()
         cross_entropy = _softplus(logits)
         slope = torch.addcmul(cross_entropy, probability, cross_entropy, value=-1).mul_(gamma).add_(probability)
         modulation = probability.pow_(gamma).mul_(scale)
+        if ignored is not None:
+            modulation[ignored] = 0
         ctx.save_for_backward(slope.mul_(modulation))
         return cross_entropy.mul_(modulation)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (derivative,) = ctx.saved_tensors
-        return grad * derivative, None, None
+        return grad * derivative, None, None, None
 
 
-def _background_loss(logits: Tensor, gamma: float, scale: float) -> Tensor:
-    loss: Tensor = _BackgroundLoss.apply(logits, gamma, scale)
+def _background_loss(logits: Tensor, gamma: float, scale: float, ignored: Tensor | None = None) -> Tensor:
+    loss: Tensor = _BackgroundLoss.apply(logits, gamma, scale, ignored)
     return loss
 
 
@@ -63,7 +68,7 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float
 
     Args:
         logits: `(…, C)` before the sigmoid.
-        labels: `(…,)` int64, 0 to C - 1; anything negative is background.
+        labels: `(…,)` int64, 0 to C - 1, `BACKGROUND` (-1), or `IGNORED` (-2): the candidate costs nothing.
         alpha: weight of positive entries; 1 - alpha is that of all others.
         gamma: power of the modulation, at least 0.
 
@@ -72,7 +77,7 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float
     """
     logits = at_least_float32(logits)
     positives = _positives(labels)
-    loss = _background_loss(logits, gamma, 1 - alpha)
+    loss = _background_loss(logits, gamma, 1 - alpha, labels == IGNORED)
     loss[positives] = _background_loss(-logits[positives], gamma, alpha)
     return loss
 
@@ -84,7 +89,7 @@ def quality_focal_loss(logits: Tensor, labels: Tensor, quality: Tensor, beta: fl
 
     Args:
         logits: `(…, C)` before the sigmoid.
-        labels: `(…,)` int64, 0 to C - 1; anything negative is background.
+        labels: `(…,)` int64, 0 to C - 1, `BACKGROUND` (-1), or `IGNORED` (-2): the candidate costs nothing.
         quality: `(…,)` IoU of the decoded box, 0 to 1, the target of a positive's entry; not read at the background.
         beta: power of the modulation |quality - probability|, at least 1.
 
@@ -93,7 +98,7 @@ def quality_focal_loss(logits: Tensor, labels: Tensor, quality: Tensor, beta: fl
     """
     logits = at_least_float32(logits)
     positives = _positives(labels)
-    loss = _background_loss(logits, beta, 1.0)
+    loss = _background_loss(logits, beta, 1.0, labels == IGNORED)
     positive, target = logits[positives], at_least_float32(quality)[positives[:-1]]
     modulation = (target - positive.sigmoid()).abs().pow(beta)
     loss[positives] = modulation * F.binary_cross_entropy_with_logits(positive, target, reduction="none")
@@ -101,7 +106,13 @@ def quality_focal_loss(logits: Tensor, labels: Tensor, quality: Tensor, beta: fl
 
 
 def varifocal_loss(
-    logits: Tensor, target: Tensor, alpha: float = 0.75, gamma: float = 2.0, *, iou_weighted: bool = True
+    logits: Tensor,
+    target: Tensor,
+    alpha: float = 0.75,
+    gamma: float = 2.0,
+    *,
+    iou_weighted: bool = True,
+    ignored: Tensor | None = None,
 ) -> Tensor:
     """Varifocal loss (Zhang et al., VarifocalNet, CVPR 2021, eq. 2).
 
@@ -111,13 +122,14 @@ def varifocal_loss(
         alpha: weight of the entries whose target is 0.
         gamma: power of their modulation, at least 0.
         iou_weighted: weight a positive's entry by its target, else by 1.
+        ignored: `(…,)` bool, candidates without a positive that cost nothing; None for none.
 
     Returns:
         `(…, C)`, at least 0.
     """
     logits, target = at_least_float32(logits), at_least_float32(target)
     positives = target.nonzero(as_tuple=True)
-    loss = _background_loss(logits, gamma, alpha)
+    loss = _background_loss(logits, gamma, alpha, ignored)
     iou = target[positives]
     cross_entropy = F.binary_cross_entropy_with_logits(logits[positives], iou, reduction="none")
     loss[positives] = iou * cross_entropy if iou_weighted else cross_entropy

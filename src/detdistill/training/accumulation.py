@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from detdistill.core.structures import ReduceSum, Targets
+from detdistill.core.structures import ReduceSum
 from detdistill.data.loading import Batch
 from detdistill.data.sampling import even_shares
 
@@ -23,14 +23,10 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 
 
 def _images(batch: Batch, start: int, stop: int) -> Batch:
-    targets = batch.targets
-    chosen = (targets.image >= start) & (targets.image < stop)
     return replace(
         batch,
         images=batch.images[start:stop],
-        targets=Targets(
-            targets.boxes[chosen], targets.labels[chosen], targets.image[chosen] - start, targets.sizes[start:stop]
-        ),
+        targets=batch.targets.of_images(start, stop),
         indices=batch.indices[start:stop],
         original_sizes=batch.original_sizes[start:stop],
     )

@@ -14,8 +14,8 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
+from detdistill.core.seeds import derived_seed
 from detdistill.data.loading import training_loader
-from detdistill.data.sampling import derived_seed
 from detdistill.detectors.base import Detector
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.folding import folded

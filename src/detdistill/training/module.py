@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -16,11 +17,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.draws import Draws
 from detdistill.core.errors import DetdistillError
 from detdistill.core.modules import buffers_kept
+from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import ReduceSum
 from detdistill.data.loading import Batch, training_loader
-from detdistill.data.sampling import derived_seed
 from detdistill.detectors.base import Detector
 from detdistill.training.accumulation import split, window_normalizers
 from detdistill.training.freezing import freeze
@@ -145,7 +147,8 @@ class DetectorTraining(LightningModule):
         """One step of the optimiser."""
         seed = derived_seed(self.recipe.seed, "step", self.global_step, self.global_rank)
         self.learner.begin_step(self.global_step, *self._steps)
-        parts = split(batch, self.recipe.accumulate)
+        draws = Draws(self.recipe.seed, self.global_step, batch.indices)
+        parts = split(replace(batch, targets=replace(batch.targets, draws=draws)), self.recipe.accumulate)
         own_share = self.reduce_sum if batch.counts else self._reduce_others
         reducers: list[ReduceSum] = [own_share]
         if len(parts) > 1:

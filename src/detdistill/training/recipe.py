@@ -30,7 +30,7 @@ class Data:
         train_images: Image folder of the training set, where it is not recognised.
         val_images: Image folder of the validation set, where it is not recognised.
         follow_links: Follow symbolic links that lead out of the dataset's folder.
-        difficult: Train on objects marked `difficult` too.
+        difficult: Train on objects marked `difficult` too. Otherwise background inside them is ignored.
         cache: Keep every decoded image in memory, once for each loading process.
         accept_left_out: Train although more than a tenth of the annotations is unusable, or lost by resizing.
         rescale: Rescale boxes whose annotated image size differs from the file's (images resized after annotation).

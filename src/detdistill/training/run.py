@@ -21,7 +21,7 @@ from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.core.quiet import quiet
-from detdistill.data.sampling import derived_seed
+from detdistill.core.seeds import derived_seed
 from detdistill.detectors.base import Detector
 from detdistill.training.interruption import Interruption
 from detdistill.training.keeping import DurableCheckpointIO, Keeping

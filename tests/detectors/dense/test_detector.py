@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,8 @@ import torch
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.output import Output
-from detdistill.core.structures import Targets
+from detdistill.core.output import DENSE, Output
+from detdistill.core.structures import BACKGROUND, IGNORED, Targets
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.architecture import Architecture, HeadName, Towers
 from detdistill.detectors.dense.detector import HEADS, DenseDetector
@@ -53,6 +54,26 @@ def targets_of(*boxes: list[float]) -> Targets:
 
 def test_meets_the_contract(detector: DenseDetector) -> None:
     check_detector(detector)
+
+
+def test_background_inside_ignored_boxes_has_no_gradient_and_the_rest_keeps_its_own(detector: DenseDetector) -> None:
+    targets = targets_of([10.0, 12.0, 70.0, 90.0], [40.0, 4.0, 90.0, 60.0])
+    region = torch.tensor([[60.0, 20, 160, 128]])
+    ignoring = replace(targets, ignored=region, ignored_image=torch.tensor([1]))
+    output = detector.train()(torch.randn(2, 3, 128, 160))
+    gradients = []
+    for each in (targets, ignoring):
+        loss = total(detector, output, each)
+        (gradient,) = torch.autograd.grad(loss, output.predictions.logits, retain_graph=True)
+        gradients.append(gradient)
+    plain, found = gradients
+    matches = [detector.match(output, each)[DENSE].matched for each in (targets, ignoring)]
+    ignored = (matches[0] == BACKGROUND) & (matches[1] == IGNORED)
+    assert ignored[1].any()
+    assert not ignored[0].any()
+    assert not found[ignored].any()
+    assert plain[ignored].any()
+    assert torch.equal(found[~ignored], plain[~ignored])
 
 
 def test_extreme_boxes_train(detector: DenseDetector) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -18,7 +19,7 @@ from torchvision.ops import box_iou
 
 from detdistill.core.grid import Grid
 from detdistill.core.output import DENSE, Candidates, Output
-from detdistill.core.structures import Detections, Matches, Targets, single_process
+from detdistill.core.structures import BACKGROUND, IGNORED, Detections, Matches, Targets, single_process
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.torchvision_detector import (
     GeometricMeanPredictions,
@@ -147,6 +148,26 @@ def test_loss_is_torchvisions(pair: tuple[TorchvisionDetector, Any], counts: tup
         torch.testing.assert_close(term, theirs[TERMS[name]], rtol=1e-5, atol=1e-6)
 
 
+def test_background_inside_ignored_boxes_has_no_gradient_and_the_rest_keeps_its_own(
+    pair: tuple[TorchvisionDetector, Any],
+) -> None:
+    detector, _ = pair
+    targets = random_targets(torch.tensor([SIZES[1]] * 2), (2, 1))
+    ignoring = replace(targets, ignored=torch.tensor([[0.0, 0, 160, 128]]), ignored_image=torch.tensor([1]))
+    output = detector(torch.randn(2, 3, *SIZES[1]))
+    gradients, matches = [], []
+    for each in (targets, ignoring):
+        found = detector.match(output, each)
+        loss = detector.loss(output, each, found)["classification"]
+        gradients.append(torch.autograd.grad(loss, output.predictions.logits, retain_graph=True)[0])
+        matches.append(found[DENSE].matched)
+    ignored = (matches[0] == BACKGROUND) & (matches[1] == IGNORED)
+    assert ignored[1].any()
+    assert not gradients[1][ignored].any()
+    assert gradients[0][ignored].all()
+    assert torch.equal(gradients[0][~ignored], gradients[1][~ignored])
+
+
 def test_processes_add_up_to_the_joined_batch(pair: tuple[TorchvisionDetector, Any]) -> None:
     detector, _ = pair
     sizes = torch.tensor([SIZES[1]] * 3)
@@ -154,8 +175,7 @@ def test_processes_add_up_to_the_joined_batch(pair: tuple[TorchvisionDetector, A
     images = torch.randn(3, 3, *SIZES[1])
 
     def part(start: int, stop: int) -> tuple[Output, Targets, Matches]:
-        mine = (targets.image >= start) & (targets.image < stop)
-        own = Targets(targets.boxes[mine], targets.labels[mine], targets.image[mine] - start, sizes[start:stop])
+        own = targets.of_images(start, stop)
         output = detector(images[start:stop])
         return output, own, detector.match(output, own)
 

@@ -24,7 +24,7 @@ from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import DENSE_OFFERS
 from detdistill.core.output import DENSE, BoxCoder, Candidates, Output, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, Detections, Matches, ReduceSum, Targets, single_process
+from detdistill.core.structures import IGNORED, Assignment, Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.assigners import FcosAssigner, MaxIouAssigner
 from detdistill.detectors.postprocess import PostProcessing
@@ -35,6 +35,10 @@ NETWORKS = {
     "retinanet_resnet50_fpn_v2": retinanet_resnet50_fpn_v2,
     "fcos_resnet50_fpn": fcos_resnet50_fpn,
 }
+
+
+CERTAIN_BACKGROUND = -1e4
+"""A logit whose focal loss, as background, is exactly 0 in float32."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +213,10 @@ class TorchvisionDetector(Detector):
         first = torch.searchsorted(targets.image, torch.arange(targets.num_images, device=targets.image.device))
         matched = torch.where(assignment.matched >= 0, assignment.matched - first[:, None], assignment.matched)
         predictions = output.predictions
+        ignored = (assignment.matched == IGNORED)[..., None]
         raw = {
-            "cls_logits": at_least_float32(predictions.logits),
+            # torchvision's FCOS takes all that is not positive for background.
+            "cls_logits": at_least_float32(predictions.logits).masked_fill(ignored, CERTAIN_BACKGROUND),
             "bbox_regression": at_least_float32(predictions.regression),
         }
         if predictions.quality_logits is not None:

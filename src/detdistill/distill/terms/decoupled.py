@@ -7,7 +7,7 @@ from torch import Tensor
 from detdistill.core.output import Output
 from detdistill.core.structures import BACKGROUND, ReduceSum
 from detdistill.distill.adapters import Adapter, FeatureTerm
-from detdistill.distill.regions import largest_by_image, object_windows
+from detdistill.distill.regions import ignored_cells, largest_by_image, object_windows
 from detdistill.distill.term import Method
 from detdistill.distill.view import View
 from detdistill.losses.regional import decoupled_imitation
@@ -18,8 +18,9 @@ class Decoupled(FeatureTerm):
     """The student imitates the teacher's features inside of objects and outside, each part with its own weight.
 
     Each object has the level of the pyramid that its size belongs to. Of each part and level, half the mean squared
-    difference over cells and channels; then the mean over levels. The adapter's first weights are torch's, not
-    N(0, 1e-4), through which no gradient would reach the features that automatic weights are measured at.
+    difference over cells and channels; then the mean over levels. Cells in ignored boxes are in no part. The adapter's
+    first weights are torch's, not N(0, 1e-4), through which no gradient would reach the features that automatic weights
+    are measured at.
 
     Args:
         foreground: weight of the cells in objects.
@@ -52,16 +53,11 @@ class Decoupled(FeatureTerm):
         """`foreground`, `background`, and `classification` if it has a weight."""
         student, teacher, targets = view.student, view.teacher, view.targets
         own, other = self.maps(view)
-        foreground, background = decoupled_imitation(
-            own,
-            other,
-            [
-                largest_by_image(window.float(), targets) > 0
-                for window in object_windows(student.predictions.grid, targets)
-            ],
-            student.predictions.grid.valid_cells(targets.sizes),
-            reduce_sum=view.reduce_sum,
-        )
+        grid = student.predictions.grid
+        objects = [largest_by_image(window.float(), targets) > 0 for window in object_windows(grid, targets)]
+        ignored, valid = ignored_cells(grid, targets), grid.valid_cells(targets.sizes)
+        counted = [cells & (mine | ~left) for cells, mine, left in zip(valid, objects, ignored, strict=True)]
+        foreground, background = decoupled_imitation(own, other, objects, counted, reduce_sum=view.reduce_sum)
         parts = {"foreground": self.foreground * foreground, "background": self.background * background}
         if self.classification:
             # Of an object that the teacher has no class for it says nothing.

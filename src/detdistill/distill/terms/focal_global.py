@@ -12,7 +12,7 @@ from detdistill.core.grid import Grid
 from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import Targets
 from detdistill.distill.adapters import FeatureTerm
-from detdistill.distill.regions import largest_by_image
+from detdistill.distill.regions import ignored_cells, largest_by_image
 from detdistill.distill.term import Method, Pair, check_temperature
 from detdistill.distill.view import View
 from detdistill.losses.features import channel_attention, spatial_attention
@@ -73,12 +73,13 @@ class FocalGlobal(FeatureTerm):
 
     def forward(self, view: View) -> dict[str, Tensor]:
         """`foreground`, `background`, `attention` and `relation`."""
-        student = view.student
+        grid = view.student.predictions.grid
         own, other = self.maps(view)
         levels = zip(
             own,
             other,
-            object_weights(student.predictions.grid, view.targets, self.box_scale),
+            object_weights(grid, view.targets, self.box_scale),
+            ignored_cells(grid, view.targets),
             self.student_contexts,
             self.teacher_contexts,
             strict=True,
@@ -98,6 +99,7 @@ class FocalGlobal(FeatureTerm):
         student: Tensor,
         teacher: Tensor,
         foreground: Tensor,
+        ignored: Tensor,
         student_context: nn.Module,
         teacher_context: nn.Module,
     ) -> Tensor:
@@ -113,7 +115,7 @@ class FocalGlobal(FeatureTerm):
         return torch.stack(
             (
                 (focus * foreground).sum(),
-                (focus * background_weights(foreground)).sum(),
+                (focus * background_weights(foreground, ignored)).sum(),
                 F.l1_loss(own_places, places, reduction="sum") + F.l1_loss(own_channels, channels, reduction="sum"),
                 F.mse_loss(at_least_float32(own_view), at_least_float32(other_view), reduction="sum"),
             )
@@ -178,7 +180,7 @@ def object_weights(grid: Grid, targets: Targets, box_scale: Literal["image", "ca
     return maps
 
 
-def background_weights(foreground: Tensor) -> Tensor:
-    """`(N, H, W)`: 1 / (cells of the image that are in no object) at those cells, else 0."""
-    background = (foreground == 0).to(foreground.dtype)
+def background_weights(foreground: Tensor, ignored: Tensor) -> Tensor:
+    """`(N, H, W)`: 1 / (cells of the image that are in no object and not ignored) at those cells, else 0."""
+    background = ((foreground == 0) & ~ignored).to(foreground.dtype)
     return background / background.sum(dim=(1, 2), keepdim=True).clamp(min=1)

@@ -13,7 +13,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Targets
+from detdistill.core.structures import IGNORED, Targets
 from detdistill.detectors.dense.assigners import AtssAssigner
 from detdistill.distill.term import GRID, Method, Pair, Term, check_temperature
 from detdistill.distill.view import View
@@ -91,7 +91,7 @@ class Localization(Term):
             weights = at_least_float32(student.predictions.class_logits[positive]).detach().amax(dim=-1).sigmoid()
             parts["main"] = self._divergence(student, teacher, positive, weights) / SIDES
         if self.region != "main":
-            weights = valuable_region(student.predictions.grid, view.targets)
+            weights = valuable_region(student.predictions.grid, view.targets) * (view.assignment.matched != IGNORED)
             image, prior = weights.nonzero(as_tuple=True)
             valuable = self._divergence(student, teacher, (image, prior), weights[image, prior])
             parts["valuable"] = valuable / VALUABLE_DIVISOR

@@ -14,7 +14,7 @@ from detdistill.core.grid import Grid
 from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import Assignment, ReduceSum, Targets
-from detdistill.distill.candidates import Candidates, positives_and_best
+from detdistill.distill.candidates import CandidateLists, positives_and_best
 from detdistill.distill.term import Method, Term, check_temperature
 from detdistill.distill.view import View
 from detdistill.losses.rank import plackett_luce, rank_mimicking
@@ -118,7 +118,7 @@ class RankMimicking(Term):
         targets: Targets,
         scores: Sequence[Callable[[Tensor, Tensor], Tensor]],
         among: Tensor,
-    ) -> Candidates:
+    ) -> CandidateLists:
         """The candidates of those objects that are `among` `(G,)`."""
         if self.candidates == "topk":
             return positives_and_best(grid, assignment, targets, scores, self.k, among)

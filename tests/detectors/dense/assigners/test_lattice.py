@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from detdistill.core.grid import Grid
-from detdistill.core.structures import Assignment, Targets
+from detdistill.core.output import Candidates
+from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
 from detdistill.detectors.dense.assigners import AtssAssigner, FcosAssigner, MaxIouAssigner
 from detdistill.detectors.dense.assigners.lattice import Lattice, best_claims
 from detdistill.detectors.dense.priors import anchor_boxes, cell_boxes
+from detdistill.detectors.ignoring import ignore_background
 from support.assigner_cases import batches, grids, renamed, select_images
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -120,6 +123,29 @@ def largest_intermediate(name: str, boxes: Tensor, height: int, width: int) -> i
     with mode:
         ASSIGNERS[name](grid, targets)
     return mode.largest
+
+
+@pytest.mark.parametrize("name", ASSIGNERS)
+@given(targets=batches(), regions=batches())
+def test_every_assigner_ignores_background_inside_ignored_boxes(name: str, targets: Targets, regions: Targets) -> None:
+    grid = grid_of(name, 128, 128)
+    known = regions.image < targets.num_images
+    ignoring = replace(targets, ignored=regions.boxes[known], ignored_image=regions.image[known])
+    plain, found = ASSIGNERS[name](grid, targets), ASSIGNERS[name](grid, ignoring)
+    assert torch.equal(found.matched, ignore_background(plain, Candidates(grid), ignoring).matched)
+
+
+@pytest.mark.parametrize("name", ASSIGNERS)
+def test_an_ignored_image_has_no_background_but_under_large_priors(name: str) -> None:
+    grid = grid_of(name, 128, 128)
+    nothing = Targets.from_images([torch.zeros(0, 4)] * 2, [torch.zeros(0, dtype=torch.int64)] * 2, torch.zeros(2, 2))
+    everything = torch.tensor([[0.0, 0, 128, 128]])
+    ignoring = replace(nothing, ignored=everything, ignored_image=torch.tensor([1]))
+    first, second = ASSIGNERS[name](grid, ignoring).matched
+    inside = ((grid.priors >= 0) & (grid.priors <= 128)).all(dim=1)
+    assert inside.any()
+    assert (first == BACKGROUND).all()
+    assert (second[inside] == IGNORED).all()
 
 
 @pytest.mark.parametrize("name", ASSIGNERS)

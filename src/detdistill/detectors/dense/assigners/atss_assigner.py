@@ -10,7 +10,13 @@ from torch import Tensor
 from detdistill.core.boxes import aligned_iou, box_centers, boxes_to_distances
 from detdistill.core.grid import Grid
 from detdistill.core.structures import Assignment, Targets
-from detdistill.detectors.dense.assigners.lattice import Lattice, all_background, batch_index, best_claims
+from detdistill.detectors.dense.assigners.lattice import (
+    Lattice,
+    all_background,
+    batch_assignment,
+    batch_index,
+    best_claims,
+)
 
 INSIDE = 0.01
 """Pixels; a prior's centre this near to an object's side is not inside the object."""
@@ -50,7 +56,7 @@ class AtssAssigner:
         stands = best_claims(place, iou[item, level, order], item)
         matched = all_background(targets, grid)
         matched[place[stands]] = item[stands]
-        return Assignment(matched.view(targets.num_images, grid.num_priors))
+        return batch_assignment(matched, grid, targets)
 
     @torch.no_grad()
     def thresholds(self, grid: Grid, targets: Targets) -> Tensor:

@@ -10,7 +10,13 @@ from detdistill.core.boxes import box_area, box_centers, box_sides, boxes_to_dis
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.structures import Assignment, Targets
-from detdistill.detectors.dense.assigners.lattice import Lattice, all_background, batch_index, best_claims
+from detdistill.detectors.dense.assigners.lattice import (
+    Lattice,
+    all_background,
+    batch_assignment,
+    batch_index,
+    best_claims,
+)
 
 
 @dataclass(frozen=True)
@@ -59,4 +65,4 @@ class FcosAssigner:
         stands = best_claims(place, -box_area(boxes)[item], item)
         matched = all_background(targets, grid)
         matched[place[stands]] = item[stands]
-        return Assignment(matched.view(targets.num_images, grid.num_priors))
+        return batch_assignment(matched, grid, targets)

@@ -14,7 +14,9 @@ from torch import Tensor
 from detdistill.core.boxes import box_centers
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.core.structures import BACKGROUND, Targets
+from detdistill.core.output import Candidates
+from detdistill.core.structures import BACKGROUND, Assignment, Targets
+from detdistill.detectors.ignoring import ignore_background
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,3 +128,9 @@ def all_background(targets: Targets, grid: Grid) -> Tensor:
     """`(N x P,)` int64 `BACKGROUND`."""
     count = targets.num_images * grid.num_priors
     return torch.full((count,), BACKGROUND, device=targets.boxes.device)
+
+
+def batch_assignment(matched: Tensor, grid: Grid, targets: Targets) -> Assignment:
+    """The assignment of all candidates, from `(N x P,)` matches; background inside ignored boxes is `IGNORED`."""
+    assignment = Assignment(matched.view(targets.num_images, grid.num_priors))
+    return ignore_background(assignment, Candidates(grid), targets)

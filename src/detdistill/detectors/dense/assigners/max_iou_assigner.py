@@ -11,7 +11,13 @@ from detdistill.core.boxes import aligned_iou, box_area, box_centers, box_sides
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.structures import IGNORED, Assignment, Targets
-from detdistill.detectors.dense.assigners.lattice import Lattice, all_background, batch_index, best_claims
+from detdistill.detectors.dense.assigners.lattice import (
+    Lattice,
+    all_background,
+    batch_assignment,
+    batch_index,
+    best_claims,
+)
 
 SLACK = 1e-9
 """Windows ask for this much less overlap than is needed, relatively: rounding may add a cell but take none."""
@@ -65,7 +71,7 @@ class MaxIouAssigner:
             best = iou.new_zeros(len(boxes)).scatter_reduce(0, item, iou, "amax")[item]
             tied = (iou == best) & (iou >= self.minimum)
             matched.scatter_reduce_(0, place[tied], item[tied], "amax", include_self=False)
-        return Assignment(matched.view(targets.num_images, grid.num_priors))
+        return batch_assignment(matched, grid, targets)
 
     def _near(self, lattice: Lattice, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Object, base anchor and cell of all pairs that can matter, and of few more.

@@ -14,7 +14,7 @@ from torchvision.ops import DeformConv2d
 from detdistill.core.boxes import aligned_iou, distances_to_boxes
 from detdistill.core.output import Candidates, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, ReduceSum, Targets
+from detdistill.core.structures import IGNORED, Assignment, ReduceSum, Targets
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.assigners import AtssAssigner
 from detdistill.detectors.dense.coders import DistanceCoder
@@ -149,8 +149,9 @@ class VfnetHead(DenseHead):
         goal_scores[image, prior, targets.labels[assignment.positive_targets]] = refined_iou
         sums = torch.stack((refined_iou.new_tensor(len(goals)), initial_iou.sum(), refined_iou.sum()))
         count, initial_weight, refined_weight = reduce_sum(sums).clamp(min=1)
+        ignored = assignment.matched == IGNORED
         return {
-            "classification": varifocal_loss(predictions.class_logits, goal_scores).sum() / count,
+            "classification": varifocal_loss(predictions.class_logits, goal_scores, ignored=ignored).sum() / count,
             "initial_box": INITIAL_BOX_WEIGHT * (giou_loss(initial, goals) * initial_iou).sum() / initial_weight,
             "box": REFINED_BOX_WEIGHT * (giou_loss(refined, goals) * refined_iou).sum() / refined_weight,
         }
