@@ -34,7 +34,7 @@ from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.weighting import Weight
-from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.training.learner import Learner, Supervision
 
 OBJECTS = 8  # in each image

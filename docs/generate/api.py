@@ -21,7 +21,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Load and use a detector": {
         "detdistill": ("load",),
         "detdistill.detectors.base": ("Detector",),
-        "detdistill.detectors.image_files": ("detect_in_images",),
+        "detdistill.detectors.predicting": ("detect_in_images",),
         "detdistill.detectors.running": ("InferenceOptions",),
         "detdistill.data.finding": ("find_pictures",),
         "detdistill.evaluation.predict": ("predict",),

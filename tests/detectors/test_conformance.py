@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from detdistill.core.draws import Draws
 from detdistill.core.errors import DetdistillError
 from detdistill.core.output import Candidates, Features, Output, Predictions
-from detdistill.core.structures import Assignment, Detections, Matches, Targets
+from detdistill.core.structures import Assignment, Detections, Matches, ReduceSum, Targets
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.detector import DenseDetector
+from support.term_cases import shares
+from support.two_stage import TwoStageDetector
 
 Change = Callable[[DenseDetector], None]
 
@@ -172,3 +175,56 @@ def test_the_module_is_left_as_it_was(detector: DenseDetector) -> None:
     assert not detector.backbone.training
     assert torch.equal(parameter.grad, torch.ones_like(parameter))
     assert detector.head.get_parameter("class_predictor.bias").grad is None
+
+
+class TestStagesWithoutAGrid:
+    """Proposals of each image's own, drawn in training, behind a dense stage."""
+
+    def detector(self) -> TwoStageDetector:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return TwoStageDetector(("cat", "dog"))
+
+    def test_two_stages_meet_the_contract(self) -> None:
+        check_detector(self.detector())
+
+    def test_a_second_stage_that_learns_from_ignored_boxes_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("support.two_stage.ignore_background", lambda assignment, *_: assignment)
+        with pytest.raises(DetdistillError, match=r"stage roi: .* inside ignored boxes learn"):
+            check_detector(self.detector())
+
+    def test_an_image_draws_the_same_wherever_it_stands(self) -> None:
+        detector = self.detector()
+        images = torch.randn(2, 3, 64, 96)
+        boxes = [torch.tensor([[8.0, 8.0, 40.0, 40.0]]), torch.tensor([[20.0, 10.0, 70.0, 50.0]])]
+        labels = [torch.tensor([0]), torch.tensor([1])]
+        targets = replace(
+            Targets.from_images(boxes, labels, torch.tensor([[64, 96]] * 2)), draws=Draws(0, 3, ("a", "b"))
+        )
+        whole = detector(images, targets).predictions.candidates.boxes
+        again = detector(images, targets).predictions.candidates.boxes
+        alone = detector(images[1:], targets.of_images(1, 2)).predictions.candidates.boxes
+        other = detector(images, replace(targets, draws=Draws(0, 4, ("a", "b")))).predictions.candidates.boxes
+        assert torch.equal(whole, again)
+        torch.testing.assert_close(whole[1:], alone)
+        assert not torch.equal(whole, other)
+
+    def test_its_loss_is_the_sum_of_its_images(self) -> None:
+        detector = self.detector()
+        images = torch.randn(2, 3, 64, 96)
+        boxes = [torch.tensor([[8.0, 8.0, 40.0, 40.0]]), torch.zeros(0, 4)]
+        labels = [torch.tensor([0]), torch.zeros(0, dtype=torch.int64)]
+        targets = replace(
+            Targets.from_images(boxes, labels, torch.tensor([[64, 96]] * 2)), draws=Draws(0, 3, ("a", "b"))
+        )
+
+        def loss(position: int, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+            own = targets.of_images(position, position + 1)
+            output = detector(images[position : position + 1], own)
+            return detector.loss(output, own, detector.match(output, own), reduce_sum)
+
+        output = detector(images, targets)
+        together = detector.loss(output, targets, detector.match(output, targets))
+        parts = shares(loss, 2)
+        for name, value in together.items():
+            torch.testing.assert_close(parts[0][name] + parts[1][name], value, rtol=1e-4, atol=1e-6)

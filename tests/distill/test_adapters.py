@@ -9,7 +9,7 @@ from torch import Tensor
 from detdistill.core.output import Output
 from detdistill.distill.adapters import Adapters
 from detdistill.distill.term import Pair
-from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from support.tiny_detector import tiny_detector
 
 

@@ -22,7 +22,7 @@ from detdistill.distill.terms.hint import Hint
 from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.weighting import Weight
-from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from support.pairs import batch, confident, distiller, gradients
 from support.tiny_detector import tiny_detector
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detdistill.distill.preflight import Loss, Preflight, preflight
-from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from support.pairs import batch, confident, distiller
 from support.tiny_detector import tiny_detector
 

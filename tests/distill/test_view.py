@@ -21,8 +21,8 @@ from detdistill.distill.terms import TERMS
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.view import Correspondence, View
 from detdistill.losses.rank import rank_mimicking
-from detdistill.teachers.boxes import TeacherBoxes
 from detdistill.teachers.teacher import Guidance, TeacherBatch
+from detdistill.teachers.teacher_boxes import TeacherBoxes
 from support.pairs import batch
 from support.tiny_detector import tiny_detector
 

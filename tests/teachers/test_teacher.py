@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detdistill.teachers.boxes import TeacherBoxes
 from detdistill.teachers.teacher import Guidance, TeacherBatch
+from detdistill.teachers.teacher_boxes import TeacherBoxes
 from support.term_cases import grid, output
 
 

@@ -20,7 +20,7 @@ from detdistill.detectors.dense.folding import folded
 from detdistill.detectors.description import read_description
 from detdistill.detectors.storage import save_detector
 from detdistill.evaluation.coco_metrics import CocoMetrics
-from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.teacher import Guidance, TeacherBatch
 from detdistill.training.distillation import check, distill
 from detdistill.training.interruption import Interrupted

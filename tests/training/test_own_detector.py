@@ -17,8 +17,9 @@ from detdistill.training.distillation import check, distill
 from detdistill.training.materials import starting_detector
 from detdistill.training.recipe import Start
 from detdistill.training.run import train
-from support.small_runs import small_distillation, small_recipe, write_boxes
+from support.small_runs import lines, small_distillation, small_recipe, write_boxes
 from support.tiny_detector import tiny_detector
+from support.two_stage import TwoStageDetector
 
 CLASSES = ("green", "red")
 
@@ -46,6 +47,16 @@ def test_it_is_trained_scored_and_loaded_again(tmp_path: Path) -> None:
         load_detector(tmp_path / "run", TinyDetector(("red",), width=8))
     with pytest.raises(DetdistillError, match="does not fit the architecture"):
         load_detector(tmp_path / "run", TinyDetector(CLASSES, width=16))
+
+
+def test_two_stages_are_trained_and_scored(tmp_path: Path) -> None:
+    recipe = replace(small_recipe(write_boxes(tmp_path / "data")), accumulate=2)
+    summary = train(recipe, tmp_path / "run", detector=TwoStageDetector(CLASSES))
+    assert summary.AP is not None
+    loss = lines(tmp_path / "run")[-2]
+    assert {"roi_classification", "roi_box"} <= loss.keys()
+    loaded = detdistill.load(tmp_path / "run", into=TwoStageDetector(CLASSES))
+    assert isinstance(loaded, TwoStageDetector)
 
 
 def test_it_learns_from_a_teacher(tmp_path: Path) -> None:

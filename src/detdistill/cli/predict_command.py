@@ -14,7 +14,7 @@ from detdistill.core.errors import DataError, DetdistillError
 
 if TYPE_CHECKING:
     from detdistill.core.structures import Detections
-    from detdistill.detectors.image_files import Pixels
+    from detdistill.detectors.predicting import Pixels
     from detdistill.report.image_saving import ImageFormat
 
 
@@ -55,7 +55,7 @@ class Predict:
         from detdistill.core.files import write_atomically
         from detdistill.data.finding import find_pictures
         from detdistill.detectors.description import read_description
-        from detdistill.detectors.image_files import USUAL_THRESHOLD, above, detect_in_images
+        from detdistill.detectors.predicting import USUAL_THRESHOLD, above, detect_in_images
         from detdistill.detectors.running import InferenceOptions, chosen_device
         from detdistill.detectors.storage import load_detector
         from detdistill.evaluation.results_file import ids_of_files

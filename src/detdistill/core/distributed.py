@@ -6,7 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 """Environment variables in which torchrun, SLURM and pytorch-lightning number processes; all 0 in the first process."""
@@ -49,6 +52,17 @@ def sharing_images() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def summed(value: Tensor) -> Tensor:
+    """Sum a tensor over all processes, without gradient; it stays as it is where there is only one."""
+    import torch.distributed as dist
+
+    if rank_and_world()[1] == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total
 
 
 def computed_once(share: Share, compute: Callable[[list[Share]], Outcome]) -> Outcome:

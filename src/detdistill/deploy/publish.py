@@ -26,7 +26,7 @@ from detdistill.detectors.description import (
     was_trained_on,
     write_description,
 )
-from detdistill.detectors.image_files import USUAL_THRESHOLD
+from detdistill.detectors.predicting import USUAL_THRESHOLD
 from detdistill.detectors.storage import WEIGHTS, load_detector
 from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores, coco_metrics
 from detdistill.evaluation.results import Results

@@ -14,8 +14,8 @@ from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import DENSE_OFFERS, Offer
 from detdistill.core.output import Output, TowerHead
 from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
-from detdistill.detectors.image_files import Pixels, predict_images
 from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.predicting import Pixels, predict_images
 from detdistill.detectors.running import InferenceOptions
 
 

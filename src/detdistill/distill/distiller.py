@@ -23,7 +23,7 @@ from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.term import Method, Pair, Term
 from detdistill.distill.view import Correspondence, View
 from detdistill.distill.weighting import Weight, Weighting
-from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
 
 EXAMPLE_PHOTOGRAPH = 480, 640

@@ -12,7 +12,7 @@ from torch import Tensor
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output, TowerHead, combined
-from detdistill.teachers.boxes import TeacherBoxes
+from detdistill.teachers.teacher_boxes import TeacherBoxes
 
 
 @dataclass(frozen=True, eq=False)

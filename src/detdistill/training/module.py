@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, Self
 
 import torch
-import torch.distributed as dist
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import ParallelStrategy
@@ -17,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.distributed import summed
 from detdistill.core.draws import Draws
 from detdistill.core.errors import DetdistillError
 from detdistill.core.modules import buffers_kept
@@ -149,7 +149,7 @@ class DetectorTraining(LightningModule):
         self.learner.begin_step(self.global_step, *self._steps)
         draws = Draws(self.recipe.seed, self.global_step, batch.indices)
         parts = split(replace(batch, targets=replace(batch.targets, draws=draws)), self.recipe.accumulate)
-        own_share = self.reduce_sum if batch.counts else self._reduce_others
+        own_share = summed if batch.counts else self._reduce_others
         reducers: list[ReduceSum] = [own_share]
         if len(parts) > 1:
             torch.manual_seed(seed)
@@ -181,7 +181,7 @@ class DetectorTraining(LightningModule):
     def _agree(self, own: dict[str, Tensor], raw: dict[str, Tensor]) -> None:
         """All processes learn the losses, and whether to stop, in one message."""
         stop = torch.tensor(float(self.stop_requested), device=self.device)
-        *values, stopping = self.reduce_sum(torch.stack((*own.values(), *raw.values(), stop))).tolist()
+        *values, stopping = summed(torch.stack((*own.values(), *raw.values(), stop))).tolist()
         self.losses = dict(zip(own, values, strict=False))
         self.raw = dict(zip(raw, values[len(own) :], strict=True))
         self.stopping = stopping > 0
@@ -212,17 +212,9 @@ class DetectorTraining(LightningModule):
             "optimization.clip_norm, or use machine.precision float32"
         )
 
-    def reduce_sum(self, value: Tensor) -> Tensor:
-        """Sums over all processes."""
-        if self.trainer.world_size == 1:
-            return value
-        total = value.detach().clone()
-        dist.all_reduce(total)
-        return total
-
     def _reduce_others(self, value: Tensor) -> Tensor:
         """Sum over the other processes: nothing of this one counts in this step."""
-        return self.reduce_sum(torch.zeros_like(value))
+        return summed(torch.zeros_like(value))
 
     def _without_synchronisation(self) -> AbstractContextManager[Any]:
         strategy = self.trainer.strategy

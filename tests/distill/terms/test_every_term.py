@@ -28,7 +28,7 @@ from detdistill.distill.terms.mimic import Mimic
 from detdistill.distill.terms.pearson import Pearson
 from detdistill.distill.terms.task_adaptive import TaskAdaptive
 from detdistill.distill.view import View
-from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from support.pairs import confident
 from support.term_cases import batch, one_image, outputs, shares
 from support.tiny_detector import tiny_detector

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detdistill.core.structures import Detections
-from detdistill.teachers.boxes import TeacherBoxes
+from detdistill.teachers.teacher_boxes import TeacherBoxes
 from support.box_strategies import boxes
 
 

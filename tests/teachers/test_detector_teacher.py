@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from detdistill.teachers.detector import DetectorTeacher
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.teacher import TeacherBatch
 from support.pairs import confident
 from support.tiny_detector import tiny_detector

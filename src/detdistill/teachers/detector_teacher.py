@@ -12,8 +12,8 @@ from detdistill.core.offers import Offer
 from detdistill.core.output import TowerHead
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
-from detdistill.teachers.boxes import TeacherBoxes
 from detdistill.teachers.teacher import Guidance, TeacherBatch
+from detdistill.teachers.teacher_boxes import TeacherBoxes
 
 BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
 

@@ -12,7 +12,7 @@ from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.images import read_image
 from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.image_files import above, detect_in_images
+from detdistill.detectors.predicting import above, detect_in_images
 from detdistill.detectors.running import InferenceOptions
 from detdistill.detectors.storage import save_detector
 from detdistill.evaluation.predict import predict
