@@ -21,7 +21,8 @@ from detdistill.data.opening import open_dataset
 from detdistill.deploy.canvases import photographs
 from detdistill.deploy.export import Precision, export
 from detdistill.deploy.verify import session
-from detdistill.detectors.storage import WEIGHTS, load_detector
+from detdistill.detectors.saving import WEIGHTS
+from detdistill.detectors.storage import load_detector
 
 ROUNDS = 40
 

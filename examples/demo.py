@@ -38,8 +38,7 @@ from detdistill.data.loading import evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.scenes import write_scenes
 from detdistill.detectors.base import Detector
-from detdistill.detectors.description import read_description, store_thresholds
-from detdistill.detectors.storage import load_detector
+from detdistill.detectors.storage import load_detector, read_description, store_thresholds
 from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.precision_recall import best_f1, precision_recall
 from detdistill.evaluation.predict import predict

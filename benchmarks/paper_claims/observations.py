@@ -10,9 +10,8 @@ from detdistill.analysis.measure import measure
 from detdistill.analysis.observation import ALL, MEASURES
 from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.description import read_description
 from detdistill.detectors.running import InferenceOptions
-from detdistill.detectors.storage import load_detector
+from detdistill.detectors.storage import load_detector, read_description
 
 SPLIT = "val"
 

@@ -32,7 +32,7 @@ from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan, read_plan
 from detdistill.compare.teachers import teacher_scores
 from detdistill.core.files import write_atomically
-from detdistill.detectors.description import read_description
+from detdistill.detectors.storage import read_description
 
 RESULTS = HERE / "results.json"
 PLANS = (

@@ -72,7 +72,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.detectors.dense.detector": ("DenseDetector",),
         "detdistill.detectors.conformance": ("check_detector",),
         "detdistill.detectors.ignoring": ("ignore_background",),
-        "detdistill.detectors.storage": ("save_detector", "load_detector"),
+        "detdistill.detectors.storage": ("load_detector",),
         "detdistill.detectors.dense.backbone_weights": ("load_backbone_weights",),
         "detdistill.detectors.dense.efficientnet_lite": ("efficientnet_lite0_file",),
         "detdistill.detectors.importing.mmdet": ("import_mmdet",),

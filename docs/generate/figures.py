@@ -29,8 +29,7 @@ from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
 from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.description import read_description
-from detdistill.detectors.storage import load_detector
+from detdistill.detectors.storage import load_detector, read_description
 from detdistill.distill.class_map import ClassMap
 from detdistill.distill.view import View
 from detdistill.losses import rank_mimicking

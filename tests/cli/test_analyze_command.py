@@ -8,7 +8,7 @@ from detdistill.cli import main
 from detdistill.cli.analyze_command import names_of
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from support.small_runs import write_boxes, write_teacher
 from support.tiny_detector import tiny_detector
 

@@ -11,7 +11,7 @@ from detdistill.cli import main
 from detdistill.core.image_options import ImageSize
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
-from detdistill.detectors.description import read_description
+from detdistill.detectors.storage import read_description
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
 
 

@@ -13,8 +13,8 @@ from detdistill.cli import main
 from detdistill.cli.predict_command import Drawing
 from detdistill.core.image_options import ImageSize
 from detdistill.core.structures import Detections
-from detdistill.detectors.description import store_thresholds
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
+from detdistill.detectors.storage import store_thresholds
 from support.pairs import confident
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector

@@ -22,8 +22,8 @@ from detdistill.deploy.onnx import METADATA, Form, export_onnx
 from detdistill.deploy.verify import is_excused, partners, session, verify
 from detdistill.detectors.dense.architecture import HeadName
 from detdistill.detectors.dense.torchvision_detector import NetworkName, TorchvisionArchitecture, TorchvisionDetector
-from detdistill.detectors.description import read_description
-from detdistill.detectors.storage import load_detector, save_detector
+from detdistill.detectors.saving import save_detector
+from detdistill.detectors.storage import load_detector, read_description
 from detdistill.training.run import train
 from support.pairs import confident
 from support.small_runs import small_recipe, write_boxes

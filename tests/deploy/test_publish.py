@@ -13,7 +13,7 @@ from detdistill.cli import main
 from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.publish import limits, made, typical_image, without_folders
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.results import Results
 from detdistill.training.distillation import distill

@@ -13,9 +13,10 @@ from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.dense.architecture import Architecture
-from detdistill.detectors.description import FORMAT, read_description, was_trained_on, write_description
+from detdistill.detectors.description import FORMAT, was_trained_on, write_description
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
+from detdistill.detectors.storage import read_description
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector
 

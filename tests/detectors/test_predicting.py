@@ -14,7 +14,7 @@ from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.predicting import above, detect_in_images
 from detdistill.detectors.running import InferenceOptions
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from detdistill.evaluation.predict import predict
 from support.pairs import confident
 from support.small_runs import write_boxes

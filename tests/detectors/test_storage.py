@@ -26,9 +26,9 @@ from detdistill.core.normalization import Normalization
 from detdistill.detectors.dense.architecture import HeadName, Towers
 from detdistill.detectors.dense.detector import HEADS, DenseDetector
 from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
-from detdistill.detectors.description import read_description, store_thresholds
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.detectors.storage import load_detector, save_detector
+from detdistill.detectors.saving import save_detector
+from detdistill.detectors.storage import load_detector, read_description, store_thresholds
 from support.tiny_detector import tiny_detector
 
 CLASSES = ("cell", "platelet", "other")

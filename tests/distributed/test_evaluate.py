@@ -11,9 +11,9 @@ import pytest
 from detdistill.cli import main
 from detdistill.core.image_options import ImageSize
 from detdistill.data.opening import open_dataset
-from detdistill.detectors.description import read_description
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
+from detdistill.detectors.storage import read_description
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector
 

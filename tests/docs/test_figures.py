@@ -10,7 +10,7 @@ from PIL import Image
 
 from detdistill.analysis.pairing import Candidates
 from detdistill.core.image_options import ImageSize
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector
 

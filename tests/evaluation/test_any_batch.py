@@ -22,7 +22,7 @@ from detdistill.detectors.dense.architecture import HeadName, TowerNorm, Towers
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.running import InferenceOptions
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from detdistill.evaluation.predict import in_files, predict
 from detdistill.evaluation.results import Results
 from support.pairs import confident

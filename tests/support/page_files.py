@@ -17,7 +17,7 @@ import yaml
 
 from detdistill.core.image_options import ImageSize
 from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from support.code_blocks import ROOT
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
 from support.pairs import confident

@@ -15,7 +15,7 @@ from torch import Tensor
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.structures import ReduceSum
 from detdistill.detectors.dense.architecture import Architecture, Towers
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import (
     Data,

@@ -17,8 +17,8 @@ from detdistill.cli import main
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.detectors.dense.folding import folded
-from detdistill.detectors.description import read_description
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
+from detdistill.detectors.storage import read_description
 from detdistill.evaluation.coco_metrics import CocoMetrics
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.teacher import Guidance, TeacherBatch

@@ -12,7 +12,8 @@ from examples.own_detector import TinyDetector
 import detdistill
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
-from detdistill.detectors.storage import load_detector, save_detector
+from detdistill.detectors.saving import save_detector
+from detdistill.detectors.storage import load_detector
 from detdistill.training.distillation import check, distill
 from detdistill.training.materials import starting_detector
 from detdistill.training.recipe import Start

@@ -15,7 +15,7 @@ from detdistill.cli import main
 from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.structures import ReduceSum
-from detdistill.detectors.description import read_description
+from detdistill.detectors.storage import read_description
 from detdistill.training.module import DetectorTraining, DivergedError
 from detdistill.training.recipe import Data, Logging, Machine, Optimization, Schedule, Start
 from detdistill.training.recipe_file import read_recipe

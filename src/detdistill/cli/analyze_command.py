@@ -34,9 +34,8 @@ class Analyze(Source):
         from detdistill.analysis.measure import measure
         from detdistill.analysis.page import write_analysis
         from detdistill.core.image_options import ImageOptions
-        from detdistill.detectors.description import read_description
         from detdistill.detectors.running import InferenceOptions, chosen_device
-        from detdistill.detectors.storage import load_detector
+        from detdistill.detectors.storage import load_detector, read_description
 
         names = names_of(self.student)
         device = chosen_device(self.device)

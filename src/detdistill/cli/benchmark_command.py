@@ -62,8 +62,7 @@ class Benchmark(Source):
 
 def _ap(folder: Path, dataset: DetectionDataset) -> float | None:
     from detdistill.cli.evaluate_command import image_options
-    from detdistill.detectors.description import read_description
-    from detdistill.detectors.storage import load_detector
+    from detdistill.detectors.storage import load_detector, read_description
     from detdistill.evaluation.coco_metrics import coco_metrics
     from detdistill.evaluation.score import score
 

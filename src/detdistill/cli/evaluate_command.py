@@ -79,9 +79,9 @@ class Evaluate(Source):
 
     def _evaluate_run(self, folder: Path) -> None:
         from detdistill.core.distributed import sharing_images
-        from detdistill.detectors.description import read_description, was_trained_on
+        from detdistill.detectors.description import was_trained_on
         from detdistill.detectors.running import InferenceOptions, chosen_device
-        from detdistill.detectors.storage import load_detector
+        from detdistill.detectors.storage import load_detector, read_description
         from detdistill.evaluation.score import score
 
         description = read_description(folder)
@@ -103,7 +103,7 @@ class Evaluate(Source):
 
     def _report(self, folder: Path, dataset: DetectionDataset, results: Results) -> None:
         """Prints and writes what was found by all processes."""
-        from detdistill.detectors.description import store_thresholds
+        from detdistill.detectors.storage import store_thresholds
         from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
         from detdistill.evaluation.results_file import write_results
         from detdistill.evaluation.voc_metrics import rank_detections

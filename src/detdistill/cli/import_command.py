@@ -54,7 +54,7 @@ class Import(MmdetSettings):
 
     def _import_mmdet(self) -> None:
         from detdistill.detectors.importing.mmdet import import_mmdet
-        from detdistill.detectors.storage import save_detector
+        from detdistill.detectors.saving import save_detector
 
         if self.frozen_norm_eps is not None:
             raise DetdistillError(f"{self.checkpoint} is none of torchvision's detectors: leave --frozen-norm-eps out")
@@ -71,7 +71,7 @@ class Import(MmdetSettings):
     def _import_torchvision(self, notes: Sequence[str]) -> None:
         from detdistill.core.image_options import ImageSize
         from detdistill.detectors.importing.torchvision_weights import import_torchvision
-        from detdistill.detectors.storage import save_detector
+        from detdistill.detectors.saving import save_detector
 
         if self._settings() != MmdetSettings():
             raise DetdistillError(

@@ -54,10 +54,9 @@ class Predict:
         from detdistill.cli.evaluate_command import canvas_of, image_options
         from detdistill.core.files import write_atomically
         from detdistill.data.finding import find_pictures
-        from detdistill.detectors.description import read_description
         from detdistill.detectors.predicting import USUAL_THRESHOLD, above, detect_in_images
         from detdistill.detectors.running import InferenceOptions, chosen_device
-        from detdistill.detectors.storage import load_detector
+        from detdistill.detectors.storage import load_detector, read_description
         from detdistill.evaluation.results_file import ids_of_files
 
         if self.threshold is not None and not 0 <= self.threshold <= 1:

@@ -18,8 +18,7 @@ from detdistill.core.distributed import is_first_process
 from detdistill.core.environment import machine
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
-from detdistill.detectors.description import read_description
-from detdistill.detectors.storage import load_detector
+from detdistill.detectors.storage import load_detector, read_description
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.score import score
 from detdistill.training.distillation import distill

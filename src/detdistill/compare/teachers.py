@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detdistill.core.files import write_atomically
-from detdistill.detectors.description import read_description
-from detdistill.detectors.storage import load_detector
+from detdistill.detectors.storage import load_detector, read_description
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_data_part
 from detdistill.training.recipe import DistillationRecipe

@@ -15,8 +15,7 @@ from detdistill.deploy.onnx import Form, check_file_name, export_onnx
 from detdistill.deploy.onnx_score import ScoreChange, average_precision, score_onnx
 from detdistill.deploy.quantize import quantize
 from detdistill.deploy.verify import Verification, verify
-from detdistill.detectors.description import read_description
-from detdistill.detectors.storage import load_detector
+from detdistill.detectors.storage import load_detector, read_description
 from detdistill.evaluation.score import score
 
 Precision = Literal["fp32", "fp16", "int8"]

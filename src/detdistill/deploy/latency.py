@@ -20,9 +20,8 @@ from detdistill.deploy.canvases import usual_canvas
 from detdistill.deploy.onnx import check_installed, export_onnx
 from detdistill.deploy.verify import session
 from detdistill.detectors.base import Detector
-from detdistill.detectors.description import read_description
 from detdistill.detectors.running import output_of
-from detdistill.detectors.storage import load_detector
+from detdistill.detectors.storage import load_detector, read_description
 
 Engine = Literal["eager", "channels_last", "bf16", "onnxruntime"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)

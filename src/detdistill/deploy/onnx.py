@@ -20,8 +20,7 @@ from detdistill.core.quiet import quiet
 from detdistill.deploy.canvases import Size, known_options, shared_canvas
 from detdistill.deploy.exportable import EndToEnd, Raw
 from detdistill.deploy.fixed_padding import fix_padding
-from detdistill.detectors.description import read_description
-from detdistill.detectors.storage import load_detector
+from detdistill.detectors.storage import load_detector, read_description
 
 Form = Literal["end_to_end", "raw"]
 OUTPUTS: Mapping[Form, tuple[str, ...]] = {

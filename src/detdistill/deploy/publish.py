@@ -20,14 +20,10 @@ from detdistill.core.texts import points
 from detdistill.data.classes import with_classes
 from detdistill.deploy.export import export
 from detdistill.detectors.base import Detector
-from detdistill.detectors.description import (
-    Description,
-    read_description,
-    was_trained_on,
-    write_description,
-)
+from detdistill.detectors.description import Description, was_trained_on, write_description
 from detdistill.detectors.predicting import USUAL_THRESHOLD
-from detdistill.detectors.storage import WEIGHTS, load_detector
+from detdistill.detectors.saving import WEIGHTS
+from detdistill.detectors.storage import load_detector, read_description
 from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores, coco_metrics
 from detdistill.evaluation.results import Results
 from detdistill.evaluation.score import score

@@ -17,6 +17,7 @@ from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, 
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.predicting import Pixels, predict_images
 from detdistill.detectors.running import InferenceOptions
+from detdistill.detectors.saving import OWN, save_detector
 
 
 class Detector(nn.Module, ABC):
@@ -27,6 +28,7 @@ class Detector(nn.Module, ABC):
         input: what images it reads.
 
     Attributes:
+        catalog_name: the kind's name in `model.json`; `own` for a class that is not of the catalog.
         architecture_type: a dataclass of everything that decides the layers, but the classes; None for a detector
             that is loaded into an object of its own class.
         architecture: this detector's.
@@ -36,6 +38,7 @@ class Detector(nn.Module, ABC):
         score_thresholds: by class name, the score from which on a detection is shown; 0.3 for classes without one.
     """
 
+    catalog_name: ClassVar[str] = OWN
     architecture_type: ClassVar[type[Any] | None] = None
     architecture: Any = None
     postprocessing: PostProcessing
@@ -151,8 +154,6 @@ class Detector(nn.Module, ABC):
             DetdistillError: the detector is of no kind that can be saved, is not in float32, or the folder cannot be
                 written.
         """
-        from detdistill.detectors.storage import save_detector  # its catalog imports the kinds, and they this class
-
         save_detector(self, Path(folder), image_size=image_size, thresholds=thresholds, provenance=provenance)
 
     @classmethod

@@ -6,7 +6,7 @@ from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 
-KINDS: dict[str, type[Detector]] = {"dense": DenseDetector, "torchvision": TorchvisionDetector}  # type: ignore[type-abstract]  # it builds its subclasses
-
-OWN = "own"
-"""What `model.json` has for a detector of somebody's own class, which cannot be built from the file."""
+KINDS: dict[str, type[Detector]] = {
+    DenseDetector.catalog_name: DenseDetector,
+    TorchvisionDetector.catalog_name: TorchvisionDetector,  # type: ignore[type-abstract]  # it builds its subclasses
+}

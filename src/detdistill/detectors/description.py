@@ -13,9 +13,7 @@ from detdistill.core.annotations import DetectionDataset, fingerprint
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.core.input_spec import InputSpec
-from detdistill.detectors.catalog import KINDS, OWN
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.detectors.typed_json import MismatchError, from_json
 
 FORMAT = 3
 """Format 2 added `image_size.canvas` and `postprocessing.class_agnostic`; format 3 has `input` instead of
@@ -51,55 +49,6 @@ class Description:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_description(folder: Path) -> Description:
-    """Reads a run folder's `model.json`.
-
-    Raises:
-        DetdistillError: it is missing, damaged, not ours, or of a newer format.
-    """
-    path = folder / FILE_NAME
-    try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DetdistillError(
-            f"{folder} holds no {FILE_NAME}, so no whole detector: give the folder of a finished run, or bring a "
-            "checkpoint of another library in with `detdistill import`"
-        ) from error
-    except OSError as error:
-        raise DetdistillError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DetdistillError(f"{path} is damaged, it is not JSON ({error}): copy the run folder again") from error
-    written = content.get("format") if isinstance(content, dict) else None
-    if type(written) is not int or written < 1:
-        raise DetdistillError(f"{path} is not a detdistill model: it does not say its format")
-    if written > FORMAT:
-        raise DetdistillError(
-            f"{path} has format {written} and this detdistill reads up to {FORMAT}: it was written by a newer version; "
-            "upgrade with `pip install --upgrade detdistill`"
-        )
-    kind = content.get("kind")
-    if not isinstance(kind, str) or kind not in (*KINDS, OWN):
-        raise DetdistillError(f"{path} does not describe a detector: kind: {kind!r} is none of {', '.join(KINDS)}")
-    try:
-        described = from_json(Description, _converted(content))
-        expected = str if kind == OWN else KINDS[kind].architecture_type
-        architecture = from_json(expected, described.architecture, ".architecture")
-    except (MismatchError, DetdistillError) as error:
-        raise DetdistillError(f"{path} does not describe a detector: {error}") from error
-    description: Description = dataclasses.replace(described, architecture=architecture)
-    _check_names(path, description)
-    return description
-
-
-def _converted(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a file of this format or an older one, in this format."""
-    if content["format"] == FORMAT:
-        return dict(content)
-    new = {key: value for key, value in content.items() if key not in ("normalization", "image_size")}
-    old = {"normalization": content.get("normalization"), "size": content.get("image_size")}
-    return {**new, "format": FORMAT, "input": old}
-
-
 def write_description(folder: Path, description: Description) -> None:
     """Writes `model.json`, whole or not at all.
 
@@ -107,7 +56,7 @@ def write_description(folder: Path, description: Description) -> None:
         DetdistillError: a threshold is for no class, the provenance is not JSON, or the file cannot be written.
     """
     path = folder / FILE_NAME
-    _check_names(path, description)
+    check_names(path, description)
     try:
         text = json.dumps(dataclasses.asdict(description), indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -121,12 +70,8 @@ def was_trained_on(description: Description, dataset: DetectionDataset) -> bool:
     return isinstance(data, Mapping) and data.get("annotations_sha256") == fingerprint(dataset)
 
 
-def store_thresholds(folder: Path, thresholds: Mapping[str, float]) -> None:
-    """Notes in `model.json` the score per class name from which on a detection is shown."""
-    write_description(folder, dataclasses.replace(read_description(folder), score_thresholds=thresholds))
-
-
-def _check_names(path: Path, description: Description) -> None:
+def check_names(path: Path, description: Description) -> None:
+    """Raises `DetdistillError` for classes that are no names, or thresholds for none of them."""
     classes = description.classes
     if not classes or len(set(classes)) < len(classes):
         raise DetdistillError(f"{path}: classes must be names that differ, at least one; found {list(classes)}")

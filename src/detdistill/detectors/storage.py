@@ -1,80 +1,80 @@
-"""A detector on disk: `model.safetensors` has its weights and `model.json` all else. No code is ever run from them."""
+"""Reading a detector from a run folder. No code is ever run from its files."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, listed
-from detdistill.core.files import write_atomically
-from detdistill.core.image_options import ImageSize
 from detdistill.detectors.base import Detector
-from detdistill.detectors.catalog import KINDS, OWN
+from detdistill.detectors.catalog import KINDS
 from detdistill.detectors.dense.architecture import Architecture
-from detdistill.detectors.description import FILE_NAME, Description, read_description, write_description
+from detdistill.detectors.description import FILE_NAME, FORMAT, Description, check_names, write_description
+from detdistill.detectors.saving import OWN, WEIGHTS
+from detdistill.detectors.typed_json import MismatchError, from_json
 
-WEIGHTS = "model.safetensors"
-LIBRARIES = ("detdistill", "torch", "torchvision", "timm")
 
-
-def save_detector(
-    detector: Detector,
-    folder: Path,
-    *,
-    image_size: ImageSize | None = None,
-    thresholds: Mapping[str, float] | None = None,
-    provenance: Mapping[str, Any] | None = None,
-) -> None:
-    """Writes a detector into a folder, from which `load_detector` reads it.
-
-    The weights come first and `model.json`, which holds their hash, last: half a detector is never taken for a whole.
-
-    Args:
-        detector: in float32.
-        folder: created if it does not exist; a detector that is there already is replaced.
-        image_size: what the detector was trained for, instead of `detector.input.size`.
-        thresholds: by class name, the score from which on a detection is shown.
-        provenance: anything to remember about where the weights come from, of JSON types; the versions of the
-            libraries are added.
+def read_description(folder: Path) -> Description:
+    """Reads a run folder's `model.json`.
 
     Raises:
-        DetdistillError: the detector is not in float32, or the folder cannot be written.
+        DetdistillError: it is missing, damaged, not ours, or of a newer format.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
-    narrow = [name for name, tensor in state.items() if tensor.is_floating_point() and tensor.dtype != torch.float32]
-    if narrow:
-        raise DetdistillError(
-            f"detectors are saved in float32, but {narrow[0]} and {len(narrow) - 1} more tensors are "
-            f"{state[narrow[0]].dtype}: convert the detector with `.float()` first"
-        )
-    weights = save(state)
+    path = folder / FILE_NAME
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DetdistillError(
+            f"{folder} holds no {FILE_NAME}, so no whole detector: give the folder of a finished run, or bring a "
+            "checkpoint of another library in with `detdistill import`"
+        ) from error
     except OSError as error:
-        raise DetdistillError(f"{folder} cannot be created: {error.strerror}") from error
-    write_atomically(folder / WEIGHTS, weights)
-    kind = next((name for name, kind in KINDS.items() if isinstance(detector, kind)), OWN)
-    own_class = f"{type(detector).__module__}.{type(detector).__qualname__}"
-    description = Description(
-        kind=kind,
-        architecture=own_class if kind == OWN else detector.architecture,
-        classes=detector.classes,
-        input=detector.input if image_size is None else replace(detector.input, size=image_size),
-        postprocessing=detector.postprocessing,
-        weights_sha256=hashlib.sha256(weights).hexdigest(),
-        score_thresholds=thresholds,
-        provenance={**(provenance or {}), "versions": {library: version(library) for library in LIBRARIES}},
-    )
-    write_description(folder, description)
+        raise DetdistillError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DetdistillError(f"{path} is damaged, it is not JSON ({error}): copy the run folder again") from error
+    written = content.get("format") if isinstance(content, dict) else None
+    if type(written) is not int or written < 1:
+        raise DetdistillError(f"{path} is not a detdistill model: it does not say its format")
+    if written > FORMAT:
+        raise DetdistillError(
+            f"{path} has format {written} and this detdistill reads up to {FORMAT}: it was written by a newer version; "
+            "upgrade with `pip install --upgrade detdistill`"
+        )
+    kind = content.get("kind")
+    if not isinstance(kind, str) or kind not in (*KINDS, OWN):
+        raise DetdistillError(f"{path} does not describe a detector: kind: {kind!r} is none of {', '.join(KINDS)}")
+    try:
+        described = from_json(Description, _converted(content))
+        expected = str if kind == OWN else KINDS[kind].architecture_type
+        architecture = from_json(expected, described.architecture, ".architecture")
+    except (MismatchError, DetdistillError) as error:
+        raise DetdistillError(f"{path} does not describe a detector: {error}") from error
+    description: Description = dataclasses.replace(described, architecture=architecture)
+    check_names(path, description)
+    return description
+
+
+def _converted(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a file of this format or an older one, in this format."""
+    if content["format"] == FORMAT:
+        return dict(content)
+    new = {key: value for key, value in content.items() if key not in ("normalization", "image_size")}
+    old = {"normalization": content.get("normalization"), "size": content.get("image_size")}
+    return {**new, "format": FORMAT, "input": old}
+
+
+def store_thresholds(folder: Path, thresholds: Mapping[str, float]) -> None:
+    """Notes in `model.json` the score per class name from which on a detection is shown."""
+    write_description(folder, dataclasses.replace(read_description(folder), score_thresholds=thresholds))
 
 
 def load_detector(folder: Path, into: Detector | None = None) -> Detector:

@@ -19,8 +19,7 @@ from detdistill.data.loading import training_loader
 from detdistill.detectors.base import Detector
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.folding import folded
-from detdistill.detectors.description import read_description
-from detdistill.detectors.storage import load_detector
+from detdistill.detectors.storage import load_detector, read_description
 from detdistill.distill.building import build_terms
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.inheritance import inherit

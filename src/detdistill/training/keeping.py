@@ -17,7 +17,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from detdistill.core.annotations import DetectionDataset, fingerprint
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.score import score
 from detdistill.training.interruption import Interruption

@@ -15,7 +15,7 @@ from detdistill.detectors.dense.architecture import HeadName
 from detdistill.detectors.dense.detector import HEADS
 from detdistill.detectors.dense.initialization import initialize_from
 from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from support.tiny_detector import tiny_detector
 
 CLASS_LAYER = ("head.class_predictor.weight", "head.class_predictor.bias")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.importing.mmdet import import_mmdet
 from detdistill.detectors.importing.weights_file import read_weights
-from detdistill.detectors.storage import save_detector
+from detdistill.detectors.saving import save_detector
 from support.mmdet_files import CLASSES, checkpoint, mmdet_state, saved, small
 from support.tiny_detector import tiny_detector
 

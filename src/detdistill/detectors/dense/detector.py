@@ -47,6 +47,7 @@ class DenseDetector(Detector):
         DetdistillError: an unknown head, backbone, level or option.
     """
 
+    catalog_name = "dense"
     architecture_type = Architecture
     architecture: Architecture
 

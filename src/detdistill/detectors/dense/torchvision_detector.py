@@ -133,6 +133,7 @@ class TorchvisionDetector(Detector):
         postprocessing: how detections are read off an output; the threshold is on the whole score.
     """
 
+    catalog_name = "torchvision"
     architecture_type = TorchvisionArchitecture
     architecture: TorchvisionArchitecture
     terms: ClassVar[dict[str, str]]
