@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Train, distil, compare, analyze": {
         "detdistill.training.recipe_file": ("read_recipe", "write_recipe"),
-        "detdistill.training.recipe": ("Recipe", "DistillationRecipe"),
+        "detdistill.training.recipe": ("Recipe", "DistillationRecipe", "Start"),
         "detdistill.training.run": ("train", "Summary"),
         "detdistill.training.distillation": ("distill", "check"),
         "detdistill.core.allocation": ("keep_freed_memory",),
