@@ -43,7 +43,7 @@ def _section(name: str, kind: type[Term]) -> str:
     facts = {
         "paper": method.paper,
         "compares": method.compares,
-        "requires": method.requires,
+        "needs": method.needs,
         "detectors": ", ".join(supported_heads(method)),
         "published weights": published_weights(name),
         "ratio of the automatic weight": f"{method.ratio:g}",

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,7 +27,7 @@ from detdistill.detectors.saving import save_detector
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.training.run import train
 from support.pairs import confident
-from support.small_runs import small_recipe, write_boxes
+from support.small_runs import TINY, small_recipe, write_boxes
 from support.tiny_detector import tiny_detector
 
 SQUARE = ImageSize(letterbox=64)
@@ -40,8 +41,10 @@ def write_run(
     seed: int = 0,
     **changes: Any,
 ) -> Path:
-    """A run; with a letterbox, whose canvas is fixed, it is exported in half the time."""
-    save_detector(confident(tiny_detector(head, ("green", "red"), seed=seed, **changes)), folder, image_size=size)
+    """A run of two pyramid levels; with a letterbox, whose canvas is fixed, it is exported in half the time."""
+    few: dict[str, Any] = {"strides": (16, 32), "extra_levels": 0}
+    detector = tiny_detector(head, ("green", "red"), seed=seed, **few, **changes)
+    save_detector(confident(detector), folder, image_size=size)
     return folder
 
 
@@ -91,7 +94,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run that has learned something, and its data set."""
     folder = tmp_path_factory.mktemp("trained")
     data = write_boxes(folder / "data")
-    train(small_recipe(data, epochs=40), folder / "run")
+    few = replace(TINY, strides=(16, 32), extra_levels=1)  # the coarsest level is one cell at 64 px
+    train(small_recipe(data, epochs=40, detector=few), folder / "run")
     return folder / "run", data
 
 
@@ -118,6 +122,7 @@ def test_narrow_files_are_smaller_and_scored(
     assert "lost more than it may (-101 AP)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_int8_on_any_canvas(trained: tuple[Path, Path], tmp_path: Path) -> None:
     run, data = trained
     command = ["export", str(run), "--data", str(data), "--split", "val", "--out", str(tmp_path / "m.onnx")]
@@ -128,6 +133,7 @@ def test_int8_on_any_canvas(trained: tuple[Path, Path], tmp_path: Path) -> None:
         assert np.isfinite(scores).all()
 
 
+@pytest.mark.slow
 def test_a_backbone_that_pads_by_its_input_on_any_canvas(tmp_path: Path) -> None:
     """EfficientNets and MobileNetV3 from TensorFlow: sizes of sizes of sizes."""
     run = write_run(tmp_path / "run", backbone="tf_mobilenetv3_small_minimal_100", backbone_width=1.0)

@@ -31,13 +31,13 @@ def test_a_method_is_described_completely(name: str) -> None:
     method = kind.method
     assert method.paper
     assert method.compares
-    assert method.requires
+    assert method.needs
     assert set(supported_heads(method)) <= set(HEADS)
     assert set(method.weights) <= set(supported_heads(method))
     assert bool(method.weights) == bool(method.sources), "a weight has a source"
     described = [option.arg_name for option in parse(inspect.getdoc(kind) or "").params]
     assert described == list(inspect.signature(kind).parameters)
-    assert "|" not in "".join((method.paper, method.compares, method.requires, method.sources, method.reported))
+    assert "|" not in "".join((method.paper, method.compares, method.needs, method.sources, method.reported))
 
 
 LIMITS: dict[str, tuple[set[str], set[str]]] = {

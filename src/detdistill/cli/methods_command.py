@@ -31,6 +31,6 @@ class Methods:
         for method in methods:
             print(f"{method.name}: {method.paper}")
             print(f"  compares   {method.compares}")
-            print(f"  requires   {method.requires}")
+            print(f"  needs      {method.needs}")
             print(f"  detectors  {', '.join(method.detectors)}")
             print(f"  weights    {published_weights(method.name)}")

@@ -253,7 +253,7 @@ class Distiller(nn.Module):
         for name, term in self.terms.items():
             missing = _term(term).method.missing(student.offers, teacher.offers)
             if missing:
-                raise DetdistillError(f"{name} cannot be used: {missing}. It requires {_term(term).method.requires}")
+                raise DetdistillError(f"{name} cannot be used: {missing}. It needs {_term(term).method.needs}")
         device = next(student.parameters()).device
         canvas = example_canvas(student)
         sizes = torch.tensor([canvas], device=device)

@@ -17,7 +17,7 @@ class ListedMethod:
         name: in recipes.
         paper: where it was published.
         compares: what of the two detectors is compared.
-        requires: what both must have.
+        needs: what both must have.
         detectors: heads that it works with.
         default_weight: for each of them the published weight, which `weight: paper` takes, or `auto`, which a recipe
             means unless it says otherwise, where none could be verified.
@@ -26,7 +26,7 @@ class ListedMethod:
     name: str
     paper: str
     compares: str
-    requires: str
+    needs: str
     detectors: tuple[str, ...]
     default_weight: dict[str, float | str]
 
@@ -38,7 +38,7 @@ def list_methods() -> list[ListedMethod]:
             name,
             kind.method.paper,
             kind.method.compares,
-            kind.method.requires,
+            kind.method.needs,
             supported_heads(kind.method),
             {head: kind.method.weights.get(head, "auto") for head in supported_heads(kind.method)},
         )

@@ -26,7 +26,7 @@ class Method:
     Attributes:
         paper: authors, title, where and when.
         compares: what of the two detectors is compared, in a few words.
-        requires: what both must have, in words.
+        needs: what both must have, in words.
         teacher: what the teacher must offer.
         student: what the student must offer.
         weights: published weight by the student's `kind`, with `sources`; none without an official configuration.
@@ -37,7 +37,7 @@ class Method:
 
     paper: str
     compares: str
-    requires: str = "nothing beyond predictions"
+    needs: str = "nothing beyond predictions"
     teacher: frozenset[Offer] = GRID
     student: frozenset[Offer] = GRID
     weights: Mapping[str, float] = field(default_factory=dict)

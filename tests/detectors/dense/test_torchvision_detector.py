@@ -165,7 +165,8 @@ def test_background_inside_ignored_boxes_has_no_gradient_and_the_rest_keeps_its_
     assert ignored[1].any()
     assert not gradients[1][ignored].any()
     assert gradients[0][ignored].all()
-    assert torch.equal(gradients[0][~ignored], gradients[1][~ignored])
+    # Not to the bit: other candidates are left out, so vectors of the processor hold others.
+    torch.testing.assert_close(gradients[0][~ignored], gradients[1][~ignored], rtol=1e-5, atol=1e-12)
 
 
 def test_processes_add_up_to_the_joined_batch(pair: tuple[TorchvisionDetector, Any]) -> None:

@@ -35,7 +35,7 @@ class BinaryClassification(Term):
     method = Method(
         paper="Yang et al., ICCV 2023, arXiv 2308.14286",
         compares="class probabilities and boxes of all candidates",
-        requires="class predictions and boxes of the same candidates",
+        needs="class predictions and boxes of the same candidates",
         weights={"gfl": 1.0},
         sources="the authors' configuration: classification 1, boxes 4",
         reported="GFL R50 40.1 to 43.2, R34 38.9 to 42.0, R18 35.8 to 38.6, teacher R101 (the authors)",

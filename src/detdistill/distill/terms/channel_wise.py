@@ -30,7 +30,7 @@ class ChannelWise(FeatureTerm):
     method = Method(
         paper="Shu et al., ICCV 2021, arXiv 2011.13256",
         compares="where each channel of the pyramid features, or of the class logits, is strong",
-        requires="pyramid features",
+        needs="pyramid features",
         weights={"retinanet": 10.0, "gfl": 5.0},
         sources="mmrazor: RetinaNet on features, GFL with compare class; mmdetection-distiller has 5 for RetinaNet",
         reported="GFL R50 40.2 to 41.9, teacher R101 44.7, on class logits (mmrazor)",

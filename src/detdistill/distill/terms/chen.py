@@ -37,7 +37,7 @@ class Chen(FeatureTerm):
     method = Method(
         paper="Chen et al., NIPS 2017",
         compares="class probabilities and boxes at positives, pyramid features",
-        requires="pyramid features, class predictions and boxes of the same candidates",
+        needs="pyramid features, class predictions and boxes of the same candidates",
     )
 
     def __init__(

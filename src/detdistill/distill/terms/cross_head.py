@@ -55,7 +55,7 @@ class CrossHead(Term):
     method = Method(
         paper="Wang et al., CVPR 2024, arXiv 2306.11369",
         compares="predictions of the teacher's head, from its own features and from the student's",
-        requires="heads of this package on the same levels, with maps of the same sizes",
+        needs="heads of this package on the same levels, with maps of the same sizes",
         teacher=GRID | {"head"},
         student=GRID | {"head"},
         weights={"retinanet": 1.0, "fcos": 1.0, "atss": 1.0, "gfl": 1.0},

@@ -34,7 +34,7 @@ class Decoupled(FeatureTerm):
     method = Method(
         paper="Guo et al., CVPR 2021, arXiv 2103.14475",
         compares="pyramid features in objects and in the background, apart",
-        requires="pyramid features; class predictions of the same candidates for classification",
+        needs="pyramid features; class predictions of the same candidates for classification",
         reported="RetinaNet R50 37.4 to 39.3, Faster R-CNN 38.4 to 40.3 (DAVAR's table)",
     )
 

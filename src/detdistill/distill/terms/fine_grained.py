@@ -40,7 +40,7 @@ class FineGrained(FeatureTerm):
     method = Method(
         paper="Wang et al., CVPR 2019, arXiv 1906.03609",
         compares="pyramid features at cells whose anchors overlap objects",
-        requires="pyramid features; anchors",
+        needs="pyramid features; anchors",
         teacher=frozenset({"features"}),
         student=GRID | {"anchors"},
         reported="RetinaNet R50 37.4 to 38.6, Faster R-CNN 38.4 to 39.3 (tables of FGD and DAVAR)",

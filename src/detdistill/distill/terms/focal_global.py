@@ -43,7 +43,7 @@ class FocalGlobal(FeatureTerm):
     method = Method(
         paper="Yang et al., CVPR 2022, arXiv 2111.11837",
         compares="pyramid features in objects and in the background, their attention, their global context",
-        requires="pyramid features",
+        needs="pyramid features",
         weights={"retinanet": 1e-3, "fcos": 1.6e-3, "gfl": 1e-3},
         sources="the authors' configurations (FCOS with temperature 0.8)",
         reported="RetinaNet R50 37.4 to 39.6, FCOS R50 38.5 to 42.1, teachers R101 (the authors)",

@@ -63,7 +63,7 @@ class GeneralInstance(FeatureTerm):
     method = Method(
         paper="Dai et al., CVPR 2021, arXiv 2103.02340",
         compares="features, relations and predictions of the instances on which both differ most",
-        requires="pyramid features, class predictions and boxes of the same candidates",
+        needs="pyramid features, class predictions and boxes of the same candidates",
         weights={"retinanet": 1.0},
         sources="the first author's reproduction in detectron2, whose four weights are the options' defaults",
         reported="RetinaNet R50 37.4 to 39.1, Faster R-CNN 38.4 to 40.2, FCOS 38.5 to 42.0 (tables of FGD and DAVAR)",

@@ -28,7 +28,7 @@ class Hint(FeatureTerm):
     method = Method(
         paper="Romero et al., ICLR 2015, arXiv 1412.6550",
         compares="pyramid features at all cells",
-        requires="pyramid features",
+        needs="pyramid features",
     )
 
     def __init__(

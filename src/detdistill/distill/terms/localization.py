@@ -45,7 +45,7 @@ class Localization(Term):
     method = Method(
         paper="Zheng et al., CVPR 2022, arXiv 2102.12252",
         compares="distributions of box sides, at positives and around them",
-        requires="box distributions of as many bins in both (GFL, GFLv2)",
+        needs="box distributions of as many bins in both (GFL, GFLv2)",
         teacher=GRID | {"distributions"},
         student=GRID | {"distributions"},
         weights={"gfl": 0.25},

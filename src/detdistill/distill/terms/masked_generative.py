@@ -29,7 +29,7 @@ class MaskedGenerative(FeatureTerm):
     method = Method(
         paper="Yang et al., ECCV 2022, arXiv 2205.01529",
         compares="pyramid features, generated from the student's at random cells",
-        requires="pyramid features",
+        needs="pyramid features",
         weights={"retinanet": 2e-5},
         sources="the authors' configuration",
         reported="RetinaNet R50 37.4 to 41.0, teacher X101 (the authors)",

@@ -38,7 +38,7 @@ class Mimic(FeatureTerm):
     method = Method(
         paper="Li et al., Mimicking Very Efficient Network, CVPR 2017",
         compares="pyramid features in the student's best regions",
-        requires="pyramid features",
+        needs="pyramid features",
     )
 
     def __init__(self, *, regions: int = 100, adapter: Adapter = "always") -> None:

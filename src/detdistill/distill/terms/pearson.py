@@ -23,7 +23,7 @@ class Pearson(Term):
     method = Method(
         paper="Cao et al., NeurIPS 2022, arXiv 2207.02039",
         compares="pyramid features, channel by channel, by their correlation",
-        requires="pyramids of equally many channels",
+        needs="pyramids of equally many channels",
         weights={"retinanet": 10.0, "fcos": 2.0, "atss": 1.0, "gfl": 6.0},
         sources="mmrazor's configuration for RetinaNet, ResNeXt-101 teacher; for the others CrossKD's, which has both",
         reported="RetinaNet R50 36.5 to 40.3, teacher FCOS X101 42.6 (mmrazor)",

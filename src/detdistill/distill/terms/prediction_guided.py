@@ -33,7 +33,7 @@ class PredictionGuided(FeatureTerm):
     method = Method(
         paper="Li et al., AAAI 2022, arXiv 2112.04840",
         compares="pyramid features, weighted by the difference of the class predictions",
-        requires="pyramid features and class predictions at the same cells",
+        needs="pyramid features and class predictions at the same cells",
         weights={"retinanet": 1.5},
         sources="an unmerged configuration of mmrazor (on logits); the paper's own weight is not known",
         ratio=2.0,  # found on validation images, see docs/evidence.md; other methods do not bear it

@@ -54,7 +54,7 @@ class RankMimicking(Term):
     method = Method(
         paper="Li et al., AAAI 2022, arXiv 2112.04840",
         compares="the ranking of each object's candidates",
-        requires="class scores at the student's positives; boxes for rank_by localization",
+        needs="class scores at the student's positives; boxes for rank_by localization",
         weights={"retinanet": 4.0},
         sources="an unmerged configuration of mmrazor; the paper's own weight is not known",
         reported=(

@@ -31,7 +31,7 @@ class SoftLabel(Term):
     method = Method(
         paper="Hinton et al., 2015, arXiv 1503.02531",
         compares="class probabilities, candidate by candidate",
-        requires="class predictions of the same candidates",
+        needs="class predictions of the same candidates",
         weights={"retinanet": 10.0, "fcos": 10.0, "atss": 10.0, "gfl": 10.0},
         sources="LD's configurations, for form softmax with temperature 2 (RetinaNet 8)",
     )

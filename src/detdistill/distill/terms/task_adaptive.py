@@ -35,7 +35,7 @@ class TaskAdaptive(FeatureTerm):
     method = Method(
         paper="Sun et al., 2020, arXiv 2006.13108",
         compares="pyramid features around objects, class probabilities and boxes at positives",
-        requires="pyramid features, class predictions and boxes of the same candidates",
+        needs="pyramid features, class predictions and boxes of the same candidates",
         reported="Faster R-CNN R50 36.3 to 39.0 (the paper's abstract)",
     )
 
