@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import DENSE_OFFERS, Offer
 from detdistill.core.output import Candidates, Features, Output, Predictions, TowerHead
 from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.distill.distiller import Distiller
+from detdistill.distill.distiller import Distiller, example_canvas
 from detdistill.distill.term import GRID, Method, Term
 from detdistill.distill.terms import TERMS
+from detdistill.distill.terms.hint import Hint
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.view import Correspondence, View
 from detdistill.losses.rank import rank_mimicking
@@ -25,6 +27,7 @@ from detdistill.teachers.teacher import Guidance, TeacherBatch
 from detdistill.teachers.teacher_boxes import TeacherBoxes
 from support.pairs import batch
 from support.tiny_detector import tiny_detector
+from support.two_stage import TwoStageDetector
 
 CLASSES = tiny_detector().classes
 
@@ -176,3 +179,23 @@ def test_a_teacher_of_boxes_is_refused_by_name_where_maps_or_a_grid_are_needed(n
     with pytest.raises(DetdistillError, match=f"{name} cannot be used: the teacher offers no ") as refused:
         Distiller(tiny_detector(), StoredBoxes(), {name: TERMS[name]()}, correspondences=[ByBoxes()])
     assert all(offer in str(refused.value) for offer in TERMS[name].method.teacher)
+
+
+def test_pairs_without_a_common_grid_need_a_correspondence() -> None:
+    with pytest.raises(DetdistillError, match="the teacher's final predictions are not on a grid"):
+        Distiller(tiny_detector(), StoredBoxes(), {})
+    with pytest.raises(DetdistillError, match="the student's final predictions are not on a grid"):
+        Distiller(TwoStageDetector(CLASSES), tiny_detector(), {"hint": Hint()})
+
+
+def test_a_pair_is_compared_on_the_canvas_of_its_own_image_size() -> None:
+    """480 x 640 pixels with a shorter side of 100: 100 x 133, on 128 x 160."""
+    student = tiny_detector()
+    assert example_canvas(student) == (256, 256)
+    student.input = InputSpec(size=ImageSize(100, 200))
+    assert example_canvas(student) == (128, 160)
+    student.input = InputSpec(canvas=(64, 96))
+    assert example_canvas(student) == (64, 96)
+    learner = Distiller(student, tiny_detector(seed=1), {"hint": Hint()})
+    with pytest.raises(DetdistillError, match="canvas 128x128: this detector reads 64x96 pixels only"):
+        learner.compare(*batch([0], [1]))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.grid import Grid
 from detdistill.core.modules import Held, untouched
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output
@@ -272,7 +273,7 @@ class Distiller(nn.Module):
                     "student's own; name it after its method"
                 )
             if correspondences is None:
-                grids = own.predictions.grid, guidance.dense.predictions.grid
+                grids = _grid(own, "student"), _grid(guidance.output, "teacher")
                 correspondences = [grid_correspondence(*grids, self._classes)]
             self._ways = {name: _way(name, _term(term).method, correspondences) for name, term in self.terms.items()}
             notes = [*self._classes.notes(), *(note for way in correspondences for note in way.notes(own, guidance))]
@@ -291,8 +292,19 @@ class Distiller(nn.Module):
 
 def example_canvas(student: Detector) -> tuple[int, int]:
     """Height and width of the canvas on which a pair is first compared: that of a photograph at the student's size."""
-    size = student.input.size
-    return EXAMPLE_CANVAS if size is None else size.canvas_of(EXAMPLE_PHOTOGRAPH)
+    spec = student.input
+    if spec.canvas is not None:
+        return spec.canvas
+    return EXAMPLE_CANVAS if spec.size is None else spec.size.canvas_of(EXAMPLE_PHOTOGRAPH)
+
+
+def _grid(output: Output | None, side: str) -> Grid:
+    if output is None or output.predictions.candidates.grid is None:
+        raise DetdistillError(
+            f"teacher and student are compared on the cells that both have, and the {side}'s final predictions are not "
+            "on a grid of cells; give the distiller correspondences that it can be compared by"
+        )
+    return output.predictions.candidates.grid
 
 
 def _way(name: str, method: Method, correspondences: Sequence[Correspondence]) -> Correspondence:
