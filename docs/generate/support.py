@@ -69,7 +69,7 @@ def page() -> str:
         [
             INTRODUCTION,
             "## Detectors and methods\n",
-            "Recipes name the package's own detectors; from Python any `Detector` is a student (`train(detector=…)`).\n",
+            "Recipes name our own detectors; from Python any `Detector` is a student (`train(detector=…)`).\n",
             table(("", *heads), [*verbs, *methods]),
             SOURCES.format(
                 heads=", ".join(sorted(imported)),
