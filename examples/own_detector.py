@@ -40,7 +40,7 @@ class TinyDetector(Detector):
         self.assigner = FcosAssigner(((-1.0, float("inf")),), center_radius=1.5)
         self.postprocessing = PostProcessing()
 
-    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:  # noqa: ARG002
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """Normalised images `(N, 3, H, W)` to what every part of the toolkit reads."""
         features = self.features(images)
         grid = self.layout.grid([tuple(features.shape[-2:])], features.device)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
+import numpy as np
 from torch import Tensor, nn
 
 from detdistill.core.image_options import ImageSize
@@ -106,6 +107,26 @@ class Detector(nn.Module, ABC):
         """The pretrained part, which may learn more slowly or not at all; None if there is none."""
         return None
 
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+        self,
+        images: str | Path | Pixels,
+        *,
+        threshold: float | None = None,
+        size: ImageSize | None = None,
+        options: InferenceOptions = InferenceOptions(),
+    ) -> Detections: ...
+
+    @overload
+    def predict(
+        self,
+        images: Sequence[str | Path | Pixels],
+        *,
+        threshold: float | None = None,
+        size: ImageSize | None = None,
+        options: InferenceOptions = InferenceOptions(),
+    ) -> list[Detections]: ...
+
     def predict(
         self,
         images: str | Path | Pixels | Sequence[str | Path | Pixels],
@@ -113,7 +134,7 @@ class Detector(nn.Module, ABC):
         threshold: float | None = None,
         size: ImageSize | None = None,
         options: InferenceOptions = InferenceOptions(),
-    ) -> Any:
+    ) -> Detections | list[Detections]:
         """Find the objects in images, on the device where the detector is.
 
         Args:
@@ -129,10 +150,10 @@ class Detector(nn.Module, ABC):
             DataError: an image cannot be read, or an array is none.
             DetdistillError: the image size is not known, or the threshold is no probability.
         """
-        is_one = not isinstance(images, Sequence) or isinstance(images, str)
-        listed: Any = [images] if is_one else images
-        found = predict_images(self, listed, threshold=threshold, size=size or self.input.size, options=options)
-        return found[0] if is_one else found
+        size = size or self.input.size
+        if isinstance(images, str | Path | np.ndarray):
+            return predict_images(self, [images], threshold=threshold, size=size, options=options)[0]
+        return predict_images(self, images, threshold=threshold, size=size, options=options)
 
     def save(
         self,

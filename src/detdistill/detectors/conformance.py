@@ -23,11 +23,11 @@ DRAWS = Draws(seed=0, step=0, images=(0, 1))
 def check_detector(detector: Detector, size: tuple[int, int] = (128, 160)) -> None:
     """Tests a module against the `Detector` contract, on random images; the module is left as it was.
 
-    Checked are: the attributes `classes` and `normalization`; one `Output` type in training and in inference;
-    shapes, levels and strides that agree with the grid; scores between 0 and 1 and finite boxes, the same for all
-    candidates as for chosen ones; an assignment within each candidate's own image; a finite loss that reaches every
-    trainable parameter, with objects and without any; no gradient for the class logits of background inside ignored
-    boxes; detections of known classes inside the images, best first.
+    Checked are: the attributes `classes` and `input`; one `Output` type in training and in inference; for each stage,
+    shapes that agree with its candidates and, where it has a grid, with the feature maps; scores between 0 and 1 and
+    finite boxes, the same for all candidates as for chosen ones; matches within each candidate's own image; a finite
+    loss that reaches every trainable parameter, with objects and without any; no gradient for the class logits of
+    background inside ignored boxes; detections of known classes inside the images, best first.
 
     Args:
         detector: the module.

@@ -32,14 +32,11 @@ class View:
 
 
 class Correspondence(Protocol):
-    """A way to bring two detectors together: the same grid, shared proposals, the teacher's opinions of boxes.
-
-    Attributes:
-        offers: what a term may read off its views.
-    """
+    """A way to bring two detectors together: the same grid, shared proposals, the teacher's opinions of boxes."""
 
     @property
-    def offers(self) -> frozenset[Offer]: ...  # noqa: D102
+    def offers(self) -> frozenset[Offer]:
+        """What a term may read off its views."""
 
     def __call__(
         self,

@@ -126,30 +126,27 @@ class Guidance:
 
 
 class Teacher(Protocol):
-    """Whatever predicts for a batch of images.
-
-    Attributes:
-        classes: class names of its predictions.
-        kind: its name in the literature.
-        offers: what can be asked of it.
-        reads_images: False for stored predictions.
-        tower_head: the head that runs on given features, of teachers that offer `head`.
-    """
+    """Whatever predicts for a batch of images."""
 
     @property
-    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    def classes(self) -> tuple[str, ...]:
+        """Class names of its predictions."""
 
     @property
-    def kind(self) -> str: ...  # noqa: D102
+    def kind(self) -> str:
+        """Its name in the literature."""
 
     @property
-    def offers(self) -> frozenset[Offer]: ...  # noqa: D102
+    def offers(self) -> frozenset[Offer]:
+        """What can be asked of it."""
 
     @property
-    def reads_images(self) -> bool: ...  # noqa: D102
+    def reads_images(self) -> bool:
+        """False for stored predictions."""
 
     @property
-    def tower_head(self) -> TowerHead | None: ...  # noqa: D102
+    def tower_head(self) -> TowerHead | None:
+        """The head that runs on given features, of teachers that offer `head`."""
 
     def guide(self, batch: TeacherBatch) -> Guidance:
         """Predict a batch, without gradient. The teacher owns its preprocessing."""

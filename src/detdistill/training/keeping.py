@@ -189,7 +189,6 @@ class Keeping(Callback):
         save_detector(
             module.result,
             self.folder.path,
-            image_size=recipe.images.size,
             provenance={
                 **self.origin(),
                 "data": {"source": module.dataset.source, "annotations_sha256": fingerprint(module.dataset)},
