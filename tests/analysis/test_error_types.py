@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detdistill.analysis.error_types import KINDS, errors_of
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.evaluation.results import Results, to_xywh
 
 Object = tuple[float, float, float, float, int]
@@ -23,7 +23,7 @@ def dataset(*objects: Object, crowd: Sequence[bool] = ()) -> DetectionDataset:
     record = ImageRecord(
         1, Path("a.png"), "a.png", 400, 400, boxes, labels, sides.prod(axis=1), flags, np.zeros(len(labels), dtype=bool)
     )
-    return DetectionDataset("here", ("cat", "dog"), (1, 2), (record,))
+    return DetectionDataset("here", ("cat", "dog"), (1, 2), ImageTable.of([record]))
 
 
 def results(*detections: Detection) -> Results:

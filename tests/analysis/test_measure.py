@@ -12,7 +12,7 @@ from detdistill.analysis.findings import numbers, verdict
 from detdistill.analysis.measure import Measured, measure
 from detdistill.analysis.observation import ALL, MEASURES, Observation
 from detdistill.analysis.page import write_analysis
-from detdistill.core.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
@@ -119,7 +119,7 @@ def test_pairs_that_cannot_be_compared(
 def without_objects(dataset: DetectionDataset) -> DetectionDataset:
     columns = ("boxes", "labels", "areas", "crowd", "difficult")
     empty = [replace(record, **{name: getattr(record, name)[:0] for name in columns}) for record in dataset.images]
-    return replace(dataset, images=tuple(empty))
+    return replace(dataset, images=ImageTable.of(empty))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from detdistill.cli import main
-from detdistill.core.annotations import fingerprint
 from detdistill.core.image_options import ImageSize
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.description import write_description
@@ -69,7 +68,7 @@ def test_scores_on_training_images_come_with_a_warning(
 ) -> None:
     evaluate(photographs, str(run))
     assert "WARNING" not in capsys.readouterr().err
-    seen = fingerprint(open_dataset(photographs / "bccd", "val"))
+    seen = open_dataset(photographs / "bccd", "val").fingerprint
     write_description(run, replace(read_description(run), provenance={"data": {"annotations_sha256": seen}}))
     evaluate(photographs, str(run))
     assert f"WARNING: {run} was trained on these images" in capsys.readouterr().err

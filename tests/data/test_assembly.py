@@ -12,25 +12,25 @@ from hypothesis import strategies as st
 
 from detdistill.core.errors import DataError, Problem
 from detdistill.data.assembly import (
-    Box,
     ImageEntry,
-    Objects,
     assemble,
+    image_columns,
     is_number,
     is_text,
     shown,
     to_flag,
     to_number,
 )
+from detdistill.data.objects import Box, ObjectList, Objects
 
-IMAGES = [ImageEntry(number, Path(f"{number}.jpg"), f"{number}.jpg", 100, 50) for number in range(3)]
+IMAGES = image_columns([ImageEntry(number, Path(f"{number}.jpg"), f"{number}.jpg", 100, 50) for number in range(3)])
 
 
 def objects_of(*boxes: tuple[int, Box]) -> Objects:
-    objects = Objects()
+    objects = ObjectList()
     for number, (image, box) in enumerate(boxes):
         objects.add(image, number % 2, box, f"file: {number}", crowd=number == 1, difficult=number == 2)
-    return objects
+    return objects.columns()
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_objects_go_to_their_images_in_order() -> None:
 
 
 def test_the_annotated_area_counts_and_else_the_clipped_box() -> None:
-    objects = Objects()
+    objects = ObjectList()
     objects.add(0, 0, (0, 0, 10, 10), "file: 0", area=31.5)
     objects.add(0, 0, (90, 40, 110, 60), "file: 1")
-    assert assemble("file", ["a"], [1], IMAGES, objects, []).images[0].areas.tolist() == [31.5, 100]
+    assert assemble("file", ["a"], [1], IMAGES, objects.columns(), []).images[0].areas.tolist() == [31.5, 100]
 
 
 def test_all_problems_are_in_the_error_the_fatal_ones_first() -> None:
@@ -98,7 +98,7 @@ def test_boxes_in_another_form_are_one_fatal_problem() -> None:
 
 def test_no_image_is_an_error() -> None:
     with pytest.raises(DataError, match="no image"):
-        assemble("file", ["a"], [1], [], Objects(), [])
+        assemble("file", ["a"], [1], image_columns([]), ObjectList().columns(), [])
 
 
 corners = st.floats(-200, 200)

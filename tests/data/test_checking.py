@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.errors import LeftOutError, Problem
 from detdistill.core.image_options import ImageOptions
 from detdistill.data.checking import (
@@ -49,7 +49,7 @@ def record(
 
 def dataset_of(*records: ImageRecord, left_out: int = 0, classes: tuple[str, ...] = ("a",)) -> DetectionDataset:
     problems = [Problem(f"x: {number}", "bad", outcome="left out", unit="annotation") for number in range(left_out)]
-    return DetectionDataset("x", classes, tuple(range(len(classes))), records, tuple(problems))
+    return DetectionDataset("x", classes, tuple(range(len(classes))), ImageTable.of(records), tuple(problems))
 
 
 @pytest.mark.parametrize(("left_out", "is_error"), [(0, False), (1, False), (2, True), (90, True)])
@@ -99,7 +99,7 @@ def test_the_same_objects_are_lost_as_in_training(
     height, width = options.fitted(size)
     resized = (boxes[:, 2:] - boxes[:, :2]) * (width / size[1], height / size[0])
     clear = (np.abs(resized - 1) > 1e-4).all(axis=1)  # float32 may round the others either way
-    lost = below_one_pixel(annotated, options)
+    lost = below_one_pixel(ImageTable.of([annotated]), options)
     assert [n for n in range(len(sides)) if clear[n] and not lost[n]] == [n for n in kept if clear[n]]
 
 

@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError
 from detdistill.data import with_classes
-from detdistill.data.assembly import ImageEntry, Objects, assemble
+from detdistill.data.assembly import ImageEntry, assemble, image_columns
 from detdistill.data.classes import with_common_classes
+from detdistill.data.objects import ObjectList
 
 
 def dataset_of(classes: list[str], category_ids: list[int]) -> DetectionDataset:
     """One object of each class."""
-    objects = Objects()
+    objects = ObjectList()
     for label in range(len(classes)):
         objects.add(0, label, (0, 0, label + 1, 1), f"file: {label}")
-    return assemble("val.json", classes, category_ids, [ImageEntry(1, Path("1.jpg"), "1.jpg", 99, 99)], objects, [])
+    images = image_columns([ImageEntry(1, Path("1.jpg"), "1.jpg", 99, 99)])
+    return assemble("val.json", classes, category_ids, images, objects.columns(), [])
 
 
 def test_labels_follow_the_names() -> None:
@@ -36,7 +38,8 @@ def test_a_class_that_the_list_lacks_is_an_error_with_both_sides() -> None:
 
 
 def test_an_image_without_objects_stays_without() -> None:
-    empty = assemble("val.json", ["cat"], [1], [ImageEntry(1, Path("1.jpg"), "1.jpg", 9, 9)], Objects(), [])
+    images = image_columns([ImageEntry(1, Path("1.jpg"), "1.jpg", 9, 9)])
+    empty = assemble("val.json", ["cat"], [1], images, ObjectList().columns(), [])
     assert with_classes(empty, ["dog", "cat"]).images[0].labels.tolist() == []
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.data.contact_sheet import CELL, COLUMNS, ROWS, contact_sheet, default_file, shown_first
 from detdistill.report.drawing import class_color
 
@@ -36,7 +36,7 @@ def dataset(folder: Path, labels: list[list[int]], classes: int) -> DetectionDat
         "test",
         tuple(f"class {label}" for label in range(classes)),
         tuple(range(classes)),
-        tuple(record(path, image) for path, image in zip(paths, labels, strict=True)),
+        ImageTable.of(record(path, image) for path, image in zip(paths, labels, strict=True)),
     )
 
 
@@ -115,4 +115,4 @@ def test_with_more_classes_than_colours_there_is_no_legend(tmp_path: Path) -> No
 def test_the_sheet_of_photographs_is_a_jpeg(names: list[str], expected: str) -> None:
     data = dataset(Path(), [[0]] * len(names), classes=1)
     images = tuple(replace(image, file_name=name) for image, name in zip(data.images, names, strict=True))
-    assert default_file(replace(data, images=images)) == Path(expected)
+    assert default_file(replace(data, images=ImageTable.of(images))) == Path(expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.data.inspection import SIDE_EDGES, inspect_dataset, undecodable_images
 
 
@@ -36,7 +36,7 @@ def test_known_counts() -> None:
         record("c", (500, 500), []),
         record("d", (200, 100), [(1, 600, True, False)]),
     )
-    found = inspect_dataset(DetectionDataset("test", ("cat", "dog", "none"), (7, 9, 11), images))
+    found = inspect_dataset(DetectionDataset("test", ("cat", "dog", "none"), (7, 9, 11), ImageTable.of(images)))
     cat, dog, none = found.classes
     assert (cat.name, cat.category_id) == ("cat", 7)
     assert (cat.objects, cat.images, cat.small, cat.medium, cat.large, cat.difficult, cat.crowd) == (
@@ -67,12 +67,12 @@ def test_known_counts() -> None:
 
 @pytest.mark.parametrize(("side", "edge"), [(7.99, 0), (8, 8), (31.9, 24), (32, 32), (512, 512), (9000, 512)])
 def test_bins_include_their_lower_bound(side: float, edge: int) -> None:
-    data = DetectionDataset("test", ("a",), (1,), (record("a", (9, 9), [(0, side, False, False)]),))
+    data = DetectionDataset("test", ("a",), (1,), ImageTable.of([record("a", (9, 9), [(0, side, False, False)])]))
     assert inspect_dataset(data).box_sides[SIDE_EDGES.index(edge)] == 1
 
 
 def test_a_data_set_without_objects() -> None:
-    found = inspect_dataset(DetectionDataset("test", ("a",), (1,), (record("a", (9, 9), []),)))
+    found = inspect_dataset(DetectionDataset("test", ("a",), (1,), ImageTable.of([record("a", (9, 9), [])])))
     assert (found.without_objects, found.most_objects, sum(found.box_sides)) == (1, 0, 0)
 
 
@@ -82,7 +82,7 @@ def test_every_undecodable_image_is_found_and_is_fatal(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(image.path)
     records[1].path.write_bytes(records[1].path.read_bytes()[:40])
     Image.new("RGB", (9, 5)).save(records[3].path)
-    problems = undecodable_images(DetectionDataset("set.json", (), (), tuple(records)))
+    problems = undecodable_images(DetectionDataset("set.json", (), (), ImageTable.of(records)))
     assert [Path(problem.where.removeprefix("set.json: image ").strip("'")).name for problem in problems] == [
         "cut.png",
         "missing.png",

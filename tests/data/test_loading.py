@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.errors import DataError
 from detdistill.core.image_options import ImageOptions
 from detdistill.data.batching import Draw, TrainingBatches
@@ -49,7 +49,7 @@ def dataset(tmp_path: Path) -> DetectionDataset:
                 difficult=np.arange(count) == 2,
             )
         )
-    return DetectionDataset("test", ("a", "b", "c"), (1, 2, 3), tuple(records))
+    return DetectionDataset("test", ("a", "b", "c"), (1, 2, 3), ImageTable.of(records))
 
 
 def epochs(dataset: DetectionDataset, workers: int, numbers: tuple[int, ...], *, cache: bool = False) -> list[Batch]:
@@ -171,7 +171,7 @@ def test_crowd_is_ignored_and_difficult_too_unless_asked_for(
 def test_variation_moves_ignored_boxes_as_it_moves_objects(dataset: DetectionDataset) -> None:
     """The same images with other flags have the same boxes, in other places."""
     flags = [replace(record, crowd=np.zeros_like(record.crowd)) for record in dataset.images]
-    plain = replace(dataset, images=tuple(flags))
+    plain = replace(dataset, images=ImageTable.of(flags))
     shown, moved = 0, 0
     for number in (3, 7):
         for epoch in range(5):

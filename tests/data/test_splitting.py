@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.errors import DataError
 from detdistill.data import open_dataset
 from detdistill.data.splitting import DatasetSplit, difference_hash, near_duplicates, split_dataset
@@ -49,7 +49,7 @@ def dataset(tmp_path: Path) -> DetectionDataset:
         path = folder / f"{number:02d}.png"
         photograph(number).save(path)
         records.append(record(path, 100 + number, [0, 1] if number else [2]))
-    return DetectionDataset("test", ("cat", "dog", "rare"), (3, 5, 8), tuple(records))
+    return DetectionDataset("test", ("cat", "dog", "rare"), (3, 5, 8), ImageTable.of(records))
 
 
 def names(part: DetectionDataset) -> set[str]:
@@ -102,7 +102,7 @@ def test_near_duplicates_stay_together(dataset: DetectionDataset) -> None:
             path = folder / f"{kind}_{number}.jpg"
             copy.save(path, quality=60)
             copies.append(record(path, 1000 + len(copies), [0], *copy.size))
-    data = DetectionDataset("test", dataset.classes, dataset.category_ids, dataset.images + tuple(copies))
+    data = DetectionDataset("test", dataset.classes, dataset.category_ids, ImageTable.of([*dataset.images, *copies]))
     split = split_dataset(data, val=0.3, test=0.3, seed=0)
     groups = [{f"{number:02d}.png", f"smaller_{number}.jpg", f"darker_{number}.jpg"} for number in range(8)]
     assert sorted(map(sorted, split.duplicates)) == sorted(map(sorted, groups))
@@ -124,7 +124,7 @@ def test_a_class_of_three_images_is_in_all_three_parts(dataset: DetectionDataset
         record(image.path, 100 + number, [2] if number in (4, 11, 17) else [0])
         for number, image in enumerate(dataset.images)
     )
-    data = DetectionDataset("test", dataset.classes, dataset.category_ids, images)
+    data = DetectionDataset("test", dataset.classes, dataset.category_ids, ImageTable.of(images))
     for seed in range(5):
         split = split_dataset(data, val=0.2, test=0.2, seed=seed)
         assert split.absent_classes == {"train": (), "val": (), "test": ()}
@@ -136,7 +136,7 @@ def test_images_that_are_all_alike_cannot_be_split(tmp_path: Path) -> None:
     for number in range(4):
         photograph(0).save(tmp_path / f"{number}.png")
         records.append(record(tmp_path / f"{number}.png", number, []))
-    data = DetectionDataset("four alike", (), (), tuple(records))
+    data = DetectionDataset("four alike", (), (), ImageTable.of(records))
     with pytest.raises(DataError, match="four alike"):
         split_dataset(data, val=0.5, seed=0)
 

@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import detdistill
 from detdistill.cli import main
+from detdistill.core.annotations import ImageTable
 from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.publish import limits, made, typical_image, without_folders
@@ -83,8 +85,7 @@ def test_what_is_not_known_is_not_said() -> None:
 
 def test_limits_are_those_of_the_scores(tmp_path: Path) -> None:
     dataset = open_dataset(write_boxes(tmp_path), "val")
-    for record in dataset.images:
-        record.labels[:] = 0
+    dataset = replace(dataset, images=replace(dataset.images, labels=np.zeros_like(dataset.images.labels)))
     scores = coco_metrics(dataset, Results.empty())
     said = " ".join(limits(dataset, scores, trained_on=False))
     assert "the very images" not in said
@@ -98,7 +99,7 @@ def test_the_example_is_the_median_image_not_the_first(tmp_path: Path) -> None:
     """Of five images the detections in two are worse, and in two better, than in the third."""
     dataset = open_dataset(write_boxes(tmp_path, val=5), "val")
     records = [replace(image, file_name=f"{number}.png") for number, image in enumerate(dataset.images)]
-    dataset = replace(dataset, images=tuple(records))
+    dataset = replace(dataset, images=ImageTable.of(records))
     share = {0: 1.0, 1: 0.0, 2: 1.0, 3: 0.0, 4: 0.5}  # of the objects that are found; more are shown than there are
     found = []
     for index, record in enumerate(records):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from detdistill.core.annotations import fingerprint
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
@@ -24,7 +23,7 @@ from support.tiny_detector import tiny_detector
 def test_a_detector_knows_the_images_it_was_trained_on(tmp_path: Path) -> None:
     data = write_boxes(tmp_path / "data")
     seen, other = open_dataset(data, "train"), open_dataset(data, "val")
-    provenance = {"data": {"source": seen.source, "annotations_sha256": fingerprint(seen)}}
+    provenance = {"data": {"source": seen.source, "annotations_sha256": seen.fingerprint}}
     save_detector(tiny_detector(classes=seen.classes), tmp_path / "run", provenance=provenance)
     description = read_description(tmp_path / "run")
     assert was_trained_on(description, seen)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.images import read_image
 from detdistill.core.structures import Detections
@@ -49,7 +49,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
                 number, path, path.name, width, height, none.reshape(0, 4), none.astype(int), none, flags, flags
             )
         )
-    return DetectionDataset("mixed", CLASSES, (1, 2), tuple(records))
+    return DetectionDataset("mixed", CLASSES, (1, 2), ImageTable.of(records))
 
 
 def detector_of(head: HeadName, norm: TowerNorm) -> DenseDetector:
@@ -83,7 +83,8 @@ def assert_same(found: list[Detections], expected: list[Detections], postprocess
 def test_detections_are_the_same_in_every_batch(mixed: DetectionDataset, head: HeadName, norm: TowerNorm) -> None:
     detector = detector_of(head, norm)
     count = len(mixed.images)
-    alone = [per_image(predict(detector, replace(mixed, images=(image,)), IMAGES), 1)[0] for image in mixed.images]
+    singles = [replace(mixed, images=mixed.images[index : index + 1]) for index in range(count)]
+    alone = [per_image(predict(detector, single, IMAGES), 1)[0] for single in singles]
     for batch_size in (2, 8):
         together = predict(detector, mixed, IMAGES, InferenceOptions(batch_size=batch_size))
         assert_same(per_image(together, count), alone, detector.postprocessing)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.image_options import ImageOptions
@@ -92,7 +92,7 @@ def rectangles(folder: Path) -> DetectionDataset:
         areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
         record = ImageRecord(index, path, path.name, width, height, boxes, np.arange(3), areas, none, none)
         images.append(record)
-    return DetectionDataset("rectangles", ("red", "green", "blue"), (1, 2, 3), tuple(images))
+    return DetectionDataset("rectangles", ("red", "green", "blue"), (1, 2, 3), ImageTable.of(images))
 
 
 def assert_same(first: Results, second: Results, tolerance: float) -> None:
@@ -115,7 +115,7 @@ def test_boxes_come_back_in_pixels_of_the_files(options: ImageOptions, tmp_path:
 def test_a_detector_that_finds_everything_scores_one(tmp_path: Path) -> None:
     truth = rectangles(tmp_path)
     full_size = ImageOptions(short_side=1, long_side=1)
-    sizes = [replace(truth, images=(image,)) for image in truth.images]
+    sizes = [replace(truth, images=ImageTable.of([image])) for image in truth.images]
     for one in sizes:
         (image,) = one.images
         options = replace(full_size, short_side=min(image.width, image.height), long_side=1000)
@@ -128,7 +128,7 @@ def test_classes_go_by_name(tmp_path: Path) -> None:
     renamed = replace(
         truth,
         classes=("green", "red", "blue"),
-        images=tuple(replace(image, labels=np.array([1, 0, 2])) for image in truth.images[:1]),
+        images=ImageTable.of(replace(image, labels=np.array([1, 0, 2])) for image in truth.images[:1]),
     )
     options = ImageOptions(short_side=192, long_side=320)
     assert score(Reader(truth.classes), renamed, options, coco_metrics).AP == 1
@@ -169,7 +169,7 @@ def test_the_detector_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_an_empty_data_set_has_no_detections() -> None:
-    nothing = DetectionDataset("nothing", ("a",), (1,), ())
+    nothing = DetectionDataset("nothing", ("a",), (1,), ImageTable.of([]))
     assert len(predict(tiny_detector(classes=("a",)), nothing, SMALL)) == 0
 
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.core.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import DataError
 from detdistill.core.structures import Detections
 from detdistill.evaluation.results import Results
@@ -19,7 +19,10 @@ from detdistill.evaluation.results_file import ids_of_files, read_results, write
 from support.evaluation_datasets import dataset, record
 
 TRUTH = DetectionDataset(
-    "val.json", ("cat", "dog"), (18, 90), (record(42, [[0, 0, 4, 4]], [0]), record(7, [[0, 0, 4, 4]], [1]))
+    "val.json",
+    ("cat", "dog"),
+    (18, 90),
+    ImageTable.of([record(42, [[0, 0, 4, 4]], [0]), record(7, [[0, 0, 4, 4]], [1])]),
 )
 GOOD = {"image_id": 42, "category_id": 90, "bbox": [1, 2, 3, 4], "score": 0.5}
 
@@ -65,7 +68,7 @@ def test_a_file_name_and_a_class_name_decide_before_ids(tmp_path: Path) -> None:
     for image in images:
         image.path.touch()
     (tmp_path / "images" / "link.jpg").symlink_to(images[0].path)
-    truth = replace(TRUTH, images=images)
+    truth = replace(TRUTH, images=ImageTable.of(images))
     names = {"file_name": str(images[1].path), "category_name": "cat"}
     relative = {"file_name": "7.jpg", "image_id": "anything"}
     results = read_results(write(tmp_path, [{**GOOD, **names}, {**GOOD, **relative}, GOOD]), truth)
@@ -78,7 +81,7 @@ def test_another_image_of_the_same_stem_is_not_taken_for_the_datasets(tmp_path: 
     image = replace(TRUTH.images[0], image_id="a", path=tmp_path / "dataset" / "a.jpg", file_name="a.jpg")
     entry = {**GOOD, "image_id": "a", "file_name": str(tmp_path / "a.jpg")}
     with pytest.raises(DataError) as refused:
-        read_results(write(tmp_path, [entry]), replace(TRUTH, images=(image,)))
+        read_results(write(tmp_path, [entry]), replace(TRUTH, images=ImageTable.of([image])))
     assert str(tmp_path / "a.jpg") in refused.value.problems[0].what
 
 

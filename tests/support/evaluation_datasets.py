@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 
 
 def record(
@@ -39,7 +39,7 @@ def record(
 
 def dataset(classes: list[str], images: list[ImageRecord]) -> DetectionDataset:
     """A data set whose category ids are 1, 2, 3 …"""
-    return DetectionDataset("val.json", tuple(classes), tuple(range(1, len(classes) + 1)), tuple(images))
+    return DetectionDataset("val.json", tuple(classes), tuple(range(1, len(classes) + 1)), ImageTable.of(images))
 
 
 def no_objects(images: int, classes: int) -> DetectionDataset:
@@ -64,4 +64,4 @@ def dataset_from_coco(truth: dict[str, Any]) -> DetectionDataset:
         for image_id, found in objects.items()
     ]
     names = tuple(category["name"] for category in truth["categories"])
-    return DetectionDataset("val.json", names, tuple(label_of), tuple(images))
+    return DetectionDataset("val.json", names, tuple(label_of), ImageTable.of(images))

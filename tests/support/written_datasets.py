@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 
 CLASSES = ("cat", "dog")
 
@@ -53,4 +53,4 @@ def image_record(
 def dataset_of(
     *records: ImageRecord, source: str = "source", classes: Sequence[str] = CLASSES, ids: Sequence[int] = (1, 2)
 ) -> DetectionDataset:
-    return DetectionDataset(source, tuple(classes), tuple(ids), records)
+    return DetectionDataset(source, tuple(classes), tuple(ids), ImageTable.of(records))

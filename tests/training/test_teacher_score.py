@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detdistill.core.annotations import DetectionDataset
+from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.data.opening import open_dataset
 from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores
 from detdistill.evaluation.results import Results
@@ -92,7 +92,7 @@ def test_images_without_objects_are_not_looked_at(
     first = data.images[0]
     none: Any = {name: getattr(first, name)[:0] for name in ("boxes", "labels", "areas", "crowd", "difficult")}
     backgrounds = tuple(replace(first, file_name=f"background {number}", **none) for number in range(LOOKED_AT))
-    later = replace(data, images=backgrounds + data.images)
+    later = replace(data, images=ImageTable.of([*backgrounds, *data.images]))
     looked_at: list[DetectionDataset] = []
 
     def score(_: object, few: DetectionDataset, *__: object) -> CocoMetrics:
@@ -101,7 +101,7 @@ def test_images_without_objects_are_not_looked_at(
 
     monkeypatch.setattr("detdistill.training.teacher_score.teacher_metrics", score)
     assert quick_look(TEACHER, later, None, recipe) == [f"the teacher's AP on 4 images of {data.source}: 50.0"]
-    assert looked_at[0].images == data.images
+    assert list(looked_at[0].images.file_names) == list(data.images.file_names)
 
 
 def test_the_teacher_is_tried_on_a_sample_of_files_sorted_by_class(
@@ -119,7 +119,7 @@ def test_the_teacher_is_tried_on_a_sample_of_files_sorted_by_class(
         return CocoMetrics(per_class={"green": CocoScores(AP=0.5, AP50=0.5)})
 
     monkeypatch.setattr("detdistill.training.teacher_score.teacher_metrics", score)
-    quick_look(TEACHER, replace(data, images=images), None, recipe)
+    quick_look(TEACHER, replace(data, images=ImageTable.of(images)), None, recipe)
     assert len(drawn[0].images) == LOOKED_AT
     share = np.mean([image.labels[0] for image in drawn[0].images])
     assert 0.25 < share < 0.75

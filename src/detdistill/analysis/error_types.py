@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.boxes import SMALLEST_AREA, aligned_intersection, box_area, pairwise_iou
 from detdistill.evaluation.coco_metrics import CocoScores, coco_metrics
 from detdistill.evaluation.results import Results, to_xywh
@@ -182,7 +182,7 @@ def _mended(
     """Ground truth and detections without the errors of a kind."""
     if kind == "missed":
         images = [_without(record, one.missed) for record, one in zip(dataset.images, judged, strict=True)]
-        return replace(dataset, images=tuple(images)), results
+        return replace(dataset, images=ImageTable.of(images)), results
     number = KINDS.index(kind)
     keep = np.ones(len(results), dtype=bool)
     boxes, labels = results.xywh.copy(), results.labels.copy()

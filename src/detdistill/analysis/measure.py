@@ -110,8 +110,9 @@ def measure(
     shared = ClassMap(classes, teacher.classes, class_map or {})
     known = with_classes(dataset, classes)
     # In random order, so that the first batches are a sample of all images.
-    known = replace(known, images=tuple(shuffled(known.images, lambda image: image.file_name)))
-    if not any(len(record.labels) for record in known.images):
+    names = known.images.file_names
+    known = replace(known, images=known.images.take(shuffled(range(len(names)), names.__getitem__)))
+    if not len(known.images.labels):
         raise DetdistillError(f"{dataset.source}: there is no object in {len(known.images)} images to analyse")
     loader = evaluation_loader(known, images, batch_size=options.batch_size, workers=options.workers)
     found: dict[tuple[str, str], Found] = {}

@@ -103,6 +103,6 @@ def print_split(divided: DatasetSplit) -> None:
 def print_parts(parts: Mapping[str, DetectionDataset], total: int | None = None) -> None:
     """Prints images and objects of each part, under the names that are given, and its share of `total` images."""
     for name, part in parts.items():
-        images, objects = len(part.images), sum(len(record.labels) for record in part.images)
+        images, objects = len(part.images), len(part.images.labels)
         share = f" ({100 * images / total:.1f} %)" if total else ""
         print(f"{name}: {images} image{'s' * (images != 1)}{share}, {objects} object{'s' * (objects != 1)}")

@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import DataError, Outcome, Problem, counted
-from detdistill.data.box_forms import Form, within_first_pixel, wrong_form
+from detdistill.data.box_forms import within_first_pixel, wrong_form
+from detdistill.data.objects import Objects
 
 UNKNOWN_SIZE = (10**9, 10**9)
 """Height and width of an image that will be refused anyway: keeps its boxes from being reported as outside."""
 
 _ROUNDING = 0.02  # pixels that a box may reach out of its image because its numbers were rounded to two decimals
 _SMALLEST_SIDE = 0.01  # pixels; float32 still tells such a box's corners apart at 10,000 px
+_ROWS_AT_ONCE = 1 << 20  # boxes; bounds the memory of what is computed on the way
 _LARGEST_NUMBER = 1e9  # keeps areas and sums far from overflow
 
 _FLAGS = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": False, "no": False}
@@ -28,8 +30,6 @@ _FLAGS = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": 
 _shortener = reprlib.Repr()
 _shortener.maxstring = _shortener.maxother = 120
 _shortener.maxlevel = 2
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,56 +43,21 @@ class ImageEntry:
     height: int
 
 
-@dataclass(eq=False)
-class Objects:
-    """The objects of all images as they stand in the files: one element per object in each list.
-
-    Attributes:
-        images: index of the object's image.
-        labels: index of its class.
-        boxes: x1 y1 x2 y2 in pixels, finite, otherwise unchecked.
-        areas: square pixels; NaN where the box's own counts.
-        crowd: COCO's flag.
-        difficult: VOC's flag.
-        places: the file and the entry, for messages.
-        form: how the files write a box: corners, corner and sides, or fractions of the image's size.
-    """
-
-    images: list[int] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    boxes: list[Box] = field(default_factory=list)
-    areas: list[float] = field(default_factory=list)
-    crowd: list[bool] = field(default_factory=list)
-    difficult: list[bool] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
-    form: Form = "corners"
-
-    def add(
-        self,
-        image: int,
-        label: int,
-        box: Box,
-        place: str,
-        *,
-        area: float = math.nan,
-        crowd: bool = False,
-        difficult: bool = False,
-    ) -> None:
-        """Appends one object."""
-        self.images.append(image)
-        self.labels.append(label)
-        self.boxes.append(box)
-        self.areas.append(area)
-        self.crowd.append(crowd)
-        self.difficult.append(difficult)
-        self.places.append(place)
+def image_columns(entries: Sequence[ImageEntry]) -> ImageTable:
+    """Return a table of these images, without objects."""
+    return ImageTable.without_objects(
+        [entry.image_id for entry in entries],
+        [entry.file_name for entry in entries],
+        [str(entry.path) for entry in entries],
+        [(entry.height, entry.width) for entry in entries],
+    )
 
 
 def assemble(
     source: str,
     classes: Sequence[str],
     category_ids: Sequence[int],
-    images: Sequence[ImageEntry],
+    images: ImageTable,
     objects: Objects,
     problems: list[Problem],
 ) -> DetectionDataset:
@@ -102,7 +67,7 @@ def assemble(
         source: the annotation file, for messages.
         classes: class names.
         category_ids: the id that result files use for each class.
-        images: all images, in order.
+        images: all images, in order, without objects.
         objects: all objects.
         problems: what the reader found; what is found here is added.
 
@@ -111,58 +76,58 @@ def assemble(
     """
     if not images:
         problems.append(Problem(source, "holds no image", fatal=True))
-    boxes, kept = _checked(source, objects, images, problems)
+    boxes, kept = _checked(source, objects, images.sizes, problems)
     raise_fatal(source, problems)
-    image = np.array(objects.images, dtype=np.int64)
     rows = np.flatnonzero(kept)
-    rows = rows[np.argsort(image[rows], kind="stable")]
-    areas = np.array(objects.areas, dtype=np.float64)
-    areas = np.where(np.isnan(areas), (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), areas)
-    starts = np.searchsorted(image[rows], np.arange(1, len(images)))
-    per_image = zip(
-        np.split(boxes[rows], starts),
-        np.split(np.array(objects.labels, dtype=np.int64)[rows], starts),
-        np.split(areas[rows], starts),
-        np.split(np.array(objects.crowd, dtype=np.bool_)[rows], starts),
-        np.split(np.array(objects.difficult, dtype=np.bool_)[rows], starts),
-        strict=True,
+    rows = rows[np.argsort(objects.images[rows], kind="stable")]
+    boxes, areas = boxes[rows], objects.areas[rows]
+    table = replace(
+        images,
+        starts=np.searchsorted(objects.images[rows], np.arange(len(images) + 1)),
+        boxes=boxes,
+        labels=objects.labels[rows],
+        areas=np.where(np.isnan(areas), (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), areas),
+        crowd=objects.crowd[rows],
+        difficult=objects.difficult[rows],
     )
-    records = tuple(
-        ImageRecord(entry.image_id, entry.path, entry.file_name, entry.width, entry.height, *columns)
-        for entry, columns in zip(images, per_image, strict=True)
-    )
-    return DetectionDataset(source, tuple(classes), tuple(category_ids), records, tuple(problems))
+    return DetectionDataset(source, tuple(classes), tuple(category_ids), table, tuple(problems))
 
 
 def _checked(
-    source: str, objects: Objects, images: Sequence[ImageEntry], problems: list[Problem]
+    source: str, objects: Objects, sizes: NDArray[np.int64], problems: list[Problem]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Boxes clipped to their images `(n, 4)`, and which of them are left `(n,)`."""
-    boxes = np.array(objects.boxes, dtype=np.float64).reshape(-1, 4)
-    sizes = np.array([(entry.width, entry.height) for entry in images], dtype=np.float64).reshape(-1, 2)
-    limits = np.tile(sizes[np.array(objects.images, dtype=np.int64)], 2)
+    """Boxes clipped to images of these heights and widths `(n, 2)`, and which of them are left `(m,)`."""
+    boxes = objects.boxes
+    limits = sizes[:, ::-1].astype(np.float64)[objects.images]
     known = limits[:, 0] != UNKNOWN_SIZE[1]
-    form_fault = wrong_form(boxes[known], limits[known, :2], objects.form)
+    some = slice(None) if known.all() else known  # a slice is no copy
+    form_fault = wrong_form(boxes[some], limits[some], objects.form)
     if form_fault is not None:
         problems.append(Problem(source, form_fault.what, fatal=form_fault.certain))
         if form_fault.certain:  # what is wrong with single boxes follows from it
             return boxes, np.ones(len(boxes), dtype=np.bool_)
-    return _inside(boxes, limits, objects, problems)
+    clipped, kept = np.empty_like(boxes), np.empty(len(boxes), dtype=np.bool_)
+    for start in range(0, len(boxes), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        clipped[rows], kept[rows] = _inside(boxes[rows], limits[rows], objects, start, problems)
+    return clipped, kept
 
 
 def _inside(
-    boxes: NDArray[np.float64], limits: NDArray[np.float64], objects: Objects, problems: list[Problem]
+    boxes: NDArray[np.float64], limits: NDArray[np.float64], objects: Objects, start: int, problems: list[Problem]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    swapped: NDArray[np.bool_] = np.any(boxes[:, 2:] < boxes[:, :2], axis=1)
-    upright = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
-    clipped = np.minimum(np.maximum(upright, 0), limits)
+    """The same for some rows, the first of which is number `start` of all objects; `limits` is width and height."""
+    corner, opposite = boxes[:, :2], boxes[:, 2:]
+    swapped: NDArray[np.bool_] = np.any(opposite < corner, axis=1)
+    upright = np.concatenate([np.minimum(corner, opposite), np.maximum(corner, opposite)], axis=1)
+    clipped = np.minimum(np.maximum(upright, 0), np.tile(limits, 2))
     empty = _shortest_side(upright) < _SMALLEST_SIDE
-    fractions = within_first_pixel(upright, limits[:, :2]) if objects.form != "fractions" else np.zeros_like(empty)
+    fractions = within_first_pixel(upright, limits) if objects.form != "fractions" else np.zeros_like(empty)
     kept = (_shortest_side(clipped) >= _SMALLEST_SIDE) & ~fractions
     reaching_out = np.abs(upright - clipped).max(axis=1, initial=0) > _ROUNDING
-    for row in np.flatnonzero(~kept | reaching_out | swapped):
+    for row in np.flatnonzero(~kept | reaching_out | swapped).tolist():
         corners = "({:g}, {:g}) to ({:g}, {:g})".format(*boxes[row])
-        image = "image of {:.0f}x{:.0f} pixels".format(*limits[row, :2])
+        image = "image of {:.0f}x{:.0f} pixels".format(*limits[row])
         outcome: Outcome = "changed" if kept[row] else "left out"
         if empty[row]:
             fault, group = f"the box {corners} has no area", "the box has no area"
@@ -177,7 +142,7 @@ def _inside(
             fault, group = f"the box {corners} reaches out of its {image}", "the box reaches out of its image"
         steps = ["swapped back"] * bool(swapped[row]) + ["clipped"] * bool(reaching_out[row]) if kept[row] else []
         done = " and ".join(steps) or "left out"
-        place = objects.places[row]
+        place = objects.place(start + row)
         problems.append(
             Problem(place, f"{fault}; {done}", outcome=outcome, unit="annotation", group=f"{group}; {done}")
         )
@@ -202,6 +167,11 @@ def raise_fatal(source: str, problems: Sequence[Problem]) -> None:
 def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value from a file is a number of a size that a box in pixels can have: finite, below 10^9."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER
+
+
+def are_numbers(values: NDArray[np.float64] | NDArray[np.int64]) -> bool:
+    """Return whether all values are such numbers."""
+    return bool((np.abs(values) < _LARGEST_NUMBER).all())
 
 
 def is_text(value: object) -> TypeGuard[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import LeftOutError, Problem, counted, grouped, listed, outcomes
 from detdistill.core.image_options import ImageOptions
 from detdistill.data.assembly import shown
@@ -85,12 +85,12 @@ def training_problems(
         Fatal problems: no object to train on, too many objects below one pixel. Others are notes: classes without an
         object, some objects below one pixel.
     """
-    counts = np.zeros(len(dataset.classes), dtype=np.int64)
-    for record in dataset.images:
-        counts += np.bincount(record.labels[_trained_on(record, difficult=difficult)], minlength=len(counts))
+    objects = dataset.images
+    trained_on = _trained_on(objects, difficult=difficult)
+    counts = np.bincount(objects.labels[trained_on], minlength=len(dataset.classes))
     if not counts.any():
         what = f"no object to train on in {counted(len(dataset.images), 'image')}"
-        if any((record.difficult & ~record.crowd).any() for record in dataset.images):
+        if (objects.difficult & ~objects.crowd).any():
             what += "; all are marked difficult and ignored, to train on them set data.difficult: true"
         return [Problem(dataset.source, what, fatal=True)]
     problems = resizing_problems(dataset, images, difficult=difficult, accept_left_out=accept_left_out)
@@ -105,11 +105,8 @@ def resizing_problems(
     dataset: DetectionDataset, images: ImageOptions, *, difficult: bool, accept_left_out: bool
 ) -> list[Problem]:
     """Count the objects that are less than one pixel wide or high in resized images; arguments as above."""
-    total, lost = 0, 0
-    for record in dataset.images:
-        chosen = _trained_on(record, difficult=difficult)
-        total += int(chosen.sum())
-        lost += int((below_one_pixel(record, images) & chosen).sum())
+    chosen = _trained_on(dataset.images, difficult=difficult)
+    total, lost = int(chosen.sum()), int((below_one_pixel(dataset.images, images) & chosen).sum())
     if lost == 0:
         return []
     size = f"letterbox {images.letterbox}" if images.letterbox else f"{images.short_side} to {images.long_side}"
@@ -134,7 +131,7 @@ def validation_problems(dataset: DetectionDataset, classes: Sequence[str] | None
         Fatal problems: no object, so no score; classes that the training set lacks.
     """
     problems = []
-    if not any(len(record.labels) for record in dataset.images):
+    if not len(dataset.images.labels):
         what = (
             f"no object in {counted(len(dataset.images), 'image')}, so no score; choose another validation set, or "
             "none (data.val: null)"
@@ -150,10 +147,12 @@ def validation_problems(dataset: DetectionDataset, classes: Sequence[str] | None
     return problems
 
 
-def below_one_pixel(record: ImageRecord, images: ImageOptions) -> NDArray[np.bool_]:
-    """Which objects of an image are less than one pixel wide or high after resizing: a mask `(n,)`."""
-    height, width = images.fitted((record.height, record.width))
-    sides = (record.boxes[:, 2:] - record.boxes[:, :2]) * (width / record.width, height / record.height)
+def below_one_pixel(table: ImageTable, images: ImageOptions) -> NDArray[np.bool_]:
+    """Which objects of all images are less than one pixel wide or high after resizing: a mask `(m,)`."""
+    sizes, size_of = table.distinct_sizes
+    fitted = [images.fitted(size) for size in sizes]
+    scales = np.array([(to[1] / own[1], to[0] / own[0]) for own, to in zip(sizes, fitted, strict=True)]).reshape(-1, 2)
+    sides = (table.boxes[:, 2:] - table.boxes[:, :2]) * scales[size_of[table.image_of_object]]
     small: NDArray[np.bool_] = np.any(sides < 1, axis=1)
     return small
 
@@ -168,6 +167,6 @@ def reading_note(dataset: DetectionDataset, path: object) -> str | None:
     )
 
 
-def _trained_on(record: ImageRecord, *, difficult: bool) -> NDArray[np.bool_]:
-    """Which objects of an image training uses: a mask `(n,)`."""
-    return ~record.crowd if difficult else ~record.crowd & ~record.difficult
+def _trained_on(images: ImageTable, *, difficult: bool) -> NDArray[np.bool_]:
+    """Which objects of all images training uses: a mask `(m,)`."""
+    return ~images.crowd if difficult else ~images.crowd & ~images.difficult

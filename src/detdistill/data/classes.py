@@ -34,14 +34,14 @@ def with_classes(dataset: DetectionDataset, classes: Sequence[str]) -> Detection
             f"{dataset.source}: the classes {', '.join(map(repr, unknown))} are not among the expected ones "
             f"({', '.join(map(repr, classes))}); rename them in the annotations or remove them"
         )
-    new_label = np.array([classes.index(name) for name in dataset.classes], dtype=np.int64)
+    new_label = np.array([classes.index(name) for name in dataset.classes], dtype=np.int32)
     own_ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
     unused = count(max(dataset.category_ids, default=0) + 1)
     return replace(
         dataset,
         classes=tuple(classes),
         category_ids=tuple(own_ids[name] if name in own_ids else next(unused) for name in classes),
-        images=tuple(replace(image, labels=new_label[image.labels]) for image in dataset.images),
+        images=replace(dataset.images, labels=new_label[dataset.images.labels]),
     )
 
 

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from detdistill.core.errors import Problem
-from detdistill.data.coco_reader import ANNOTATION_FOLDERS, PARTS, read_coco
+from detdistill.data.coco_file import PARTS
+from detdistill.data.coco_reader import ANNOTATION_FOLDERS, read_coco
 from detdistill.data.folders import files_in, folders_in
 from detdistill.data.splits import Split, is_split_name
 from detdistill.data.text_files import decoded

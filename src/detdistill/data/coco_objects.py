@@ -4,117 +4,162 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
 from detdistill.core.errors import Problem
-from detdistill.data.assembly import Box, Objects, is_number, shown, to_flag, to_number
-
-_WHOLE = re.compile(r"([+-]?\d{1,18})(\.0*)?", re.ASCII)
-
-
-class Ids:
-    """Ids of a file, and the indices that they stand for.
-
-    An id that is written in another way, `"17"` or `17.0` for 17, is found as long as it can only mean one.
-
-    Args:
-        index_of: Index of every id.
-    """
-
-    def __init__(self, index_of: Mapping[Any, int]) -> None:
-        self._index_of = dict(index_of)
-        self._index_of_number: dict[int, int | None] = {}
-        for own_id, index in index_of.items():
-            number = whole_number(own_id)
-            if number is not None:
-                self._index_of_number[number] = None if number in self._index_of_number else index
-
-    def find(self, value: object) -> tuple[int | None, bool]:
-        """Return the index of an id, None if there is none, and whether the id was written as in the file."""
-        if type(value) in (int, str) and value in self._index_of:
-            return self._index_of[value], True
-        number = whole_number(value)
-        return (None if number is None else self._index_of_number.get(number)), False
+from detdistill.core.packed_texts import PackedTexts
+from detdistill.data.assembly import are_numbers, is_number, shown, to_flag, to_number
+from detdistill.data.coco_file import AnnotationRow, Block, CocoFile
+from detdistill.data.coco_ids import Ids, as_numbers, whole_number
+from detdistill.data.objects import Box, ObjectList, Objects
 
 
-def whole_number(value: object) -> int | None:
-    """Return the whole number that an id is, as in 17, 17.0, "17" and "17.0"; None if it is none."""
-    if isinstance(value, str):
-        match = _WHOLE.fullmatch(value.strip())
-        return int(match[1]) if match else None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def read_objects(
-    annotations: Iterable[Any],
-    index_of: Mapping[int | str, int],
-    label_of: Mapping[int, int],
-    source: str,
-    problems: list[Problem],
-) -> Objects:
-    """Read the usable objects of a COCO file; what was changed or left out is added to `problems`.
+class ObjectReader:
+    """Reads the usable objects of a COCO file.
 
     Args:
-        annotations: The file's list.
         index_of: Index of every image id.
         label_of: Label of every category id.
         source: The file, for messages.
-        problems: What was found so far.
+        problems: What was changed or left out is added.
+
+    Attributes:
+        used: The category ids that annotations have.
     """
-    objects = Objects(form="sides")
-    images, labels = Ids(index_of), Ids(label_of)
+
+    def __init__(
+        self,
+        index_of: Mapping[int | str, int],
+        label_of: Mapping[int, int],
+        source: str,
+        problems: list[Problem],
+    ) -> None:
+        self.used: set[int | str] = set()
+        self._images, self._labels = Ids(index_of), Ids(label_of)
+        self._source = source
+        self._problems = problems
+
+    def read(self, file: CocoFile) -> Objects:
+        """Return the objects of all annotations, in their order."""
+        parts: list[Objects] = []
+        ids: list[NDArray[np.int64] | list[int | str]] = []
+        for block in file.annotations():
+            objects = self._columns(block)
+            entries = block.entries
+            if objects is None:
+                entries = entries or [msgspec.structs.asdict(row) | {"bbox": [*row.bbox]} for row in block.rows]
+                objects = self._one_by_one(entries, block.start)
+                own = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+            else:
+                own = [row.id for row in block.rows]
+            parts.append(objects)
+            numbers = as_numbers(own)
+            ids.append([own_id for own_id in own if isinstance(own_id, int | str)] if numbers is None else numbers)
+        for repeated in _repeated(ids):
+            place = f"{self._source}: annotation {_shown_id(repeated)}"
+            what = "the id is used more than once; all its objects are kept"
+            self._problems.append(Problem(place, what, unit="annotation"))
+        return Objects.joined(parts, f"{self._source}: annotation ", "sides")
+
+    def _columns(self, block: Block[AnnotationRow]) -> Objects | None:
+        """Return the objects of a block of annotations in which nothing is unusual, else None."""
+        rows = block.rows
+        images = self._images.find_all([row.image_id for row in rows])
+        categories = [row.category_id for row in rows]
+        labels = self._labels.find_all(categories)
+        crowd, difficult = [row.iscrowd for row in rows], [row.difficult for row in rows]
+        sides = np.fromiter(chain.from_iterable(row.bbox for row in rows), np.float64, 4 * len(rows)).reshape(-1, 4)
+        areas = np.array([row.area for row in rows], dtype=np.float64)  # None becomes NaN
+        usual = are_numbers(sides) and are_numbers(areas[~np.isnan(areas)]) and not (areas < 0).any()
+        if not rows or images is None or labels is None or not usual or not {*crowd, *difficult} <= {None, 0, 1}:
+            return None
+        self.used.update(categories)
+        ids = [row.id for row in rows]
+        numbers = as_numbers(ids)
+        texts = (_entry(own_id, number) for number, own_id in enumerate(ids, block.start))
+        return Objects(
+            images=images,
+            labels=labels.astype(np.int32),
+            boxes=np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1),
+            areas=areas,
+            crowd=np.array(list(map(bool, crowd))),
+            difficult=np.array(list(map(bool, difficult))),
+            places=PackedTexts.of(texts) if numbers is None else numbers,
+        )
+
+    def _one_by_one(self, entries: Sequence[Any], start: int) -> Objects:
+        """Read entries, of which the first is number `start`, whatever they are."""
+        objects = ObjectList()
+        for number, entry in enumerate(entries, start):
+            if not isinstance(entry, dict):
+                place = f"{self._source}: annotation {_entry(None, number)}"
+                what = f"must be an object, is {shown(entry)}; left out"
+                self._problems.append(_left_out(place, what, "must be an object; left out"))
+                continue
+            if type(entry.get("category_id")) in (int, str):
+                self.used.add(entry["category_id"])
+            self._add(entry, _entry(entry.get("id"), number), objects)
+        return objects.columns()
+
+    def _add(self, entry: Mapping[str, Any], name: str, objects: ObjectList) -> None:
+        place, problems = f"{self._source}: annotation {name}", self._problems
+        image_id, category_id = entry.get("image_id"), entry.get("category_id")
+        (image, image_as_is), (label, label_as_is) = self._images.find(image_id), self._labels.find(category_id)
+        if label is None:
+            fault = "is none of the categories; add it to them or correct it"
+            what, group = f"category_id {shown(category_id)} {fault}", f"category_id {fault}"
+            problems.append(Problem(place, what, fatal=True, unit="annotation", group=group))
+            return
+        if image is None:
+            what = f"image_id {shown(image_id)} is none of the images; left out"
+            problems.append(_left_out(place, what, "image_id is none of the images; left out"))
+            return
+        changes: list[Problem] = []
+        box = _box(entry, place, changes)
+        if box is None:
+            what = f"bbox must be four finite numbers, is {shown(entry.get('bbox'))}; left out"
+            problems.append(_left_out(place, what, "bbox must be four finite numbers; left out"))
+            return
+        if not image_as_is:
+            changes.append(_other_id("image_id", image_id, place))
+        if not label_as_is:
+            changes.append(_other_id("category_id", category_id, place))
+        crowd = _flag(entry, "iscrowd", place, changes)
+        # Not COCO's, but what `detdistill data split` writes, so that VOC's flag outlives the change of format.
+        difficult = _flag(entry, "difficult", place, changes)
+        area = _area(entry.get("area"), place, changes)
+        problems += changes
+        objects.add(image, label, box, name, area=area, crowd=crowd, difficult=difficult)
+
+
+def _entry(own_id: object, number: int) -> str:
+    return _shown_id(own_id) if isinstance(own_id, int | str) else f"number {number}"
+
+
+def _shown_id(own_id: int | str) -> str:
+    return str(own_id) if isinstance(own_id, int) else shown(own_id)
+
+
+def _repeated(blocks: Sequence[NDArray[np.int64] | list[int | str]]) -> list[int | str]:
+    """Return each id that was there before, as often as it is repeated."""
+    arrays = [block for block in blocks if isinstance(block, np.ndarray)]
+    if len(arrays) == len(blocks):
+        joined = np.concatenate([np.zeros(0, np.int64), *arrays])
+        _, first = np.unique(joined, return_index=True)
+        return np.delete(joined, first).tolist()
     seen: set[int | str] = set()
-    for number, entry in enumerate(annotations):
-        if not isinstance(entry, dict):
-            what = f"must be an object, is {shown(entry)}; left out"
-            problems.append(_left_out(f"{source}: annotation number {number}", what, "must be an object; left out"))
-            continue
-        own_id = entry.get("id")
-        if isinstance(own_id, int | str):
-            place = f"{source}: annotation {own_id if isinstance(own_id, int) else shown(own_id)}"
-            if own_id in seen:
-                what = "the id is used more than once; all its objects are kept"
-                problems.append(Problem(place, what, unit="annotation"))
-            seen.add(own_id)
-        else:
-            place = f"{source}: annotation number {number}"
-        _add(entry, place, images, labels, objects, problems)
-    return objects
-
-
-def _add(
-    entry: Mapping[str, Any], place: str, images: Ids, labels: Ids, objects: Objects, problems: list[Problem]
-) -> None:
-    image_id, category_id = entry.get("image_id"), entry.get("category_id")
-    (image, image_as_is), (label, label_as_is) = images.find(image_id), labels.find(category_id)
-    if label is None:
-        fault = "is none of the categories; add it to them or correct it"
-        what, group = f"category_id {shown(category_id)} {fault}", f"category_id {fault}"
-        problems.append(Problem(place, what, fatal=True, unit="annotation", group=group))
-        return
-    if image is None:
-        what = f"image_id {shown(image_id)} is none of the images; left out"
-        problems.append(_left_out(place, what, "image_id is none of the images; left out"))
-        return
-    changes: list[Problem] = []
-    box = _box(entry, place, changes)
-    if box is None:
-        what = f"bbox must be four finite numbers, is {shown(entry.get('bbox'))}; left out"
-        problems.append(_left_out(place, what, "bbox must be four finite numbers; left out"))
-        return
-    if not image_as_is:
-        changes.append(_other_id("image_id", image_id, place))
-    if not label_as_is:
-        changes.append(_other_id("category_id", category_id, place))
-    crowd = _flag(entry, "iscrowd", place, changes)
-    # Not COCO's, but what `detdistill data split` writes, so that VOC's flag outlives the change of format.
-    difficult = _flag(entry, "difficult", place, changes)
-    area = _area(entry.get("area"), place, changes)
-    problems += changes
-    objects.add(image, label, box, place, area=area, crowd=crowd, difficult=difficult)
+    repeated = []
+    for own_id in chain.from_iterable(block.tolist() if isinstance(block, np.ndarray) else block for block in blocks):
+        if own_id in seen:
+            repeated.append(own_id)
+        seen.add(own_id)
+    return repeated
 
 
 def _other_id(key: str, value: object, place: str) -> Problem:

@@ -62,7 +62,7 @@ def contact_sheet(dataset: DetectionDataset, title: str) -> Image.Image:
 
 def default_file(dataset: DetectionDataset) -> Path:
     """Name of a sheet without one: a PNG if most images are PNG or GIF files, else a JPEG, as for photographs."""
-    formats = [format_like(record.file_name) for record in dataset.images]
+    formats = [format_like(name) for name in dataset.images.file_names]
     return Path(f"contact_sheet.{'png' if 2 * formats.count('png') > len(formats) else 'jpg'}")
 
 

@@ -12,8 +12,9 @@ from pathlib import Path, PurePath
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import ENDINGS, Size, image_size
-from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_number
+from detdistill.data.assembly import UNKNOWN_SIZE, ImageEntry, assemble, image_columns, shown, to_number
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, Found, files_in, folders_in, holds
+from detdistill.data.objects import Box, ObjectList
 from detdistill.data.splits import ReadOptions, Split, is_split_name, split_word
 from detdistill.data.text_files import first_lines, read_text
 from detdistill.data.voc_reader import counted_from_0
@@ -149,7 +150,7 @@ def read_csv(file: Path, split: str, root: Path, options: ReadOptions) -> Detect
     folder = Folder(place, follow_links=options.follow_links)
     images = _images(file, columns, folder, options, problems)
     entries: list[ImageEntry] = []
-    objects, names = Objects(), []
+    objects, names = ObjectList(), []
     stems = [PurePath(image.found.name).stem for image in images]
     unique = len(set(stems)) == len(stems)
     for image, stem in zip(images, stems, strict=True):
@@ -164,7 +165,7 @@ def read_csv(file: Path, split: str, root: Path, options: ReadOptions) -> Detect
     classes = sorted(set(names))
     label_of = {name: label for label, name in enumerate(classes)}
     objects.labels = [label_of[name] for name in names]
-    return assemble(str(file), classes, range(1, len(classes) + 1), entries, objects, problems)
+    return assemble(str(file), classes, range(1, len(classes) + 1), image_columns(entries), objects.columns(), problems)
 
 
 def _not_in_table(file: Path, images: Sequence[_Image], folder: Folder) -> list[Problem]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import Size, possible_sizes
-from detdistill.core.progress import track
+from detdistill.core.parallel import work_through
 from detdistill.data.assembly import raise_fatal, shown
 
 _RESCALE = (
@@ -33,17 +35,28 @@ def check_sizes(dataset: DetectionDataset, *, rescale: bool) -> DetectionDataset
         DataError: An image cannot be opened, or has another size than its annotations; all are listed.
     """
     problems = list(dataset.problems)
-    records = []
-    for record in track(dataset.images, "checking image sizes"):
-        place = f"{dataset.source}: image {shown(record.image_id)}"
-        try:
-            sizes = possible_sizes(record.path)
-        except DataError as error:
-            problems.append(unusable_image(record, dataset.source, error))
-            continue
-        records.append(_fitted(record, sizes, place, problems, rescale=rescale))
+    new_sizes: dict[int, Size] = {}
+    sizes = dataset.images.sizes.tolist()
+    for index, found in enumerate(work_through(dataset.images.paths, header_sizes, "checking image sizes")):
+        if isinstance(found, DataError):
+            problems.append(unusable_image(dataset.images[index], dataset.source, found))
+        elif tuple(sizes[index]) not in found:
+            record = dataset.images[index]
+            problem = _other_size(record, found, dataset.source, rescale=rescale)
+            problems.append(problem)
+            if not problem.fatal:
+                new_sizes[index] = found[0]
     raise_fatal(dataset.source, problems)
-    return replace(dataset, images=tuple(records), problems=tuple(problems))
+    images = _rescaled(dataset.images, new_sizes) if new_sizes else dataset.images
+    return replace(dataset, images=images, problems=tuple(problems))
+
+
+def header_sizes(path: str) -> tuple[Size, Size] | DataError:
+    """Return the two sizes that annotations of an image can be made for, or why it cannot be opened."""
+    try:
+        return possible_sizes(Path(path))
+    except DataError as error:
+        return error
 
 
 def unusable_image(record: ImageRecord, source: str, error: DataError) -> Problem:
@@ -54,12 +67,9 @@ def unusable_image(record: ImageRecord, source: str, error: DataError) -> Proble
     return Problem(place, str(error), fatal=True, unit="image", group=group)
 
 
-def _fitted(
-    record: ImageRecord, sizes: tuple[Size, Size], place: str, problems: list[Problem], *, rescale: bool
-) -> ImageRecord:
-    """The record for the size of its file, if that can be had."""
-    if (record.height, record.width) in sizes:
-        return record
+def _other_size(record: ImageRecord, sizes: tuple[Size, Size], source: str, *, rescale: bool) -> Problem:
+    """Return the problem of an image of another size than its annotations; fatal unless its boxes are rescaled."""
+    place = f"{source}: image {shown(record.image_id)}"
     height, width = sizes[0]
     fault = f"size in the annotations is {record.width}x{record.height}, in the file {width}x{height}"
     group = "the size in the annotations differs from the file's"
@@ -68,16 +78,21 @@ def _fitted(
     elif not rescale:
         remedy = _RESCALE
     else:
-        across, down = width / record.width, height / record.height
-        scale = np.array([across, down, across, down])
         done = "boxes rescaled"
-        problems.append(Problem(place, f"{fault}; {done}", outcome="changed", unit="image", group=f"{group}; {done}"))
-        return replace(
-            record,
-            width=width,
-            height=height,
-            boxes=np.minimum(record.boxes * scale, (width, height, width, height)),
-            areas=record.areas * across * down,
-        )
-    problems.append(Problem(place, f"{fault}; {remedy}", fatal=True, unit="image", group=f"{group}; {remedy}"))
-    return record
+        return Problem(place, f"{fault}; {done}", outcome="changed", unit="image", group=f"{group}; {done}")
+    return Problem(place, f"{fault}; {remedy}", fatal=True, unit="image", group=f"{group}; {remedy}")
+
+
+def _rescaled(images: ImageTable, new_sizes: dict[int, Size]) -> ImageTable:
+    """Return the table with new sizes, height and width, of some images, their boxes and areas rescaled."""
+    sizes = images.sizes.copy()
+    sizes[list(new_sizes)] = list(new_sizes.values())
+    scale: NDArray[np.float64] = (sizes / images.sizes)[images.image_of_object, ::-1]  # across, down
+    changed = (scale != 1).any(axis=1)
+    limits = np.tile(sizes[images.image_of_object, ::-1], 2)
+    return replace(
+        images,
+        sizes=sizes,
+        boxes=np.where(changed[:, None], np.minimum(images.boxes * np.tile(scale, 2), limits), images.boxes),
+        areas=np.where(changed, images.areas * scale[:, 0] * scale[:, 1], images.areas),
+    )

@@ -69,14 +69,11 @@ class Inspection:
 
 def inspect_dataset(dataset: DetectionDataset) -> Inspection:
     """Counts, without looking at the image files; the data set holds at least one image."""
-    records = dataset.images
-    per_image = np.array([len(record.labels) - record.crowd.sum() for record in records])
-    image = np.repeat(np.arange(len(records)), [len(record.labels) for record in records])
-    labels, areas, boxes, crowd, difficult = (
-        np.concatenate([getattr(record, name) for record in records])
-        for name in ("labels", "areas", "boxes", "crowd", "difficult")
-    )
-    size = np.digitize(areas, (SMALL**2, MEDIUM**2))
+    images = dataset.images
+    labels, boxes, crowd = images.labels, images.boxes, images.crowd
+    image = images.image_of_object
+    per_image = np.bincount(image[~crowd], minlength=len(images))
+    size = np.digitize(images.areas, (SMALL**2, MEDIUM**2))
     classes = []
     for label, (name, category_id) in enumerate(zip(dataset.classes, dataset.category_ids, strict=True)):
         objects = (labels == label) & ~crowd
@@ -90,17 +87,15 @@ def inspect_dataset(dataset: DetectionDataset) -> Inspection:
                 small=small,
                 medium=medium,
                 large=large,
-                difficult=int((objects & difficult).sum()),
+                difficult=int((objects & images.difficult).sum()),
                 crowd=int(((labels == label) & crowd).sum()),
             )
         )
     sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))[~crowd]
     bins = np.bincount(np.digitize(sides, SIDE_EDGES[1:]), minlength=len(SIDE_EDGES))
-    by_pixels = sorted(
-        ((record.width, record.height) for record in records), key=lambda side: (side[0] * side[1], side)
-    )
+    by_pixels = sorted(map(tuple, images.sizes[:, ::-1].tolist()), key=lambda side: (side[0] * side[1], side))
     return Inspection(
-        images=len(records),
+        images=len(images),
         without_objects=int((per_image == 0).sum()),
         most_objects=int(per_image.max()),
         image_sizes=(by_pixels[0], by_pixels[len(by_pixels) // 2], by_pixels[-1]),

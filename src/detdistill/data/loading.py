@@ -56,10 +56,10 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
         record = self.dataset.images[index]
         sample = Sample(
             image=torch.from_numpy(self._decode(index)).permute(2, 0, 1),
-            boxes=torch.from_numpy(record.boxes).float(),
+            boxes=torch.tensor(record.boxes, dtype=torch.float32),
             labels=torch.from_numpy(record.labels),
-            crowd=torch.from_numpy(record.crowd),
-            difficult=torch.from_numpy(record.difficult),
+            crowd=torch.tensor(record.crowd),
+            difficult=torch.tensor(record.difficult),
         )
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would reseed the accelerators too, which the fork does not put back.
@@ -127,7 +127,6 @@ class Collate:
         """Return the batch of these images, in this order."""
         indices = tuple(draw.image for draw, _ in samples)
         (canvas,) = {self.canvases[index] for index in indices}
-        records = [self.dataset.images[index] for index in indices]
         loaded = [sample for _, sample in samples]
         trained = [~sample.crowd & (~sample.difficult | self.difficult) for sample in loaded]
         pairs = list(zip(loaded, trained, strict=True))
@@ -140,14 +139,17 @@ class Collate:
                 ignored=[sample.boxes[~chosen] for sample, chosen in pairs],
             ),
             indices=indices,
-            original_sizes=torch.tensor([(record.height, record.width) for record in records]),
+            original_sizes=torch.from_numpy(self.dataset.images.sizes[list(indices)]),
             counts=all(draw.counts for draw, _ in samples),
         )
 
 
 def own_canvases(dataset: DetectionDataset, options: ImageOptions) -> list[Size]:
     """Return the canvas of each image, height and width in pixels."""
-    return [options.canvas_of((record.height, record.width)) for record in dataset.images]
+    sizes, size_of = dataset.images.distinct_sizes
+    # The same few tuples over and over: processes that load images touch no others.
+    canvases = [options.canvas_of(size) for size in sizes]
+    return [canvases[index] for index in size_of.tolist()]
 
 
 def training_loader(
@@ -181,8 +183,9 @@ def training_loader(
     if not dataset.images:
         raise DataError(f"{dataset.source}: no image to train on")
     canvases = training_canvases(own_canvases(dataset, options), least=batch_size * world)
-    names = [record.file_name for record in dataset.images]
-    batches = TrainingBatches(names, canvases, batch_size=batch_size, seed=seed, rank=rank, world=world)
+    batches = TrainingBatches(
+        dataset.images.file_names, canvases, batch_size=batch_size, seed=seed, rank=rank, world=world
+    )
     images = DetectionImages(dataset, TrainingTransform(options), seed=seed, cache=cache)
     return _loader(images, batches, Collate(dataset, canvases, difficult), workers)
 

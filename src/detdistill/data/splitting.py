@@ -71,7 +71,7 @@ def split_dataset(dataset: DetectionDataset, *, val: float, test: float = 0.0, s
             "them above 0 and their sum below 1"
         )
     records = dataset.images
-    names = [record.file_name for record in records]
+    names = list(records.file_names)
     wanted = {part: max(1, round(share * len(names))) for part, share in (("val", val), ("test", test)) if share}
     groups = near_duplicates(_hashes(dataset))
     ranked = sorted(groups, key=lambda group: min((derived_seed(seed, names[i]), names[i]) for i in group))
@@ -80,7 +80,8 @@ def split_dataset(dataset: DetectionDataset, *, val: float, test: float = 0.0, s
     ]
     part_of = {i: part for group, part in zip(ranked, assign(contents, wanted, "train"), strict=True) for i in group}
     parts = {
-        part: tuple(record for i, record in enumerate(records) if part_of[i] == part) for part in ("train", *wanted)
+        part: records.take([index for index in range(len(records)) if part_of[index] == part])
+        for part in ("train", *wanted)
     }
     for part, images in parts.items():
         if not images:

@@ -12,9 +12,10 @@ from defusedxml.ElementTree import parse
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import ENDINGS, Size, image_size
-from detdistill.data.assembly import UNKNOWN_SIZE, Box, ImageEntry, Objects, assemble, shown, to_flag, to_number
+from detdistill.data.assembly import UNKNOWN_SIZE, ImageEntry, assemble, image_columns, shown, to_flag, to_number
 from detdistill.data.folders import Folder, is_image, skipped_files
 from detdistill.data.labelmap import LABELMAP, read_labelmap
+from detdistill.data.objects import Box, ObjectList
 from detdistill.data.splits import ReadOptions
 from detdistill.data.text_files import read_text
 
@@ -64,7 +65,7 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
     for name in image_names:
         by_stem.setdefault(Path(name).stem, []).append(name)
     entries: list[ImageEntry] = []
-    objects, names = Objects(), []
+    objects, names = ObjectList(), []
     annotated: set[str] = set()
     xml_of_image: dict[str, str] = {}
     for stem, listed_name in _listed_images(files, xml_folder, image_folder, problems).items():
@@ -115,7 +116,7 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
     label_of = {name: label for label, name in enumerate(classes)}
     objects.labels = [label_of[name] for name in names]
     problems += skipped_files(source, sorted({*xml_folder.skipped, *image_folder.skipped}))
-    return assemble(source, classes, range(1, len(classes) + 1), entries, objects, problems)
+    return assemble(source, classes, range(1, len(classes) + 1), image_columns(entries), objects.columns(), problems)
 
 
 def _classes(folder: Path, names: list[str], problems: list[Problem]) -> list[str]:

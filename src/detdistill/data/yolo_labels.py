@@ -9,7 +9,8 @@ from typing import Literal
 
 from detdistill.core.errors import Problem
 from detdistill.core.images import Size
-from detdistill.data.assembly import Box, Objects, shown, to_number
+from detdistill.data.assembly import shown, to_number
+from detdistill.data.objects import Box, ObjectList, Objects
 
 Extra = Literal["", "confidence", "track number", "confidence and track number", "key points"]
 """What follows the box in a line and is not read."""
@@ -69,11 +70,11 @@ def read_lines(
         source: The YAML file and the split, for messages.
         problems: What was found so far.
     """
-    objects = Objects(form="fractions")
+    objects = ObjectList()
     unit_fault = _wrong_unit(lines, sizes)
     if unit_fault is not None:
         problems.append(Problem(source, unit_fault, fatal=True))
-        return objects
+        return objects.columns("fractions")
     pose = _pose_columns(lines, kpt_shape)
     is_tracking = any(_is_tracked(line.numbers) for line in lines)
     for line in lines:
@@ -99,7 +100,7 @@ def read_lines(
         height, width = sizes[line.image]
         x1, y1, x2, y2 = box
         objects.add(line.image, int(label), (x1 * width, y1 * height, x2 * width, y2 * height), line.place)
-    return objects
+    return objects.columns("fractions")
 
 
 def _changes(line: LabelLine, extra: Extra) -> list[Problem]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import image_size
-from detdistill.data.assembly import ImageEntry, assemble, raise_fatal, shown
+from detdistill.data.assembly import ImageEntry, assemble, image_columns, raise_fatal, shown
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, folders_in
 from detdistill.data.image_lists import images_of
 from detdistill.data.splits import ReadOptions
@@ -105,7 +105,9 @@ def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -
     sizes = [(entry.height, entry.width) for entry in entries]
     objects = read_lines(lines, sizes, len(files.classes), files.kpt_shape, files.source, problems)
     problems += label_files.without_image()
-    return assemble(files.source, files.classes, range(1, len(files.classes) + 1), entries, objects, problems)
+    return assemble(
+        files.source, files.classes, range(1, len(files.classes) + 1), image_columns(entries), objects, problems
+    )
 
 
 class LabelFiles:

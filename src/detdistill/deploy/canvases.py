@@ -102,7 +102,8 @@ def photographs(dataset: DetectionDataset, options: ImageOptions, count: int) ->
         options: the size to resize to, and the canvas.
         count: number of images.
     """
-    few = replace(dataset, images=tuple(sample(dataset.images, count, lambda image: image.file_name)))
+    names = dataset.images.file_names
+    few = replace(dataset, images=dataset.images.take(sample(range(len(names)), count, names.__getitem__)))
     for batch in evaluation_loader(few, options, batch_size=sum(BATCHES)):
         start = 0
         for size in _batch_sizes(len(batch.images)):

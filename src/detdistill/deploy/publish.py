@@ -89,7 +89,7 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
         about=_about(clean, sum(parameter.numel() for parameter in detector.parameters())),
         data=without_folders(known.source),
         images=len(known.images),
-        objects=sum(len(image.labels) for image in known.images),
+        objects=len(known.images.labels),
         size=_size(options),
         scores={key: points(getattr(scores, key)) for key in SHOWN},
         per_class=[
@@ -116,8 +116,8 @@ def typical_image(dataset: DetectionDataset, results: Results, thresholds: Mappi
     found = Results(results.image[shown], results.xywh[shown], results.scores[shown], results.labels[shown])
     f1 = image_f1(dataset, found)
     ranked = sorted(
-        (index for index, image in enumerate(dataset.images) if len(image.labels) and not np.isnan(f1[index])),
-        key=lambda index: (f1[index], dataset.images[index].file_name),
+        np.flatnonzero((dataset.images.counts > 0) & ~np.isnan(f1)).tolist(),
+        key=lambda index: (f1[index], dataset.images.file_names[index]),
     )
     return dataset.images[ranked[len(ranked) // 2] if ranked else 0]
 
@@ -184,8 +184,7 @@ def limits(dataset: DetectionDataset, scores: CocoMetrics, *, trained_on: bool) 
 
 
 def _classes(dataset: DetectionDataset, scores: CocoMetrics) -> list[tuple[str, int, CocoScores]]:
-    labels = np.concatenate([image.labels for image in dataset.images]) if dataset.images else np.zeros(0, np.int64)
-    counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+    counts = np.bincount(dataset.images.labels, minlength=len(dataset.classes)).tolist()
     return [(name, count, scores.per_class[name]) for name, count in zip(dataset.classes, counts, strict=True)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.core.input_spec import InputSpec
@@ -67,7 +67,7 @@ def write_description(folder: Path, description: Description) -> None:
 def was_trained_on(description: Description, dataset: DetectionDataset) -> bool:
     """Whether a detector has learned from exactly these annotated images: what it scores on them says little."""
     data = description.provenance.get("data")
-    return isinstance(data, Mapping) and data.get("annotations_sha256") == fingerprint(dataset)
+    return isinstance(data, Mapping) and data.get("annotations_sha256") == dataset.fingerprint
 
 
 def check_names(path: Path, description: Description) -> None:

@@ -70,7 +70,7 @@ def coco_metrics(dataset: DetectionDataset, results: Results) -> CocoMetrics:
         results: the detections; only the 100 best of an image and class count.
     """
     # pycocotools takes images in the order of their ids, which decides between tied scores.
-    ids = [record.image_id for record in dataset.images]
+    ids = dataset.images.image_ids
     by_id = sorted(range(len(ids)), key=lambda index: (isinstance(ids[index], str), ids[index]))
     image_ids = np.empty(len(by_id), dtype=np.int64)
     image_ids[by_id] = np.arange(1, len(by_id) + 1)

@@ -116,7 +116,7 @@ def _is_finite(value: object) -> bool:
 
 def _images(entries: Sequence[Mapping[str, Any]], dataset: DetectionDataset) -> tuple[list[int], list[Problem]]:
     """Return the index of each entry's image, and a problem for each image that the dataset lacks."""
-    by_id: dict[Any, int] = {record.image_id: index for index, record in enumerate(dataset.images)}
+    by_id: dict[Any, int] = {image_id: index for index, image_id in enumerate(dataset.images.image_ids)}
     by_file: dict[str, int] = {}
     folders: dict[str, str] = {}
     if any(isinstance(entry.get("file_name"), str) for entry in entries):

@@ -65,8 +65,7 @@ def rank_detections(dataset: DetectionDataset, results: Results, iou_threshold: 
     Returns:
         A ranking for each class, by name, in the data set's order.
     """
-    ignored = np.concatenate([np.zeros(0, dtype=bool), *(image.difficult | image.crowd for image in dataset.images)])
-    labels = np.concatenate([np.zeros(0, dtype=np.int64), *(image.labels for image in dataset.images)])
+    ignored, labels = dataset.images.difficult | dataset.images.crowd, dataset.images.labels
     order, counts, right = _judged(dataset, results, ignored, iou_threshold)
     rankings = {}
     for label, name in enumerate(dataset.classes):
@@ -89,10 +88,10 @@ def image_f1(dataset: DetectionDataset, results: Results, iou_threshold: float =
     Returns:
         `(N,)` 0 to 1; NaN for an image with neither objects nor detections that count.
     """
-    ignored = np.concatenate([np.zeros(0, dtype=bool), *(image.difficult | image.crowd for image in dataset.images)])
+    ignored = dataset.images.difficult | dataset.images.crowd
     order, counts, right = _judged(dataset, results, ignored, iou_threshold)
     number, image = len(dataset.images), results.image[order]
-    objects = np.array([np.count_nonzero(~(own.difficult | own.crowd)) for own in dataset.images], dtype=np.int64)
+    objects = np.bincount(dataset.images.image_of_object[~ignored], minlength=number)
     found = np.bincount(image[counts], minlength=number) + objects
     hits = np.bincount(image[counts & right], minlength=number)
     f1: FloatArray = np.divide(2.0 * hits, found, out=np.full(number, np.nan), where=found > 0)
@@ -175,13 +174,11 @@ def _most_overlapped(dataset: DetectionDataset, results: Results, iou_threshold:
         threshold.
     """
     chosen = np.full(len(results), -1)
-    counts = [len(image.labels) for image in dataset.images]
-    if not len(results) or not sum(counts):
+    boxes, labels = dataset.images.boxes, dataset.images.labels
+    if not len(results) or not len(labels):
         return chosen
-    boxes = np.concatenate([image.boxes for image in dataset.images])
-    labels = np.concatenate([image.labels for image in dataset.images])
     # Objects and detections of one image and class share a key; sorted by it, a detection's objects are one slice.
-    keys = np.repeat(np.arange(len(counts)), counts) * len(dataset.classes) + labels
+    keys = dataset.images.image_of_object * len(dataset.classes) + labels
     by_key = np.argsort(keys, kind="stable")
     wanted = results.image * len(dataset.classes) + results.labels
     first, last = (np.searchsorted(keys[by_key], wanted, side=side) for side in ("left", "right"))

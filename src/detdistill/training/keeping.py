@@ -14,7 +14,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.detectors.saving import save_detector
@@ -191,7 +191,7 @@ class Keeping(Callback):
             self.folder.path,
             provenance={
                 **self.origin(),
-                "data": {"source": module.dataset.source, "annotations_sha256": fingerprint(module.dataset)},
+                "data": {"source": module.dataset.source, "annotations_sha256": module.dataset.fingerprint},
                 "seed": recipe.seed,
                 "epoch": epoch,
                 "validation_AP": None if self.metrics is None else self.metrics.AP,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import summed
 from detdistill.core.draws import Draws
 from detdistill.core.errors import DetdistillError
@@ -141,7 +141,7 @@ class DetectorTraining(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the run was started on."""
-        checkpoint["data_sha256"] = fingerprint(self.dataset)
+        checkpoint["data_sha256"] = self.dataset.fingerprint
 
     def training_step(self, batch: Batch) -> None:
         """One step of the optimiser."""

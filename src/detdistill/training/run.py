@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
-from detdistill.core.annotations import DetectionDataset, fingerprint
+from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
@@ -213,7 +213,7 @@ def _saved_step(checkpoint: Path, dataset: DetectionDataset) -> int:
             f"{checkpoint} cannot be read ({str(error).splitlines()[0]}): copy the run folder again, or start anew "
             "(--overwrite)"
         ) from error
-    if state["data_sha256"] != fingerprint(dataset):
+    if state["data_sha256"] != dataset.fingerprint:
         raise DetdistillError(
             f"{dataset.source} is not what this run was started on: its images or annotations have changed; start "
             "anew in another folder, or here (--overwrite)"

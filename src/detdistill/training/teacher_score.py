@@ -56,8 +56,10 @@ def quick_look(
 
 def _look(teacher: Detector, dataset: DetectionDataset, recipe: DistillationRecipe) -> tuple[float, list[str]]:
     """A teacher's AP, 0 to 1, on a few images, and in words: what was found, and warnings."""
-    with_objects = [image for image in dataset.images if len(image.labels)]
-    few = replace(dataset, images=tuple(sample(with_objects, LOOKED_AT, lambda image: image.file_name)))
+    with_objects = np.flatnonzero(dataset.images.counts).tolist()
+    few = replace(
+        dataset, images=dataset.images.take(sample(with_objects, LOOKED_AT, dataset.images.file_names.__getitem__))
+    )
     metrics = teacher_metrics(teacher, few, recipe)
     missing = ClassMap(dataset.classes, teacher.classes, recipe.class_map).unknown_to_teacher
     known = {name: scores for name, scores in metrics.per_class.items() if name not in missing}

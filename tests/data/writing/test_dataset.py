@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.errors import DetdistillError
 from detdistill.data import find_splits, open_dataset
 from detdistill.data.writing.dataset import write_dataset
@@ -109,7 +109,7 @@ def test_every_pair_of_formats_keeps_what_both_can_hold(
     write_dataset(parts, tmp_path / "first", first)
     read = opened(tmp_path / "first")
     once = {
-        name: replace(part, images=tuple(representable(record, first) for record in part.images))
+        name: replace(part, images=ImageTable.of(representable(record, first) for record in part.images))
         for name, part in parts.items()
     }
     for name in parts:
@@ -118,7 +118,7 @@ def test_every_pair_of_formats_keeps_what_both_can_hold(
         write_dataset(read, tmp_path / to, to)
         again = opened(tmp_path / to)
         for name, part in once.items():
-            twice = replace(part, images=tuple(representable(record, to) for record in part.images))
+            twice = replace(part, images=ImageTable.of(representable(record, to) for record in part.images))
             assert_same(again[name], twice, ids=to != "coco" or first == "coco")
             if first == to == "coco":
                 assert again[name].category_ids == (3, 17, 20)
@@ -219,8 +219,8 @@ def test_blood_cells_keep_their_boxes_over_three_formats(photographs: Path, tmp_
 def test_photographs_of_coco_keep_ids_areas_and_crowds(photographs: Path, tmp_path: Path) -> None:
     source = open_dataset(photographs / "coco256", "val")
     crowded = [record for record in source.images if record.crowd.any()]
-    part = replace(source, images=(*source.images[:15], *crowded))
-    part = replace(part, images=tuple({record.image_id: record for record in part.images}.values()))
+    part = replace(source, images=ImageTable.of([*source.images[:15], *crowded]))
+    part = replace(part, images=ImageTable.of({record.image_id: record for record in part.images}.values()))
     assert crowded
     write_dataset({"val2017": part}, tmp_path / "out", "coco")
     read = open_dataset(tmp_path / "out", "val")

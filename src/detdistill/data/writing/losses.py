@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 
 Format = Literal["coco", "voc", "yolo"]
 
@@ -18,7 +18,7 @@ FORMAT_NAMES: dict[Format, str] = {"coco": "COCO", "voc": "PASCAL VOC", "yolo": 
 
 def without_crowd(dataset: DetectionDataset) -> DetectionDataset:
     """Return the dataset without crowd regions, which only COCO has: as plain objects they would be trained on."""
-    return replace(dataset, images=tuple(_without_crowd(record) for record in dataset.images))
+    return replace(dataset, images=ImageTable.of(_without_crowd(record) for record in dataset.images))
 
 
 def losses(datasets: Collection[DetectionDataset], to: Format) -> list[str]:

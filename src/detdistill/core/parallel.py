@@ -1,0 +1,61 @@
+"""Work on many files by several processes."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import TypeVar
+
+from detdistill.core.progress import track
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_MANY = 5_000  # items; fewer are done before the processes have started
+_BLOCK = 250  # items that a process takes at a time
+
+_PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when the one that started it ends
+
+
+def work_through(items: Sequence[Item], work: Callable[[Item], Result], what: str) -> Iterator[Result]:
+    """Yield the result for each item, in order, and show how far it is.
+
+    Many items are worked on by all processors that this process may use; on systems that cannot fork, by one.
+
+    Args:
+        items: What is worked on, for example file names.
+        work: A function at the top of a module. Its results, and errors that it raises, are sent between processes.
+        what: The job, for example `reading labels`.
+    """
+    processes = usable_processors()
+    if len(items) < _MANY or processes == 1 or not sys.platform.startswith("linux"):
+        yield from map(work, track(items, what))
+        return
+    blocks = [items[start : start + _BLOCK] for start in range(0, len(items), _BLOCK)]
+    # A fork needs no importable main module, and neither torch nor its threads are used in it.
+    with multiprocessing.get_context("fork").Pool(processes, end_with_parent) as pool:
+        results = pool.imap(partial(_work_on, work), blocks)
+        yield from chain.from_iterable(next(results) for _ in track(blocks, f"{what}, {_BLOCK} at a time"))
+
+
+def usable_processors() -> int:
+    """Return how many processors each process of a run on this machine may use."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(processors // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+
+
+def end_with_parent() -> None:
+    """Make this process end when its parent ends, however that ends, and leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _work_on(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return list(map(work, items))
