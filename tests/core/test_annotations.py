@@ -23,7 +23,7 @@ def record(image_id: int | str, objects: int, size: tuple[int, int] = (30, 40)) 
         height=size[0],
         boxes=np.arange(4.0 * objects).reshape(-1, 4),
         labels=np.arange(objects) % 3,
-        areas=np.arange(objects) + 0.5,
+        areas=np.arange(objects, dtype=np.float64) + 0.5,
         crowd=np.arange(objects) % 2 == 0,
         difficult=np.arange(objects) % 3 == 0,
     )

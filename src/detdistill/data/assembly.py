@@ -74,14 +74,23 @@ def assemble(
     Raises:
         DataError: one of the problems is fatal; it lists all of them.
     """
+    table = arranged(source, images, objects, problems)
+    raise_fatal(source, problems)
+    return DetectionDataset(source, tuple(classes), tuple(category_ids), table, tuple(problems))
+
+
+def arranged(source: str, images: ImageTable, objects: Objects, problems: list[Problem]) -> ImageTable:
+    """Return the images with their objects; the arguments are those of `assemble`.
+
+    Where a problem is fatal, the objects cannot be used.
+    """
     if not images:
         problems.append(Problem(source, "holds no image", fatal=True))
     boxes, kept = _checked(source, objects, images.sizes, problems)
-    raise_fatal(source, problems)
     rows = np.flatnonzero(kept)
     rows = rows[np.argsort(objects.images[rows], kind="stable")]
     boxes, areas = boxes[rows], objects.areas[rows]
-    table = replace(
+    return replace(
         images,
         starts=np.searchsorted(objects.images[rows], np.arange(len(images) + 1)),
         boxes=boxes,
@@ -90,7 +99,6 @@ def assemble(
         crowd=objects.crowd[rows],
         difficult=objects.difficult[rows],
     )
-    return DetectionDataset(source, tuple(classes), tuple(category_ids), table, tuple(problems))
 
 
 def _checked(

@@ -8,16 +8,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import DataError, Problem
-from detdistill.core.images import Size, image_size
+from detdistill.core.images import image_size
 from detdistill.core.packed_texts import PackedTexts
-from detdistill.data.assembly import UNKNOWN_SIZE, assemble, shown
+from detdistill.data.annotation_cache import CacheEntry
+from detdistill.data.assembly import UNKNOWN_SIZE, arranged, raise_fatal, shown
 from detdistill.data.coco_file import CocoFile
 from detdistill.data.coco_images import NOT_ANNOTATED, classes_of, labels_of, read_categories, read_images
 from detdistill.data.coco_objects import ObjectReader
@@ -44,20 +44,37 @@ def read_coco(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
     Raises:
         DataError: The file cannot be used; all reasons are listed.
     """
-    with _collector_paused():
-        content = CocoFile(file)
-        source = str(file)
-        problems: list[Problem] = []
-        names = read_categories(content, source, problems)
-        images = read_images(content, source, problems)
-        reader = ObjectReader(images.index_of, labels_of(names), source, problems)
-        objects = reader.read(content)
-        del content  # it is larger than what was read from it
-        classes, category_ids = classes_of(names, reader.used)
-        table = ImageTable.without_objects(list(images.index_of), images.names, images.names, images.sizes)
-        folder = Folder(options.images or _image_folder(file, split, images.names), follow_links=options.follow_links)
-        table = _located(table, folder, options.check_images, source, problems)
-        return assemble(source, classes, category_ids, table, objects, problems)
+    source = str(file)
+    entry = CacheEntry(file)
+    content = entry.read() if options.use_cache else None
+    if content is None:
+        with _collector_paused():
+            content = _content(file, split, options)
+        if not any(problem.fatal for problem in content.problems):
+            entry.write(content)
+    problems = list(content.problems)
+    folder = _image_folder(file, split, content.images.file_names, options)
+    images = _located(content.images, folder, options.check_images, source, problems)
+    raise_fatal(source, problems)
+    return replace(content, images=images, problems=tuple(problems))
+
+
+def _content(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
+    """Return what the file says, under the names that it gives the images, fatal problems included."""
+    source = str(file)
+    problems: list[Problem] = []
+    content = CocoFile(file)
+    names = read_categories(content, source, problems)
+    found = read_images(content, source, problems)
+    reader = ObjectReader(found.index_of, labels_of(names), source, problems)
+    objects = reader.read(content)
+    del content  # it is larger than what was read from it
+    classes, category_ids = classes_of(names, reader.used)
+    images = ImageTable.without_objects(list(found.index_of), found.names, found.names, found.sizes)
+    if NOT_ANNOTATED in found.sizes:
+        images = _with_own_sizes(images, _image_folder(file, split, found.names, options), source, problems)
+    images = arranged(source, images, objects, problems)
+    return DetectionDataset(source, tuple(classes), tuple(category_ids), images, tuple(problems))
 
 
 @contextmanager
@@ -75,44 +92,41 @@ def _collector_paused() -> Iterator[None]:
             getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
 
 
-def _image_folder(file: Path, split: str, names: Sequence[str]) -> Path:
+def _image_folder(file: Path, split: str, names: Sequence[str], options: ReadOptions) -> Folder:
     """Return the first of the usual folders that holds one of the first images, else the first that exists."""
+    if options.images is not None:
+        return Folder(options.images, follow_links=options.follow_links)
     base = file.parent.parent if file.parent.name.lower() in ANNOTATION_FOLDERS else file.parent
     shared = folders_in(base, (*IMAGE_FOLDERS, "data"))
     usual = [*(folder / split for folder in shared), base / split, *shared, base]
+    probed = names[:_PROBED_IMAGES]
     for place in usual:
-        folder = Folder(place)
-        if any(folder.find(name).fault is None for name in islice(names, _PROBED_IMAGES)):
-            return place
-    return next((place for place in usual if place.is_dir()), base)
+        folder = Folder(place, follow_links=options.follow_links)
+        if any(folder.find(name).fault is None for name in probed):
+            return folder
+    return Folder(next((place for place in usual if place.is_dir()), base), follow_links=options.follow_links)
 
 
 def _located(
     images: ImageTable, folder: Folder, check_images: bool, source: str, problems: list[Problem]
 ) -> ImageTable:
-    """Return the table with the images' files, and with the files' own sizes where the annotations have none."""
+    """Return the table with the images' files."""
     ids = images.image_ids
     files: list[str] = []
     first_of_name: dict[str, tuple[int, str]] = {}
-    unusable: set[int] = set()
     for index, name in enumerate(images.file_names):
         file, fault, dropped, _ = folder.find(name, must_exist=check_images)
         if fault:
             what, group = f"file_name {shown(name)} {fault}", f"file_name {fault}"
             place = f"{source}: image {shown(ids[index])}"
             problems.append(Problem(place, what, fatal=True, unit="image", group=group))
-            unusable.add(index)
         first, first_dropped = first_of_name.setdefault(file, (index, dropped))
         if first != index:
             place, same = f"{source}: image {shown(ids[index])}", dropped == first_dropped
             problems.append(_second_of_file(place, name, file, ids[first], is_same_file=same))
         files.append(file)
     paths = PackedTexts.of(f"{folder.root}/{name}" for name in files)
-    sizes = images.sizes.copy()
-    for index in np.flatnonzero((sizes == NOT_ANNOTATED).any(axis=1)).tolist():
-        place = f"{source}: image {shown(ids[index])}"
-        sizes[index] = UNKNOWN_SIZE if index in unusable else _own_size(Path(paths[index]), place, problems)
-    return replace(images, file_names=PackedTexts.of(files), paths=paths, sizes=sizes)
+    return replace(images, file_names=PackedTexts.of(files), paths=paths)
 
 
 def _second_of_file(place: str, name: str, file: str, first: int | str, *, is_same_file: bool) -> Problem:
@@ -126,11 +140,19 @@ def _second_of_file(place: str, name: str, file: str, first: int | str, *, is_sa
     return Problem(place, what, fatal=True, unit="image", group=group)
 
 
-def _own_size(path: Path, place: str, problems: list[Problem]) -> Size:
-    try:
-        return image_size(path)
-    except DataError as error:
-        group = "width and height are missing, and the image cannot be opened"
-        what = f"width and height are missing, and {error}"
-        problems.append(Problem(place, what, fatal=True, unit="image", group=group))
-        return UNKNOWN_SIZE
+def _with_own_sizes(images: ImageTable, folder: Folder, source: str, problems: list[Problem]) -> ImageTable:
+    """Return the table with the size of its file for every image whose size is not annotated."""
+    sizes = images.sizes.copy()
+    for index in np.flatnonzero((sizes == NOT_ANNOTATED).any(axis=1)).tolist():
+        found = folder.find(images.file_names[index])
+        sizes[index] = UNKNOWN_SIZE
+        if found.fault is not None and not found.missing:
+            continue  # it is found again, and reported, with all images
+        try:
+            sizes[index] = image_size(folder.root / found.name)
+        except DataError as error:
+            group = "width and height are missing, and the image cannot be opened"
+            what = f"width and height are missing, and {error}"
+            place = f"{source}: image {shown(images[index].image_id)}"
+            problems.append(Problem(place, what, fatal=True, unit="image", group=group))
+    return replace(images, sizes=sizes)

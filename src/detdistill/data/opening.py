@@ -34,6 +34,7 @@ def open_dataset(
     follow_links: bool = False,
     accept_left_out: bool = False,
     rescale: bool = False,
+    use_cache: bool = True,
 ) -> DetectionDataset:
     """Open an annotated dataset in COCO, PASCAL VOC, YOLO or CSV format.
 
@@ -49,6 +50,8 @@ def open_dataset(
         follow_links: Follow symbolic links that lead out of the dataset's folder.
         accept_left_out: Read the dataset although more than a tenth of its annotations is unreadable or invalid.
         rescale: Rescale boxes that were annotated for another size of the image.
+        use_cache: Take annotations of a COCO file of several megabytes from the user's cache, if its size, time of
+            change and inode are those of the file that was read.
 
     Returns:
         The dataset; what was left out, changed or noted is in its `problems`.
@@ -68,7 +71,7 @@ def open_dataset(
     except DataError as error:
         raise DataError(f"{error}{_not_read(rejected)}") from error
     given = None if images is None else _explicit(path, images, "the image folder, given with --images")
-    dataset = chosen.read(ReadOptions(given, check_images, follow_links))
+    dataset = chosen.read(ReadOptions(given, check_images, follow_links, use_cache))
     if (check_images or rescale) and chosen.layout != yolo.LAYOUT:  # YOLO's sizes are the files'
         dataset = check_sizes(dataset, rescale=rescale)
     if not accept_left_out:
@@ -84,6 +87,7 @@ def open_part(
     follow_links: bool = False,
     accept_left_out: bool = False,
     rescale: bool = False,
+    use_cache: bool = True,
 ) -> DetectionDataset:
     """Open a part of a dataset that is named by a split's name or by an annotation file or folder.
 
@@ -94,6 +98,7 @@ def open_part(
         follow_links: As in `open_dataset`.
         accept_left_out: As in `open_dataset`.
         rescale: As in `open_dataset`.
+        use_cache: As in `open_dataset`.
 
     Raises:
         DataError: As in `open_dataset`.
@@ -115,6 +120,7 @@ def open_part(
         follow_links=follow_links,
         accept_left_out=accept_left_out,
         rescale=rescale,
+        use_cache=use_cache,
     )
 
 

@@ -27,11 +27,13 @@ class ReadOptions:
         images: Image folder instead of the recognised one.
         check_images: Every image file must be there.
         follow_links: Follow symbolic links that lead out of the dataset's folder.
+        use_cache: Take annotations of a large file from the cache, if it seems unchanged.
     """
 
     images: Path | None = None
     check_images: bool = True
     follow_links: bool = False
+    use_cache: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,32 +26,40 @@ from detdistill.detectors.dense.initialization import initialize_from
 from detdistill.training.recipe import Data, Recipe
 
 
-def open_training_data(data: Data, images: ImageOptions) -> tuple[DetectionDataset, DetectionDataset | None]:
+def open_training_data(
+    data: Data, images: ImageOptions, *, use_cache: bool = True
+) -> tuple[DetectionDataset, DetectionDataset | None]:
     """Open the training set, and the validation set with the classes of the training set.
+
+    Args:
+        data: What the recipe says of the dataset.
+        images: The detector's image size.
+        use_cache: As in `open_dataset`. A run that is resumed reads the files.
 
     Raises:
         DataError: one of them cannot be read or holds no object, too many objects are lost, or the validation set has
             a class of its own.
     """
-    dataset = _open(data, data.train, data.train_images)
+    dataset = _open(data, data.train, data.train_images, use_cache=use_cache)
     found = training_problems(dataset, images, difficult=data.difficult, accept_left_out=data.accept_left_out)
     raise_fatal(dataset.source, found)
     for problem in found:
         note(str(problem))
     if data.val is None:
         return dataset, None
-    validation = _open(data, data.val, data.val_images)
+    validation = _open(data, data.val, data.val_images, use_cache=use_cache)
     raise_fatal(validation.source, validation_problems(validation, dataset.classes))
     return dataset, with_classes(validation, dataset.classes)
 
 
-def open_data_part(data: Data, part: str | None, images: str | None) -> DetectionDataset:
+def open_data_part(data: Data, part: str | None, images: str | None, *, use_cache: bool = True) -> DetectionDataset:
     """Open a part of a recipe's dataset.
 
     Args:
         data: What the recipe says of the dataset.
         part: Name of a split, or annotation file or folder.
         images: Image folder of the part, if it is not recognised.
+        use_cache: As in `open_dataset`.
 
     Raises:
         DataError: As in `open_dataset`.
@@ -63,11 +71,12 @@ def open_data_part(data: Data, part: str | None, images: str | None) -> Detectio
         follow_links=data.follow_links,
         accept_left_out=data.accept_left_out,
         rescale=data.rescale,
+        use_cache=use_cache,
     )
 
 
-def _open(data: Data, part: str | None, images: str | None) -> DetectionDataset:
-    dataset = open_data_part(data, part, images)
+def _open(data: Data, part: str | None, images: str | None, *, use_cache: bool) -> DetectionDataset:
+    dataset = open_data_part(data, part, images, use_cache=use_cache)
     text = reading_note(dataset, data.path)
     if text is not None:
         note(text)

@@ -147,7 +147,8 @@ def _fit(recipe: Recipe, run: RunFolder, lesson_of: LessonOf, own: Detector | No
     if not overwrite and run.is_finished(recipe):
         return Summary(**json.loads(run.summary.read_text(encoding="utf-8")))
     is_first = is_first_process()
-    dataset, validation = open_training_data(recipe.data, recipe.images)
+    checkpoint = run.checkpoint if run.checkpoint.exists() and not overwrite else None
+    dataset, validation = open_training_data(recipe.data, recipe.images, use_cache=checkpoint is None)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
     detector = starting_detector(recipe, dataset.classes, own)
     if recipe.start.batch_norm == "sync" and recipe.images_per_process < recipe.batch_size:
@@ -156,7 +157,6 @@ def _fit(recipe: Recipe, run: RunFolder, lesson_of: LessonOf, own: Detector | No
         convert(detector)
     lesson = lesson_of(detector, dataset, validation)
     module = DetectorTraining(lesson.learner, dataset, recipe)
-    checkpoint = run.checkpoint if run.checkpoint.exists() and not overwrite else None
     if is_first:
         run.forget_after(0 if checkpoint is None else _saved_step(checkpoint, dataset))
     interruption = Interruption()
