@@ -17,7 +17,7 @@ from detdistill.data.folders import IMAGE_FOLDERS, Folder, Found, files_in, fold
 from detdistill.data.objects import Box, ObjectList
 from detdistill.data.splits import ReadOptions, Split, is_split_name, split_word
 from detdistill.data.text_files import first_lines, read_text
-from detdistill.data.voc_reader import counted_from_0
+from detdistill.data.voc_annotation import counted_from_0
 
 LOOKED_FOR = "CSV: *.csv with the columns filename, class, xmin, ymin, xmax, ymax, also in images/, data/ or train/"
 

@@ -173,8 +173,9 @@ class Folder:
         listing = self._usual_parents[parent]
         if listing.files.get(last) is False:
             return Found(name)
-        is_missing = not parent and last not in listing.files and _folded(last) not in listing.files_alike
-        return Found(name, missing=True) if is_missing and not must_exist else None
+        if parent or last in listing.files or _folded(last) in listing.files_alike:
+            return None
+        return Found(name, f"is not there (looked in {self.root})" if must_exist else None, missing=True)
 
     def _checked(self, path: PurePath, dropped: str, must_exist: bool) -> Found:
         linked = self._listing(path.parent).files[path.name]

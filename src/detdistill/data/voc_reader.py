@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse
 
 from detdistill.core.annotations import DetectionDataset
-from detdistill.core.errors import DataError, Problem
-from detdistill.core.images import ENDINGS, Size, image_size
-from detdistill.data.assembly import UNKNOWN_SIZE, ImageEntry, assemble, image_columns, shown, to_flag, to_number
+from detdistill.core.errors import Problem
+from detdistill.core.images import ENDINGS
+from detdistill.core.parallel import work_through
+from detdistill.data.assembly import ImageEntry, assemble, image_columns, shown
 from detdistill.data.folders import Folder, is_image, skipped_files
 from detdistill.data.labelmap import LABELMAP, read_labelmap
-from detdistill.data.objects import Box, ObjectList
+from detdistill.data.objects import ObjectList
 from detdistill.data.splits import ReadOptions
 from detdistill.data.text_files import read_text
+from detdistill.data.voc_annotation import ImageFiles, parsed, read_annotation
 
 _UNUSABLE_IMAGE = "the image is not there or leaves its folder"
 
@@ -58,14 +56,35 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
     """
     source = str(files.listing or files.annotations)
     problems: list[Problem] = []
+    found = _annotated_images(files, options, problems)
+    entries: list[ImageEntry] = []
+    objects, names = ObjectList(), []
+    read = work_through(found, read_annotation, "reading annotations")
+    for image, annotation in zip(found, read, strict=True):
+        problems += annotation.problems
+        if annotation.size is None:
+            continue
+        for number, class_name, box, difficult in annotation.objects:
+            names.append(class_name)
+            objects.add(len(entries), 0, box, f"{image.xml}: object {number}", difficult=difficult)
+        height, width = annotation.size
+        entries.append(ImageEntry(image.image_id, image.path, image.file_name, width, height))
+    classes = _classes(files.annotations.parent, names, problems)
+    label_of = {name: label for label, name in enumerate(classes)}
+    objects.labels = [label_of[name] for name in names]
+    return assemble(source, classes, range(1, len(classes) + 1), image_columns(entries), objects.columns(), problems)
+
+
+def _annotated_images(files: VocFiles, options: ReadOptions, problems: list[Problem]) -> list[ImageFiles]:
+    """Return the images of the split that have a file and annotations."""
+    source = str(files.listing or files.annotations)
     xml_folder = Folder(files.annotations, follow_links=options.follow_links)
     image_folder = Folder(options.images or files.images, follow_links=options.follow_links)
     image_names = image_folder.names(ENDINGS)
     by_stem: dict[str, list[str]] = {}
     for name in image_names:
         by_stem.setdefault(Path(name).stem, []).append(name)
-    entries: list[ImageEntry] = []
-    objects, names = ObjectList(), []
+    files_of_image: list[ImageFiles] = []
     annotated: set[str] = set()
     xml_of_image: dict[str, str] = {}
     for stem, listed_name in _listed_images(files, xml_folder, image_folder, problems).items():
@@ -93,30 +112,17 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
             what = f"{shown(xml_of_image[image.name])} and {shown(found.name)} both belong to {shown(image.name)}"
             problems.append(Problem(place, f"{what}; remove or rename one of them", fatal=True))
             continue
-        xml = files.annotations / found.name
-        root = _parsed(xml, problems)
-        if root is None:
-            continue
-        height, width = _size(root, xml, image_folder.root / file_name, problems)
-        for number, element in enumerate(root.findall("object"), start=1):
-            read = _object(element, f"{xml}: object {number}", problems)
-            if read is not None:
-                class_name, box, difficult = read
-                names.append(class_name)
-                objects.add(len(entries), 0, box, f"{xml}: object {number}", difficult=difficult)
         image_id = PurePath(found.name).with_suffix("").as_posix()
-        entries.append(ImageEntry(image_id, image_folder.root / file_name, file_name, width, height))
+        path = image_folder.root / file_name
+        files_of_image.append(ImageFiles(image_id, file_name, path, files.annotations / found.name))
     if files.listing is None:
         problems += [
             Problem(f"{source}: {shown(name)}", "the image has no XML file; left out", outcome="left out", unit="image")
             for name in image_names
             if name not in annotated
         ]
-    classes = _classes(files.annotations.parent, names, problems)
-    label_of = {name: label for label, name in enumerate(classes)}
-    objects.labels = [label_of[name] for name in names]
     problems += skipped_files(source, sorted({*xml_folder.skipped, *image_folder.skipped}))
-    return assemble(source, classes, range(1, len(classes) + 1), image_columns(entries), objects.columns(), problems)
+    return files_of_image
 
 
 def _classes(folder: Path, names: list[str], problems: list[Problem]) -> list[str]:
@@ -156,83 +162,8 @@ def _without_image(files: VocFiles, xml_folder: Folder, stem: str, place: str, f
     if files.listing is not None:
         return Problem(place, fault, fatal=True, unit="image", group=_UNUSABLE_IMAGE)
     found = xml_folder.find(f"{stem}.xml", listed=True)
-    root = None if found.fault else _parsed(files.annotations / found.name, [])
+    root = None if found.fault else parsed(files.annotations / found.name, [])
     count = 0 if root is None else len(root.findall("object"))
     done = "its annotations are left out"
     group = f"{_UNUSABLE_IMAGE}; {done}"
     return Problem(place, f"{fault}; {done}", outcome="left out", unit="annotation", count=count, group=group)
-
-
-def _parsed(xml: Path, problems: list[Problem]) -> Element | None:
-    try:
-        root = parse(xml).getroot()
-    except DefusedXmlException as error:
-        problems.append(
-            Problem(str(xml), f"refused: XML with entities can be a bomb ({error}); remove them", fatal=True)
-        )
-    except OSError as error:
-        problems.append(Problem(str(xml), f"cannot be read ({error.strerror})", fatal=True))
-    # An unknown or wrong encoding comes out as LookupError or ValueError.
-    except (ParseError, LookupError, ValueError) as error:
-        problems.append(Problem(str(xml), f"is not valid XML ({error}); mend it or remove the image", fatal=True))
-    else:
-        return root
-    return None
-
-
-def _size(root: Element, xml: Path, image: Path, problems: list[Problem]) -> Size:
-    """Height and width as annotated; where they are not, the image's own."""
-    given = [root.findtext(f"size/{side}") for side in ("height", "width")]
-    height, width = map(to_number, given)
-    if height is not None and width is not None and height >= 1 and width >= 1 and height % 1 == width % 1 == 0:
-        return int(height), int(width)
-    if root.find("size") is not None:
-        fault = "are no size in pixels; the image's own is used"
-        what, group = f"width {shown(given[1])} and height {shown(given[0])} {fault}", f"width and height {fault}"
-        problems.append(Problem(str(xml), what, outcome="changed", unit="image", group=group))
-    try:
-        return image_size(image)
-    except DataError as error:
-        group = "width and height are missing, and the image cannot be opened"
-        problems.append(
-            Problem(str(xml), f"width and height are missing, and {error}", fatal=True, unit="image", group=group)
-        )
-        return UNKNOWN_SIZE
-
-
-def _object(element: Element, place: str, problems: list[Problem]) -> tuple[str, Box, bool] | None:
-    """Class name, x1 y1 x2 y2 and the flag `difficult`; None if the object cannot be used."""
-    name = (element.findtext("name") or "").strip()
-    if not name:
-        problems.append(Problem(place, "has no name; left out", outcome="left out", unit="annotation"))
-        return None
-    texts = [element.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
-    x1, y1, x2, y2 = (to_number(text and text.replace(",", ".")) for text in texts)
-    if x1 is None or y1 is None or x2 is None or y2 is None:
-        fault = "bndbox must have four finite numbers"
-        what, group = f"{fault}, has {shown(texts)}; left out", f"{fault}; left out"
-        problems.append(Problem(place, what, outcome="left out", unit="annotation", group=group))
-        return None
-    if any("," in (text or "") for text in texts):
-        what = "bndbox has decimal commas; read as decimal points"
-        problems.append(Problem(place, what, outcome="changed", unit="annotation"))
-    text = element.findtext("difficult") or ""
-    difficult = to_flag(text)
-    if difficult is None:
-        number = to_number(text)
-        difficult = number is not None and number > 0
-        fault, done = "difficult must be 0 or 1", f"read as {difficult:d}"
-        what, group = f"{fault}, is {shown(text.strip())}; {done}", f"{fault}; {done}"
-        problems.append(Problem(place, what, outcome="changed", unit="annotation", group=group))
-    (x1, x2), (y1, y2) = counted_from_0(x1, x2), counted_from_0(y1, y2)
-    return name, (x1, y1, x2, y2), difficult
-
-
-def counted_from_0(start: float, end: float) -> tuple[float, float]:
-    """Return both ends of a box's side, counted from 1 in the file, in pixels from 0, the second one excluded.
-
-    Swapped ends stay swapped.
-    """
-    if start > end + 1:
-        return start, end - 1 if end >= 1 else end
-    return start - 1 if start >= 1 else start, end

@@ -26,19 +26,26 @@ class LabelLine:
 
     Attributes:
         image: Index of its image.
-        place: File and line number, for messages.
+        file: The label file.
+        number: Of the line, from 1.
         text: The line.
-        words: Its columns.
+        label: Its first column.
         numbers: The columns after the class index; None if one of them is not a finite number.
         has_commas: Whether commas separate its columns or stand for decimal points.
     """
 
     image: int
-    place: str
+    file: str
+    number: int
     text: str
-    words: tuple[str, ...]
+    label: str
     numbers: tuple[float, ...] | None
     has_commas: bool
+
+    @property
+    def place(self) -> str:
+        """File and line number, for messages."""
+        return f"{self.file}:{self.number}"
 
 
 def label_lines(text: str, file: str, image: int) -> Iterator[LabelLine]:
@@ -49,7 +56,7 @@ def label_lines(text: str, file: str, image: int) -> Iterator[LabelLine]:
             numbers = [to_number(word) for word in words[1:]]
             usable = tuple(value for value in numbers if value is not None)
             complete = usable if len(usable) == len(numbers) else None
-            yield LabelLine(image, f"{file}:{number}", line.strip(), words, complete, has_commas)
+            yield LabelLine(image, file, number, line.strip(), words[0], complete, has_commas)
 
 
 def read_lines(
@@ -78,7 +85,7 @@ def read_lines(
     pose = _pose_columns(lines, kpt_shape)
     is_tracking = any(_is_tracked(line.numbers) for line in lines)
     for line in lines:
-        label = to_number(line.words[0])
+        label = to_number(line.label)
         read = None if line.numbers is None else _fractions(line.numbers, pose, is_tracking=is_tracking)
         if label is None or read is None:
             what = f"{_EXPECTED}; {shown(line.text)} is left out"
@@ -87,7 +94,7 @@ def read_lines(
             continue
         if label not in range(num_classes):
             fault = f"is none of the {num_classes} in 'names' (0 to {num_classes - 1}); add it to them or correct it"
-            what, group = f"the class {line.words[0]} {fault}", f"the class {fault}"
+            what, group = f"the class {line.label} {fault}", f"the class {fault}"
             problems.append(Problem(line.place, what, fatal=True, unit="annotation", group=group))
             continue
         box, extra = read

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
-from detdistill.core.images import image_size
-from detdistill.data.assembly import ImageEntry, assemble, image_columns, raise_fatal, shown
+from detdistill.core.images import Size, image_size
+from detdistill.core.parallel import work_through
+from detdistill.data.assembly import UNKNOWN_SIZE, ImageEntry, assemble, image_columns, raise_fatal, shown
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, folders_in
 from detdistill.data.image_lists import images_of
 from detdistill.data.splits import ReadOptions
@@ -77,29 +79,24 @@ def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -
     names = [path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in paths]
     ids = _identities(paths, names, problems)
     label_files = LabelFiles(files, options)
-    entries: list[ImageEntry] = []
-    lines: list[LabelLine] = []
-    unlabelled: list[str] = []
+    found: list[LabelledImage] = []
     for path, name, image_id in zip(paths, names, ids, strict=True):
         label_file, fault = label_files.of(path)
-        if fault is not None:
-            problems.append(Problem(f"{files.source}: {shown(name)}", fault, fatal=True))
-            continue
-        try:
-            height, width = image_size(path)
-            labels = "" if label_file is None else decoded(label_file.read_bytes(), errors="replace")
-        except DataError as error:
-            group = str(error).removeprefix(f"{path}: ")
-            problems.append(Problem(files.source, str(error), fatal=True, unit="image", group=group))
-            continue
-        except OSError as error:
-            problems.append(Problem(str(label_file), f"cannot be read ({error.strerror})", fatal=True))
-            continue
-        if label_file is None:
-            unlabelled.append(name)
+        if fault is None:
+            found.append(LabelledImage(len(found), image_id, name, path, label_file))
         else:
-            lines += label_lines(labels, str(label_file), len(entries))
-        entries.append(ImageEntry(image_id, path, name, width, height))
+            problems.append(Problem(f"{files.source}: {shown(name)}", fault, fatal=True))
+    entries: list[ImageEntry] = []
+    lines: list[LabelLine] = []
+    read = work_through(found, read_labelled, "reading labels")
+    for image, labels in zip(found, read, strict=True):
+        if isinstance(labels, DataError):
+            group = str(labels).removeprefix(f"{image.path}: ").removeprefix(f"{image.labels}: ")
+            problems.append(Problem(files.source, str(labels), fatal=True, unit="image", group=group))
+        (height, width), own_lines = (UNKNOWN_SIZE, []) if isinstance(labels, DataError) else labels
+        lines += own_lines
+        entries.append(ImageEntry(image.image_id, image.path, image.name, width, height))
+    unlabelled = [image.name for image in found if image.labels is None]
     if unlabelled:
         problems.append(_without_labels(unlabelled, len(entries), label_files, files.source))
     sizes = [(entry.height, entry.width) for entry in entries]
@@ -108,6 +105,30 @@ def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -
     return assemble(
         files.source, files.classes, range(1, len(files.classes) + 1), image_columns(entries), objects, problems
     )
+
+
+class LabelledImage(NamedTuple):
+    """An image and its label file, if it has one; `place` is its index in the dataset."""
+
+    place: int
+    image_id: str
+    name: str
+    path: Path
+    labels: Path | None
+
+
+def read_labelled(image: LabelledImage) -> tuple[Size, list[LabelLine]] | DataError:
+    """Return the size of an image and the lines of its label file, or why one of them cannot be read."""
+    try:
+        size = image_size(image.path)
+        if image.labels is None:
+            return size, []
+        text = decoded(image.labels.read_bytes(), errors="replace")
+    except DataError as error:
+        return error
+    except OSError as error:
+        return DataError(f"{image.labels}: cannot be read ({error.strerror})")
+    return size, list(label_lines(text, str(image.labels), image.place))
 
 
 class LabelFiles:
