@@ -29,8 +29,10 @@ VARIABLE = "DETDISTILL_CACHE"
 LIMIT = 4 << 30
 """Bytes of all entries together; the ones that were not used for longest are removed."""
 
+SETTLED = 2.0
+"""Seconds since a file was changed, from which on it is kept: sooner, it may change again at the same time."""
+
 _SMALLEST = 8 << 20  # bytes; a smaller file is read in a tenth of a second
-_SETTLED = 2.0  # seconds; a file may change again within the resolution of its time of change
 _FORMAT = 1
 _TEXTS = ("id_texts", "file_names")
 _ARRAYS = ("numbered", "sizes", "starts", "boxes", "labels", "areas", "crowd", "difficult")
@@ -71,7 +73,7 @@ class CacheEntry:
         """Keep the annotations, unless the file has changed since it was read, or there is no room."""
         if self._folder is None or self._state is None or self._state != _state(self._file):
             return
-        if time.time() - self._state[1] / 1e9 < _SETTLED:
+        if time.time() - self._state[1] / 1e9 < SETTLED:
             return
         images = dataset.images
         arrays: dict[str, NDArray[Any]] = {name: getattr(images, name) for name in _ARRAYS}

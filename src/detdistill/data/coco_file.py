@@ -19,7 +19,7 @@ PARTS = ("images", "annotations", "categories")
 
 _ENTRIES = 50_000  # in a block
 _BLOCK = 1 << 24  # bytes of about as many entries
-_MAPPED = 1 << 30  # bytes; smaller files are read, because a mapped file that is cut short ends the process
+_MAPPED = 1 << 29  # bytes; smaller files are read, because a mapped file that is cut short ends the process
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
 
 Row = TypeVar("Row", bound=msgspec.Struct)

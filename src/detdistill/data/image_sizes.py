@@ -13,6 +13,7 @@ from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import Size, possible_sizes
 from detdistill.core.parallel import work_through
 from detdistill.data.assembly import raise_fatal, shown
+from detdistill.data.size_cache import SizeCheck
 
 _RESCALE = (
     "if the images were resized after they were annotated, rescale the boxes with --rescale (in a recipe: "
@@ -20,13 +21,14 @@ _RESCALE = (
 )
 
 
-def check_sizes(dataset: DetectionDataset, *, rescale: bool) -> DetectionDataset:
+def check_sizes(dataset: DetectionDataset, *, rescale: bool, use_cache: bool = True) -> DetectionDataset:
     """Compare the annotated size of every image with its file's header.
 
     Args:
         dataset: The annotations.
         rescale: Rescale the boxes of an image whose file has another size, each axis by its own factor, instead of
             refusing it.
+        use_cache: Do not open images that had their annotated sizes when they were opened before, and seem unchanged.
 
     Returns:
         The dataset; where boxes were rescaled, with the files' sizes and a problem each.
@@ -34,6 +36,9 @@ def check_sizes(dataset: DetectionDataset, *, rescale: bool) -> DetectionDataset
     Raises:
         DataError: An image cannot be opened, or has another size than its annotations; all are listed.
     """
+    check = SizeCheck(dataset.images)
+    if use_cache and check.is_known():
+        return dataset
     problems = list(dataset.problems)
     new_sizes: dict[int, Size] = {}
     sizes = dataset.images.sizes.tolist()
@@ -47,6 +52,8 @@ def check_sizes(dataset: DetectionDataset, *, rescale: bool) -> DetectionDataset
             if not problem.fatal:
                 new_sizes[index] = found[0]
     raise_fatal(dataset.source, problems)
+    if len(problems) == len(dataset.problems):
+        check.remember()
     images = _rescaled(dataset.images, new_sizes) if new_sizes else dataset.images
     return replace(dataset, images=images, problems=tuple(problems))
 

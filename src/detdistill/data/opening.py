@@ -50,8 +50,8 @@ def open_dataset(
         follow_links: Follow symbolic links that lead out of the dataset's folder.
         accept_left_out: Read the dataset although more than a tenth of its annotations is unreadable or invalid.
         rescale: Rescale boxes that were annotated for another size of the image.
-        use_cache: Take annotations of a COCO file of several megabytes from the user's cache, if its size, time of
-            change and inode are those of the file that was read.
+        use_cache: Take annotations of a COCO file of several megabytes from the user's cache, and do not open images
+            that were checked before, if size, time of change and inode of the files are those of then.
 
     Returns:
         The dataset; what was left out, changed or noted is in its `problems`.
@@ -73,7 +73,7 @@ def open_dataset(
     given = None if images is None else _explicit(path, images, "the image folder, given with --images")
     dataset = chosen.read(ReadOptions(given, check_images, follow_links, use_cache))
     if (check_images or rescale) and chosen.layout != yolo.LAYOUT:  # YOLO's sizes are the files'
-        dataset = check_sizes(dataset, rescale=rescale)
+        dataset = check_sizes(dataset, rescale=rescale, use_cache=use_cache)
     if not accept_left_out:
         check_left_out(dataset)
     return dataset
