@@ -13,6 +13,8 @@ import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 
+pytest_plugins = ["support.exports"]
+
 GOLDEN = Path(os.environ.get("DETDISTILL_GOLDEN") or Path(__file__).parent / "golden")
 
 # A shared machine stalls at random: the time of one example says nothing.
