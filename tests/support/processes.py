@@ -1,4 +1,4 @@
-"""Two processes that meet through gloo, as `torchrun` would start them."""
+"""Processes that start at once: one process imports what takes 10 s, and the others are its forks."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ from collections.abc import Callable
 
 import torch
 
-_IMPORTED = (
-    "pytest",
-    "hypothesis",
-    "detdistill.cli",
-    "detdistill.training.distillation",
-    "detdistill.evaluation.score",
-    "detdistill.evaluation.voc_metrics",
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "pytest",
+        "hypothesis",
+        "detdistill.cli",
+        "detdistill.training.distillation",
+        "detdistill.evaluation.score",
+        "detdistill.evaluation.voc_metrics",
+    ]
 )
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    list(_IMPORTED)
-)  # one process imports them, which takes 10 s, and all others are its forks
+
+
+def run_one(target: Callable[..., None], *arguments: object) -> int | None:
+    """Call a function of a module in another process of one thread, and return its exit code."""
+    process = FORKS.Process(target=_run, args=({}, target, arguments))
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def run_two(target: Callable[..., None], *arguments: object) -> list[int | None]:
-    """Call a function of a module in two processes at once, and wait for both.
+    """Call a function of a module in two processes that can meet through gloo, as `torchrun` would start them.
 
     Args:
-        target: called with the rank and the arguments, in a process of one thread whose environment names the rank and
-            where to meet.
+        target: called with the rank and the arguments, in a process of one thread.
         arguments: that can be pickled.
 
     Returns:
@@ -37,7 +43,11 @@ def run_two(target: Callable[..., None], *arguments: object) -> list[int | None]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [_FORKS.Process(target=_run, args=(rank, port, target, arguments)) for rank in range(2)]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        FORKS.Process(target=_run, args=(place | {"LOCAL_RANK": str(rank)}, target, (rank, *arguments)))
+        for rank in range(2)
+    ]
     for started in processes:
         started.start()
     for started in processes:
@@ -45,7 +55,7 @@ def run_two(target: Callable[..., None], *arguments: object) -> list[int | None]
     return [started.exitcode for started in processes]
 
 
-def _run(rank: int, port: int, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
-    os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+def _run(environment: dict[str, str], target: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    os.environ.update(environment)
     torch.set_num_threads(1)
-    target(rank, *arguments)
+    target(*arguments)
