@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,12 @@ settings.load_profile("detdistill")
 torch.set_num_threads(1)
 
 Golden = Callable[[str], dict[str, NDArray[Any]]]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector away from what was imported: half a million objects that are never freed."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
