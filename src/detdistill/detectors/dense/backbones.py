@@ -123,7 +123,7 @@ def build_backbone(
 @functools.cache
 def _strides(model: str, channels: tuple[int, ...] | None) -> tuple[int, ...]:
     """Return the strides of all levels; finding them takes longer than building a small network."""
-    options = {} if channels is None else {"channels": channels}
+    options: dict[str, Any] = {} if channels is None else {"channels": channels}
     with torch.device("meta"):
         return tuple(feature_info(timm.create_model(model, features_only=True, **options)).reduction())
 
