@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 
+pytest_plugins = ["support.exports"]
+
 GOLDEN = Path(os.environ.get("DETDISTILL_GOLDEN") or Path(__file__).parent / "golden")
 
 # A shared machine stalls at random: the time of one example says nothing.
@@ -21,6 +24,12 @@ settings.load_profile("detdistill")
 torch.set_num_threads(1)
 
 Golden = Callable[[str], dict[str, NDArray[Any]]]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector away from what was imported: half a million objects that are never freed."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -270,6 +270,7 @@ def test_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "inspect", str(out), "--sheet", str(tmp_path / "sheet.png")]) == 0
 
 
+@pytest.mark.slow
 def test_every_set_of_photographs_is_inspected(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,9 @@ def command(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", program, *words], stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_the_command_stops_with_the_shells_status_and_goes_on(
     number: int, status: int, data: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ STEPS = """
 import resource
 import torch
 from detdistill.cli import main
-main(["methods"])
+main(["data", "inspect", "no-such-folder"])  # a command that needs no detector
 def pages():
     for _ in range(10):
         torch.ones(16 * 2**20), torch.ones(2**20)

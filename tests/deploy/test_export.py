@@ -26,11 +26,13 @@ from detdistill.detectors.dense.torchvision_detector import NetworkName, Torchvi
 from detdistill.detectors.saving import save_detector
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.training.run import train
+from support.exports import export_once
 from support.pairs import confident
 from support.small_runs import TINY, small_recipe, write_boxes
 from support.tiny_detector import tiny_detector
 
 SQUARE = ImageSize(letterbox=64)
+pytestmark = pytest.mark.usefixtures("exported_once")
 
 
 def write_run(
@@ -53,7 +55,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run, and its file."""
     folder = tmp_path_factory.mktemp("exported")
     run = write_run(folder / "run", size=ImageSize(64, 64))
-    export_onnx(run, folder / "model.onnx")
+    export_once(run, folder / "model.onnx")
     return run, folder / "model.onnx"
 
 
@@ -80,9 +82,13 @@ def test_a_file_of_other_weights_is_refused(exported: tuple[Path, Path], tmp_pat
         found.check(file)
 
 
-def test_real_images_on_any_canvas(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("head", "size"), [("gfl", ImageSize(64, 64)), pytest.param("retinanet", SQUARE, marks=pytest.mark.slow)]
+)
+def test_real_images_on_any_canvas(tmp_path: Path, head: HeadName, size: ImageSize) -> None:
     dataset = open_dataset(write_boxes(tmp_path / "data"), "val")
-    found = export(write_run(tmp_path / "run", "retinanet"), tmp_path / "m.onnx", any_size=True, dataset=dataset)
+    found = export(write_run(tmp_path / "run", head, size=size), tmp_path / "m.onnx", any_size=True, dataset=dataset)
+    assert found.canvas is None
     assert found.verification.images == 4
     assert found.verification.detections > 0
     assert found.verification.problems == []
@@ -94,7 +100,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run that has learned something, and its data set."""
     folder = tmp_path_factory.mktemp("trained")
     data = write_boxes(folder / "data")
-    few = replace(TINY, strides=(16, 32), extra_levels=1)  # the coarsest level is one cell at 64 px
+    few = replace(TINY, strides=(16,), extra_levels=1)  # the coarsest level is one cell at 32 px
     train(small_recipe(data, epochs=40, detector=few), folder / "run")
     return folder / "run", data
 
@@ -127,7 +133,7 @@ def test_int8_on_any_canvas(trained: tuple[Path, Path], tmp_path: Path) -> None:
     run, data = trained
     command = ["export", str(run), "--data", str(data), "--split", "val", "--out", str(tmp_path / "m.onnx")]
     assert main([*command, "--any-size", "--precision", "int8", "--ap-drop", "100"]) == 0
-    for number, side in ((1, 64), (2, 192)):  # at 64 px the coarsest level is one cell
+    for number, side in ((1, 32), (2, 192)):  # at 32 px the coarsest level is one cell
         images, sizes = np.zeros((number, 3, side, side), np.uint8), np.full((number, 2), side)
         _, scores, *_ = session(tmp_path / "m.onnx").run(None, {"images": images, "sizes": sizes})
         assert np.isfinite(scores).all()
@@ -185,8 +191,8 @@ def test_canvases_that_cannot_be(tmp_path: Path, changes: dict[str, Any], messag
         export_onnx(write_run(tmp_path / "run", size=None), tmp_path / "m.onnx", **changes)
 
 
-def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = write_run(tmp_path / "run")
+def test_the_verb(trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, _ = trained
     assert main(["export", str(run), "--out", str(tmp_path / "m.onnx"), "--form", "raw", "--verify-images", "3"]) == 0
     said = capsys.readouterr().out
     assert "MiB" in said

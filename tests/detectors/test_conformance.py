@@ -23,6 +23,7 @@ Change = Callable[[DenseDetector], None]
 
 @pytest.fixture
 def detector() -> DenseDetector:
+    """It meets the contract: see `test_the_module_is_left_as_it_was`."""
     torch.manual_seed(0)
     return DenseDetector(Architecture(head="atss", backbone_width=0.125, channels=16), ("a", "b"))
 
@@ -143,7 +144,6 @@ def mode_dependent(detector: DenseDetector) -> None:
     ],
 )
 def test_each_breach_is_named(detector: DenseDetector, change: Change, message: str) -> None:
-    check_detector(detector)
     change(detector)
     with pytest.raises(DetdistillError, match=f"(?s)DenseDetector does not meet the detector contract.*{message}"):
         check_detector(detector)

@@ -21,8 +21,9 @@ FIXED = ImageOptions(flip=0.0)
 class Teacher:
     """Tells what it is asked."""
 
+    detector = tiny_detector().eval()
+
     def __init__(self) -> None:
-        self.detector = tiny_detector().eval()
         self.asked: list[int] = []
 
     @torch.no_grad()

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
-import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +7,7 @@ import torch
 
 from detdistill.training.distillation import distill
 from detdistill.training.recipe import DistillationRecipe, Machine, Optimization, Start
+from support.processes import run_two
 from support.small_runs import (
     largest_difference,
     lines,
@@ -36,9 +34,7 @@ def recipe(folder: Path, processes: int) -> DistillationRecipe:
     )
 
 
-def process(rank: int, port: int, folder: Path) -> None:
-    os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
+def process(rank: int, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         gradients = recorded_gradients(patch)
         distill(recipe(folder, 2), folder / "two")
@@ -51,16 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gloo")
     write_boxes(folder / "data", train=9)
     write_teacher(folder / "teacher")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=process, args=(rank, port, folder)) for rank in range(2)]
-    for started in processes:
-        started.start()
-    for started in processes:
-        started.join()
-    assert [started.exitcode for started in processes] == [0, 0]
+    assert run_two(process, folder) == [0, 0]
     return folder
 
 

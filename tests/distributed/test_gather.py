@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import torch.distributed as dist
 
 from detdistill.core.annotations import DetectionDataset
@@ -18,6 +16,7 @@ from detdistill.evaluation.gather import score_together
 from detdistill.evaluation.results import Results, to_xywh
 from detdistill.evaluation.voc_metrics import voc_metrics
 from support.evaluation_datasets import dataset, record
+from support.processes import run_two
 
 WORLD = 2
 
@@ -69,7 +68,6 @@ def score_badly(rank: int) -> str:
 
 
 def process(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
     said = {
         "seven images": score_share(rank, 7),
@@ -83,15 +81,9 @@ def process(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two gloo processes has to say; one pair of them for all tests, for they take seconds to start."""
+    """What each of two gloo processes has to say."""
     folder = tmp_path_factory.mktemp("gloo")
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=process, args=(rank, folder)) for rank in range(WORLD)]
-    for started in processes:
-        started.start()
-    for started in processes:
-        started.join()
-    assert [started.exitcode for started in processes] == [0, 0]
+    assert run_two(process, folder) == [0, 0]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(WORLD)]
 
 

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from detdistill.training.materials import starting_detector
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Machine, Optimization, Recipe, Start
 from detdistill.training.run import train
+from support.processes import run_two
 from support.small_runs import lines, recorded_gradients, small_recipe, state, write_boxes
 
 ONE = Machine(accelerator="cpu", workers=0)
@@ -61,7 +60,6 @@ CASES = {"one image each": (2, 1), "two parts each": (4, 2)}
 
 
 def run_all(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
     said: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         for case, (batch_size, accumulate) in CASES.items():
@@ -112,26 +110,12 @@ def watched(look: Callable[[DetectorTraining, Any], None]) -> Callable[..., dict
     return looking
 
 
-def process(rank: int, port: int, folder: Path) -> None:
-    os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    run_all(rank, folder)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two gloo processes did, all of it in one pair, for they take seconds to start."""
+    """What two gloo processes did."""
     folder = tmp_path_factory.mktemp("gloo")
     write_boxes(folder / "data", train=IMAGES)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=process, args=(rank, port, folder)) for rank in range(2)]
-    for started in processes:
-        started.start()
-    for started in processes:
-        started.join()
-    assert [started.exitcode for started in processes] == [0, 0]
+    assert run_two(run_all, folder) == [0, 0]
     return folder
 
 

@@ -37,7 +37,7 @@ SMALLER: dict[tuple[str, ...], str] = {
 STANDS_FOR = {"/path/to/coco": "coco", "/path/to/your/data": "DATA", ".venv/bin/detdistill": "detdistill"}
 OPTIONS_OF = ["detdistill", "check", "recipes/distill_small.yaml", "--data", "DATA", "--teacher", "runs/teacher"]
 """Lines that are options alone are options of this command, which has those of `distill`."""
-LONG_VERBS = {"train", "distill", "compare", "benchmark"}
+LONG_VERBS = {"train", "distill", "compare", "benchmark", "export"}
 LONG_CALLS = re.compile(r"\b(train|distill|compare)\(")
 DISTILLATION = {"teacher", "terms", "weight", "ratio", "class_map", "init_from_teacher"}
 LANGUAGES = {"python", "bash", "yaml", "text"}

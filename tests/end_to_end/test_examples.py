@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ def run(script: str, *arguments: str) -> str:
     return finished.stdout
 
 
-def test_own_detector_meets_the_contract() -> None:
-    assert "TinyDetector meets the contract" in run("own_detector.py")
+def test_own_detector_meets_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "own_detector.py"), run_name="__main__")
+    assert "TinyDetector meets the contract" in capsys.readouterr().out
 
 
 @pytest.mark.slow

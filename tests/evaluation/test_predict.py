@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.predict import predict
 from detdistill.evaluation.results import Results
 from detdistill.evaluation.score import score
+from support.processes import run_two
 from support.tiny_detector import tiny_detector
 
 SMALL = ImageOptions(short_side=96, long_side=160)
@@ -188,7 +188,6 @@ def test_progress_is_plain_lines_without_a_terminal(
 
 
 def score_share(rank: int, truth: DetectionDataset, store: Path, outcome: Path) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     (outcome / f"{rank}.txt").write_text(repr(score(Reader(truth.classes), truth, SMALL, coco_metrics)))
     dist.destroy_process_group()
@@ -197,12 +196,5 @@ def score_share(rank: int, truth: DetectionDataset, store: Path, outcome: Path) 
 def test_two_processes_score_as_one(tmp_path: Path) -> None:
     truth = rectangles(tmp_path)
     alone = repr(score(Reader(truth.classes), truth, SMALL, coco_metrics))
-    context = multiprocessing.get_context("spawn")
-    arguments = (truth, tmp_path / "store", tmp_path)
-    processes = [context.Process(target=score_share, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert run_two(score_share, truth, tmp_path / "store", tmp_path) == [0, 0]
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == [alone, alone]

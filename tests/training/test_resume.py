@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from detdistill.training.interruption import Interrupted
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Evaluation, Logging, Recipe
 from detdistill.training.run import train
+from support.processes import run_one
 from support.small_runs import assert_equal_runs, at_step, lines, small_recipe, state, write_boxes
 
 STEPS = 6  # 3 epochs of 2
@@ -101,9 +100,7 @@ def test_what_a_step_draws_does_not_depend_on_the_interruption(
 def test_killed_without_warning(step: int, saved: int | None, recipe: Recipe, whole: Path, tmp_path: Path) -> None:
     """kill -9 in a step; what is left is the last checkpoint, of an epoch's end or of the interval."""
     by_step = replace(recipe, logging=Logging(every=1, save_every=5))
-    program = KILLED.format(data=recipe.data.path, folder=tmp_path / "run", step=step)
-    died = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    assert died.returncode == -signal.SIGKILL
+    assert run_one(train_until_killed, by_step, tmp_path / "run", step) == -signal.SIGKILL
     if saved is None:
         assert not (tmp_path / "run" / "resume" / "state.ckpt").exists()
     else:
@@ -112,26 +109,10 @@ def test_killed_without_warning(step: int, saved: int | None, recipe: Recipe, wh
     assert_equal_runs(tmp_path / "run", whole)
 
 
-KILLED = """
-import os, signal, torch
-from dataclasses import replace
-from pathlib import Path
-from detdistill.training.module import DetectorTraining
-from detdistill.training.recipe import Logging
-from detdistill.training.run import train
-from support.small_runs import small_recipe
-
-torch.set_num_threads(1)
-losses = DetectorTraining.batch_losses
-
-def dying(self, batch, reduce_sum):
-    if self.global_step + 1 == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return losses(self, batch, reduce_sum)
-
-DetectorTraining.batch_losses = dying
-train(replace(small_recipe(Path("{data}")), logging=Logging(every=1, save_every=5)), "{folder}")
-"""
+def train_until_killed(recipe: Recipe, folder: Path, step: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, step, raise_signal(signal.SIGKILL))
+        train(recipe, folder)
 
 
 @pytest.mark.parametrize("evaluation", [1, 2, 3])

@@ -157,9 +157,11 @@ class RunFolder:
         """Whether the folder holds the finished run of this very recipe.
 
         Another process may be making the folder ready for a changed recipe: it takes the summary away first, and writes
-        the recipe then. So the recipe is looked at first.
+        the recipe then. So the summary counts that is there after the recipe was read.
         """
-        return self.recipe.exists() and not differences(read_recipe(self.recipe), recipe) and self.summary.exists()
+        if not self.summary.exists() or not self.recipe.exists():  # reading a recipe takes a quarter of a second
+            return False
+        return not differences(read_recipe(self.recipe), recipe) and self.summary.exists()
 
     def log(self, **values: Any) -> None:
         """Appends a line to `metrics.jsonl`.

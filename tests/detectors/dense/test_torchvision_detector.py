@@ -267,7 +267,7 @@ def test_geometric_mean(class_logit: float, quality_logit: float) -> None:
 @pytest.mark.parametrize("name", get_args(NetworkName))
 def test_meets_the_contract(name: NetworkName) -> None:
     torch.manual_seed(0)
-    check_detector(TorchvisionDetector.from_architecture(TorchvisionArchitecture(name), CLASSES))
+    check_detector(TorchvisionDetector.from_architecture(TorchvisionArchitecture(name), CLASSES), (64, 96))
 
 
 def output_of(detector: TorchvisionDetector, data: Arrays) -> tuple[Output, dict[str, Tensor]]:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -114,6 +114,7 @@ def scenes(draw: st.DrawFn) -> Targets:
     return objects(boxes, image=images, images=2)
 
 
+@settings(max_examples=40)  # the loop takes 60 ms
 @given(scenes())
 def test_the_valuable_region_is_that_of_a_plain_loop(targets: Targets) -> None:
     of = grid((8, 8), (4, 4))

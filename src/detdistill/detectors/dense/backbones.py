@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -87,13 +88,12 @@ def build_backbone(
         similar = difflib.get_close_matches(name, ["mobilenetv2", *timm.list_models()], n=5)
         raise DetdistillError(f"no backbone is called {name!r}; close to it: {', '.join(similar) or 'none'}")
     try:
-        with torch.device("meta"):
-            available = feature_info(timm.create_model(model, features_only=True, **options)).reduction()
+        available = _strides(model, options.get("channels"))
     except (RuntimeError, AttributeError) as error:
         raise DetdistillError(f"timm's {model} offers no feature maps: {error}") from error
     missing = sorted(set(strides) - set(available))
     if missing or not strides:
-        raise DetdistillError(f"backbone {name} has levels of the strides {available}, not {missing or 'none'}")
+        raise DetdistillError(f"backbone {name} has levels of the strides {list(available)}, not {missing or 'none'}")
     indices = tuple(available.index(stride) for stride in sorted(set(strides)))
     if pretrained and options:
         raise DetdistillError(
@@ -118,6 +118,14 @@ def build_backbone(
     for stage in deformable:
         _deform(network, stage, name)
     return Backbone(network)
+
+
+@functools.cache
+def _strides(model: str, channels: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the strides of all levels; finding them takes longer than building a small network."""
+    options: dict[str, Any] = {} if channels is None else {"channels": channels}
+    with torch.device("meta"):
+        return tuple(feature_info(timm.create_model(model, features_only=True, **options)).reduction())
 
 
 def _set_stem_width(network: Any, width: int) -> None:
