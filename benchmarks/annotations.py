@@ -8,7 +8,7 @@ after the imports, the peak of its resident memory (VmHWM), and what it holds at
 interpreter and NumPy, which take what `imports` says. The second start takes the annotations from the cache.
 
 `workers` iterates over the evaluation batches of the dataset with four loading processes, without decoding images, and
-sums the proportional set size of all five processes when the first batches have come and at the end of the epoch.
+sums the proportional set size of the four when the first batches have come and at the end of the epoch.
 Linux only.
 """
 
@@ -125,10 +125,10 @@ def _memory(key: str) -> float:
 
 
 def _shared_out(parent: int) -> float:
-    """MB of a process and its children, each page counted once."""
+    """MB of the processes that load for a process, each page counted once."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     total = 0
-    for process in [str(parent), *children]:
+    for process in children:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
         total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1000
@@ -175,7 +175,7 @@ def main() -> None:
         for name in readings:
             found[name] = {key: round(median(one[name][key] for one in rounds), 2) for key in rounds[0][name]}
         if not options.no_epoch:
-            found["workers"] = measure("epoch", file, cache)
+            found["workers"] = measure("epoch", file, None)
     text = json.dumps(found, indent=2)
     print(text)
     if options.out is not None:

@@ -96,6 +96,7 @@ class CocoFile:
     def __init__(self, file: Path) -> None:
         content = _content(file)
         self._file = file
+        self._mapped = content if isinstance(content, mmap.mmap) else None
         self._has_rows = False
         self._parts: dict[str, Any] = {}
         try:
@@ -143,8 +144,8 @@ class CocoFile:
             start, block = _first_block(text, start, end, number, decoder, self._file)
             yield block
             number += len(block)
-            if isinstance(text.obj, mmap.mmap):  # what was read need not stay in memory
-                text.obj.madvise(mmap.MADV_DONTNEED)
+            if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # what was read need not stay in memory
+                self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _first_block(
