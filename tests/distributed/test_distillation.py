@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from detdistill.training.distillation import distill
-from detdistill.training.recipe import DistillationRecipe, Machine, Optimization, Start
+from detdistill.training.recipe import Machine, Optimization, Recipe, Start
 from support.small_runs import (
     largest_difference,
     lines,
@@ -22,7 +22,7 @@ from support.small_runs import (
 TERMS = ("rank_mimicking", "prediction_guided", "hint")
 
 
-def recipe(folder: Path, processes: int) -> DistillationRecipe:
+def recipe(folder: Path, processes: int) -> Recipe:
     """Weights are found in the first step, so they count from the second one on."""
     strategy = "ddp" if processes > 1 else "auto"
     return small_distillation(
@@ -41,7 +41,7 @@ def process(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         gradients = recorded_gradients(patch)
-        distill(recipe(folder, 2), folder / "two")
+        distill(recipe(folder, 2), None, folder / "two")
     torch.save(gradients, folder / f"{rank}.pt")
 
 
@@ -68,7 +68,7 @@ def test_gradients_and_weights_are_those_of_one_process_on_the_joined_batch(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = recorded_gradients(monkeypatch)
-    distill(recipe(folder, 1), folder / "one")
+    distill(recipe(folder, 1), None, folder / "one")
     first, second = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert len(first) == len(second) == len(expected) == 5
     for found, other, one in zip(first, second, expected, strict=True):

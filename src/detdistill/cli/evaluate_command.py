@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from detdistill.cli.parser import Argument, Option
+from cyclopts import Parameter
+
 from detdistill.cli.source import DATA, Source
 from detdistill.core.distributed import is_first_process
 
@@ -32,30 +33,43 @@ class Evaluate(Source):
     started share the images; the first one prints and writes.
     """
 
-    data: Annotated[Path, Option(DATA)]
-    run_folder: Annotated[Path | None, Argument("folder of a trained, distilled or imported detector")] = None
+    run_folder: Annotated[Path | None, Parameter(help="Folder of a trained, distilled or imported detector.")] = None
+    _: KW_ONLY
+    data: Annotated[Path, Parameter(help=DATA)]
     detections: Annotated[
-        Path | None, Option("instead of a detector: COCO-results JSON, a list of image_id, category_id, bbox, score")
+        Path | None,
+        Parameter(help="Detections to score instead: COCO-results JSON, a list of image_id, category_id, bbox, score."),
     ] = None
     protocol: Annotated[
         Literal["coco", "voc07", "voc10"],
-        Option("COCO's twelve numbers, or PASCAL VOC's AP50 with 11 points (2007) or all points (2010)"),
+        Parameter(help="COCO's twelve numbers, or PASCAL VOC's AP50 with 11 points (2007) or all points (2010)."),
     ] = "coco"
-    json: Annotated[Path | None, Option("file to write the numbers to, 0 to 1, null where undefined")] = None
-    out: Annotated[Path | None, Option("file to write the detector's detections to, COCO-results JSON")] = None
-    store_thresholds: Annotated[bool, Option("keep the thresholds of the best F1 in the folder's model.json")] = False
-    short_side: Annotated[int | None, Option("pixels of the shorter side, instead of what the run was made for")] = None
-    long_side: Annotated[int | None, Option("limit of the longer side, instead of what the run was made for")] = None
-    height: Annotated[
-        int | None, Option("Height in pixels of one canvas for all images, a multiple of 32, as of an exported file.")
+    json: Annotated[Path | None, Parameter(help="Output file (JSON) of the scores, 0 to 1, null where undefined.")] = (
+        None
+    )
+    out: Annotated[Path | None, Parameter(help="Output file of the detections (COCO-results JSON).")] = None
+    store_thresholds: Annotated[
+        bool, Parameter(help="Store the score thresholds of the best F1 in the folder's model.json.")
+    ] = False
+    short_side: Annotated[int | None, Parameter(help="Pixels of the shorter side. Default: as in training.")] = None
+    long_side: Annotated[
+        int | None, Parameter(help="Upper limit of the longer side, in pixels. Default: as in training.")
     ] = None
-    width: Annotated[int | None, Option("Width in pixels of one canvas for all images, a multiple of 32.")] = None
-    class_agnostic_nms: Annotated[bool, Option("NMS among the boxes of all classes.")] = False
-    batch_size: Annotated[int, Option("images at a time")] = 8
-    workers: Annotated[int, Option("processes that load images")] = 0
-    bf16: Annotated[bool, Option("run the network in bfloat16")] = False
-    channels_last: Annotated[bool, Option("store images with the channels innermost, often faster")] = False
-    device: Annotated[str | None, Option("where to run, such as cpu or cuda:1; a GPU if there is one")] = None
+    height: Annotated[
+        int | None,
+        Parameter(help="Height in pixels of one canvas for all images, a multiple of 32, as of an exported file."),
+    ] = None
+    width: Annotated[int | None, Parameter(help="Width in pixels of one canvas for all images, a multiple of 32.")] = (
+        None
+    )
+    class_agnostic_nms: Annotated[bool, Parameter(help="NMS among the boxes of all classes.")] = False
+    batch_size: Annotated[int, Parameter(help="Images at a time.")] = 8
+    workers: Annotated[int, Parameter(help="Processes that load images.")] = 0
+    bf16: Annotated[bool, Parameter(help="Run the network in bfloat16.")] = False
+    channels_last: Annotated[bool, Parameter(help="Store images with the channels innermost, often faster.")] = False
+    device: Annotated[str | None, Parameter(help="Device, such as cpu or cuda:1. Default: a GPU if there is one.")] = (
+        None
+    )
 
     def run(self) -> None:
         """Prints the tables and writes the files."""
