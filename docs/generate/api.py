@@ -93,6 +93,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.detectors.dense.priors": ("PriorLayout",),
     },
     "Scores": {
+        "detdistill.evaluation.evaluating": ("evaluate", "Evaluation", "scores_of"),
         "detdistill.evaluation.score": ("score",),
         "detdistill.evaluation.coco_metrics": ("coco_metrics", "CocoMetrics"),
         "detdistill.evaluation.voc_metrics": ("voc_metrics", "VocMetrics"),

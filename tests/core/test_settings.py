@@ -121,6 +121,7 @@ def test_what_was_written_is_read(outer: Outer) -> None:
         ({"options": {"a": "yes"}}, "options.a must be true or false or an integer or a number, not 'yes'"),
         ({"options": [1]}, "options must be keys and values, not [1]"),
         ({"from": 3}, "from must be text or null, not 3"),
+        ({"source": "x"}, "there is no key 'source'"),
         ({"more": 1}, "there is no key 'more'"),
         ({"old": 1}, "the key 'old' is now 'inner.depth'"),
     ],

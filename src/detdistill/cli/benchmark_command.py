@@ -65,13 +65,12 @@ class Benchmark(Source):
 
 
 def _ap(folder: Path, dataset: DetectionDataset) -> float | None:
-    from detdistill.cli.evaluate_command import image_options
-    from detdistill.detectors.storage import load_detector, read_description
+    from detdistill.detectors.storage import load_detector
     from detdistill.evaluation.coco_metrics import coco_metrics
+    from detdistill.evaluation.evaluating import run_options
     from detdistill.evaluation.score import score
 
-    images = image_options(folder, read_description(folder).input.size, None, None, None)
-    return score(load_detector(folder), dataset, images, coco_metrics).AP
+    return score(load_detector(folder), dataset, run_options(folder), coco_metrics).AP
 
 
 def _print(sizes: dict[str, Size], speeds: list[Speed], scores: dict[str, float | None]) -> None:

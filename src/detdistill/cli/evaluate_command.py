@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import KW_ONLY, asdict, dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,11 +15,9 @@ from detdistill.core.distributed import is_first_process
 
 if TYPE_CHECKING:
     from detdistill.core.annotations import DetectionDataset
-    from detdistill.core.image_options import ImageOptions, ImageSize
     from detdistill.evaluation.coco_metrics import CocoMetrics
+    from detdistill.evaluation.evaluating import Evaluation
     from detdistill.evaluation.precision_recall import OperatingPoint
-    from detdistill.evaluation.results import Results
-    from detdistill.evaluation.voc_metrics import Interpolation, VocMetrics
 
 CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 RECALL_COLUMNS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -85,59 +83,54 @@ class Evaluate(Source):
             self._evaluate_file(self.detections)
 
     def _evaluate_file(self, detections: Path) -> None:
+        from detdistill.evaluation.evaluating import scores_of
         from detdistill.evaluation.results_file import read_results
 
         if is_first_process():
             dataset = self._dataset(check_images=False)
-            self._write(self._print_scores(dataset, read_results(detections, dataset)))
+            results = read_results(detections, dataset)
+            self._write(self._print_scores(dataset, len(results), scores_of(dataset, results, self.protocol)))
 
     def _evaluate_run(self, folder: Path) -> None:
-        from detdistill.core.distributed import sharing_images
-        from detdistill.detectors.description import was_trained_on
         from detdistill.detectors.running import InferenceOptions, chosen_device
-        from detdistill.detectors.storage import load_detector, read_description
-        from detdistill.evaluation.score import score
+        from detdistill.evaluation.evaluating import evaluate, run_options
 
-        description = read_description(folder)
-        images = image_options(
-            folder, description.input.size, self.short_side, self.long_side, canvas_of(self.height, self.width)
+        canvas = canvas_of(self.height, self.width)
+        # A large dataset is not read for a detector that cannot be run.
+        run_options(folder, short_side=self.short_side, long_side=self.long_side, canvas=canvas)
+        chosen_device(self.device)
+        found = evaluate(
+            folder,
+            self._dataset(check_images=True),
+            protocol=self.protocol,
+            short_side=self.short_side,
+            long_side=self.long_side,
+            canvas=canvas,
+            class_agnostic=self.class_agnostic_nms,
+            device=self.device,
+            options=InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last),
         )
-        options = InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last)
-        detector = load_detector(folder).to(chosen_device(self.device))
-        if self.class_agnostic_nms:
-            detector.postprocessing = replace(detector.postprocessing, class_agnostic=True)
-        dataset = self._dataset(check_images=True)
-        if was_trained_on(description, dataset) and is_first_process():
-            print(
-                f"WARNING: {folder} was trained on these images, so that its scores say little; give another --split",
-                file=sys.stderr,
-            )
-        with sharing_images():
-            score(detector, dataset, images, partial(self._report, folder), options)
+        if is_first_process():
+            self._report(folder, found)
 
-    def _report(self, folder: Path, dataset: DetectionDataset, results: Results) -> None:
-        """Prints and writes what was found by all processes."""
+    def _report(self, folder: Path, found: Evaluation) -> None:
         from detdistill.detectors.storage import store_thresholds
-        from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
+        from detdistill.evaluation.precision_recall import at_recalls
         from detdistill.evaluation.results_file import write_results
-        from detdistill.evaluation.voc_metrics import rank_detections
 
         if self.out is not None:
-            write_results(self.out, results, dataset)
-        numbers = self._print_scores(dataset, results)
-        curves = {name: precision_recall(ranking) for name, ranking in rank_detections(dataset, results).items()}
-        best = {name: best_f1(curve) for name, curve in curves.items()}
-        _print_best(best)
-        numbers["best_f1"] = {name: None if point is None else asdict(point) for name, point in best.items()}
+            write_results(self.out, found.results, found.dataset)
+        numbers = self._print_scores(found.dataset, len(found.results), found.scores)
+        _print_best(found.best_f1)
+        numbers["best_f1"] = {name: None if point is None else asdict(point) for name, point in found.best_f1.items()}
         numbers["precision_recall"] = {
             name: {key: values.tolist() for key, values in vars(at_recalls(curve)).items()}
-            for name, curve in curves.items()
+            for name, curve in found.curves.items()
         }
         self._write(numbers)
         if self.store_thresholds:
-            chosen = {name: point.threshold for name, point in best.items() if point is not None}
-            store_thresholds(folder, chosen)
-            print(f"the thresholds of {len(chosen)} classes are kept in {folder / 'model.json'}")
+            store_thresholds(folder, found.thresholds)
+            print(f"the thresholds of {len(found.thresholds)} classes are kept in {folder / 'model.json'}")
 
     def _dataset(self, *, check_images: bool) -> DetectionDataset:
         from detdistill.data.checking import reading_note
@@ -148,19 +141,13 @@ class Evaluate(Source):
             print(f"note: {note}", file=sys.stderr)
         return dataset
 
-    def _print_scores(self, dataset: DetectionDataset, results: Results) -> dict[str, Any]:
-        from detdistill.evaluation.coco_metrics import coco_metrics
-        from detdistill.evaluation.voc_metrics import voc_metrics
-
-        print(f"{len(results)} detections in {len(dataset.images)} images of {dataset.source}; scores 0 to 100")
+    def _print_scores(self, dataset: DetectionDataset, detections: int, scores: CocoMetrics) -> dict[str, Any]:
+        print(f"{detections} detections in {len(dataset.images)} images of {dataset.source}; scores 0 to 100")
         if self.protocol == "coco":
-            metrics = coco_metrics(dataset, results)
-            _print_coco(metrics)
+            _print_coco(scores)
         else:
-            interpolation: Interpolation = "11-point" if self.protocol == "voc07" else "all-point"
-            metrics = _as_coco(voc_metrics(dataset, results, interpolation=interpolation))
-            _print_voc(metrics)
-        return asdict(metrics)
+            _print_voc(scores)
+        return asdict(scores)
 
     def _write(self, numbers: dict[str, Any]) -> None:
         import json
@@ -187,37 +174,6 @@ def canvas_of(height: int | None, width: int | None) -> tuple[int, int] | None:
     return height, width
 
 
-def image_options(
-    folder: Path,
-    made_for: ImageSize | None,
-    short_side: int | None,
-    long_side: int | None,
-    canvas: tuple[int, int] | None,
-) -> ImageOptions:
-    """Return the image size: the run's, or what the user gives.
-
-    Raises:
-        DetdistillError: neither is known.
-    """
-    from detdistill.core.errors import DetdistillError
-    from detdistill.core.image_options import ImageOptions, on_fixed_canvas
-
-    if short_side is None and long_side is None:
-        if made_for is None:
-            raise DetdistillError(
-                f"{folder / 'model.json'}: no image_size; expected the size of the images that the detector was "
-                "trained on: give it with --short-side and --long-side (800 and 1333 in most published COCO models)"
-            )
-        options = ImageOptions(**asdict(made_for))
-    else:
-        usual = made_for or ImageOptions()
-        options = ImageOptions(
-            short_side=usual.short_side if short_side is None else short_side,
-            long_side=usual.long_side if long_side is None else long_side,
-        )
-    return options if canvas is None else on_fixed_canvas(options, canvas)
-
-
 def _print_coco(metrics: CocoMetrics) -> None:
     from detdistill.cli.text_table import print_table
     from detdistill.core.texts import points
@@ -242,7 +198,7 @@ def _print_voc(metrics: CocoMetrics) -> None:
     print_table(("class", "AP50"), [(name, points(scores.AP50)) for name, scores in rows], last_apart=True)
 
 
-def _print_best(best: dict[str, OperatingPoint | None]) -> None:
+def _print_best(best: Mapping[str, OperatingPoint | None]) -> None:
     from detdistill.cli.text_table import print_table
     from detdistill.core.texts import points
 
@@ -254,11 +210,3 @@ def _print_best(best: dict[str, OperatingPoint | None]) -> None:
         for name, point in best.items()
     ]
     print_table(("best F1 at IoU .5", "score from", "precision", "recall", "F1"), rows)
-
-
-def _as_coco(metrics: VocMetrics) -> CocoMetrics:
-    """VOC's score is an AP at IoU .5: machines find it under COCO's name, and the other names undefined."""
-    from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores
-
-    per_class = {name: CocoScores(AP50=value) for name, value in metrics.per_class.items()}
-    return CocoMetrics(AP50=metrics.mean, per_class=per_class)

@@ -65,19 +65,20 @@ class Predict:
 
     def run(self) -> None:
         """Predicts, writes and prints."""
-        from detdistill.cli.evaluate_command import canvas_of, image_options
+        from detdistill.cli.evaluate_command import canvas_of
         from detdistill.core.files import write_atomically
         from detdistill.data.finding import find_pictures
         from detdistill.detectors.predicting import USUAL_THRESHOLD, above, detect_in_images
         from detdistill.detectors.running import InferenceOptions, chosen_device
         from detdistill.detectors.storage import load_detector, read_description
+        from detdistill.evaluation.evaluating import run_options
         from detdistill.evaluation.results_file import ids_of_files
 
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise DetdistillError(f"--threshold must lie between 0 and 1, not {self.threshold}")
         description = read_description(self.run_folder)
         canvas = canvas_of(self.height, self.width)
-        images = image_options(self.run_folder, description.input.size, self.short_side, self.long_side, canvas)
+        images = run_options(self.run_folder, short_side=self.short_side, long_side=self.long_side, canvas=canvas)
         thresholds = {} if self.threshold is not None else dict(description.score_thresholds or {})
         usual = USUAL_THRESHOLD if self.threshold is None else self.threshold
         options = InferenceOptions(self.batch_size, 0, self.bf16, self.channels_last)

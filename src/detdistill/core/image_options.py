@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from detdistill.core.errors import DetdistillError
 from detdistill.core.settings import settings
 
 CANVAS_MULTIPLE = 32
@@ -102,6 +103,40 @@ class ImageOptions(ImageSize):
     def size(self) -> ImageSize:
         """The size alone."""
         return ImageSize(self.short_side, self.long_side, self.letterbox, self.canvas)
+
+
+def options_for(
+    trained: ImageSize | None,
+    *,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    canvas: tuple[int, int] | None = None,
+) -> ImageOptions:
+    """Return the image size to run a detector with.
+
+    Args:
+        trained: The size that it was trained for; None if that is not known.
+        short_side: Pixels of the shorter side, instead.
+        long_side: Upper limit of the longer side in pixels, instead.
+        canvas: Height and width in pixels, multiples of 32, of one canvas for all images.
+
+    Raises:
+        DetdistillError: No size is known.
+    """
+    if short_side is None and long_side is None:
+        if trained is None:
+            raise DetdistillError(
+                "no image_size; expected the size of the images that the detector was trained on: give it with "
+                "--short-side and --long-side (800 and 1333 in most published COCO models)"
+            )
+        options = ImageOptions(trained.short_side, trained.long_side, trained.letterbox, trained.canvas)
+    else:
+        usual = trained or ImageOptions()
+        options = ImageOptions(
+            short_side=usual.short_side if short_side is None else short_side,
+            long_side=usual.long_side if long_side is None else long_side,
+        )
+    return options if canvas is None else on_fixed_canvas(options, canvas)
 
 
 def on_fixed_canvas(options: ImageOptions, canvas: tuple[int, int]) -> ImageOptions:

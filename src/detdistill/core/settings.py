@@ -29,7 +29,7 @@ from detdistill.core.suggestions import did_you_mean
 
 T = TypeVar("T")
 STRICT = ConfigDict(
-    extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, populate_by_name=True
+    extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_by_name=True
 )
 """Unknown keys are refused and nothing is coerced; only an integer passes for a number."""
 
@@ -73,7 +73,8 @@ def from_values(kind: type[T], values: Any, *, key: str = "", renamed: Mapping[s
     """
     try:
         # JSON mode takes lists for tuples; strict Python mode would refuse them.
-        return TypeAdapter(kind).validate_json(json.dumps(values, default=_plain), strict=True)
+        written = json.dumps(values, default=_plain)
+        return TypeAdapter(kind).validate_json(written, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise SettingsError("\n".join(in_words(error, kind, key=key, renamed=renamed))) from None
 
