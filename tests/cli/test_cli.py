@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from cyclopts import App, Parameter
@@ -99,6 +99,12 @@ def test_help_shows_defaults_and_groups(capsys: pytest.CaptureFixture[str]) -> N
     assert detdistill.cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert [group for group in VERBS if group not in shown] == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_knows_verbs_and_options(shell: Literal["bash", "zsh", "fish"]) -> None:
+    script = detdistill.cli.build_app().generate_completion(shell=shell)
+    assert [word for word in ("distill", "inspect", "batch-size", "store-thresholds") if word not in script] == []
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,12 @@ def test_a_key_that_is_given_twice_has_the_last_value() -> None:
     assert with_overrides({"seed": 1}, [("seed", "2"), ("seed", "3")]) == {"seed": 3}
 
 
+def test_a_key_is_in_a_group() -> None:
+    assert with_overrides({"schedule": None}, [("schedule.epochs", "2")]) == {"schedule": {"epochs": 2}}
+    with pytest.raises(SettingsError, match=r"--schedule\.epochs: schedule must be a group"):
+        with_overrides({"schedule": 3}, [("schedule.epochs", "2")])
+
+
 def test_groups_are_merged_and_the_given_values_stay_as_they_are() -> None:
     values: dict[str, Any] = {"schedule": {"epochs": 5, "decay": "cosine"}, "detector": {"options": {"a": 1}}}
     changed = with_overrides(values, [("schedule", "{epochs: 3}"), ("detector.options", "{b: 2}")])

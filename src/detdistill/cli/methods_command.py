@@ -12,7 +12,7 @@ from cyclopts import Parameter
 class Methods:
     """List the distillation methods: paper, what they compare and need, detectors, published weights.
 
-    Their names are those of `terms` in a recipe; docs/methods.md describes them and their options.
+    Their names are those of `distill.terms` in a recipe; docs/methods.md describes them and their options.
     """
 
     json: Annotated[bool, Parameter(help="Print JSON; weights by detector, auto where none is published.")] = False

@@ -50,7 +50,7 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[Override]) -> 
     """Return the nested values of a recipe with keys set; a key that is given twice has the last value.
 
     Raises:
-        SettingsError: A value in brackets is not YAML.
+        SettingsError: A value in brackets is not YAML, or a key is in no group.
     """
     result = copy.deepcopy(dict(values))
     for written, text in overrides:
@@ -64,10 +64,11 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[Override]) -> 
             value = {str(term).strip(): {} for term in names}
         inner = result
         for group in groups:
-            default: dict[str, Any] = {term: {} for term in DEFAULT_TERMS} if group == "terms" else {}
-            if not isinstance(inner.get(group), dict):
-                inner[group] = default
+            if inner.get(group) is None:
+                inner[group] = {term: {} for term in DEFAULT_TERMS} if group == "terms" else {}
             inner = inner[group]
+            if not isinstance(inner, dict):
+                raise SettingsError(f"--{written}: {group} must be a group of keys in the recipe, not {inner!r}")
         is_group = isinstance(value, Mapping) and isinstance(inner.get(name), Mapping) and name not in FREE
         inner[name] = merged(inner[name], value) if is_group else value
     return result
