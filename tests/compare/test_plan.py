@@ -10,6 +10,7 @@ import yaml
 
 from detdistill.compare.plan import BASELINE, Cell, Plan, named_methods, read_plan
 from detdistill.core.errors import DetdistillError
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.training.recipe import Data, Distillation, Recipe
 
 RECIPE = {"distill": {"teacher": "t"}, "data": {"path": "d", "val": "val"}, "detector": {"kind": "gfl"}, "seed": 7}
@@ -70,6 +71,16 @@ def test_a_written_plan_is_the_same_plan(tmp_path: Path) -> None:
     written = plan(select_on="val")
     written.write(tmp_path / "plan.yaml")
     assert read_plan(tmp_path / "plan.yaml") == written
+
+
+def test_students_of_torchvision_are_compared_too(tmp_path: Path) -> None:
+    setting = {"detector": {"kind": "torchvision", "name": "fcos_resnet50_fpn"}}
+    shared = {key: value for key, value in RECIPE.items() if key != "detector"}
+    write(tmp_path, shared, "shared.yaml")
+    found = read_plan(write(tmp_path, {"recipe": "shared.yaml", "settings": {"fcos": setting}}))
+    assert found.settings["fcos"].detector == TorchvisionArchitecture("fcos_resnet50_fpn")
+    found.write(tmp_path / "again.yaml")
+    assert read_plan(tmp_path / "again.yaml") == found
 
 
 def test_methods_and_settings_stay_in_their_order(tmp_path: Path) -> None:
