@@ -22,10 +22,10 @@ from benchmarks.step_cost import Case, random_batch, step_of, supervision
 
 from detdistill.core.allocation import keep_freed_memory
 from detdistill.core.environment import machine
-from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
 
 RECORD = Path(__file__).with_suffix(".json")
-STUDENT = Architecture("gfl", "tf_efficientnet_lite0", channels=96)
+STUDENT = Architecture("gfl", "tf_efficientnet_lite0", pyramid=FeaturePyramid(channels=96))
 CASE = Case(STUDENT, STUDENT, classes=3, batch=8)
 WARM_UP, STEPS = 2, 6
 

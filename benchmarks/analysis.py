@@ -66,7 +66,7 @@ def main() -> None:
 
 def detector(head: str, classes: tuple[str, ...], seed: int) -> DenseDetector:
     torch.manual_seed(seed)
-    architecture = replace(Architecture(backbone="resnet18"), head=head)  # type: ignore[arg-type]
+    architecture = replace(Architecture(backbone="resnet18"), kind=head)  # type: ignore[arg-type]
     found = DenseDetector(architecture, classes).eval()
     with torch.no_grad():
         for name, parameter in found.head.named_parameters():

@@ -23,6 +23,7 @@ import torch
 from benchmarks.step_cost import Case, random_batch, step_of, supervision
 
 from detdistill.core.environment import machine
+from detdistill.detectors.dense.architecture import Architecture
 from detdistill.training.recipe_file import read_recipe
 
 HERE = Path(__file__).parent
@@ -32,6 +33,7 @@ INSTRUCTIONS = ("AVX2", "AVX512_CORE", "AVX512_CORE_BF16")
 
 def measured(rounds: int) -> dict[str, float]:
     recipe = read_recipe(HERE.parent / "recipes" / "demo_teacher.yaml")
+    assert isinstance(recipe.detector, Architecture)
     case = Case(recipe.detector, recipe.detector, classes=10, batch=recipe.batch_size, side=recipe.images.short_side)
     step = step_of(supervision(case), *random_batch(case))
     works: dict[str, Callable[[], object]] = {"float32": step, "bf16": partial(_in_bf16, step)}

@@ -13,7 +13,7 @@ import time
 import torch
 from torch import nn
 
-from detdistill.detectors.dense.architecture import Architecture, Towers
+from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid, Towers
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.folding import folded
 
@@ -35,7 +35,7 @@ def main() -> None:
     print(f"{BATCH} images of {HEIGHT}x{WIDTH}, {torch.get_num_threads()} thread(s), medians of {ROUNDS} rounds")
     print(f"{'':33} as it is, folded (s), ratio")
     for backbone in BACKBONES:
-        own = Architecture("retinanet", backbone=backbone, channels=64, towers=Towers(depth=2))
+        own = Architecture("retinanet", backbone=backbone, pyramid=FeaturePyramid(channels=64), towers=Towers(depth=2))
         detector = DenseDetector(own, ("a", "b", "c")).eval()
         networks = [each.to(memory_format=torch.channels_last) for each in (detector, folded(detector))]
         for bf16 in (False, True):

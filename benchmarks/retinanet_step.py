@@ -23,7 +23,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detdistill.core.structures import Targets
-from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
 from detdistill.detectors.dense.detector import DenseDetector
 
 CLASSES = 80
@@ -65,7 +65,8 @@ def torchvision_step(images: Tensor, boxes: list[Tensor], labels: list[Tensor], 
 def detdistill_step(images: Tensor, boxes: list[Tensor], labels: list[Tensor], fast: bool) -> Callable[[], None]:
     """One training step of our detector, as a call; `fast` is bfloat16 autocast and channels last."""
     names = [str(label) for label in range(CLASSES)]
-    model = DenseDetector(Architecture("retinanet", "resnet18", extra_source="input", extra_relu=True), names).train()
+    pyramid = FeaturePyramid(extra_source="input", extra_relu=True)
+    model = DenseDetector(Architecture("retinanet", "resnet18", pyramid=pyramid), names).train()
     if fast:
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     targets = Targets.from_images(boxes, labels, torch.tensor([images.shape[-2:]] * len(images)))

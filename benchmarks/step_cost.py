@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.core.structures import Targets, single_process
-from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.prediction_guided import PredictionGuided
@@ -54,7 +54,10 @@ class Case:
 
 CASES = {
     "quarter-width ResNet-18, GFL": Case(
-        Architecture("gfl", "resnet18", backbone_width=0.25, channels=64), Architecture("gfl", "resnet18"), 3, 8
+        Architecture("gfl", "resnet18", backbone_width=0.25, pyramid=FeaturePyramid(channels=64)),
+        Architecture("gfl", "resnet18"),
+        3,
+        8,
     ),
     "ResNet-50, GFL": Case(Architecture("gfl", "resnet50"), Architecture("gfl", "resnet101"), 80, 2),
     "ResNet-50, RetinaNet": Case(Architecture("retinanet", "resnet50"), Architecture("retinanet", "resnet101"), 80, 2),

@@ -62,7 +62,7 @@ def ratios(case: Case, methods: Sequence[str], rounds: int) -> dict[str, float]:
             if round_number:  # the first round warms up
                 taken[name].append(time.process_time() - start)
     plain, taught = median(taken.pop("plain")), median(taken.pop("teacher"))
-    print(f"{case.student.head}: plain step {1000 * plain:.0f} ms, teacher {1000 * taught:.0f} ms", flush=True)
+    print(f"{case.student.kind}: plain step {1000 * plain:.0f} ms, teacher {1000 * taught:.0f} ms", flush=True)
     return {method: median(times) / (plain + taught) for method, times in taken.items()}
 
 

@@ -25,7 +25,7 @@ import torch
 from detdistill.core.image_options import ImageOptions
 from detdistill.data import open_dataset
 from detdistill.data.loading import Batch
-from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
 from detdistill.training.module import DetectorTraining
 from detdistill.training.optim import build_optimizer
 from detdistill.training.recipe import Data, Logging, Machine, Optimization, Recipe, Schedule
@@ -102,7 +102,11 @@ def main() -> None:
     rounds_per_epoch = (batches - 1) // arguments.steps
     recipe = Recipe(
         data=Data(str(arguments.data), train=arguments.split, val=None, cache=True),
-        detector=Architecture(head=arguments.head, backbone_width=arguments.width, channels=int(256 * arguments.width)),
+        detector=Architecture(
+            kind=arguments.head,
+            backbone_width=arguments.width,
+            pyramid=FeaturePyramid(channels=int(256 * arguments.width)),
+        ),
         images=ImageOptions(letterbox=arguments.side),
         batch_size=arguments.batch,
         schedule=Schedule(epochs=-(-arguments.rounds // rounds_per_epoch)),

@@ -48,7 +48,7 @@ from detdistill.report.drawing import draw_boxes
 from detdistill.report.html import Chart, Code, Picture, Section, Table, Text, write_report
 from detdistill.report.marks import Color, Mark
 from detdistill.training.distillation import distill
-from detdistill.training.recipe import DistillationRecipe, Recipe
+from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import train
 
@@ -107,10 +107,10 @@ def demonstrate(out: Path, seed: int, *, tiny: bool) -> None:
     recipes = {name: recipe_of(name, out, data, seed, tiny=tiny) for name in RUNS}
     for name, recipe in recipes.items():
         print(f"\n{TITLES[name]}: {recipe.schedule.epochs} epochs of {data}, in {out / name}", file=sys.stderr)
-        if isinstance(recipe, DistillationRecipe):
-            distill(recipe, out / name)
-        else:
+        if recipe.distill is None:
             train(recipe, out / name)
+        else:
+            distill(recipe, None, out / name)
     print("\nscores on the validation and test pictures", file=sys.stderr)
     validation, test = open_dataset(data, "val"), open_dataset(data, "test")
     outcomes = {name: outcome(out / name, recipes[name].images, validation, test) for name in RUNS}
@@ -130,7 +130,9 @@ def recipe_of(name: str, out: Path, data: Path, seed: int, *, tiny: bool) -> Rec
     if tiny:
         logging = replace(recipe.logging, every=1)
         recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=2), logging=logging)
-    return replace(recipe, teacher=str(out / "teacher")) if isinstance(recipe, DistillationRecipe) else recipe
+    if recipe.distill is None:
+        return recipe
+    return replace(recipe, distill=replace(recipe.distill, teacher=str(out / "teacher")))
 
 
 def outcome(folder: Path, images: ImageOptions, validation: DetectionDataset, test: DetectionDataset) -> Outcome:

@@ -9,13 +9,14 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from detdistill.core.image_options import ImageOptions
 from detdistill.data import open_dataset
 from detdistill.data.loading import evaluation_loader
-from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
 from detdistill.detectors.dense.detector import HEADS, DenseDetector
 from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.score import score
@@ -29,7 +30,8 @@ def overfit(data: Path, split: str, head: str, num_images: int, steps: int) -> f
     dataset = open_dataset(data, split)
     dataset = replace(dataset, images=dataset.images[:num_images])
     options = FCOS_IMPROVED if head == "fcos+" else {}
-    architecture = Architecture(head.rstrip("+"), backbone_width=0.5, channels=64, options=options)  # type: ignore[arg-type]
+    kind: Any = head.rstrip("+")
+    architecture = Architecture(kind, backbone_width=0.5, pyramid=FeaturePyramid(channels=64), options=options)
     detector = DenseDetector(architecture, dataset.classes).to(memory_format=torch.channels_last)
     image_options = ImageOptions(short_side=240, long_side=320)
     batches = list(evaluation_loader(dataset, image_options, batch_size=4))

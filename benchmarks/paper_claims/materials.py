@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from detdistill.compare.plan import Plan, read_plan
 from detdistill.data.scenes import write_scenes
-from detdistill.training.recipe import DistillationRecipe, Recipe
+from detdistill.detectors.dense.architecture import Architecture
+from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import train
 
@@ -30,16 +31,23 @@ def prepared(plan: Plan, settings: set[str], runs: Path) -> Plan:
         recipe = ready[setting]
         if setting.startswith("scenes") and recipe.start.backbone:
             train(backbone_recipe(recipe, scenes(runs, seed=1)), Path(recipe.start.backbone).parent)
-        train(teacher_recipe(setting, recipe, runs), recipe.teacher)
+        train(teacher_recipe(setting, recipe, runs), recipe.distillation.teacher)
     return replace(plan, settings=ready)
 
 
-def _ready(setting: str, recipe: DistillationRecipe, runs: Path) -> DistillationRecipe:
-    recipe = replace(recipe, teacher=str(runs / teacher_name(setting, recipe)))
+def _ready(setting: str, recipe: Recipe, runs: Path) -> Recipe:
+    teacher = str(runs / teacher_name(setting, recipe))
+    recipe = replace(recipe, distill=replace(recipe.distillation, teacher=teacher))
     if not setting.startswith("scenes"):
         return recipe
-    backbone = runs / f"scenes_backbone_{recipe.detector.backbone}" / "model.safetensors"
+    backbone = runs / f"scenes_backbone_{layers(recipe).backbone}" / "model.safetensors"
     return replace(recipe, start=replace(recipe.start, backbone=str(backbone)))
+
+
+def layers(recipe: Recipe) -> Architecture:
+    """The detector's layers; every recipe here has a dense detector."""
+    assert isinstance(recipe.detector, Architecture)
+    return recipe.detector
 
 
 def scenes(runs: Path, *, seed: int = 0, train: int = SCENES["train"]) -> Path:
@@ -50,15 +58,15 @@ def scenes(runs: Path, *, seed: int = 0, train: int = SCENES["train"]) -> Path:
     return folder
 
 
-def backbone_recipe(student: DistillationRecipe, data: Path) -> Recipe:
+def backbone_recipe(student: Recipe, data: Path) -> Recipe:
     """Of a plain RetinaNet on other scenes: students begin with its backbone, as the paper's begin with ImageNet's."""
     base = read_plan(HERE / "scenes.yaml", teacher="").settings["scenes_retinanet"]
-    recipe = Recipe(**{field.name: getattr(base, field.name) for field in fields(Recipe)})
-    own = student.detector
+    recipe = replace(base, distill=None)
+    own, plain = layers(student), layers(recipe)
     return replace(
         recipe,
         data=replace(recipe.data, path=str(data)),
-        detector=replace(recipe.detector, backbone=own.backbone, backbone_channels=own.backbone_channels),
+        detector=replace(plain, backbone=own.backbone, backbone_channels=own.backbone_channels),
         schedule=replace(recipe.schedule, epochs=PRETRAINING_EPOCHS),
     )
 
@@ -71,7 +79,7 @@ def teacher_file(setting: str) -> Path:
 def teacher_name(setting: str, student: Recipe) -> str:
     """Of the folder of a setting's teacher."""
     name = teacher_file(setting).stem
-    return f"{name}_{student.detector.head}" if setting in OWN_KIND else name
+    return f"{name}_{student.detector.kind}" if setting in OWN_KIND else name
 
 
 def teacher_recipe(setting: str, student: Recipe, runs: Path) -> Recipe:
@@ -80,6 +88,6 @@ def teacher_recipe(setting: str, student: Recipe, runs: Path) -> Recipe:
     path = str(scenes(runs)) if setting.startswith("scenes") else student.data.path
     recipe = replace(recipe, data=replace(recipe.data, path=path))
     if setting in OWN_KIND:
-        detector = replace(recipe.detector, head=student.detector.head, options=student.detector.options)
+        detector = replace(layers(recipe), kind=layers(student).kind, options=layers(student).options)
         recipe = replace(recipe, detector=detector)
     return recipe

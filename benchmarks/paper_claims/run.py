@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from benchmarks.paper_claims.claims import BASELINE, claims_of
-from benchmarks.paper_claims.materials import FEW, HERE, prepared, scenes, teacher_file
+from benchmarks.paper_claims.materials import FEW, HERE, layers, prepared, scenes, teacher_file
 from benchmarks.paper_claims.observations import observed
 
 from detdistill.cli.train_command import engine
@@ -95,7 +95,7 @@ def follow(name: str, options: argparse.Namespace) -> None:
 
     def keep(outcome: Outcome) -> None:
         cell, setting = Cell(outcome.setting, outcome.method, outcome.seed), plan.settings[outcome.setting]
-        seen = observed(Path(setting.teacher), cell.folder(options.runs / name), Path(setting.data.path))
+        seen = observed(Path(setting.distillation.teacher), cell.folder(options.runs / name), Path(setting.data.path))
         record(kind, name, plan, outcome, {**origins[cell.setting], "observed": seen})
 
     for cell in missing:
@@ -115,7 +115,7 @@ def _origin(setting: str, plan: Plan, out: Path) -> dict[str, Any]:
     return {
         "teacher": {
             "recipe": teacher_file(setting).name,
-            "weights_sha256": read_description(Path(recipe.teacher)).weights_sha256,
+            "weights_sha256": read_description(Path(recipe.distillation.teacher)).weights_sha256,
             **{key: value for key, value in scores.items() if key != "per_class"},
         },
         "backbone_sha256": read_description(Path(backbone).parent).weights_sha256 if backbone else None,
@@ -156,8 +156,8 @@ def record(kind: str, name: str, plan: Plan, outcome: Outcome, others: dict[str,
     entry = {
         "data": kind,
         **{key: value for key, value in asdict(outcome).items() if key not in ("scores", "select_on", "selection")},
-        "detector": recipe.detector.head,
-        "backbone": recipe.detector.backbone,
+        "detector": recipe.detector.kind,
+        "backbone": layers(recipe).backbone,
         "terms": plan.methods[outcome.method],
         **scores,
         "AP_per_class": {label: values["AP"] for label, values in outcome.scores["per_class"].items()},

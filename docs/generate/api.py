@@ -19,7 +19,7 @@ This page is written by `python -m docs.generate`; a test compares the two.
 
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Load and use a detector": {
-        "detdistill": ("load",),
+        "detdistill": ("load", "train", "distill"),
         "detdistill.detectors.base": ("Detector",),
         "detdistill.detectors.predicting": ("detect_in_images",),
         "detdistill.detectors.running": ("InferenceOptions",),
@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Train, distil, compare, analyze": {
         "detdistill.training.recipe_file": ("read_recipe", "write_recipe"),
-        "detdistill.training.recipe": ("Recipe", "DistillationRecipe", "Start"),
+        "detdistill.training.recipe": ("Recipe", "Distillation", "Start", "Schedule"),
         "detdistill.training.run": ("train", "Summary"),
         "detdistill.training.distillation": ("distill", "check"),
         "detdistill.core.allocation": ("keep_freed_memory",),
@@ -68,7 +68,12 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.distill.terms.prediction_guided": ("PredictionGuided",),
     },
     "Detectors": {
-        "detdistill.detectors.dense.architecture": ("Architecture", "Towers"),
+        "detdistill.detectors.dense.architecture": (
+            "Architecture",
+            "FeaturePyramid",
+            "Towers",
+            "TorchvisionArchitecture",
+        ),
         "detdistill.detectors.dense.detector": ("DenseDetector",),
         "detdistill.detectors.conformance": ("check_detector",),
         "detdistill.detectors.ignoring": ("ignore_background",),
@@ -88,6 +93,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.detectors.dense.priors": ("PriorLayout",),
     },
     "Scores": {
+        "detdistill.evaluation.evaluating": ("evaluate", "Evaluation", "scores_of"),
         "detdistill.evaluation.score": ("score",),
         "detdistill.evaluation.coco_metrics": ("coco_metrics", "CocoMetrics"),
         "detdistill.evaluation.voc_metrics": ("voc_metrics", "VocMetrics"),

@@ -3,70 +3,73 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Iterator
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from docs.generate.markdown import default_words, table, type_words
+from docstring_parser import parse
 
-from detdistill.cli import COMMANDS
-from detdistill.cli.parser import Argument, Group, Verb
+from detdistill.cli import VERBS
+from detdistill.cli.recipe_options import RecipeOptions
 
 INTRODUCTION = """\
 # Commands
 
-`detdistill VERB --help` says the same. A verb exits with 0; with 1 after an error that the user can mend, which it
-names; with 2 after a mistake in the command line; with 130 and 143 after Ctrl-C and SIGTERM. Numbers in JSON files are
+`detdistill VERB --help` says the same. A verb exits with 0; with 1 after an error that the user can fix, which it
+names; with 2 after a wrong option or a wrong recipe; with 130 and 143 after Ctrl-C and SIGTERM.
+`detdistill --install-completion` installs shell completion. Numbers in JSON files are
 0 to 1, `null` where undefined; printed AP is 0 to 100.
 
 This page is written by `python -m docs.generate`; a test compares the two.
 """
 RECIPE = """\
-Keys of the recipe are options: `--schedule.epochs 3`; an option counts more than the file. The first word may be the
-recipe's file, and `--data D` is `--data.path D`. [All keys](recipe.md).
+Keys of the recipe are options: `--schedule.epochs 3`; an option counts more than the file. Values are YAML 1.2:
+`1e-3`, `null`, `true`, `[8, 11]`. [All keys](recipe.md).
 """
-EMPTY = ("required", "`null`", "`false`")
+EMPTY = ("`null`", "`false`")
 
 
 def page() -> str:
     """The page as Markdown."""
-    verbs = list(_verbs("detdistill", COMMANDS))
-    overview = table(("verb", ""), [(f"[`{name}`](#{_anchor(name)})", _first_line(verb)) for name, verb in verbs])
-    return "\n".join([INTRODUCTION, overview, *(_section(name, verb) for name, verb in verbs), ""])
-
-
-def _verbs(prefix: str, group: Group) -> Iterator[tuple[str, type[Verb]]]:
-    for name, verb in group.verbs.items():
-        if isinstance(verb, Group):
-            yield from _verbs(f"{prefix} {name}", verb)
-        else:
-            yield f"{prefix} {name}", verb
+    verbs = [(f"detdistill {name}", *place) for own in VERBS.values() for name, place in own.items()]
+    overview = table(("verb", ""), [(f"[`{name}`](#{_anchor(name)})", text) for name, _, text in verbs])
+    return "\n".join([INTRODUCTION, overview, *(_section(name, place) for name, place, _ in verbs), ""])
 
 
 def _anchor(name: str) -> str:
     return name.replace(" ", "-")
 
 
-def _first_line(verb: type[Verb]) -> str:
-    return (inspect.getdoc(verb) or "").partition("\n")[0]
-
-
-def _section(name: str, verb: type[Verb]) -> str:
-    hints = get_type_hints(verb, include_extras=True)
-    fields = dataclasses.fields(verb)
-    has_recipe = any(dataclasses.is_dataclass(hints[field.name]) for field in fields)
-    rows = [_row(field, hints[field.name]) for field in fields if not dataclasses.is_dataclass(hints[field.name])]
+def _section(name: str, place: str) -> str:
+    module, _, kind = place.partition(":")
+    verb = getattr(importlib.import_module(f"detdistill.cli.{module}"), kind)
+    rows = sorted(_rows(verb), key=lambda row: row[0].startswith("`--"))  # arguments by position first
     parts = [f"\n## {name}\n", inspect.getdoc(verb) or ""]
-    if has_recipe:
+    if issubclass(verb, RecipeOptions):
         parts += ["", RECIPE.strip()]
-        rows.insert(0, ("`--recipe`", "path", "", "YAML file of the recipe"))
+    if not rows:
+        return "\n".join(parts)
     return "\n".join([*parts, "", table(("", "takes", "default", ""), rows)])
 
 
-def _row(field: dataclasses.Field[Any], hint: Any) -> tuple[str, str, str, str]:
-    kind, text = get_args(hint)
-    is_argument = isinstance(text, Argument)
-    name = f"`{field.name.upper()}`" if is_argument else f"`--{field.name.replace('_', '-')}`"
+def _rows(verb: Any) -> Iterator[tuple[str, str, str, str]]:
+    """A row for each option; those of a dataclass among them have their texts in its docstring."""
+    hints = get_type_hints(verb, include_extras=True)
+    texts = {text.arg_name: text.description or "" for text in parse(inspect.getdoc(verb) or "").params}
+    for field in dataclasses.fields(verb):
+        kind, parameter = get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else (None, None)
+        if parameter is None:
+            yield _row(field, hints[field.name], texts[field.name])
+        elif dataclasses.is_dataclass(kind):
+            yield from _rows(kind)
+        elif parameter.parse is not False:
+            yield _row(field, kind, parameter.help)
+
+
+def _row(field: dataclasses.Field[Any], kind: Any, text: str) -> tuple[str, str, str, str]:
+    name = f"`--{field.name.replace('_', '-')}`" if field.kw_only else f"`{field.name.upper()}`"
     default = default_words(field)
     takes = "nothing" if kind is bool else type_words(kind).removesuffix(" or null")
-    return name, takes, "" if default in EMPTY[1:] else default, str(text)
+    return name, takes, "" if default in EMPTY else default, text

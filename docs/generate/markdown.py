@@ -6,7 +6,7 @@ import dataclasses
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path", type(None): "null"}
 """Types as a YAML file or a command line has them."""
@@ -25,6 +25,8 @@ def _cell(text: str) -> str:
 def type_words(hint: Any) -> str:
     """A type hint in words."""
     origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return type_words(inner[0])
     if hint in WORDS:
         return WORDS[hint]
     if origin is Literal:

@@ -14,11 +14,12 @@ from detdistill.distill.terms import TERMS
 INTRODUCTION = """\
 # Methods
 
-What a student can learn from its teacher. The names are those of `terms` in a recipe and of `--terms`; `detdistill
-methods` lists them, and `--json` does so for programs. A weight is found automatically (`weight: auto`) unless a recipe
-says otherwise; `weight: paper` takes the published one. Weights and gains stand here only where they could be verified
-at the source that is named: weights do not carry over between detectors, nor gains between papers, whose baselines
-differ. Gains are in AP (0 to 100) on COCO's validation set, as others report them; none was measured with this package.
+What a student can learn from its teacher. The names are those of `distill.terms` in a recipe and of `--terms`;
+`detdistill methods` lists them, and `--json` does so for programs. A weight is found automatically (`weight: auto`)
+unless a recipe says otherwise; `weight: paper` takes the published one. Weights and gains stand here only where they
+could be verified at the source that is named: weights do not carry over between detectors, nor gains between papers,
+whose baselines differ. Gains are in AP (0 to 100) on COCO's validation set, as others report them; none was measured
+with this package.
 What the methods gave beside each other in runs of this package, at a smaller scale, is in [the evidence](evidence.md).
 
 This page is written by `python -m docs.generate`; a test compares the two.

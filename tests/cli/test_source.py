@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from detdistill.cli import COMMANDS, main
+from detdistill.cli import build_app, main
 from detdistill.cli.parser import parse
+from detdistill.cli.recipe_options import RecipeOptions
 from detdistill.cli.source import Source
 from detdistill.compare.plan import read_plan
 from detdistill.core.errors import DetdistillError
-from detdistill.training.recipe import Data, Recipe
+from detdistill.training.recipe import Data
 from support.small_datasets import OBJECTS, SIZES, coco_content, write_coco, write_images
 
 PLACES = ["--annotations", "a.json", "--images", "i", "--split", "test", "--follow-links"]
@@ -25,14 +26,14 @@ PLACES = ["--annotations", "a.json", "--images", "i", "--split", "test", "--foll
         ["analyze", "--teacher", "t", "--student", "s", "--data", "d", "--out", "o"],
         ["export", "run", "--out", "m.onnx", "--data", "d"],
         ["benchmark", "run", "--data", "d"],
-        ["publish", "run", "--to", "o", "--data", "d"],
+        ["publish", "run", "--out", "o", "--data", "d"],
         ["data", "inspect", "d"],
         ["data", "split", "d"],
     ],
     ids=" ".join,
 )
 def test_verbs_that_read_one_part_take_the_same_options(words: list[str]) -> None:
-    verb = parse(COMMANDS, [*words, *PLACES])
+    verb = parse(build_app(), [*words, *PLACES])
     assert isinstance(verb, Source)
     assert (verb.annotations, verb.images, verb.split, verb.follow_links) == (Path("a.json"), Path("i"), "test", True)
 
@@ -42,24 +43,21 @@ def test_verbs_that_read_one_part_take_the_same_options(words: list[str]) -> Non
 def test_verbs_that_train_take_them_for_both_parts(verb: str, images: list[str]) -> None:
     teacher = [] if verb == "train" else ["--teacher", "t"]
     out = [] if verb == "check" else ["--out", "o"]
-    parsed = parse(COMMANDS, [verb, "--data", "d", *images, "--follow-links", *teacher, *out])
-    recipe = vars(parsed)["recipe"]
-    assert isinstance(recipe, Recipe)
-    assert recipe.data == Data("d", train_images="i", val_images="i", follow_links=True)
+    parsed = parse(build_app(), [verb, "--data", "d", *images, "--follow-links", *teacher, *out])
+    assert isinstance(parsed, RecipeOptions)
+    assert parsed.read().data == Data("d", train_images="i", val_images="i", follow_links=True)
 
 
 @pytest.mark.parametrize("words", [["train", "--images"], ["train", "--annotations", "a.json"]])
 def test_what_training_cannot_use_is_a_mistake_in_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        parse(COMMANDS, [*words, "--data", "d", "--out", "o"] if words[-1] != "--images" else words)
-    assert caught.value.code == 2
+    assert main([*words, "--data", "d", "--out", "o"] if words[-1] != "--images" else words) == 2
     if "--annotations" in words:
         assert "--data.train FILE and --data.val FILE" in capsys.readouterr().err
 
 
 def test_compare_takes_them_for_all_parts_and_settings(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
-    file.write_text("data: {path: d, train: a.json}\nteacher: t\n")
+    file.write_text("data: {path: d, train: a.json}\ndistill: {teacher: t}\n")
     plan = read_plan(file, images="i", follow_links=True, report_on="b.json")
     (recipe,) = plan.settings.values()
     assert recipe.data == Data("d", train="a.json", train_images="i", val_images="i", follow_links=True)
@@ -70,11 +68,11 @@ def test_compare_takes_them_for_all_parts_and_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["export", "run", "--out", "m.onnx"], ["benchmark", "run"]])
 @pytest.mark.parametrize("option", [["--images", "i"], ["--follow-links"]])
 def test_a_place_without_a_dataset_is_an_error(words: list[str], option: list[str]) -> None:
-    verb = parse(COMMANDS, [*words, *option])
+    verb = parse(build_app(), [*words, *option])
     assert isinstance(verb, Source)
     with pytest.raises(DetdistillError, match=f"{option[0]} was given without a dataset"):
         verb.opened_if_given(None)
-    plain = parse(COMMANDS, words)
+    plain = parse(build_app(), words)
     assert isinstance(plain, Source)
     assert plain.opened_if_given(None) is None
 

@@ -10,7 +10,7 @@ from detdistill.compare.teachers import FILE, teacher_scores
 from detdistill.core.annotations import DetectionDataset
 from detdistill.detectors.base import Detector
 from detdistill.evaluation.coco_metrics import CocoMetrics
-from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.recipe import Recipe
 from detdistill.training.teacher_score import teacher_metrics
 from support.small_runs import small_distillation, write_boxes, write_teacher
 
@@ -20,7 +20,7 @@ def test_a_teacher_is_scored_once_for_each_split_and_anew_when_it_is_another(
 ) -> None:
     scored: list[DetectionDataset] = []
 
-    def metrics(teacher: Detector, dataset: DetectionDataset, recipe: DistillationRecipe) -> CocoMetrics:
+    def metrics(teacher: Detector, dataset: DetectionDataset, recipe: Recipe) -> CocoMetrics:
         scored.append(dataset)
         return teacher_metrics(teacher, dataset, recipe)
 

@@ -21,8 +21,9 @@ from detdistill.data.opening import open_dataset
 from detdistill.deploy.export import export
 from detdistill.deploy.onnx import METADATA, Form, export_onnx
 from detdistill.deploy.verify import is_excused, partners, session, verify
-from detdistill.detectors.dense.architecture import HeadName
-from detdistill.detectors.dense.torchvision_detector import NetworkName, TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
+from detdistill.detectors.dense.choices import HeadName, NetworkName
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.saving import save_detector
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.training.run import train
@@ -100,7 +101,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run that has learned something, and its data set."""
     folder = tmp_path_factory.mktemp("trained")
     data = write_boxes(folder / "data")
-    few = replace(TINY, strides=(16,), extra_levels=1)  # the coarsest level is one cell at 32 px
+    # The coarsest level is one cell at 32 px.
+    few = replace(TINY, strides=(16,), pyramid=replace(TINY.pyramid, extra_levels=1))
     train(small_recipe(data, epochs=40, detector=few), folder / "run")
     return folder / "run", data
 

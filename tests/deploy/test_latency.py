@@ -49,7 +49,7 @@ def test_numbers_that_cannot_be(tmp_path: Path, changes: dict[str, object]) -> N
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(write_run(tmp_path / name)) for name in ("teacher", "student")]  # equal: one export
     file = tmp_path / "speeds.json"
-    assert main(["benchmark", *runs, "--rounds", "1", "--batch", "2", "--json", str(file)]) == 0
+    assert main(["benchmark", *runs, "--rounds", "1", "--batch-size", "2", "--json", str(file)]) == 0
     said = capsys.readouterr().out
     assert "student, onnxruntime" in said
     assert "MACs of the network" in said

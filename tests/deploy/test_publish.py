@@ -29,15 +29,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("distilled")
     data = write_boxes(folder / "data")
     teacher = write_teacher(folder / "teacher", strides=(16, 32), extra_levels=0)
-    few = replace(TINY, strides=(16, 32), extra_levels=0)  # the exporter takes time for every level
-    distill(small_distillation(data, teacher, epochs=1, detector=few), folder / "run")
+    # The exporter takes time for every level.
+    few = replace(TINY, strides=(16, 32), pyramid=replace(TINY.pyramid, extra_levels=0))
+    distill(small_distillation(data, teacher, epochs=1, detector=few), None, folder / "run")
     return folder / "run", data
 
 
 def test_what_is_given_away(run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, data = run
     out = tmp_path / "green-or-red"
-    assert main(["publish", str(folder), "--to", str(out), "--data", str(data), "--split", "val"]) == 0
+    assert main(["publish", str(folder), "--out", str(out), "--data", str(data), "--split", "val"]) == 0
     names = ["README.md", "example.jpg", "model.json", "model.onnx", "model.safetensors"]
     assert sorted(file.name for file in out.iterdir()) == names
     assert "the picture is one of your images" in capsys.readouterr().out
@@ -51,7 +52,7 @@ def test_what_is_given_away(run: tuple[Path, Path], tmp_path: Path, capsys: pyte
     assert len(detector.predict([data / "val" / "0.png"], threshold=0.0)) == 1
     with Image.open(out / "example.jpg") as picture:
         assert max(picture.size) >= 600, "small pictures are enlarged"
-    assert main(["publish", str(folder), "--to", str(out), "--data", str(data), "--split", "val"]) == 1
+    assert main(["publish", str(folder), "--out", str(out), "--data", str(data), "--split", "val"]) == 1
     assert "is not empty: give a new folder" in capsys.readouterr().err
 
 
@@ -59,7 +60,16 @@ def test_a_detector_of_unknown_image_size_is_not_published(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_detector(tiny_detector(classes=("green", "red")), tmp_path / "run")
-    command = ["publish", str(tmp_path / "run"), "--to", str(tmp_path / "out"), "--data", str(run[1]), "--split", "val"]
+    command = [
+        "publish",
+        str(tmp_path / "run"),
+        "--out",
+        str(tmp_path / "out"),
+        "--data",
+        str(run[1]),
+        "--split",
+        "val",
+    ]
     assert main(command) == 1
     assert "does not tell the size of images" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -13,9 +13,9 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.output import Candidates, Features, Output, Predictions
 from detdistill.core.structures import Assignment, Detections, Matches, ReduceSum, Targets
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.detector import DenseDetector
 from support.term_cases import shares
+from support.tiny_detector import layers
 from support.two_stage import TwoStageDetector
 
 Change = Callable[[DenseDetector], None]
@@ -25,7 +25,7 @@ Change = Callable[[DenseDetector], None]
 def detector() -> DenseDetector:
     """It meets the contract: see `test_the_module_is_left_as_it_was`."""
     torch.manual_seed(0)
-    return DenseDetector(Architecture(head="atss", backbone_width=0.125, channels=16), ("a", "b"))
+    return DenseDetector(layers("atss", backbone_width=0.125, channels=16), ("a", "b"))
 
 
 def altered_output(make: Callable[[Output], Output]) -> Change:

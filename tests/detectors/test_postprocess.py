@@ -142,10 +142,10 @@ def test_threshold_zero_keeps_every_candidate() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ((1.0, 0.5, 1000, 100), "score_threshold must be at least 0 and less than 1"),
-        ((-0.1, 0.5, 1000, 100), "score_threshold must be at least 0 and less than 1"),
-        ((0.05, 1.5, 1000, 100), "iou_threshold must lie between 0 and 1"),
-        ((0.05, 0.5, -1, 0), "candidates_per_level must be at least 1; max_detections must be at least 1"),
+        ((1.0, 0.5, 1000, 100), "score_threshold"),
+        ((-0.1, 0.5, 1000, 100), "score_threshold"),
+        ((0.05, 1.5, 1000, 100), "iou_threshold"),
+        ((0.05, 0.5, -1, 0), "(?s)candidates_per_level.*max_detections"),
     ],
 )
 def test_settings_out_of_range_are_refused(values: tuple[float, float, int, int], message: str) -> None:

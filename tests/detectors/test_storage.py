@@ -23,9 +23,10 @@ import detdistill
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.normalization import Normalization
-from detdistill.detectors.dense.architecture import HeadName, Towers
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture, Towers
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import HEADS, DenseDetector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.saving import save_detector
 from detdistill.detectors.storage import load_detector, read_description, store_thresholds
@@ -128,10 +129,10 @@ def test_torchvision_detectors_come_back(tmp_path: Path) -> None:
     assert not loaded.training
     state = loaded.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in detector.state_dict().items())
-    describe(tmp_path, architecture={"network": "retinanet_resnet50_fpn_v2", "frozen_norm_eps": 0.0})
+    describe(tmp_path, architecture={"name": "retinanet_resnet50_fpn_v2", "frozen_norm_eps": 0.0})
     with pytest.raises(DetdistillError, match=r"model\.json does not describe a detector: .* no frozen batch norms"):
         load_detector(tmp_path)
-    describe(tmp_path, architecture={"network": "retinanet_resnet50_fpn"})
+    describe(tmp_path, architecture={"name": "retinanet_resnet50_fpn"})
     with pytest.raises(DetdistillError, match=r"model\.safetensors does not fit the architecture"):
         load_detector(tmp_path)
 
@@ -208,31 +209,37 @@ def test_thresholds_of_unknown_classes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 4}, r"format 4 .* reads up to 3: .*newer version.*pip install --upgrade"),
+        ({"format": 5}, r"format 5 .* reads up to 4: .*newer version.*pip install --upgrade"),
         ({"format": None}, "does not say its format"),
         ({"format": 0}, "does not say its format"),
         ({"kind": "transformer"}, "kind: 'transformer' is none of dense, torchvision"),
         ({"kind": ["dense"]}, "is none of dense, torchvision"),
-        ({"kind": "torchvision"}, "architecture: unknown field"),
+        ({"kind": "torchvision"}, "architecture.kind must be one of torchvision, not 'gfl'"),
         ({"classes": []}, "classes must be names"),
         ({"classes": ["a", "a", "b"]}, "classes must be names that differ"),
         ({"classes": ["a"]}, r"thresholds for cell"),
         ({"classes": ["cell"]}, r"does not fit the architecture.*head\.class_predictor\.weight: \(3, 16, 3, 3\)"),
-        ({"architecture": {"head": "yolo"}}, "architecture.head: 'yolo' is none of"),
+        ({"architecture": {"kind": "yolo"}}, "architecture.kind must be one of .*, not 'yolo'"),
         ({"architecture": {"backbone": "resnet19"}}, "no detector that can be built: no backbone is called 'resnet19'"),
-        ({"architecture": {"channels": -1}}, "does not describe a detector: architecture: channels must be at least 1"),
+        (
+            {"architecture": {"pyramid": {"channels": -1}}},
+            "does not describe a detector: architecture.pyramid.channels must",
+        ),
         ({"architecture": {"options": {"reg_max": 0}}}, "no detector that can be built: reg_max must be at least 1"),
-        ({"postprocessing": {"score_threshold": 1}}, "does not describe a detector: post-processing: score_threshold"),
+        ({"postprocessing": {"score_threshold": 1}}, "does not describe a detector: postprocessing.score_threshold"),
         (
             {"input": {"normalization": {"mean": [0, 0, 0], "std": [1, 0, 1]}}},
-            "describe a detector: .*above 0",
+            "describe a detector: input.normalization.std.1. must be greater than 0",
         ),
-        ({"architecture": {"extra_levels": 10**9}}, "no detector that can be built: it has more layers than"),
+        (
+            {"architecture": {"pyramid": {"extra_levels": 10**9}}},
+            "no detector that can be built: it has more layers than",
+        ),
         ({"architecture": {"towers": {"depth": 10**9}}}, "no detector that can be built: it has more layers than"),
         ({"architecture": {"options": {"giou": True}}}, "no detector that can be built: head gfl has no option giou"),
-        ({"architecture": {"channels": 10**7}}, "does not fit the architecture"),
-        ({"weights_sha256": 5}, "weights_sha256: 5 is not of type str"),
-        ({"color": "red"}, "unknown field color"),
+        ({"architecture": {"pyramid": {"channels": 10**7}}}, "does not fit the architecture"),
+        ({"weights_sha256": 5}, "weights_sha256 must be text, not 5"),
+        ({"color": "red"}, "there is no key 'color'"),
     ],
 )
 def test_a_description_that_does_not_hold_is_named(run: Path, changes: dict[str, Any], said: str) -> None:
@@ -250,7 +257,7 @@ def test_a_description_that_does_not_hold_is_named(run: Path, changes: dict[str,
         ("9" * 5000, "is not JSON"),
         ("[1, 2]", "not a detdistill model"),
         ('{"images": []}', "not a detdistill model"),
-        ('{"format": 1, "kind": "dense"}', "missing field architecture, classes"),
+        ('{"format": 1, "kind": "dense"}', "architecture is missing"),
     ],
 )
 def test_a_foreign_description_is_refused(run: Path, content: str, said: str) -> None:

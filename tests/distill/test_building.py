@@ -72,10 +72,10 @@ def test_no_weight_was_published(head: str, said: str) -> None:
         ({"hint": {"wieght": 1}}, ["did you mean weight?"]),
         (
             {"hint": {"where": "al"}},
-            ["terms.hint.where: expected one of all, positive, box, not al\ndid you mean all?"],
+            ["terms.hint.where must be one of all, positive, box, not 'al'\ndid you mean all?"],
         ),
-        ({"soft_label": {"temperature": "hot"}}, ["terms.soft_label.temperature: expected a number, not hot"]),
-        ({"soft_label": {"temperature": 0}}, ["terms.soft_label.temperature must be above 0, not 0"]),
+        ({"soft_label": {"temperature": "hot"}}, ["terms.soft_label.temperature must be a number, not 'hot'"]),
+        ({"soft_label": {"temperature": 0}}, ["terms.soft_label.temperature must be above 0, not 0.0"]),
         ({"rank_mimicking": {"temperature": -1}}, ["terms.rank_mimicking.temperature must be above 0, not -1"]),
         ({"hint": {"weight": "papr"}}, ["terms.hint.weight must be auto, paper or a number", "did you mean paper?"]),
         ({"hint": {"weight": -2}}, ["terms.hint.weight must be a number of at least 0, not -2"]),

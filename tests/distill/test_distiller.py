@@ -16,7 +16,8 @@ from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import EFFICIENTNET_LITE, Normalization
 from detdistill.detectors.base import Detector
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.hint import Hint
 from detdistill.distill.terms.prediction_guided import PredictionGuided

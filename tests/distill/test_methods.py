@@ -6,7 +6,7 @@ import pytest
 from docstring_parser import parse
 
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import HEADS
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.methods import list_methods, supported_heads

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.distill.view import View
 from support.pairs import batch, confident, distiller, gradients
 from support.term_cases import one_image, shares

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detdistill.training.distillation import distill
-from detdistill.training.recipe import DistillationRecipe, Machine, Optimization, Start
+from detdistill.training.recipe import Machine, Optimization, Recipe, Start
 from support.processes import run_two
 from support.small_runs import (
     largest_difference,
@@ -20,7 +20,7 @@ from support.small_runs import (
 TERMS = ("rank_mimicking", "prediction_guided", "hint")
 
 
-def recipe(folder: Path, processes: int) -> DistillationRecipe:
+def recipe(folder: Path, processes: int) -> Recipe:
     """Weights are found in the first step, so they count from the second one on."""
     strategy = "ddp" if processes > 1 else "auto"
     return small_distillation(
@@ -37,7 +37,7 @@ def recipe(folder: Path, processes: int) -> DistillationRecipe:
 def process(rank: int, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         gradients = recorded_gradients(patch)
-        distill(recipe(folder, 2), folder / "two")
+        distill(recipe(folder, 2), None, folder / "two")
     torch.save(gradients, folder / f"{rank}.pt")
 
 
@@ -55,7 +55,7 @@ def test_gradients_and_weights_are_those_of_one_process_on_the_joined_batch(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = recorded_gradients(monkeypatch)
-    distill(recipe(folder, 1), folder / "one")
+    distill(recipe(folder, 1), None, folder / "one")
     first, second = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert len(first) == len(second) == len(expected) == 5
     for found, other, one in zip(first, second, expected, strict=True):

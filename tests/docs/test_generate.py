@@ -8,7 +8,7 @@ from docs.generate.__main__ import DOCS, PAGES
 from docs.generate.api import GROUPS
 from docs.generate.markdown import default_words, table, type_words
 
-from detdistill.detectors.dense.architecture import Architecture
+from detdistill.detectors.dense.architecture import FeaturePyramid
 from detdistill.training.recipe import Optimization, Recipe, Schedule
 from support.code_blocks import PAGES as ALL_PAGES
 from support.code_blocks import blocks
@@ -41,7 +41,7 @@ def test_types_and_defaults_in_the_words_of_yaml() -> None:
     assert type_words(tuple[float, float]) == "list of 2: number"
     words = {
         field.name: default_words(field)
-        for kind in (Recipe, Schedule, Optimization, Architecture)
+        for kind in (Recipe, Schedule, Optimization, FeaturePyramid)
         for field in fields(kind)
     }
     assert words["data"] == "required"

@@ -20,10 +20,11 @@ import pytest
 import torch
 import yaml
 
-from detdistill.cli import COMMANDS, main
+from detdistill.cli import build_app, main
 from detdistill.cli.parser import parse
+from detdistill.cli.recipe_options import RecipeOptions
 from detdistill.compare.plan import read_plan
-from detdistill.training.recipe_file import read_recipe, recipe_of
+from detdistill.training.recipe_file import merged, read_recipe, recipe_of
 from support.code_blocks import PAGES, ROOT, Block, blocks, commands
 from support.page_files import FILES, WRITERS, prepare, tiny
 
@@ -31,7 +32,7 @@ SMALLER: dict[tuple[str, ...], str] = {
     ("data", "scenes"): "--train 12 --val 6 --test 6",
     ("compare",): "--seeds 1",
     ("export",): "--verify-images 2",
-    ("benchmark",): "--rounds 1 --batch 2",
+    ("benchmark",): "--rounds 1 --batch-size 2",
 }
 """Options added to commands, which count more than those before them."""
 STANDS_FOR = {"/path/to/coco": "coco", "/path/to/your/data": "DATA", ".venv/bin/detdistill": "detdistill"}
@@ -39,7 +40,6 @@ OPTIONS_OF = ["detdistill", "check", "recipes/distill_small.yaml", "--data", "DA
 """Lines that are options alone are options of this command, which has those of `distill`."""
 LONG_VERBS = {"train", "distill", "compare", "benchmark", "export"}
 LONG_CALLS = re.compile(r"\b(train|distill|compare)\(")
-DISTILLATION = {"teacher", "terms", "weight", "ratio", "class_map", "init_from_teacher"}
 LANGUAGES = {"python", "bash", "yaml", "text"}
 
 
@@ -134,8 +134,8 @@ def run_yaml(block: Block) -> None:
         read_recipe(file)
         file.write_text(yaml.safe_dump(tiny(values)), encoding="utf-8")
     else:
-        given = {"data": {"path": "DATA"}} | ({"teacher": "runs/teacher"} if set(values) & DISTILLATION else {})
-        recipe_of(given | values, str(block))
+        distill = {"distill": {"teacher": "runs/teacher"}} if "distill" in values else {}
+        recipe_of(merged({"data": {"path": "DATA"}, **distill}, values), str(block))
 
 
 RUNNERS: dict[str, Callable[[Block], None]] = {"bash": run_bash, "yaml": run_yaml}
@@ -158,7 +158,9 @@ def test_every_block_is_run_or_says_why_not(page: Path, tmp_path: Path, monkeypa
         for words in words_of(block) if block.not_run is None and block.language == "bash" else ():
             assert words[0] in PROGRAMS, f"{block}: {' '.join(words)}: put <!-- not run: why --> above it"
             if words[0] == "detdistill":
-                parse(COMMANDS, words[1:])
+                verb = parse(build_app(), words[1:])
+                if isinstance(verb, RecipeOptions) and (verb.recipe is None or verb.recipe.exists()):
+                    verb.read()
     comments = re.findall(r"^ *<!-- not run:", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(comments) == sum(block.not_run is not None for block in blocks(page)), (
         f"{names(page)}: a comment that says why not stands directly above its block"

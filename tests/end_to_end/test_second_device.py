@@ -21,7 +21,7 @@ from detdistill.analysis.page import write_analysis
 from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.methods import supported_heads
@@ -141,7 +141,7 @@ def test_a_run_is_the_same_there_and_goes_on_there(tmp_path: Path) -> None:
                 "epochs": 2,  # the second one reads the memory
                 "init_from_teacher": ("pyramid", "head"),
                 "images": ImageOptions(letterbox=64),
-                "teacher_memory": 100,
+                "memory": 100,
             },
         ),
     ],
@@ -149,9 +149,9 @@ def test_a_run_is_the_same_there_and_goes_on_there(tmp_path: Path) -> None:
 def test_a_distillation_is_the_same_there(tmp_path: Path, teacher: dict[str, Any], changes: dict[str, Any]) -> None:
     data, other = write_boxes(tmp_path / "data"), write_teacher(tmp_path / "teacher", **teacher)
     recipe = small_distillation(data, other, **changes)
-    distillation.distill(recipe, tmp_path / "here")
+    distillation.distill(recipe, None, tmp_path / "here")
     with training_there():
-        distillation.distill(recipe, tmp_path / "there")
+        distillation.distill(recipe, None, tmp_path / "there")
     assert_same(tmp_path)
 
 

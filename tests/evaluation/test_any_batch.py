@@ -18,7 +18,8 @@ from detdistill.core.structures import Detections
 from detdistill.data.loading import evaluation_loader
 from detdistill.deploy.export import export
 from detdistill.deploy.verify import is_excused, partners, session
-from detdistill.detectors.dense.architecture import HeadName, TowerNorm, Towers
+from detdistill.detectors.dense.architecture import Towers
+from detdistill.detectors.dense.choices import HeadName, TowerNorm
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.running import InferenceOptions

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detdistill.detectors.dense.architecture import HeadName, Towers
+from detdistill.detectors.dense.architecture import Towers
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.importing.mmdet_keys import mmdet_name
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
@@ -69,7 +70,7 @@ def mmdet_state(detector: DenseDetector) -> dict[str, Tensor]:
     norm = "bn" if towers is not None and towers.norm == "batch" else "gn"
     laterals = len(detector.architecture.strides)
     return {
-        mmdet_name(name, detector.architecture.head, norm, laterals): tensor
+        mmdet_name(name, detector.architecture.kind, norm, laterals): tensor
         for name, tensor in detector.state_dict().items()
     }
 
@@ -78,7 +79,7 @@ def checkpoint(detector: DenseDetector, text: str | None = None) -> dict[str, An
     """What mmdetection 3.x saves."""
     meta: dict[str, Any] = {"mmdet_version": "3.3.0", "epoch": 12, "dataset_meta": {"classes": CLASSES}}
     return {
-        "meta": meta | {"cfg": config_text(detector.architecture.head) if text is None else text},
+        "meta": meta | {"cfg": config_text(detector.architecture.kind) if text is None else text},
         "state_dict": mmdet_state(detector),
     }
 

@@ -16,7 +16,8 @@ import torchvision
 import yaml
 
 from detdistill.core.image_options import ImageSize
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.saving import save_detector
 from support.code_blocks import ROOT
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
@@ -32,18 +33,17 @@ COCO_COLUMNS = 91
 
 def tiny(values: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe with its head, terms and teacher as they are, and everything small."""
-    detector = {key: value for key, value in values.get("detector", {}).items() if key in ("head", "options")}
+    detector = {key: value for key, value in values.get("detector", {}).items() if key in ("kind", "options")}
     small_values = {
         "data": {**values.get("data", {}), "path": values.get("data", {}).get("path", "DATA"), "train": "train"},
-        "detector": {**detector, "backbone_width": 0.125, "channels": 16, "towers": {"depth": 1}},
+        "detector": {**detector, "backbone_width": 0.125, "pyramid": {"channels": 16}, "towers": {"depth": 1}},
         "images": {"letterbox": SIDE},
         "batch_size": 4,
         "schedule": {"epochs": 1, "warmup_steps": 1},
         "machine": {"accelerator": "cpu", "workers": 0},
         "logging": {"every": 1},
     }
-    kept = ("teacher", "terms", "weight", "ratio", "class_map", "init_from_teacher", "seed")
-    return {key: values[key] for key in kept if key in values} | small_values
+    return {key: values[key] for key in ("distill", "seed") if key in values} | small_values
 
 
 def write_recipes(folder: Path) -> None:

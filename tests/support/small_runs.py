@@ -14,12 +14,12 @@ from torch import Tensor
 
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.structures import ReduceSum
-from detdistill.detectors.dense.architecture import Architecture, Towers
+from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.saving import save_detector
 from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import (
     Data,
-    DistillationRecipe,
+    Distillation,
     Evaluation,
     Logging,
     Machine,
@@ -27,9 +27,9 @@ from detdistill.training.recipe import (
     Recipe,
     Schedule,
 )
-from support.tiny_detector import tiny_detector
+from support.tiny_detector import layers, tiny_detector
 
-TINY = Architecture(backbone_width=0.125, channels=16, towers=Towers(depth=1))
+TINY = layers(backbone_width=0.125, channels=16, towers=Towers(depth=1))
 
 
 def write_boxes(folder: Path, *, train: int = 8, val: int = 4, side: int = 64, **others: int) -> Path:
@@ -80,12 +80,17 @@ def write_teacher(folder: Path, classes: Sequence[str] = ("green", "red"), **cha
     return folder
 
 
-def small_distillation(data: Path, teacher: Path, **changes: Any) -> DistillationRecipe:
-    """`small_recipe` with three methods, two of which need adapters."""
-    own = {field.name for field in fields(DistillationRecipe)} - {field.name for field in fields(Recipe)}
+def small_distillation(data: Path, teacher: Path, **changes: Any) -> Recipe:
+    """`small_recipe` with three methods, two of which need adapters; keywords such as `terms` are of `distill`."""
     options: dict[str, Any] = {"terms": {"rank_mimicking": {}, "prediction_guided": {}, "hint": {}}}
+    own = {field.name for field in fields(Distillation)}
     options |= {name: changes.pop(name) for name in own & changes.keys()}
-    return DistillationRecipe(**vars(small_recipe(data, **changes)), teacher=str(teacher), **options)
+    return small_recipe(data, distill=Distillation(str(teacher), **options), **changes)
+
+
+def taught_otherwise(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe of a distillation with other keys of `distill`."""
+    return replace(recipe, distill=replace(recipe.distillation, **changes))
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from detdistill.core.grid import Grid
 from detdistill.core.output import DENSE, Candidates, Output, Predictions, combined
 from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets
 from detdistill.detectors.base import Detector
-from detdistill.detectors.dense.architecture import HeadName
 from detdistill.detectors.dense.assigners import MaxIouAssigner
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.coders import DeltaCoder
 from detdistill.distill.term import Pair, Term
 from support.tiny_detector import tiny_detector

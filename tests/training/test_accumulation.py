@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detdistill.core.structures import Targets
 from detdistill.data.loading import Batch
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.training.accumulation import split, window_normalizers
 from detdistill.training.recipe import Optimization, Start
 from detdistill.training.run import train
@@ -70,7 +70,7 @@ def test_gradients_of_a_window_are_those_of_the_batch(
         epochs=1,
         batch_size=4,
         start=Start(batch_norm="frozen"),
-        detector=replace(TINY, head=head),
+        detector=replace(TINY, kind=head),
         optimization=Optimization(clip_norm=None),
     )
     gradients = {}

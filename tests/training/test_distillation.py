@@ -24,7 +24,7 @@ from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.teacher import Guidance, TeacherBatch
 from detdistill.training.distillation import check, distill
 from detdistill.training.interruption import Interrupted
-from detdistill.training.recipe import Data, DistillationRecipe, Optimization, Schedule, Start
+from detdistill.training.recipe import Data, Optimization, Recipe, Schedule, Start
 from detdistill.training.recipe_file import read_recipe, write_recipe
 from detdistill.training.run import Summary, train
 from support.small_runs import (
@@ -36,6 +36,7 @@ from support.small_runs import (
     small_distillation,
     small_recipe,
     state,
+    taught_otherwise,
     write_boxes,
     write_teacher,
 )
@@ -59,14 +60,14 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def recipe(data: Path, teacher: Path) -> DistillationRecipe:
+def recipe(data: Path, teacher: Path) -> Recipe:
     """Long enough for weights to be found."""
-    short = small_distillation(data, teacher)
+    terms = {"rank_mimicking": {}, "prediction_guided": {}, "hint": {"weight": 0.01, "decay": "linear"}}
+    short = small_distillation(data, teacher, terms=terms)
     return replace(
         short,
         schedule=replace(short.schedule, epochs=STEPS // 2),
         evaluation=replace(short.evaluation, every=3),
-        terms={"rank_mimicking": {}, "prediction_guided": {}, "hint": {"weight": 0.01, "decay": "linear"}},
     )
 
 
@@ -75,12 +76,12 @@ def fixed_score(*_: object) -> CocoMetrics:
 
 
 @pytest.fixture(scope="module")
-def whole(recipe: DistillationRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run with a teacher of known score, and what it said."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("detdistill.training.distillation.teacher_metrics", fixed_score)
-        distill(recipe, folder)
+        distill(recipe, None, folder)
     return folder
 
 
@@ -88,7 +89,7 @@ def test_with_weights_of_0_the_student_is_that_of_training(data: Path, teacher: 
     """Adapters, preflight and the teacher's scores leave no trace."""
     train(small_recipe(data), tmp_path / "alone")
     terms = {"rank_mimicking": {"weight": 0}, "prediction_guided": {"weight": 0}}
-    distill(small_distillation(data, teacher, terms=terms), tmp_path / "taught")
+    distill(small_distillation(data, teacher, terms=terms), None, tmp_path / "taught")
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "taught")]
     assert weights[0] == weights[1]
     alone, taught = lines(tmp_path / "alone"), lines(tmp_path / "taught")
@@ -96,11 +97,12 @@ def test_with_weights_of_0_the_student_is_that_of_training(data: Path, teacher: 
     assert all(line["prediction_guided/raw"] > 0 for line in taught if "loss" in line)
 
 
-def test_terms_with_weights_change_the_student(data: Path, recipe: DistillationRecipe, tmp_path: Path) -> None:
+def test_terms_with_weights_change_the_student(data: Path, recipe: Recipe, tmp_path: Path) -> None:
     """So the test above can fail."""
     train(small_recipe(data, epochs=1), tmp_path / "alone")
     terms = {"hint": {"weight": 1}}
-    distill(replace(recipe, terms=terms, schedule=replace(recipe.schedule, epochs=1)), tmp_path / "taught")
+    short = replace(recipe, schedule=replace(recipe.schedule, epochs=1))
+    distill(taught_otherwise(short, terms=terms), None, tmp_path / "taught")
     alone, taught = (load(tmp_path / name).state_dict() for name in ("alone", "taught"))
     assert any(not torch.equal(value, taught[name]) for name, value in alone.items())
 
@@ -112,7 +114,7 @@ def test_the_model_holds_the_student_alone(whole: Path) -> None:
     adapters = [name for name in state(whole)["state_dict"] if ".adapters." in name]
     assert len(adapters) == 2 * 5 * 3  # two terms, five levels, weight, bias and scale
     assert not any("teacher" in name for name in state(whole)["state_dict"])
-    blocked = ("detdistill.distill", "detdistill.training", "pytorch_lightning")
+    blocked = ("detdistill.distill.distiller", "detdistill.distill.term", "detdistill.training", "pytorch_lightning")
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked})); import detdistill; "
         f"print(*detdistill.load({str(whole)!r}).classes)"
@@ -121,12 +123,12 @@ def test_the_model_holds_the_student_alone(whole: Path) -> None:
     assert done.stdout.split() == ["green", "red"]
 
 
-def test_the_record_says_who_taught_what(recipe: DistillationRecipe, whole: Path, teacher: Path) -> None:
+def test_the_record_says_who_taught_what(recipe: Recipe, whole: Path, teacher: Path) -> None:
     record = read_description(whole).provenance
     assert record["made_by"] == "distillation"
     expected = {"folder": str(teacher), "weights_sha256": read_description(teacher).weights_sha256}
     assert record["teacher"] == expected
-    assert record["terms"] == recipe.terms
+    assert record["terms"] == recipe.distillation.terms
     last = lines(whole)[-2]
     found = {name: last[f"{name}/weight"] for name in TERMS[:2]}
     assert record["weights"] == {**found, "hint": 0.01}
@@ -174,15 +176,15 @@ def test_the_average_is_kept_and_is_the_student_alone(whole: Path) -> None:
 
 @pytest.mark.parametrize("step", [1, FIXED, 9], ids=["provisional weight", "calibration", "fixed weight"])
 def test_stopped_in_any_phase_goes_on_to_the_same_end(
-    step: int, recipe: DistillationRecipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, recipe: Recipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("detdistill.training.distillation.teacher_metrics", fixed_score)
     with monkeypatch.context() as patch:
         at_step(patch, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted, match=f"after step {step};"):
-            distill(recipe, tmp_path / "run")
+            distill(recipe, None, tmp_path / "run")
     monkeypatch.setattr("detdistill.training.distillation.teacher_metrics", None)  # the score is remembered
-    assert distill(recipe, tmp_path / "run").teacher_ap == TEACHER_AP
+    assert distill(recipe, None, tmp_path / "run").teacher_ap == TEACHER_AP
     assert_equal_runs(tmp_path / "run", whole)
 
 
@@ -193,14 +195,14 @@ def test_a_run_does_not_go_on_with_another_teacher(data: Path, tmp_path: Path, m
     with monkeypatch.context() as patch:
         at_step(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
-            distill(recipe, tmp_path / "run")
+            distill(recipe, None, tmp_path / "run")
     write_teacher(teacher, seed=2)
     with pytest.raises(DetdistillError, match=r"started with the teacher .* put that teacher back"):
-        distill(recipe, tmp_path / "run")
+        distill(recipe, None, tmp_path / "run")
 
 
 def test_stopped_while_scores_are_taken_goes_on_to_the_same_end(
-    recipe: DistillationRecipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record that is written first thing in the resumed run has the weights, too."""
     monkeypatch.setattr("detdistill.training.distillation.teacher_metrics", fixed_score)
@@ -211,7 +213,7 @@ def test_stopped_while_scores_are_taken_goes_on_to_the_same_end(
     with monkeypatch.context() as patch:
         patch.setattr("detdistill.training.keeping.score", interrupted)
         with pytest.raises(Interrupted, match="after step 6"):
-            distill(recipe, tmp_path / "run")
+            distill(recipe, None, tmp_path / "run")
     recorded: list[dict[str, Any]] = []
 
     def save(*arguments: Any, **options: Any) -> None:
@@ -219,14 +221,14 @@ def test_stopped_while_scores_are_taken_goes_on_to_the_same_end(
         save_detector(*arguments, **options)
 
     monkeypatch.setattr("detdistill.training.keeping.save_detector", save)
-    distill(recipe, tmp_path / "run")
+    distill(recipe, None, tmp_path / "run")
     assert_equal_runs(tmp_path / "run", whole)
     assert recorded[0]["epoch"] == 3
     assert recorded[0]["weights"] == recorded[-1]["weights"]
 
 
 def test_a_teacher_that_is_remembered_teaches_the_same(
-    recipe: DistillationRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = replace(recipe, images=replace(recipe.images, flip=0.0, scale_jitter=(1.0, 1.0), photometric=0.0))
     asked: list[int] = []
@@ -236,10 +238,10 @@ def test_a_teacher_that_is_remembered_teaches_the_same(
         asked.append(len(batch.images))
         return guide(teacher, batch)
 
-    distill(recipe, tmp_path / "asked")
+    distill(recipe, None, tmp_path / "asked")
     assert "teacher memory" not in capsys.readouterr().err
     monkeypatch.setattr(DetectorTeacher, "guide", counted)
-    distill(replace(recipe, teacher_memory=64), tmp_path / "remembered")
+    distill(taught_otherwise(recipe, memory=64), None, tmp_path / "remembered")
     assert "teacher memory: 8 images need about 1 MiB" in capsys.readouterr().err
     one, other = (
         [line["loss"] for line in lines(tmp_path / name) if "loss" in line] for name in ("asked", "remembered")
@@ -249,7 +251,7 @@ def test_a_teacher_that_is_remembered_teaches_the_same(
     assert max(asked) == recipe.batch_size
 
 
-def test_parts_of_a_batch_give_its_gradient(recipe: DistillationRecipe, tmp_path: Path) -> None:
+def test_parts_of_a_batch_give_its_gradient(recipe: Recipe, tmp_path: Path) -> None:
     """Automatic weights included; batch norm frozen, for it sees one part at a time."""
     frozen = replace(
         recipe, start=Start(batch_norm="frozen"), optimization=Optimization(), schedule=Schedule(2, milestones=())
@@ -258,7 +260,7 @@ def test_parts_of_a_batch_give_its_gradient(recipe: DistillationRecipe, tmp_path
     for parts in (1, 2):
         with pytest.MonkeyPatch.context() as patch:
             gradients[parts] = recorded_gradients(patch)
-            distill(replace(frozen, accumulate=parts), tmp_path / str(parts))
+            distill(replace(frozen, accumulate=parts), None, tmp_path / str(parts))
     assert len(gradients[2]) == len(gradients[1]) == 4
     for found, expected in zip(gradients[2], gradients[1], strict=True):
         assert any(".adapters." in name for name in found)
@@ -270,9 +272,9 @@ def test_parts_of_a_batch_give_its_gradient(recipe: DistillationRecipe, tmp_path
 
 def test_a_module_teaches_like_the_folder_that_it_came_from(data: Path, teacher: Path, tmp_path: Path) -> None:
     recipe = small_distillation(data, teacher, epochs=1)
-    distill(recipe, tmp_path / "folder")
-    own = replace(recipe, teacher="my own")
-    distill(own, tmp_path / "module", teacher=folded(load(teacher)))  # what is loaded for teaching alone is folded
+    distill(recipe, None, tmp_path / "folder")
+    # What is loaded for teaching alone is folded.
+    distill(taught_otherwise(recipe, teacher="my own"), folded(load(teacher)), tmp_path / "module")
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("folder", "module")]
     assert weights[0] == weights[1]
     assert read_description(tmp_path / "module").provenance["teacher"] == {"folder": "my own", "weights_sha256": None}
@@ -309,9 +311,9 @@ def test_a_teacher_of_other_classes_teaches_the_same(
     tmp_path: Path,
 ) -> None:
     recipe = small_distillation(data, teacher, epochs=1)
-    distill(recipe, tmp_path / "same")
-    other = replace(recipe, teacher=str(other_classes(teacher, tmp_path / "t", names, rows)), class_map=table)
-    distill(other, tmp_path / "other")
+    distill(recipe, None, tmp_path / "same")
+    other = other_classes(teacher, tmp_path / "t", names, rows)
+    distill(taught_otherwise(recipe, class_map=table), other, tmp_path / "other")
     for same, found in zip(lines(tmp_path / "same"), lines(tmp_path / "other"), strict=True):
         assert found == pytest.approx(same, rel=1e-3) if "loss" in same else found == same
 
@@ -334,7 +336,7 @@ def test_the_student_can_start_with_the_teachers_pyramid_and_head(data: Path, tm
     still = Optimization(learning_rate=1e-20, weight_decay=0)
     recipe = small_distillation(data, teacher, epochs=1, optimization=still, init_from_teacher=("head",))
     assert "copied from the teacher" in check(recipe)
-    distill(recipe, tmp_path / "run")
+    distill(recipe, None, tmp_path / "run")
     student, given = load(tmp_path / "run").state_dict(), load(teacher).state_dict()
     for name, value in student.items():
         if value.dim() > 1:
@@ -343,6 +345,6 @@ def test_the_student_can_start_with_the_teachers_pyramid_and_head(data: Path, tm
 
 def test_data_without_a_score_needs_no_teachers_score(data: Path, teacher: Path, tmp_path: Path) -> None:
     recipe = small_distillation(data, teacher, epochs=1)
-    summary = distill(replace(recipe, data=replace(recipe.data, val=None)), tmp_path / "run")
+    summary = distill(replace(recipe, data=replace(recipe.data, val=None)), None, tmp_path / "run")
     assert isinstance(summary, Summary)
     assert summary.teacher_ap is None

@@ -6,11 +6,10 @@ from examples.own_detector import TinyDetector
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.training.freezing import freeze
 from detdistill.training.recipe import BatchNorm, Start
-from support.tiny_detector import tiny_detector
+from support.tiny_detector import layers, tiny_detector
 
 
 def frozen_parameters(detector: DenseDetector) -> set[str]:
@@ -39,7 +38,7 @@ def test_stages_of_a_resnet(stages: int, modules: tuple[str, ...]) -> None:
 def test_the_map_of_the_frozen_stage_does_not_depend_on_what_is_trained(backbone: str) -> None:
     """Other networks name their stages otherwise: what is trained must not change the map of stride 4."""
     torch.manual_seed(0)
-    architecture = Architecture(backbone=backbone, strides=(4, 8, 16, 32), channels=16, backbone_width=1.0)
+    architecture = layers(backbone=backbone, strides=(4, 8, 16, 32), channels=16, backbone_width=1.0)
     detector = DenseDetector(architecture, ("cat",)).train()
     for module in freeze(detector, Start(frozen_stages=1)):
         module.training = False

@@ -58,7 +58,7 @@ def test_objects_lost_by_resizing_are_an_error(data: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "said"),
     [
-        (Start(run="detector.pth"), "detector.pth holds no model.json.*`detdistill import`"),
+        (Start(source="detector.pth"), "detector.pth holds no model.json.*`detdistill import`"),
         (Start(backbone="lite1"), "start.backbone lite1"),
         (Start(backbone="lite0"), "start.backbone lite0.*tf_efficientnet_lite0.*set start.backbone null"),
         (Start(backbone="."), "start.backbone .*is a folder"),
@@ -71,7 +71,7 @@ def test_what_is_no_start_is_told(start: Start, said: str, data: Path) -> None:
 
 def test_starting_from_a_run_takes_its_weights_over(data: Path, tmp_path: Path) -> None:
     train(small_recipe(data, epochs=1), tmp_path / "first")
-    detector = starting_detector(small_recipe(data, start=Start(run=str(tmp_path / "first"))), ("red", "blue"))
+    detector = starting_detector(small_recipe(data, start=Start(source=str(tmp_path / "first"))), ("red", "blue"))
     own, first = detector.state_dict(), load(tmp_path / "first").state_dict()
     assert torch.equal(own["head.class_predictor.weight"][0], first["head.class_predictor.weight"][1])
     assert torch.equal(own["backbone.network.conv1.weight"], first["backbone.network.conv1.weight"])

@@ -11,12 +11,13 @@ from examples.own_detector import TinyDetector
 
 import detdistill
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.saving import save_detector
 from detdistill.detectors.storage import load_detector
 from detdistill.training.distillation import check, distill
 from detdistill.training.materials import starting_detector
-from detdistill.training.recipe import Start
+from detdistill.training.recipe import Distillation, Start
 from detdistill.training.run import train
 from support.small_runs import lines, small_distillation, small_recipe, write_boxes
 from support.tiny_detector import tiny_detector
@@ -65,7 +66,7 @@ def test_it_learns_from_a_teacher(tmp_path: Path) -> None:
     save_detector(tiny_detector("gfl", CLASSES), tmp_path / "teacher")
     recipe = small_distillation(data, tmp_path / "teacher")
     assert "levels: strides 16 are compared" in check(recipe, student=own())
-    summary = distill(recipe, tmp_path / "run", student=own())
+    summary = distill(recipe, None, tmp_path / "run", student=own())
     assert summary.steps > 0
     assert (tmp_path / "run" / "model.safetensors").exists()
 
@@ -73,18 +74,21 @@ def test_it_learns_from_a_teacher(tmp_path: Path) -> None:
 def test_torchvisions_detectors_are_students_too(tmp_path: Path) -> None:
     plain = small_recipe(write_boxes(tmp_path / "data", train=2, val=1), epochs=1, batch_size=2)
     recipe = replace(plain, optimization=replace(plain.optimization, ema=None))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        detector = TorchvisionDetector.from_architecture(TorchvisionArchitecture("fcos_resnet50_fpn"), CLASSES)
-    train(recipe, tmp_path / "run", detector=detector)
+    recipe = replace(recipe, detector=TorchvisionArchitecture("fcos_resnet50_fpn"))
+    train(recipe, tmp_path / "run")
     loaded = detdistill.load(tmp_path / "run")
     assert isinstance(loaded, TorchvisionDetector)
+    assert loaded.architecture == recipe.detector
     assert loaded.input.size == recipe.images.size
+    taught = replace(recipe, distill=Distillation(str(tmp_path / "run"), {"rank_mimicking": {}}))
+    assert "fcos_resnet50_fpn" in check(taught) or "levels" in check(taught)
+    with pytest.raises(DetdistillError, match=r"start\.backbone timm"):
+        starting_detector(replace(recipe, start=Start(backbone="timm")), CLASSES)
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path)
     with pytest.raises(DetdistillError, match="the classes green, red, the dataset red, green"):
         starting_detector(recipe, ("red", "green"), own())
-    with pytest.raises(DetdistillError, match=r"start\.backbone and start\.run are for the recipe's own detector"):
+    with pytest.raises(DetdistillError, match=r"start\.backbone and start\.from are for the recipe's own detector"):
         starting_detector(replace(recipe, start=Start(backbone="lite0")), CLASSES, own())

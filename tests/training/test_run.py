@@ -15,6 +15,7 @@ from detdistill.cli import main
 from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.structures import ReduceSum
+from detdistill.detectors.dense.architecture import FeaturePyramid
 from detdistill.detectors.storage import read_description
 from detdistill.training.module import DetectorTraining, DivergedError
 from detdistill.training.recipe import Data, Logging, Machine, Optimization, Schedule, Start
@@ -243,8 +244,8 @@ def test_another_recipes_run_is_refused_with_the_difference(data: Path, tmp_path
     with pytest.raises(DetdistillError, match=r"another recipe .*\n  schedule.epochs: 1 -> 2\n.*--resume"):
         train(longer, tmp_path / "run")
     assert train(longer, tmp_path / "run", resume=True).steps == 4
-    wider = replace(longer, detector=replace(TINY, channels=32))
-    with pytest.raises(DetdistillError, match=r"cannot go on with another detector.channels"):
+    wider = replace(longer, detector=replace(TINY, pyramid=FeaturePyramid(channels=32)))
+    with pytest.raises(DetdistillError, match=r"cannot go on with another detector.pyramid.channels"):
         train(wider, tmp_path / "run", resume=True)
     assert train(wider, tmp_path / "run", overwrite=True).steps == 4
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from detdistill.core.errors import DetdistillError
+from detdistill.detectors.dense.architecture import Architecture
 from detdistill.training.recipe import Data, Recipe
 from detdistill.training.run_folder import RunFolder
 
@@ -103,3 +104,19 @@ def test_a_kill_before_the_recipe_is_written_blocks_nothing(tmp_path: Path) -> N
         pass
     prepare(run)
     assert run.recipe.exists()
+
+
+def test_a_run_whose_recipe_has_former_keys_is_still_known(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    prepare(run)
+    run.checkpoint.write_bytes(b"state")
+    run.summary.write_text("{}")
+    former = "data: {path: anywhere}\ndetector: {head: gfl, channels: 256, extra_levels: 2}\nstart: {run: null}\n"
+    run.recipe.write_text(former)
+    assert run.is_finished(RECIPE)
+    with pytest.raises(DetdistillError, match=r"detector\.kind: gfl -> fcos"):
+        prepare(run, replace(RECIPE, detector=Architecture("fcos")))
+    assert run.recipe.read_text() == former
+    prepare(run)
+    assert "kind: gfl" in run.recipe.read_text()
+    assert "head" not in run.recipe.read_text()

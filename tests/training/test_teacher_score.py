@@ -11,7 +11,7 @@ from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.data.opening import open_dataset
 from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores
 from detdistill.evaluation.results import Results
-from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.recipe import Recipe
 from detdistill.training.teacher_score import LOOKED_AT, quick_look, teacher_metrics
 from support.small_runs import small_distillation, write_boxes
 from support.tiny_detector import tiny_detector
@@ -23,7 +23,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
 
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> DistillationRecipe:
+def recipe(tmp_path: Path) -> Recipe:
     return small_distillation(tmp_path, tmp_path, class_map={"verde": "green"})
 
 
@@ -49,9 +49,7 @@ def finding(monkeypatch: pytest.MonkeyPatch, truth: DetectionDataset, names: dic
 TEACHER = tiny_detector(classes=("ghost", "red", "verde"))
 
 
-def test_a_teachers_classes_go_by_name(
-    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_teachers_classes_go_by_name(data: DetectionDataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     finding(monkeypatch, data, {"green": "verde", "red": "red"})
     ap = teacher_metrics(TEACHER, data, recipe).AP
     assert ap == pytest.approx(1)
@@ -59,7 +57,7 @@ def test_a_teachers_classes_go_by_name(
 
 
 def test_detections_under_another_name_are_wrong(
-    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+    data: DetectionDataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding(monkeypatch, data, {"green": "red", "red": "verde"})
     assert teacher_metrics(TEACHER, data, recipe).AP == 0
@@ -70,7 +68,7 @@ def test_detections_under_another_name_are_wrong(
 
 
 def test_a_class_that_the_teacher_never_finds_is_named(
-    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+    data: DetectionDataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding(monkeypatch, data, {"green": "verde"})
     _, warning = quick_look(TEACHER, data, None, recipe)
@@ -78,7 +76,7 @@ def test_a_class_that_the_teacher_never_finds_is_named(
 
 
 def test_a_class_that_the_teacher_lacks_is_no_surprise(
-    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+    data: DetectionDataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding(monkeypatch, data, {"green": "verde"})
     (found,) = quick_look(tiny_detector(classes=("ghost", "verde")), data, None, recipe)
@@ -86,7 +84,7 @@ def test_a_class_that_the_teacher_lacks_is_no_surprise(
 
 
 def test_images_without_objects_are_not_looked_at(
-    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+    data: DetectionDataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A data set may begin with backgrounds, on which no teacher finds anything."""
     first = data.images[0]
@@ -105,7 +103,7 @@ def test_images_without_objects_are_not_looked_at(
 
 
 def test_the_teacher_is_tried_on_a_sample_of_files_sorted_by_class(
-    data: DetectionDataset, recipe: DistillationRecipe, monkeypatch: pytest.MonkeyPatch
+    data: DetectionDataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = next(image for image in data.images if len(image.labels))
     images = tuple(
@@ -130,7 +128,7 @@ def test_a_teacher_that_overfits_the_training_images(
     taught: float,
     is_warned: bool,
     data: DetectionDataset,
-    recipe: DistillationRecipe,
+    recipe: Recipe,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def score(_: object, few: DetectionDataset, *__: object) -> CocoMetrics:

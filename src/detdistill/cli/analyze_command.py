@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from detdistill.cli.parser import Option
+from cyclopts import Parameter
+
 from detdistill.cli.source import DATA, Source
 from detdistill.core.errors import DetdistillError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Analyze(Source):
     """Tell why a student lags behind its teacher: its ranks, its features, its errors, on one page.
 
@@ -19,15 +20,19 @@ class Analyze(Source):
     such as one that learned alone and one that was taught, they stand side by side.
     """
 
-    teacher: Annotated[Path, Option("folder of a trained, distilled or imported detector")]
-    student: Annotated[list[Path], Option("folder of a student; may be given several times")]
-    data: Annotated[Path, Option(DATA)]
-    out: Annotated[Path, Option("folder to write to")]
-    batch_size: Annotated[int, Option("images at a time")] = 8
-    workers: Annotated[int, Option("processes that load images")] = 0
-    bf16: Annotated[bool, Option("run the networks in bfloat16")] = False
-    channels_last: Annotated[bool, Option("store images with the channels innermost, often faster")] = False
-    device: Annotated[str | None, Option("where to run, such as cpu or cuda:1; a GPU if there is one")] = None
+    teacher: Annotated[Path, Parameter(help="Folder of a trained, distilled or imported detector.")]
+    student: Annotated[
+        list[Path], Parameter(help="Folder of a student; may be given several times.", consume_multiple=True)
+    ]
+    data: Annotated[Path, Parameter(help=DATA)]
+    out: Annotated[Path, Parameter(help="Output folder.")]
+    batch_size: Annotated[int, Parameter(help="Images at a time.")] = 8
+    workers: Annotated[int, Parameter(help="Processes that load images.")] = 0
+    bf16: Annotated[bool, Parameter(help="Run the networks in bfloat16.")] = False
+    channels_last: Annotated[bool, Parameter(help="Store images with the channels innermost, often faster.")] = False
+    device: Annotated[str | None, Parameter(help="Device, such as cpu or cuda:1. Default: a GPU if there is one.")] = (
+        None
+    )
 
     def run(self) -> None:
         """Writes the page and prints what it says."""

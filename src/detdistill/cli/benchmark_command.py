@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from detdistill.cli.parser import Argument, Option
+from cyclopts import Parameter
+
 from detdistill.cli.source import Source
 
 if TYPE_CHECKING:
@@ -22,14 +23,15 @@ class Benchmark(Source):
     onnxruntime. All take turns, so that other work on the machine hits all alike.
     """
 
-    run_folders: Annotated[list[Path], Argument("folders of trained, distilled or imported detectors")]
-    batch: Annotated[int, Option("images at a time, beside one")] = 8
-    rounds: Annotated[int, Option("times that each is measured")] = 20
-    threads: Annotated[int, Option("of PyTorch and of onnxruntime")] = 1
-    data: Annotated[Path | None, Option("data set to score the detectors on; the canvas is what holds its images")] = (
+    run_folders: Annotated[list[Path], Parameter(help="Folders of trained, distilled or imported detectors.")]
+    _: KW_ONLY
+    batch_size: Annotated[int, Parameter(help="Images at a time, in addition to one.")] = 8
+    rounds: Annotated[int, Parameter(help="Number of measurements of each detector.")] = 20
+    threads: Annotated[int, Parameter(help="Threads of PyTorch and of onnxruntime.")] = 1
+    data: Annotated[Path | None, Parameter(help="Dataset to score the detectors on; the canvas holds its images.")] = (
         None
     )
-    json: Annotated[Path | None, Option("file to write the numbers to")] = None
+    json: Annotated[Path | None, Parameter(help="Output file (JSON) of the numbers.")] = None
 
     def run(self) -> None:
         """Measures, prints and writes."""
@@ -44,7 +46,9 @@ class Benchmark(Source):
         dataset = self.opened_if_given(self.data)
         images = () if dataset is None else dataset.images
         sizes = sizes_of(folders, images)
-        speeds = speeds_of(folders, images, batches=sorted({1, self.batch}), rounds=self.rounds, threads=self.threads)
+        speeds = speeds_of(
+            folders, images, batches=sorted({1, self.batch_size}), rounds=self.rounds, threads=self.threads
+        )
         scores = {name: None if dataset is None else _ap(folder, dataset) for name, folder in folders.items()}
         _print(sizes, speeds, scores)
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
@@ -61,13 +65,12 @@ class Benchmark(Source):
 
 
 def _ap(folder: Path, dataset: DetectionDataset) -> float | None:
-    from detdistill.cli.evaluate_command import image_options
-    from detdistill.detectors.storage import load_detector, read_description
+    from detdistill.detectors.storage import load_detector
     from detdistill.evaluation.coco_metrics import coco_metrics
+    from detdistill.evaluation.evaluating import run_options
     from detdistill.evaluation.score import score
 
-    images = image_options(folder, read_description(folder).input.size, None, None, None)
-    return score(load_detector(folder), dataset, images, coco_metrics).AP
+    return score(load_detector(folder), dataset, run_options(folder), coco_metrics).AP
 
 
 def _print(sizes: dict[str, Size], speeds: list[Speed], scores: dict[str, float | None]) -> None:

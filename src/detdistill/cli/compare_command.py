@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from detdistill.cli.parser import Argument, Option
+from cyclopts import Parameter
+
 from detdistill.cli.train_command import engine
 from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError
@@ -25,27 +26,33 @@ class Compare:
     the rest. Writes table.json, table.csv, table.md and report.html.
     """
 
-    plan: Annotated[Path, Argument("YAML file: the recipe of a distillation, or a plan")]
-    out: Annotated[Path, Option("folder of the comparison, made or gone on with")]
-    methods: Annotated[str | None, Option("such as baseline,soft_label,rm+pfi; terms are joined by +")] = None
-    seeds: Annotated[int | None, Option("number of seeds")] = None
-    teacher: Annotated[str | None, Option("run folder of the teacher")] = None
-    data: Annotated[str | None, Option("the data set")] = None
-    images: Annotated[str | None, Option("image folder of all splits, instead of the recognised ones")] = None
-    follow_links: Annotated[bool, Option("follow symbolic links that lead out of the dataset's folder")] = False
+    plan: Annotated[Path, Parameter(help="Recipe with a distill section, or plan (YAML).")]
+    _: KW_ONLY
+    out: Annotated[Path, Parameter(help="Output folder. An existing comparison is resumed.")]
+    methods: Annotated[
+        str | None, Parameter(help="Methods, such as baseline,soft_label,rm+pfi; terms are joined by +.")
+    ] = None
+    seeds: Annotated[int | None, Parameter(help="Number of seeds.")] = None
+    teacher: Annotated[str | None, Parameter(help="Folder of the teacher, in all settings.")] = None
+    data: Annotated[str | None, Parameter(help="Dataset, in all settings.")] = None
+    images: Annotated[str | None, Parameter(help="Image folder of all splits, instead of the recognised ones.")] = None
+    follow_links: Annotated[bool, Parameter(help="Follow symbolic links that lead out of the dataset's folder.")] = (
+        False
+    )
     report_on: Annotated[
-        str | None, Option("split whose scores are reported, or its annotation file (default: the plan's, else val)")
+        str | None,
+        Parameter(help="Split whose scores are reported, or its annotation file. Default: the plan's, else val."),
     ] = None
     select_on: Annotated[
-        str | None, Option("another split, or its annotation file, on which a method or option may be chosen")
+        str | None, Parameter(help="Another split, or its annotation file, on which a method or option may be chosen.")
     ] = None
-    jobs: Annotated[int, Option("runs at the same time")] = 1
-    threads: Annotated[int, Option("threads of each run; part of the record")] = 1
-    per_class: Annotated[bool, Option("print AP by class, too")] = False
-    list: Annotated[bool, Option("print the numbered runs, and make none")] = False
-    cell: Annotated[int | None, Option("make only the run of this number, in this process: for a cluster's jobs")] = (
-        None
-    )
+    jobs: Annotated[int, Parameter(help="Runs at the same time.")] = 1
+    threads: Annotated[int, Parameter(help="Threads of each run; part of the record.")] = 1
+    per_class: Annotated[bool, Parameter(help="Print AP by class, too.")] = False
+    list: Annotated[bool, Parameter(help="Print the numbered runs without training them.")] = False
+    cell: Annotated[
+        int | None, Parameter(help="Train only the run of this number, in this process: for jobs on a cluster.")
+    ] = None
 
     def run(self) -> None:
         """Makes the runs and prints the table."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from detdistill.cli.parser import Argument, Option
+from cyclopts import Parameter
+
 from detdistill.cli.source import DATA, Source
 
 if TYPE_CHECKING:
@@ -25,16 +26,21 @@ class Convert(Source):
     boxes are converted, no masks or key points.
     """
 
-    path: Annotated[Path, Argument(DATA)]
-    to: Annotated[Literal["coco", "voc", "yolo"], Option("Format to write.")]
-    out: Annotated[Path, Option("Output folder; it must not exist.")]
+    path: Annotated[Path, Parameter(help=DATA)]
+    _: KW_ONLY
+    to: Annotated[Literal["coco", "voc", "yolo"], Parameter(help="Format to write.")]
+    out: Annotated[Path, Parameter(help="Output folder; it must not exist.")]
     val: Annotated[
-        float, Option("Share of the images for a new val split, 0 to below 1; near-duplicates stay in one split.")
+        float,
+        Parameter(help="Share of the images for a new val split, 0 to below 1; near-duplicates stay in one split."),
     ] = 0.0
-    test: Annotated[float, Option("Share of the images for a new test split, 0 to below 1.")] = 0.0
-    seed: Annotated[int, Option("Random seed of --val and --test.")] = 0
+    test: Annotated[float, Parameter(help="Share of the images for a new test split, 0 to below 1.")] = 0.0
+    seed: Annotated[int, Parameter(help="Random seed of --val and --test.")] = 0
     link: Annotated[
-        bool, Option("Make hard links to the images instead of copies. A changed image then changes in both folders.")
+        bool,
+        Parameter(
+            help="Make hard links to the images instead of copies. A changed image then changes in both folders."
+        ),
     ] = False
 
     def run(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from detdistill.cli.parser import Argument, Option
+from cyclopts import Parameter
+
 from detdistill.cli.source import DATA, Source
 
 if TYPE_CHECKING:
@@ -31,21 +32,25 @@ class Inspect(Source):
     Exits with 1 if a problem must be fixed before a detector can be trained on the data.
     """
 
-    path: Annotated[Path, Argument(DATA)]
+    path: Annotated[Path, Parameter(help=DATA)]
+    _: KW_ONLY
     sheet: Annotated[
         Path | None,
-        Option(
-            "Contact sheet to write, a .jpg or .png file. With several parts, the part's name is added to the file's. "
-            "Default: contact_sheet.jpg, or contact_sheet.png if most images are PNG or GIF files."
+        Parameter(
+            help="Contact sheet to write, a .jpg or .png file. With several parts, the part's name is added to the "
+            "file's. Default: contact_sheet.jpg, or contact_sheet.png if most images are PNG or GIF files."
         ),
     ] = None
     short_side: Annotated[
-        int | None, Option("Short side of resized images in pixels, for the check of object sizes. Default: 800.")
+        int | None,
+        Parameter(help="Short side of resized images in pixels, for the check of object sizes. Default: 800."),
     ] = None
     long_side: Annotated[
-        int | None, Option("Largest long side of resized images in pixels, for the same check. Default: 1333.")
+        int | None, Parameter(help="Largest long side of resized images in pixels, for the same check. Default: 1333.")
     ] = None
-    recipe: Annotated[Path | None, Option("Recipe (YAML) whose image size and data options are checked.")] = None
+    recipe: Annotated[Path | None, Parameter(help="Recipe (YAML) whose image size and data options are checked.")] = (
+        None
+    )
 
     def run(self) -> None:
         """Print what was found and draw the sheets."""
@@ -144,11 +149,12 @@ class Split(Source):
     folder. `detdistill data convert` with --val and --test makes the same split and writes any format with the images.
     """
 
-    path: Annotated[Path, Argument(DATA)]
-    val: Annotated[float, Option("Share of the images for val, 0 to below 1.")] = 0.2
-    test: Annotated[float, Option("Share of the images for test, 0 to below 1; 0 makes no such part.")] = 0.0
-    seed: Annotated[int, Option("Random seed of the split.")] = 0
-    out: Annotated[Path | None, Option("folder to make; PATH with _split added to its name if left out")] = None
+    path: Annotated[Path, Parameter(help=DATA)]
+    _: KW_ONLY
+    val: Annotated[float, Parameter(help="Share of the images for val, 0 to below 1.")] = 0.2
+    test: Annotated[float, Parameter(help="Share of the images for test, 0 to below 1; 0 makes no such part.")] = 0.0
+    seed: Annotated[int, Parameter(help="Random seed of the split.")] = 0
+    out: Annotated[Path | None, Parameter(help="Output folder. Default: PATH with _split added to its name.")] = None
 
     def run(self) -> None:
         """Splits, writes and reports."""
@@ -172,12 +178,13 @@ class Split(Source):
 class Scenes:
     """Make the data set that comes with the toolkit: handwritten digits on photographs, as a COCO folder."""
 
-    out: Annotated[Path, Argument("folder to make")]
-    seed: Annotated[int, Option("another seed, other pictures")] = 0
-    train: Annotated[int, Option("number of training pictures")] = 2000
-    val: Annotated[int, Option("number of validation pictures")] = 500
-    test: Annotated[int, Option("number of test pictures")] = 500
-    size: Annotated[int, Option("side of a picture in pixels")] = 128
+    out: Annotated[Path, Parameter(help="Output folder.")]
+    _: KW_ONLY
+    seed: Annotated[int, Parameter(help="Random seed of the images.")] = 0
+    train: Annotated[int, Parameter(help="Number of training images.")] = 2000
+    val: Annotated[int, Parameter(help="Number of validation images.")] = 500
+    test: Annotated[int, Parameter(help="Number of test images.")] = 500
+    size: Annotated[int, Parameter(help="Side of an image in pixels.")] = 128
 
     def run(self) -> None:
         """Writes the folder."""

@@ -6,44 +6,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from detdistill.cli.parser import Option
+from cyclopts import Parameter
+
+from detdistill.cli.recipe_options import DistillOptions
 from detdistill.cli.train_command import engine, report
-from detdistill.training.recipe import DistillationRecipe
 
 
-@dataclass(frozen=True)
-class Distill:
+@dataclass(frozen=True, kw_only=True)
+class Distill(DistillOptions):
     """Train a student that learns from a teacher, with Rank Mimicking and Prediction-guided Feature Imitation.
 
-    Recipes and options are those of `train`, and the teacher's: `--terms rank_mimicking,prediction_guided` names the
-    methods, `--terms.rank_mimicking.space prob` changes one. An interrupted run goes on with the same command.
+    Every key of a recipe is an option, too, as for `train`: `--distill.terms.rank_mimicking.space prob` changes an
+    option of a term. `detdistill recipe show` prints all keys with their defaults, `detdistill methods` all terms. An
+    interrupted run is resumed by the same command.
     """
 
-    recipe: DistillationRecipe
-    out: Annotated[Path, Option("folder of the run, made or gone on with")]
-    resume: Annotated[bool, Option("go on with a run of another recipe, where that is possible")] = False
-    overwrite: Annotated[bool, Option("throw away a run that is in the folder")] = False
+    out: Annotated[Path, Parameter(help="Output directory. An existing run is resumed.")]
+    resume: Annotated[bool, Parameter(help="Resume although the recipe changed (compatible changes only).")] = False
+    overwrite: Annotated[bool, Parameter(help="Delete the existing run and start over.")] = False
 
     def run(self) -> None:
-        """Distils, and tells what came out."""
+        """Distils, and prints the summary."""
+        recipe = self.read()
         with engine():
             from detdistill.training.distillation import distill
 
-            report(self.out, distill(self.recipe, self.out, resume=self.resume, overwrite=self.overwrite))
+            report(self.out, distill(recipe, None, self.out, resume=self.resume, overwrite=self.overwrite))
 
 
-@dataclass(frozen=True)
-class Check:
-    """Tell what fits between a teacher and a student before training: levels, channels, classes, and each loss.
+@dataclass(frozen=True, kw_only=True)
+class Check(DistillOptions):
+    """Check whether teacher and student are compatible, before training: levels, channels, classes, and each loss.
 
     Takes the recipe and options of `distill`, and writes nothing.
     """
 
-    recipe: DistillationRecipe
-
     def run(self) -> None:
         """Prints the preflight."""
+        recipe = self.read()
         with engine():
             from detdistill.training.distillation import check
 
-            print(check(self.recipe))
+            print(check(recipe))

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from detdistill.cli.parser import Argument, Option
+from cyclopts import Parameter
+
 from detdistill.cli.source import DATA, Source
 from detdistill.core.distributed import is_first_process
 
 if TYPE_CHECKING:
     from detdistill.core.annotations import DetectionDataset
-    from detdistill.core.image_options import ImageOptions, ImageSize
     from detdistill.evaluation.coco_metrics import CocoMetrics
+    from detdistill.evaluation.evaluating import Evaluation
     from detdistill.evaluation.precision_recall import OperatingPoint
-    from detdistill.evaluation.results import Results
-    from detdistill.evaluation.voc_metrics import Interpolation, VocMetrics
 
 CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 RECALL_COLUMNS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -32,30 +31,43 @@ class Evaluate(Source):
     started share the images; the first one prints and writes.
     """
 
-    data: Annotated[Path, Option(DATA)]
-    run_folder: Annotated[Path | None, Argument("folder of a trained, distilled or imported detector")] = None
+    run_folder: Annotated[Path | None, Parameter(help="Folder of a trained, distilled or imported detector.")] = None
+    _: KW_ONLY
+    data: Annotated[Path, Parameter(help=DATA)]
     detections: Annotated[
-        Path | None, Option("instead of a detector: COCO-results JSON, a list of image_id, category_id, bbox, score")
+        Path | None,
+        Parameter(help="Detections to score instead: COCO-results JSON, a list of image_id, category_id, bbox, score."),
     ] = None
     protocol: Annotated[
         Literal["coco", "voc07", "voc10"],
-        Option("COCO's twelve numbers, or PASCAL VOC's AP50 with 11 points (2007) or all points (2010)"),
+        Parameter(help="COCO's twelve numbers, or PASCAL VOC's AP50 with 11 points (2007) or all points (2010)."),
     ] = "coco"
-    json: Annotated[Path | None, Option("file to write the numbers to, 0 to 1, null where undefined")] = None
-    out: Annotated[Path | None, Option("file to write the detector's detections to, COCO-results JSON")] = None
-    store_thresholds: Annotated[bool, Option("keep the thresholds of the best F1 in the folder's model.json")] = False
-    short_side: Annotated[int | None, Option("pixels of the shorter side, instead of what the run was made for")] = None
-    long_side: Annotated[int | None, Option("limit of the longer side, instead of what the run was made for")] = None
-    height: Annotated[
-        int | None, Option("Height in pixels of one canvas for all images, a multiple of 32, as of an exported file.")
+    json: Annotated[Path | None, Parameter(help="Output file (JSON) of the scores, 0 to 1, null where undefined.")] = (
+        None
+    )
+    out: Annotated[Path | None, Parameter(help="Output file of the detections (COCO-results JSON).")] = None
+    store_thresholds: Annotated[
+        bool, Parameter(help="Store the score thresholds of the best F1 in the folder's model.json.")
+    ] = False
+    short_side: Annotated[int | None, Parameter(help="Pixels of the shorter side. Default: as in training.")] = None
+    long_side: Annotated[
+        int | None, Parameter(help="Upper limit of the longer side, in pixels. Default: as in training.")
     ] = None
-    width: Annotated[int | None, Option("Width in pixels of one canvas for all images, a multiple of 32.")] = None
-    class_agnostic_nms: Annotated[bool, Option("NMS among the boxes of all classes.")] = False
-    batch_size: Annotated[int, Option("images at a time")] = 8
-    workers: Annotated[int, Option("processes that load images")] = 0
-    bf16: Annotated[bool, Option("run the network in bfloat16")] = False
-    channels_last: Annotated[bool, Option("store images with the channels innermost, often faster")] = False
-    device: Annotated[str | None, Option("where to run, such as cpu or cuda:1; a GPU if there is one")] = None
+    height: Annotated[
+        int | None,
+        Parameter(help="Height in pixels of one canvas for all images, a multiple of 32, as of an exported file."),
+    ] = None
+    width: Annotated[int | None, Parameter(help="Width in pixels of one canvas for all images, a multiple of 32.")] = (
+        None
+    )
+    class_agnostic_nms: Annotated[bool, Parameter(help="NMS among the boxes of all classes.")] = False
+    batch_size: Annotated[int, Parameter(help="Images at a time.")] = 8
+    workers: Annotated[int, Parameter(help="Processes that load images.")] = 0
+    bf16: Annotated[bool, Parameter(help="Run the network in bfloat16.")] = False
+    channels_last: Annotated[bool, Parameter(help="Store images with the channels innermost, often faster.")] = False
+    device: Annotated[str | None, Parameter(help="Device, such as cpu or cuda:1. Default: a GPU if there is one.")] = (
+        None
+    )
 
     def run(self) -> None:
         """Prints the tables and writes the files."""
@@ -71,59 +83,54 @@ class Evaluate(Source):
             self._evaluate_file(self.detections)
 
     def _evaluate_file(self, detections: Path) -> None:
+        from detdistill.evaluation.evaluating import scores_of
         from detdistill.evaluation.results_file import read_results
 
         if is_first_process():
             dataset = self._dataset(check_images=False)
-            self._write(self._print_scores(dataset, read_results(detections, dataset)))
+            results = read_results(detections, dataset)
+            self._write(self._print_scores(dataset, len(results), scores_of(dataset, results, self.protocol)))
 
     def _evaluate_run(self, folder: Path) -> None:
-        from detdistill.core.distributed import sharing_images
-        from detdistill.detectors.description import was_trained_on
         from detdistill.detectors.running import InferenceOptions, chosen_device
-        from detdistill.detectors.storage import load_detector, read_description
-        from detdistill.evaluation.score import score
+        from detdistill.evaluation.evaluating import evaluate, run_options
 
-        description = read_description(folder)
-        images = image_options(
-            folder, description.input.size, self.short_side, self.long_side, canvas_of(self.height, self.width)
+        canvas = canvas_of(self.height, self.width)
+        # A large dataset is not read for a detector that cannot be run.
+        run_options(folder, short_side=self.short_side, long_side=self.long_side, canvas=canvas)
+        chosen_device(self.device)
+        found = evaluate(
+            folder,
+            self._dataset(check_images=True),
+            protocol=self.protocol,
+            short_side=self.short_side,
+            long_side=self.long_side,
+            canvas=canvas,
+            class_agnostic=self.class_agnostic_nms,
+            device=self.device,
+            options=InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last),
         )
-        options = InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last)
-        detector = load_detector(folder).to(chosen_device(self.device))
-        if self.class_agnostic_nms:
-            detector.postprocessing = replace(detector.postprocessing, class_agnostic=True)
-        dataset = self._dataset(check_images=True)
-        if was_trained_on(description, dataset) and is_first_process():
-            print(
-                f"WARNING: {folder} was trained on these images, so that its scores say little; give another --split",
-                file=sys.stderr,
-            )
-        with sharing_images():
-            score(detector, dataset, images, partial(self._report, folder), options)
+        if is_first_process():
+            self._report(folder, found)
 
-    def _report(self, folder: Path, dataset: DetectionDataset, results: Results) -> None:
-        """Prints and writes what was found by all processes."""
+    def _report(self, folder: Path, found: Evaluation) -> None:
         from detdistill.detectors.storage import store_thresholds
-        from detdistill.evaluation.precision_recall import at_recalls, best_f1, precision_recall
+        from detdistill.evaluation.precision_recall import at_recalls
         from detdistill.evaluation.results_file import write_results
-        from detdistill.evaluation.voc_metrics import rank_detections
 
         if self.out is not None:
-            write_results(self.out, results, dataset)
-        numbers = self._print_scores(dataset, results)
-        curves = {name: precision_recall(ranking) for name, ranking in rank_detections(dataset, results).items()}
-        best = {name: best_f1(curve) for name, curve in curves.items()}
-        _print_best(best)
-        numbers["best_f1"] = {name: None if point is None else asdict(point) for name, point in best.items()}
+            write_results(self.out, found.results, found.dataset)
+        numbers = self._print_scores(found.dataset, len(found.results), found.scores)
+        _print_best(found.best_f1)
+        numbers["best_f1"] = {name: None if point is None else asdict(point) for name, point in found.best_f1.items()}
         numbers["precision_recall"] = {
             name: {key: values.tolist() for key, values in vars(at_recalls(curve)).items()}
-            for name, curve in curves.items()
+            for name, curve in found.curves.items()
         }
         self._write(numbers)
         if self.store_thresholds:
-            chosen = {name: point.threshold for name, point in best.items() if point is not None}
-            store_thresholds(folder, chosen)
-            print(f"the thresholds of {len(chosen)} classes are kept in {folder / 'model.json'}")
+            store_thresholds(folder, found.thresholds)
+            print(f"the thresholds of {len(found.thresholds)} classes are kept in {folder / 'model.json'}")
 
     def _dataset(self, *, check_images: bool) -> DetectionDataset:
         from detdistill.data.checking import reading_note
@@ -134,19 +141,13 @@ class Evaluate(Source):
             print(f"note: {note}", file=sys.stderr)
         return dataset
 
-    def _print_scores(self, dataset: DetectionDataset, results: Results) -> dict[str, Any]:
-        from detdistill.evaluation.coco_metrics import coco_metrics
-        from detdistill.evaluation.voc_metrics import voc_metrics
-
-        print(f"{len(results)} detections in {len(dataset.images)} images of {dataset.source}; scores 0 to 100")
+    def _print_scores(self, dataset: DetectionDataset, detections: int, scores: CocoMetrics) -> dict[str, Any]:
+        print(f"{detections} detections in {len(dataset.images)} images of {dataset.source}; scores 0 to 100")
         if self.protocol == "coco":
-            metrics = coco_metrics(dataset, results)
-            _print_coco(metrics)
+            _print_coco(scores)
         else:
-            interpolation: Interpolation = "11-point" if self.protocol == "voc07" else "all-point"
-            metrics = _as_coco(voc_metrics(dataset, results, interpolation=interpolation))
-            _print_voc(metrics)
-        return asdict(metrics)
+            _print_voc(scores)
+        return asdict(scores)
 
     def _write(self, numbers: dict[str, Any]) -> None:
         import json
@@ -173,37 +174,6 @@ def canvas_of(height: int | None, width: int | None) -> tuple[int, int] | None:
     return height, width
 
 
-def image_options(
-    folder: Path,
-    made_for: ImageSize | None,
-    short_side: int | None,
-    long_side: int | None,
-    canvas: tuple[int, int] | None,
-) -> ImageOptions:
-    """Return the image size: the run's, or what the user gives.
-
-    Raises:
-        DetdistillError: neither is known.
-    """
-    from detdistill.core.errors import DetdistillError
-    from detdistill.core.image_options import ImageOptions, on_fixed_canvas
-
-    if short_side is None and long_side is None:
-        if made_for is None:
-            raise DetdistillError(
-                f"{folder / 'model.json'}: no image_size; expected the size of the images that the detector was "
-                "trained on: give it with --short-side and --long-side (800 and 1333 in most published COCO models)"
-            )
-        options = ImageOptions(**asdict(made_for))
-    else:
-        usual = made_for or ImageOptions()
-        options = ImageOptions(
-            short_side=usual.short_side if short_side is None else short_side,
-            long_side=usual.long_side if long_side is None else long_side,
-        )
-    return options if canvas is None else on_fixed_canvas(options, canvas)
-
-
 def _print_coco(metrics: CocoMetrics) -> None:
     from detdistill.cli.text_table import print_table
     from detdistill.core.texts import points
@@ -228,7 +198,7 @@ def _print_voc(metrics: CocoMetrics) -> None:
     print_table(("class", "AP50"), [(name, points(scores.AP50)) for name, scores in rows], last_apart=True)
 
 
-def _print_best(best: dict[str, OperatingPoint | None]) -> None:
+def _print_best(best: Mapping[str, OperatingPoint | None]) -> None:
     from detdistill.cli.text_table import print_table
     from detdistill.core.texts import points
 
@@ -240,11 +210,3 @@ def _print_best(best: dict[str, OperatingPoint | None]) -> None:
         for name, point in best.items()
     ]
     print_table(("best F1 at IoU .5", "score from", "precision", "recall", "F1"), rows)
-
-
-def _as_coco(metrics: VocMetrics) -> CocoMetrics:
-    """VOC's score is an AP at IoU .5: machines find it under COCO's name, and the other names undefined."""
-    from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores
-
-    per_class = {name: CocoScores(AP50=value) for name, value in metrics.per_class.items()}
-    return CocoMetrics(AP50=metrics.mean, per_class=per_class)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from detdistill.cli.parser import Argument, Option
+from cyclopts import Parameter
+
 from detdistill.cli.source import Source
 from detdistill.core.errors import DetdistillError
 
@@ -24,29 +25,34 @@ class Export(Source):
     its metadata. Where all images of the dataset share a canvas, the file takes this one, else canvases of any size.
     """
 
-    run_folder: Annotated[Path, Argument("folder of a trained, distilled or imported detector")]
-    out: Annotated[Path, Option("Output file; the name ends in .onnx.")]
-    format: Annotated[Literal["onnx"], Option("File format.")] = "onnx"
+    run_folder: Annotated[Path, Parameter(help="Folder of a trained, distilled or imported detector.")]
+    _: KW_ONLY
+    out: Annotated[Path, Parameter(help="Output file; the name ends in .onnx.")]
+    format: Annotated[Literal["onnx"], Parameter(help="File format.")] = "onnx"
     form: Annotated[
-        Literal["end_to_end", "raw"], Option("detections, non-maximum suppression inside; or all scores and boxes")
+        Literal["end_to_end", "raw"],
+        Parameter(help="Detections, with NMS inside the file; or all scores and boxes."),
     ] = "end_to_end"
     height: Annotated[
-        int | None, Option("Height in pixels of a fixed canvas, a multiple of 32; larger images are shrunk to fit.")
+        int | None,
+        Parameter(help="Height in pixels of a fixed canvas, a multiple of 32; larger images are shrunk to fit."),
     ] = None
-    width: Annotated[int | None, Option("Width in pixels of a fixed canvas, a multiple of 32.")] = None
-    any_size: Annotated[bool, Option("Canvases of any height and width that are multiples of 32.")] = False
-    class_agnostic_nms: Annotated[bool, Option("NMS among the boxes of all classes.")] = False
+    width: Annotated[int | None, Parameter(help="Width in pixels of a fixed canvas, a multiple of 32.")] = None
+    any_size: Annotated[bool, Parameter(help="Canvases of any height and width that are multiples of 32.")] = False
+    class_agnostic_nms: Annotated[bool, Parameter(help="NMS among the boxes of all classes.")] = False
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], Option("of the network; AP is measured beside PyTorch's if it is not fp32")
+        Literal["fp32", "fp16", "int8"],
+        Parameter(help="Precision of the network. AP is compared with PyTorch's unless it is fp32."),
     ] = "fp32"
-    data: Annotated[Path | None, Option("Dataset to verify and score on. Default: random noise.")] = None
-    verify_images: Annotated[int, Option("Number of images to verify on, drawn at random.")] = 16
+    data: Annotated[Path | None, Parameter(help="Dataset to verify and score on. Default: random noise.")] = None
+    verify_images: Annotated[int, Parameter(help="Number of images to verify on, drawn at random.")] = 16
     calibration_split: Annotated[
-        str | None, Option("which part of the data set int8 is calibrated on, instead of train, or the only one")
+        str | None,
+        Parameter(help="Split that int8 is calibrated on. Default: train, or the only one."),
     ] = None
-    calibration_images: Annotated[int, Option("Number of images to calibrate on, drawn at random.")] = 64
-    score: Annotated[bool, Option("measure AP in fp32 too")] = False
-    ap_drop: Annotated[float, Option("AP, 0 to 100, that may be lost")] = 1.0
+    calibration_images: Annotated[int, Parameter(help="Number of images to calibrate on, drawn at random.")] = 64
+    score: Annotated[bool, Parameter(help="Measure AP in fp32, too.")] = False
+    ap_drop: Annotated[float, Parameter(help="Largest loss of AP, 0 to 100.")] = 1.0
 
     def run(self) -> None:
         """Export, verify, and print what was compared."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from detdistill.cli.parser import Option
+from cyclopts import Parameter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Methods:
     """List the distillation methods: paper, what they compare and need, detectors, published weights.
 
-    Their names are those of `terms` in a recipe; docs/methods.md describes them and their options.
+    Their names are those of `distill.terms` in a recipe; docs/methods.md describes them and their options.
     """
 
-    json: Annotated[bool, Option("a list for programs; weights by detector, auto where none is published")] = False
+    json: Annotated[bool, Parameter(help="Print JSON; weights by detector, auto where none is published.")] = False
 
     def run(self) -> None:
         """Prints the list."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from detdistill.cli.parser import Argument, Option
+from cyclopts import Parameter
+
 from detdistill.core.errors import DataError, DetdistillError
 
 if TYPE_CHECKING:
@@ -26,44 +27,58 @@ class Predict:
     image that cannot be read is told, and the rest goes on.
     """
 
-    run_folder: Annotated[Path, Argument("folder of a trained, distilled or imported detector")]
-    paths: Annotated[list[str], Argument("images, folders of images, or patterns such as 'shots/*.jpg'")]
-    out: Annotated[Path | None, Option("folder for the pictures with boxes on them")] = None
+    run_folder: Annotated[Path, Parameter(help="Folder of a trained, distilled or imported detector.")]
+    paths: Annotated[list[str], Parameter(help="Images, folders of images, or patterns such as 'shots/*.jpg'.")]
+    _: KW_ONLY
+    out: Annotated[Path | None, Parameter(help="Output folder of the images with boxes.")] = None
     image_format: Annotated[
         Literal["jpg", "png"] | None,
-        Option("Format of the images in --out, jpg or png. Default: png for PNG and GIF files, jpg for all others."),
+        Parameter(
+            help="Format of the images in --out, jpg or png. Default: png for PNG and GIF files, jpg for all others."
+        ),
     ] = None
     json: Annotated[
-        Path | None, Option("COCO-results JSON to write, with file and class names. `evaluate --detections` scores it.")
+        Path | None,
+        Parameter(help="COCO-results JSON to write, with file and class names. `evaluate --detections` scores it."),
     ] = None
-    threshold: Annotated[float | None, Option("score to count from, instead of the run's thresholds (or 0.3)")] = None
-    short_side: Annotated[int | None, Option("pixels of the shorter side, instead of what the run was made for")] = None
-    long_side: Annotated[int | None, Option("limit of the longer side, instead of what the run was made for")] = None
+    threshold: Annotated[
+        float | None, Parameter(help="Least score, 0 to 1, of all classes. Default: the run's thresholds, else 0.3.")
+    ] = None
+    short_side: Annotated[int | None, Parameter(help="Pixels of the shorter side. Default: as in training.")] = None
+    long_side: Annotated[
+        int | None, Parameter(help="Upper limit of the longer side, in pixels. Default: as in training.")
+    ] = None
     height: Annotated[
-        int | None, Option("Height in pixels of one canvas for all images, a multiple of 32, as of an exported file.")
+        int | None,
+        Parameter(help="Height in pixels of one canvas for all images, a multiple of 32, as of an exported file."),
     ] = None
-    width: Annotated[int | None, Option("Width in pixels of one canvas for all images, a multiple of 32.")] = None
-    class_agnostic_nms: Annotated[bool, Option("NMS among the boxes of all classes.")] = False
-    batch_size: Annotated[int, Option("images at a time")] = 8
-    bf16: Annotated[bool, Option("run the network in bfloat16")] = False
-    channels_last: Annotated[bool, Option("store images with the channels innermost, often faster")] = False
-    device: Annotated[str | None, Option("where to run, such as cpu or cuda:1; a GPU if there is one")] = None
+    width: Annotated[int | None, Parameter(help="Width in pixels of one canvas for all images, a multiple of 32.")] = (
+        None
+    )
+    class_agnostic_nms: Annotated[bool, Parameter(help="NMS among the boxes of all classes.")] = False
+    batch_size: Annotated[int, Parameter(help="Images at a time.")] = 8
+    bf16: Annotated[bool, Parameter(help="Run the network in bfloat16.")] = False
+    channels_last: Annotated[bool, Parameter(help="Store images with the channels innermost, often faster.")] = False
+    device: Annotated[str | None, Parameter(help="Device, such as cpu or cuda:1. Default: a GPU if there is one.")] = (
+        None
+    )
 
     def run(self) -> None:
         """Predicts, writes and prints."""
-        from detdistill.cli.evaluate_command import canvas_of, image_options
+        from detdistill.cli.evaluate_command import canvas_of
         from detdistill.core.files import write_atomically
         from detdistill.data.finding import find_pictures
         from detdistill.detectors.predicting import USUAL_THRESHOLD, above, detect_in_images
         from detdistill.detectors.running import InferenceOptions, chosen_device
         from detdistill.detectors.storage import load_detector, read_description
+        from detdistill.evaluation.evaluating import run_options
         from detdistill.evaluation.results_file import ids_of_files
 
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise DetdistillError(f"--threshold must lie between 0 and 1, not {self.threshold}")
         description = read_description(self.run_folder)
         canvas = canvas_of(self.height, self.width)
-        images = image_options(self.run_folder, description.input.size, self.short_side, self.long_side, canvas)
+        images = run_options(self.run_folder, short_side=self.short_side, long_side=self.long_side, canvas=canvas)
         thresholds = {} if self.threshold is not None else dict(description.score_thresholds or {})
         usual = USUAL_THRESHOLD if self.threshold is None else self.threshold
         options = InferenceOptions(self.batch_size, 0, self.bf16, self.channels_last)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from detdistill.cli.parser import Argument, Option
+from cyclopts import Parameter
+
 from detdistill.cli.source import Source
 
 
@@ -17,11 +18,14 @@ class Publish(Source):
     Nothing is uploaded: `hf upload NAME FOLDER`, for example, does that. Paths of this machine do not get out.
     """
 
-    run_folder: Annotated[Path, Argument("folder of a trained, distilled or imported detector")]
-    to: Annotated[Path, Option("folder to write, new or empty")]
-    data: Annotated[Path, Option("data set to score and verify on; an image of it is shown")]
-    name: Annotated[str | None, Option("of the detector, instead of the folder's")] = None
-    license: Annotated[str | None, Option("of the weights, by its identifier, such as apache-2.0")] = None
+    run_folder: Annotated[Path, Parameter(help="Folder of a trained, distilled or imported detector.")]
+    _: KW_ONLY
+    out: Annotated[Path, Parameter(help="Output folder, new or empty.")]
+    data: Annotated[Path, Parameter(help="Dataset to score and verify on; one of its images is shown.")]
+    name: Annotated[str | None, Parameter(help="Name of the detector. Default: the folder's.")] = None
+    license: Annotated[str | None, Parameter(help="License of the weights, by its identifier, such as apache-2.0.")] = (
+        None
+    )
 
     def run(self) -> None:
         """Publishes, and says what to look at."""
@@ -29,7 +33,7 @@ class Publish(Source):
 
         dataset = self.opened(self.data)
         publish(
-            self.run_folder, self.to, name=self.name or self.to.resolve().name, dataset=dataset, license=self.license
+            self.run_folder, self.out, name=self.name or self.out.resolve().name, dataset=dataset, license=self.license
         )
-        print(f"{self.to} holds {', '.join(sorted(file.name for file in self.to.iterdir()))}")
+        print(f"{self.out} holds {', '.join(sorted(file.name for file in self.out.iterdir()))}")
         print(f"read {CARD} and look at {EXAMPLE} before you give them away: the picture is one of your images")

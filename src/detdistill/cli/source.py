@@ -6,32 +6,47 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from detdistill.cli.parser import Option
+from cyclopts import Group, Parameter
+
 from detdistill.core.errors import DetdistillError
 
 if TYPE_CHECKING:
     from detdistill.core.annotations import DetectionDataset
 
-DATA = "annotated dataset: COCO, PASCAL VOC, YOLO or CSV, a folder or a file"
+DATASET = Group("Dataset")
+DATA = "Annotated dataset: COCO, PASCAL VOC, YOLO or CSV, a folder or a file."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """Which part of a dataset is read, and where its files are if they are not recognised."""
 
-    split: Annotated[str | None, Option("part of the dataset, such as val")] = None
+    split: Annotated[str | None, Parameter(help="Part of the dataset, such as val.", group=DATASET)] = None
     annotations: Annotated[
-        Path | None, Option("annotation file or folder, instead of the recognised one; from here or in the dataset")
+        Path | None,
+        Parameter(
+            help="Annotation file or folder, instead of the recognised one; from here or in the dataset.", group=DATASET
+        ),
     ] = None
     images: Annotated[
-        Path | None, Option("image folder, instead of the recognised one; from here or in the dataset")
+        Path | None,
+        Parameter(help="Image folder, instead of the recognised one; from here or in the dataset.", group=DATASET),
     ] = None
-    follow_links: Annotated[bool, Option("follow symbolic links that lead out of the dataset's folder")] = False
+    follow_links: Annotated[
+        bool, Parameter(help="Follow symbolic links that lead out of the dataset's folder.", group=DATASET)
+    ] = False
     accept_left_out: Annotated[
-        bool, Option("accept that more than a tenth of a part's annotations is unreadable or invalid")
+        bool,
+        Parameter(
+            help="Accept that more than a tenth of a part's annotations is unreadable or invalid.", group=DATASET
+        ),
     ] = False
     rescale: Annotated[
-        bool, Option("rescale boxes whose annotated image size differs from the file's (images resized afterwards)")
+        bool,
+        Parameter(
+            help="Rescale boxes whose annotated image size differs from the file's (images resized afterwards).",
+            group=DATASET,
+        ),
     ] = False
 
     def opened_if_given(self, data: Path | None) -> DetectionDataset | None:

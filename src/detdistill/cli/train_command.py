@@ -9,34 +9,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from detdistill.cli.parser import Option
+from cyclopts import Parameter
+
+from detdistill.cli.recipe_options import RecipeOptions
 from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError
-from detdistill.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from detdistill.training.run import Summary
 
 
-@dataclass(frozen=True)
-class Train:
+@dataclass(frozen=True, kw_only=True)
+class Train(RecipeOptions):
     """Train a detector: a teacher, a baseline, a start for distillation.
 
-    What a recipe says in YAML can be said, or changed, by options: `schedule: {epochs: 3}` is `--schedule.epochs 3`.
-    An interrupted run goes on with the same command.
+    Every key of a recipe is an option, too: `schedule: {epochs: 3}` is `--schedule.epochs 3`. An option counts more
+    than the recipe's file. `detdistill recipe show` prints all keys with their defaults. An interrupted run is resumed
+    by the same command.
     """
 
-    recipe: Recipe
-    out: Annotated[Path, Option("folder of the run, made or gone on with")]
-    resume: Annotated[bool, Option("go on with a run of another recipe, where that is possible")] = False
-    overwrite: Annotated[bool, Option("throw away a run that is in the folder")] = False
+    out: Annotated[Path, Parameter(help="Output directory. An existing run is resumed.")]
+    resume: Annotated[bool, Parameter(help="Resume although the recipe changed (compatible changes only).")] = False
+    overwrite: Annotated[bool, Parameter(help="Delete the existing run and start over.")] = False
 
     def run(self) -> None:
-        """Trains, and tells what came out."""
+        """Trains, and prints the summary."""
+        recipe = self.read()
         with engine():
             from detdistill.training.run import train
 
-            report(self.out, train(self.recipe, self.out, resume=self.resume, overwrite=self.overwrite))
+            report(self.out, train(recipe, self.out, resume=self.resume, overwrite=self.overwrite))
 
 
 @contextmanager

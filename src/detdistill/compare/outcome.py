@@ -24,7 +24,7 @@ from detdistill.evaluation.score import score
 from detdistill.training.distillation import distill
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_data_part
-from detdistill.training.recipe import DistillationRecipe, Recipe
+from detdistill.training.recipe import Recipe
 from detdistill.training.run import train
 from detdistill.training.run_folder import RunFolder
 from detdistill.training.scoring import inference_options
@@ -88,7 +88,7 @@ def run_cell(plan: Plan, cell: Cell, out: Path) -> Outcome:
     if done is not None:
         return done
     folder, recipe = cell.folder(out), plan.recipe(cell)
-    summary = distill(recipe, folder) if isinstance(recipe, DistillationRecipe) else train(recipe, folder)
+    summary = train(recipe, folder) if recipe.distill is None else distill(recipe, None, folder)
     memory = _peak_memory_mib()
     provenance = read_description(folder).provenance
     outcome = Outcome(

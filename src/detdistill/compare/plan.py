@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, SettingsError
+from detdistill.core.settings import from_values, settings, to_values
 from detdistill.distill.building import build_terms
-from detdistill.training.recipe import DistillationRecipe, Recipe
-from detdistill.training.recipe_file import read_values, recipe_of, typed, write_values
+from detdistill.training.recipe import Recipe
+from detdistill.training.recipe_file import merged, read_values, recipe_of, write_values
 
 Terms = dict[str, dict[str, Any]]
 """Options of terms by their names; without any, the student learns alone."""
 
 BASELINE = "baseline"
 SHORT = {"rm": "rank_mimicking", "pfi": "prediction_guided"}
-FREE = ("options", "terms", "class_map")
-"""Keys whose values depend on other choices: a setting's take the place of the shared ones, nothing is merged."""
 NAME = re.compile(r"\w[\w+.-]*")
 """Of a method or setting: it becomes a folder's name."""
 
@@ -47,14 +45,14 @@ class Cell:
         return out / self.setting / self.method / str(self.seed)
 
 
-@dataclass(frozen=True)
+@settings
 class _Written:
     """A plan's file."""
 
     recipe: str | None = None
     settings: dict[str, dict[str, Any] | None] | None = None
     methods: dict[str, Terms | None] | None = None
-    seeds: int | list[int] = 1
+    seeds: int | tuple[int, ...] = 1
     report_on: str = "val"
     select_on: str | None = None
     report_images: str | None = None
@@ -75,7 +73,7 @@ class Plan:
         select_images: Image folder of `select_on`, where it is not recognised.
     """
 
-    settings: Mapping[str, DistillationRecipe]
+    settings: Mapping[str, Recipe]
     methods: Mapping[str, Terms]
     seeds: Sequence[int]
     report_on: str = "val"
@@ -103,7 +101,12 @@ class Plan:
                     raise DetdistillError(f"{setting}: the split {split!r} is trained on; nothing is {use} on it")
             for method, terms in self.methods.items():
                 try:
-                    build_terms(terms, weight=recipe.weight, ratio=recipe.ratio, detector=recipe.detector.head)
+                    build_terms(
+                        terms,
+                        weight=recipe.distillation.weight,
+                        ratio=recipe.distillation.ratio,
+                        detector=recipe.detector.name,
+                    )
                 except DetdistillError as error:
                     raise DetdistillError(f"method {method}: {error}") from error
 
@@ -118,7 +121,7 @@ class Plan:
         recipe = self.settings[cell.setting]
         recipe = replace(recipe, seed=cell.seed, data=replace(recipe.data, val=None))
         terms = self.methods[cell.method]
-        return replace(recipe, terms=terms) if terms else alone(recipe)
+        return replace(recipe, distill=replace(recipe.distillation, terms=terms) if terms else None)
 
     def write(self, file: Path) -> None:
         """Writes the plan with all its values, so that a later default changes nothing.
@@ -126,12 +129,8 @@ class Plan:
         Raises:
             DetdistillError: the file cannot be written.
         """
-        write_values(asdict(self), file)
-
-
-def alone(recipe: DistillationRecipe) -> Recipe:
-    """The same student, data and schedule without a teacher."""
-    return Recipe(**{field.name: getattr(recipe, field.name) for field in fields(Recipe)})
+        settings = {name: to_values(recipe) for name, recipe in self.settings.items()}
+        write_values({**vars(self), "settings": settings, "seeds": list(self.seeds)}, file)
 
 
 def read_plan(
@@ -168,16 +167,22 @@ def read_plan(
     """
     values = read_values(file)
     is_plan = not set(values).isdisjoint({"recipe", "settings", "methods"})
-    written = typed(values if is_plan else {"settings": {file.stem: values}}, _Written, str(file))
+    try:
+        written = from_values(_Written, values if is_plan else {"settings": {file.stem: values}})
+    except SettingsError as error:
+        raise SettingsError(error.problems, str(file)) from None
     shared = {} if written.recipe is None else read_values(file.parent / written.recipe)
     places = {"path": data, "train_images": images, "val_images": images, "follow_links": follow_links or None}
-    given = {"teacher": teacher, "data": {key: value for key, value in places.items() if value is not None}}
-    changes = {key: value for key, value in given.items() if value not in (None, {})}
+    given = {"distill": {"teacher": teacher}} if teacher is not None else {}
+    changes = {**given, "data": {key: value for key, value in places.items() if value is not None}}
     settings = {}
     for name, own in (written.settings or {file.stem: {}}).items():
-        recipe = recipe_of(_merged(_merged(shared, own or {}), changes), f"{file}, setting {name}")
-        if not isinstance(recipe, DistillationRecipe):
-            raise DetdistillError(f"{file}: the setting {name} names no teacher: give one in it, or with --teacher")
+        recipe = recipe_of(merged(merged(shared, own or {}), changes), f"{file}, setting {name}")
+        if recipe.distill is None:
+            raise SettingsError(
+                f"the setting {name} has no teacher: add `distill: {{teacher: FOLDER}}` to it, or give --teacher",
+                str(file),
+            )
         settings[str(name)] = recipe
     chosen = written.methods if methods is None else named_methods(methods)
     if chosen is None:
@@ -201,12 +206,3 @@ def named_methods(names: str) -> dict[str, Terms]:
         terms = [] if name == BASELINE else [SHORT.get(term, term) for term in name.split("+")]
         found[name] = {term: {} for term in terms}
     return found
-
-
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values with some of them changed."""
-    merged = copy.deepcopy(dict(values))
-    for key, value in changes.items():
-        is_group = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and key not in FREE
-        merged[key] = _merged(merged[key], value) if is_group else value
-    return merged

@@ -11,15 +11,13 @@ from detdistill.core.files import write_atomically
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_data_part
-from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.recipe import Recipe
 from detdistill.training.teacher_score import teacher_metrics
 
 FILE = "teacher.json"
 
 
-def teacher_scores(
-    recipe: DistillationRecipe, split: str, folder: Path, *, images: str | None = None
-) -> dict[str, Any]:
+def teacher_scores(recipe: Recipe, split: str, folder: Path, *, images: str | None = None) -> dict[str, Any]:
     """COCO's numbers of a setting's teacher; once found, they are kept.
 
     Args:
@@ -34,7 +32,7 @@ def teacher_scores(
     Raises:
         DetdistillError: the teacher or the data cannot be used.
     """
-    teacher = Path(recipe.teacher).expanduser()
+    teacher = Path(recipe.distillation.teacher).expanduser()
     key = {"split": split, "weights_sha256": read_description(teacher).weights_sha256}
     file = folder / FILE
     if file.exists():

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from detdistill.compare.plan import Terms, alone
+from detdistill.compare.plan import Terms
 from detdistill.core.structures import single_process
 from detdistill.data.loading import Batch, training_loader
 from detdistill.training.distillation import make_distiller
@@ -20,7 +20,7 @@ from detdistill.training.learner import Learner, Supervision
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.optim import build_optimizer
-from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.recipe import Recipe
 
 BATCHES = 4
 ROUNDS = 5
@@ -30,7 +30,7 @@ GIVEN = 1.0
 
 
 def step_seconds(
-    recipe: DistillationRecipe, methods: Mapping[str, Terms], *, batches: int = BATCHES, rounds: int = ROUNDS
+    recipe: Recipe, methods: Mapping[str, Terms], *, batches: int = BATCHES, rounds: int = ROUNDS
 ) -> dict[str, float]:
     """The median time of an optimiser's step with each method, batches in memory.
 
@@ -45,9 +45,9 @@ def step_seconds(
     loaded = list(islice(loader, batches))
     device = device_beside_training(recipe.machine)
     # A few batches in turns would always be remembered, those of a run only from the second epoch on.
-    recipe = replace(recipe, teacher_memory=0)
+    recipe = replace(recipe, distill=replace(recipe.distillation, memory=0))
     # Nor does it matter to a step's time which weights it finds; reading them would tell of them once more.
-    recipe = replace(recipe, start=replace(recipe.start, backbone=None, run=None))
+    recipe = replace(recipe, start=replace(recipe.start, backbone=None, source=None))
     works = {name: _step(recipe, terms, dataset.classes, device) for name, terms in methods.items()}
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for number in range(rounds + 1):
@@ -62,14 +62,12 @@ def step_seconds(
     return {name: median(times) for name, times in taken.items()}
 
 
-def _step(
-    recipe: DistillationRecipe, terms: Terms, classes: tuple[str, ...], device: torch.device
-) -> Callable[[Batch], None]:
-    student = starting_detector(alone(recipe), classes)
+def _step(recipe: Recipe, terms: Terms, classes: tuple[str, ...], device: torch.device) -> Callable[[Batch], None]:
+    student = starting_detector(recipe, classes)
     learner: nn.Module = Supervision(student, channels_last=recipe.machine.channels_last)
     if terms:
         given = {name: {**options, "weight": GIVEN} for name, options in terms.items()}
-        learner, *_ = make_distiller(replace(recipe, terms=given), student)
+        learner, *_ = make_distiller(replace(recipe, distill=replace(recipe.distillation, terms=given)), student)
     learner.to(device).train()
     optimizer = build_optimizer(learner, student.backbone_module, recipe.optimization)
 

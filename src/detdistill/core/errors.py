@@ -47,6 +47,20 @@ class DetdistillError(Exception):
     """Something that the user can fix; the command line prints it without a traceback."""
 
 
+class SettingsError(DetdistillError):
+    """A recipe, an option or another setting with an unknown key, or with a value that it cannot have.
+
+    Attributes:
+        place: What the settings are, for example a file; may be empty.
+        problems: What is wrong, with keys, values and what was expected.
+    """
+
+    def __init__(self, problems: str, place: str = "") -> None:
+        self.place = place
+        self.problems = problems
+        super().__init__(f"{place}: {problems}" if place else problems)
+
+
 class DataError(DetdistillError):
     """Data that cannot be used as it is.
 

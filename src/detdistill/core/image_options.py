@@ -2,50 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.settings import settings
 
 CANVAS_MULTIPLE = 32
 """Canvas sides are multiples of this, in pixels, as mmdetection and torchvision measured their published scores."""
 
+CanvasSide = Annotated[int, Field(ge=CANVAS_MULTIPLE, multiple_of=CANVAS_MULTIPLE)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
-@dataclass(frozen=True)
+
+@settings
 class ImageSize:
     """The size of the images that a detector reads.
 
     An image is resized by its own size alone and stands in the upper left corner of a canvas that is chosen by its own
     size alone: what a detector finds in it depends on no other image of the batch.
 
-    Attributes:
-        short_side: Pixels of the shorter side after resizing, as far as `long_side` allows.
-        long_side: Upper limit of the longer side, in pixels.
-        letterbox: Side of a square canvas in pixels, rounded up to a multiple of 32, that every image is resized to
-            fit. `short_side` and `long_side` are then ignored.
-        canvas: Height and width in pixels, multiples of 32, of one canvas for all images. Images that do not fit are
-            shrunk. Default: each image has its own canvas, its resized size rounded up to multiples of 32.
+    Raises:
+        SettingsError: A value is out of range, or values contradict each other.
     """
 
-    short_side: int = 800
-    long_side: int = 1333
-    letterbox: int | None = None
-    canvas: tuple[int, int] | None = None
+    # Texts below fields would not reach the subclass.
+    short_side: Annotated[
+        PositiveInt, Field(description="Pixels of the shorter side after resizing, as far as `long_side` allows.")
+    ] = 800
+    long_side: Annotated[PositiveInt, Field(description="Upper limit of the longer side, in pixels.")] = 1333
+    letterbox: Annotated[
+        PositiveInt | None,
+        Field(
+            description="Side of a square canvas in pixels, rounded up to a multiple of 32, that every image is "
+            "resized to fit. `short_side` and `long_side` are then ignored."
+        ),
+    ] = None
+    canvas: Annotated[
+        tuple[CanvasSide, CanvasSide] | None,
+        Field(
+            description="Height and width in pixels, multiples of 32, of one canvas for all images. Images that do not "
+            "fit are shrunk. Default: each image has its own canvas, its resized size rounded up to multiples of 32."
+        ),
+    ] = None
 
-    def __post_init__(self) -> None:
-        """Raises `DetdistillError` for a value out of range."""
-        broken = [rule for rule, holds in self._rules().items() if not holds]
-        if broken:
-            raise DetdistillError(f"image options: {'; '.join(broken)} (given: {self})")
-
-    def _rules(self) -> dict[str, bool]:
-        return {
-            "short_side must be at least 1": self.short_side >= 1,
-            "long_side must be at least short_side": self.long_side >= self.short_side,
-            "letterbox must be at least 1": self.letterbox is None or self.letterbox >= 1,
-            "letterbox and canvas exclude each other": self.letterbox is None or self.canvas is None,
-            f"canvas must be multiples of {CANVAS_MULTIPLE}": self.canvas is None
-            or all(side >= CANVAS_MULTIPLE and side % CANVAS_MULTIPLE == 0 for side in self.canvas),
-        }
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.long_side < self.short_side:
+            raise ValueError(f"long_side must be at least short_side ({self.short_side}), not {self.long_side}")
+        if self.letterbox is not None and self.canvas is not None:
+            raise ValueError("letterbox and canvas exclude each other: set one of them to null")
+        return self
 
     def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the height and width that an image of `size` is resized to; the ratio is kept to the nearest pixel."""
@@ -63,31 +72,27 @@ class ImageSize:
         return rounded_up(height), rounded_up(width)
 
 
-@dataclass(frozen=True)
+@settings
 class ImageOptions(ImageSize):
-    """The size of images, and how training varies them.
+    """The size of images, and how training varies them."""
 
-    Attributes:
-        flip: Probability of a horizontal flip in training.
-        scale_jitter: Smallest and largest factor on the size in training; what exceeds the usual size is cropped at
-            random. (1, 1) is no jitter.
-        photometric: Probability of random brightness, contrast and saturation in training, in the ranges of SSD (Liu
-            et al. 2016, as torchvision and mmdetection have them).
-        hue: Largest shift of the hue with it, 0 to 0.5 of the colour circle. Slow: takes longer than all else.
-    """
+    flip: Probability = 0.5
+    """Probability of a horizontal flip in training."""
+    scale_jitter: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    """Smallest and largest factor on the size in training; what exceeds the usual size is cropped at random. `[1, 1]`
+    is no jitter."""
+    photometric: Probability = 0.0
+    """Probability of random brightness, contrast and saturation in training, in the ranges of SSD (Liu et al. 2016, as
+    torchvision and mmdetection have them)."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest shift of the hue with it, 0 to 0.5 of the colour circle. Slow: takes longer than all else."""
 
-    flip: float = 0.5
-    scale_jitter: tuple[float, float] = (1.0, 1.0)
-    photometric: float = 0.0
-    hue: float = 0.0
-
-    def _rules(self) -> dict[str, bool]:
-        return super()._rules() | {
-            "flip must be a probability, 0 to 1": 0 <= self.flip <= 1,
-            "scale_jitter must be (smallest, largest), above 0": 0 < self.scale_jitter[0] <= self.scale_jitter[1],
-            "photometric must be a probability, 0 to 1": 0 <= self.photometric <= 1,
-            "hue must lie between 0 and 0.5": 0 <= self.hue <= 0.5,
-        }
+    @model_validator(mode="after")
+    def _jitter_grows(self) -> Self:
+        smallest, largest = self.scale_jitter
+        if smallest > largest:
+            raise ValueError(f"scale_jitter must be (smallest, largest), not ({smallest:g}, {largest:g})")
+        return self
 
     @property
     def varies(self) -> bool:
@@ -98,6 +103,40 @@ class ImageOptions(ImageSize):
     def size(self) -> ImageSize:
         """The size alone."""
         return ImageSize(self.short_side, self.long_side, self.letterbox, self.canvas)
+
+
+def options_for(
+    trained: ImageSize | None,
+    *,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    canvas: tuple[int, int] | None = None,
+) -> ImageOptions:
+    """Return the image size to run a detector with.
+
+    Args:
+        trained: The size that it was trained for; None if that is not known.
+        short_side: Pixels of the shorter side, instead.
+        long_side: Upper limit of the longer side in pixels, instead.
+        canvas: Height and width in pixels, multiples of 32, of one canvas for all images.
+
+    Raises:
+        DetdistillError: No size is known.
+    """
+    if short_side is None and long_side is None:
+        if trained is None:
+            raise DetdistillError(
+                "no image_size; expected the size of the images that the detector was trained on: give it with "
+                "--short-side and --long-side (800 and 1333 in most published COCO models)"
+            )
+        options = ImageOptions(trained.short_side, trained.long_side, trained.letterbox, trained.canvas)
+    else:
+        usual = trained or ImageOptions()
+        options = ImageOptions(
+            short_side=usual.short_side if short_side is None else short_side,
+            long_side=usual.long_side if long_side is None else long_side,
+        )
+    return options if canvas is None else on_fixed_canvas(options, canvas)
 
 
 def on_fixed_canvas(options: ImageOptions, canvas: tuple[int, int]) -> ImageOptions:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import CANVAS_MULTIPLE, ImageSize
 from detdistill.core.normalization import IMAGENET, Normalization
+from detdistill.core.settings import settings
 
 
-@dataclass(frozen=True)
+@settings
 class InputSpec:
-    """What images a detector reads.
-
-    Attributes:
-        normalization: turns a batch of 0..255 RGB images into what `forward` takes.
-        size: the image size that the detector was trained for; None if that is not known.
-        multiple: canvas sides are multiples of this, in pixels.
-        canvas: height and width of the only canvas that the detector reads, in pixels; None if any multiple will do.
-    """
+    """What images a detector reads."""
 
     normalization: Normalization = IMAGENET
+    """Turns a batch of 0..255 RGB images into what `forward` takes."""
     size: ImageSize | None = None
+    """Image size that the detector was trained for; None if that is not known."""
     multiple: int = CANVAS_MULTIPLE
+    """Canvas sides are multiples of this, in pixels."""
     canvas: tuple[int, int] | None = None
+    """Height and width of the only canvas that the detector reads, in pixels; None if any multiple will do."""
 
     def check_canvas(self, canvas: tuple[int, int]) -> None:
         """Raises `DetdistillError` for a canvas (height, width) that the detector does not read."""

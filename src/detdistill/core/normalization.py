@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
-from detdistill.core.errors import DetdistillError
+from detdistill.core.settings import settings
 
 
-@dataclass(frozen=True)
+@settings
 class Normalization:
     """Subtracts a mean and divides by a deviation, per channel, in units of 0 to 255.
 
-    Attributes:
-        mean: of the red, green and blue channel.
-        std: of the red, green and blue channel.
-        bgr: the backbone was trained on blue, green, red: the channels are turned round after normalisation, while
-            `mean` and `std` stay in the order red, green, blue.
+    Raises:
+        SettingsError: A deviation is not above 0.
     """
 
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    """Mean of the red, green and blue channel."""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    """Standard deviation of the red, green and blue channel."""
     bgr: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises `DetdistillError` for a deviation that is not above 0."""
-        if not all(std > 0 for std in self.std):
-            raise DetdistillError(f"normalization: the deviations must be above 0, not {self.std}")
+    """The backbone was trained on blue, green, red: the channels are turned round after normalisation, while `mean` and
+    `std` stay in the order red, green, blue."""
 
     def __call__(self, images: Tensor, sizes: Tensor) -> Tensor:
         """Normalises a padded batch; what lies beyond an image's true size becomes 0, as in mmdetection.

@@ -20,6 +20,7 @@ from detdistill.core.texts import points
 from detdistill.data.classes import with_classes
 from detdistill.deploy.export import export
 from detdistill.detectors.base import Detector
+from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.description import Description, was_trained_on, write_description
 from detdistill.detectors.predicting import USUAL_THRESHOLD
 from detdistill.detectors.saving import WEIGHTS
@@ -189,10 +190,10 @@ def _classes(dataset: DetectionDataset, scores: CocoMetrics) -> list[tuple[str, 
 
 
 def _about(description: Description, parameters: int) -> str:
-    if isinstance(description, Description):
-        kind = f"{description.architecture.head} on {description.architecture.backbone}"
-    else:
-        kind = description.architecture.network
+    layers = description.architecture
+    kind = (
+        f"{layers.kind} on {layers.backbone}" if isinstance(layers, Architecture) else getattr(layers, "name", layers)
+    )
     return f"An object detector, {kind}, {parameters / 1e6:.2f} million parameters."
 
 

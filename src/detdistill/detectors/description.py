@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, field
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +13,41 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.core.input_spec import InputSpec
+from detdistill.core.settings import settings
 from detdistill.detectors.postprocess import PostProcessing
 
-FORMAT = 3
+FORMAT = 4
 """Format 2 added `image_size.canvas` and `postprocessing.class_agnostic`; format 3 has `input` instead of
-`normalization` and `image_size`. Older ones are still read."""
+`normalization` and `image_size`; format 4 has `architecture.kind` instead of `head`, `architecture.pyramid` instead of
+`channels`, `extra_levels`, `extra_source` and `extra_relu`, and torchvision's `name` instead of `network`. Older ones
+are still read."""
 FILE_NAME = "model.json"
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Description:
-    """The contents of `model.json`.
+    """The contents of `model.json`."""
 
-    Attributes:
-        format: of the file; a reader refuses what is newer than itself.
-        kind: of the detector, a name of the catalog, or `own` for a class of somebody's own.
-        architecture: everything that decides the layers, but the classes; of the kind's `architecture_type`, or the
-            name of that class.
-        classes: class names; label c is `classes[c]`.
-        input: what images the detector reads.
-        postprocessing: how detections are read off an output.
-        weights_sha256: of `model.safetensors`, in hexadecimal.
-        score_thresholds: by class name, the score from which on a detection is shown; None if none were chosen.
-        provenance: where the weights come from: versions of the libraries, hashes, anything else.
-    """
-
+    _: KW_ONLY
     format: int = FORMAT
+    """Format of the file; a reader refuses what is newer than itself."""
     kind: str
+    """Kind of the detector, a name of the catalog, or `own` for a class of somebody's own."""
     architecture: Any
+    """Everything that decides the layers, but the classes; of the kind's `architecture_type`, or the name of that
+    class."""
     classes: tuple[str, ...]
+    """Class names; label c is `classes[c]`."""
     input: InputSpec
+    """What images the detector reads."""
     postprocessing: PostProcessing
+    """How detections are read off an output."""
     weights_sha256: str
+    """SHA-256 of `model.safetensors`, in hexadecimal."""
     score_thresholds: Mapping[str, float] | None = None
+    """By class name, the score from which on a detection is shown; None if none were chosen."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where the weights come from: versions of the libraries, hashes, anything else."""
 
 
 def write_description(folder: Path, description: Description) -> None:

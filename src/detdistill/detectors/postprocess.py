@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor
 from torchvision.ops import batched_nms
 
 from detdistill.core.boxes import clip_boxes
-from detdistill.core.errors import DetdistillError
 from detdistill.core.output import Predictions
+from detdistill.core.settings import settings
 from detdistill.core.structures import Detections
 
 
@@ -32,36 +33,21 @@ def rank_within(groups: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     return order, position - torch.searchsorted(ordered, ordered)
 
 
-@dataclass(frozen=True)
+@settings
 class PostProcessing:
-    """mmdetection's dense inference: the best candidates per level, NMS, the best detections.
+    """mmdetection's dense inference: the best candidates per level, NMS, the best detections."""
 
-    Attributes:
-        score_threshold: least class score (before a quality factor) of a candidate.
-        iou_threshold: overlap above which the lower-scored of two boxes of one class is suppressed.
-        candidates_per_level: how many (prior, class) pairs of a level, best class score first, are decoded at most.
-        max_detections: per image.
-        class_agnostic: NMS among the boxes of all classes, so that one place has one class (mmdetection's
-            `class_agnostic`); without it, among those of each class.
-    """
-
-    score_threshold: float = 0.05
-    iou_threshold: float = 0.6
-    candidates_per_level: int = 1000
-    max_detections: int = 100
+    score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Least class score (before a quality factor) of a candidate."""
+    iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Overlap above which the lower-scored of two boxes of one class is suppressed."""
+    candidates_per_level: PositiveInt = 1000
+    """Largest number of (prior, class) pairs of a level, best class score first, that are decoded."""
+    max_detections: PositiveInt = 100
+    """Largest number of detections per image."""
     class_agnostic: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises `DetdistillError` for a value out of range."""
-        rules = {
-            "score_threshold must be at least 0 and less than 1": 0 <= self.score_threshold < 1,
-            "iou_threshold must lie between 0 and 1": 0 <= self.iou_threshold <= 1,
-            "candidates_per_level must be at least 1": self.candidates_per_level >= 1,
-            "max_detections must be at least 1": self.max_detections >= 1,
-        }
-        broken = [rule for rule, holds in rules.items() if not holds]
-        if broken:
-            raise DetdistillError(f"post-processing: {'; '.join(broken)} (given: {self})")
+    """NMS among the boxes of all classes, so that one place has one class (mmdetection's `class_agnostic`); without it,
+    among those of each class."""
 
     def __call__(self, predictions: Predictions, sizes: Tensor) -> list[Detections]:
         """Reads the detections off the predictions of a stage with a grid.

@@ -14,13 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.errors import DetdistillError, SettingsError, listed
+from detdistill.core.settings import from_values
 from detdistill.detectors.base import Detector
 from detdistill.detectors.catalog import KINDS
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.description import FILE_NAME, FORMAT, Description, check_names, write_description
 from detdistill.detectors.saving import OWN, WEIGHTS
-from detdistill.detectors.typed_json import MismatchError, from_json
 
 
 def read_description(folder: Path) -> Description:
@@ -53,10 +53,10 @@ def read_description(folder: Path) -> Description:
     if not isinstance(kind, str) or kind not in (*KINDS, OWN):
         raise DetdistillError(f"{path} does not describe a detector: kind: {kind!r} is none of {', '.join(KINDS)}")
     try:
-        described = from_json(Description, _converted(content))
-        expected = str if kind == OWN else KINDS[kind].architecture_type
-        architecture = from_json(expected, described.architecture, ".architecture")
-    except (MismatchError, DetdistillError) as error:
+        described = from_values(Description, _converted(content))
+        expected: Any = str if kind == OWN else KINDS[kind].architecture_type
+        architecture = from_values(expected, described.architecture, key="architecture")
+    except SettingsError as error:
         raise DetdistillError(f"{path} does not describe a detector: {error}") from error
     description: Description = dataclasses.replace(described, architecture=architecture)
     check_names(path, description)
@@ -65,11 +65,19 @@ def read_description(folder: Path) -> Description:
 
 def _converted(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a file of this format or an older one, in this format."""
-    if content["format"] == FORMAT:
-        return dict(content)
-    new = {key: value for key, value in content.items() if key not in ("normalization", "image_size")}
-    old = {"normalization": content.get("normalization"), "size": content.get("image_size")}
-    return {**new, "format": FORMAT, "input": old}
+    new = dict(content, format=FORMAT)
+    if content["format"] < 3:
+        new["input"] = {"normalization": new.pop("normalization", None), "size": new.pop("image_size", None)}
+    if content["format"] < FORMAT and isinstance(content.get("architecture"), dict):
+        new["architecture"] = architecture = dict(content["architecture"])
+        for old, renamed in (("head", "kind"), ("network", "name")):
+            if old in architecture:
+                architecture[renamed] = architecture.pop(old)
+        flat = ("channels", "extra_levels", "extra_source", "extra_relu")
+        pyramid = {key: architecture.pop(key) for key in flat if key in architecture}
+        if pyramid:
+            architecture["pyramid"] = pyramid
+    return new
 
 
 def store_thresholds(folder: Path, thresholds: Mapping[str, float]) -> None:
@@ -127,7 +135,7 @@ def _build(folder: Path, description: Description, num_tensors: int) -> Detector
         architecture = description.architecture
         if isinstance(architecture, Architecture):
             depth = architecture.towers.depth if architecture.towers else 0
-            if max(architecture.extra_levels, depth) > num_tensors:
+            if max(architecture.pyramid.extra_levels, depth) > num_tensors:
                 raise DetdistillError(f"it has more layers than {WEIGHTS} has tensors")
         return KINDS[description.kind].from_architecture(architecture, description.classes, description.input)
     except Exception as error:  # values of the right type can still make no sense: torch and timm then raise anything

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from jsonargparse import ArgumentError, ArgumentParser
-
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, SettingsError
+from detdistill.core.settings import from_values
 from detdistill.core.suggestions import did_you_mean
-from detdistill.core.wrong_values import in_words
 from detdistill.distill.term import Term
 from detdistill.distill.terms import TERMS
 from detdistill.distill.weighting import Weight
@@ -30,12 +28,12 @@ def build_terms(
         detector: the student's `kind`, for published weights.
 
     Raises:
-        DetdistillError: an unknown term or option, a value that cannot be, or no published weight for the detector.
+        SettingsError: an unknown term or option, a value that cannot be, or no published weight for the detector.
     """
     unknown = [name for name in options if name not in TERMS]
     if unknown:
-        message = f"terms: there is no method {unknown[0]!r}; there are: {', '.join(TERMS)}"
-        raise DetdistillError(message + did_you_mean(message.partition(";")[0], TERMS))
+        message = f"distill.terms: there is no method {unknown[0]!r}; there are: {', '.join(TERMS)}"
+        raise SettingsError(message + did_you_mean(message.partition(";")[0], TERMS))
     terms, weights = {}, {}
     for name, given in options.items():
         kind = TERMS[name]
@@ -49,14 +47,19 @@ def _build(name: str, kind: type[Term], options: Mapping[str, Any]) -> Term:
     known = [*inspect.signature(kind).parameters, *WEIGHTING]
     unknown = [option for option in options if option not in known]
     if unknown:
-        message = f"terms.{name} has no option {unknown[0]!r}; it has: {', '.join(known)}"
-        raise DetdistillError(message + did_you_mean(message.partition(";")[0], known))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, None)
+        message = f"distill.terms.{name} has no option {unknown[0]!r}; it has: {', '.join(known)}"
+        raise SettingsError(message + did_you_mean(message.partition(";")[0], known))
+    hints = get_type_hints(kind.__init__)
+    values = {
+        option: from_values(hints[option], value, key=f"distill.terms.{name}.{option}")
+        for option, value in options.items()
+    }
     try:
-        return kind(**vars(parser.parse_object(dict(options))))
-    except (ArgumentError, DetdistillError) as error:
-        raise DetdistillError(f"terms.{name}.{in_words(str(error))}") from error
+        return kind(**values)
+    except SettingsError:
+        raise
+    except DetdistillError as error:
+        raise SettingsError(f"distill.terms.{name}.{error}") from error
 
 
 def _weight(name: str, kind: type[Term], given: Mapping[str, Any], detector: str) -> Weight:
@@ -64,17 +67,17 @@ def _weight(name: str, kind: type[Term], given: Mapping[str, Any], detector: str
     if value == "paper":
         published = kind.method.weights
         if detector not in published:
-            raise DetdistillError(
-                f"terms.{name}.weight: no weight is published for {detector} (there is one for: "
+            raise SettingsError(
+                f"distill.terms.{name}.weight: no weight is published for {detector} (there is one for: "
                 f"{', '.join(published) or 'no detector'}); take auto, or a number"
             )
         value = published[detector]
     if isinstance(value, str) and value != "auto":
-        raise DetdistillError(
-            f"terms.{name}.weight must be auto, paper or a number of at least 0, not {value!r}"
+        raise SettingsError(
+            f"distill.terms.{name}.weight must be auto, paper or a number of at least 0, not {value!r}"
             f"{did_you_mean(repr(value), ('auto', 'paper'))}"
         )
     try:
         return Weight(None if value == "auto" else value, ratio, decay)
     except DetdistillError as error:
-        raise DetdistillError(f"terms.{name}.{error}") from error
+        raise SettingsError(f"distill.terms.{name}.{error}") from error

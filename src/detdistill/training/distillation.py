@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.seeds import derived_seed
+from detdistill.core.settings import to_values
 from detdistill.data.loading import training_loader
 from detdistill.detectors.base import Detector
 from detdistill.detectors.conformance import check_detector
@@ -27,7 +29,8 @@ from detdistill.distill.memory import TeacherMemory, memory_note
 from detdistill.distill.preflight import preflight
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_training_data, starting_detector
-from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.recipe import Distillation, Recipe
+from detdistill.training.recipe_file import recipe_from
 from detdistill.training.run import Lesson, Summary, fit
 from detdistill.training.teacher_score import quick_look, teacher_metrics
 
@@ -36,75 +39,116 @@ FIRST_BATCHES = 8
 
 
 def distill(
-    recipe: DistillationRecipe,
-    folder: str | Path,
+    data_or_recipe: str | PathLike[str] | Recipe,
+    teacher: str | PathLike[str] | Detector | None,
+    out: str | PathLike[str],
     *,
     student: Detector | None = None,
-    teacher: Detector | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    **settings: Any,
 ) -> Summary:
-    """Trains a student with a teacher. The run folder holds the student alone.
+    """Train a student with a teacher. The run folder holds the student alone.
 
     Args:
-        recipe: what to train on what, by whom, and how.
-        folder: of the run; as in `train`.
-        student: a detector of your own; as `detector` in `train`.
-        teacher: instead of the one in the folder `recipe.teacher`: any `Detector` that passes `check_detector`;
-            `recipe.teacher` is then only its name in the record.
-        resume: go on although the recipe differs, where that is possible.
-        overwrite: throw away a run that is there.
+        data_or_recipe: Dataset (COCO, PASCAL VOC, YOLO or CSV), for a recipe with defaults, or a `Recipe`.
+        teacher: Folder of a trained, distilled or imported detector; or any `Detector` that passes `check_detector`,
+            for which `distill.teacher` is only a name in the record. None for the recipe's `distill.teacher`.
+        out: Folder of the run; as in `train`.
+        student: A detector of your own, with the weights that it starts from, instead of the one that the sections
+            `detector` and `start` describe.
+        resume: Resume although the recipe changed (compatible changes only).
+        overwrite: Delete the existing run and start over.
+        **settings: Sections and values of the recipe, for example `distill={"terms": {"hint": {}}}, batch_size=8`.
 
     Returns:
-        What came out.
+        The summary of the finished run.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
         DivergedError: a loss is not finite.
-        DetdistillError: the data, the recipe, the teacher or the folder cannot be used, teacher and student do not fit,
-            or memory or disk do not suffice.
+        SettingsError: An unknown key or a wrong value, or no teacher.
+        DetdistillError: the data, the teacher or the folder cannot be used, teacher and student do not fit, or memory
+            or disk do not suffice.
     """
-    if teacher is None and Path(recipe.teacher).expanduser().resolve().is_relative_to(Path(folder).resolve()):
+    recipe, own_teacher = taught_by(data_or_recipe, teacher, settings)
+    named = Path(recipe.distillation.teacher).expanduser()
+    if own_teacher is None and named.resolve().is_relative_to(Path(out).resolve()):
         raise DetdistillError(
-            f"the teacher {recipe.teacher} lies in the folder of the run, {folder}: name another folder, for the "
-            "student would take its place"
+            f"the teacher {named} lies in the folder of the run, {out}: name another folder, for the student would "
+            "take its place"
         )
 
     def lesson(detector: Detector, dataset: DetectionDataset, validation: DetectionDataset | None) -> Lesson:
-        distiller, taught_by, notes = make_distiller(recipe, detector, teacher)
+        distiller, made, notes = make_distiller(recipe, detector, own_teacher)
         if is_first_process():
-            report = _preflight(recipe, distiller, taught_by, dataset, validation, notes)
+            report = _preflight(recipe, distiller, made, dataset, validation, notes)
             print(report, file=sys.stderr, flush=True)
 
         def teacher_score(data: DetectionDataset) -> float | None:
-            taught_by.to(next(distiller.student.parameters()).device)
-            return teacher_metrics(taught_by, data, recipe).AP
+            made.to(next(distiller.student.parameters()).device)
+            return teacher_metrics(made, data, recipe).AP
 
-        sha256 = read_description(Path(recipe.teacher).expanduser()).weights_sha256 if teacher is None else None
+        sha256 = read_description(named).weights_sha256 if own_teacher is None else None
         return Lesson(distiller, lambda: _origin(recipe, distiller, sha256), teacher_score)
 
-    return fit(recipe, folder, lesson, detector=student, resume=resume, overwrite=overwrite)
+    return fit(recipe, out, lesson, detector=student, resume=resume, overwrite=overwrite)
 
 
-def check(recipe: DistillationRecipe, *, student: Detector | None = None, teacher: Detector | None = None) -> str:
-    """What fits between teacher and student, and what the first batch gives, in plain words; nothing is written.
+def taught_by(
+    data_or_recipe: str | PathLike[str] | Recipe,
+    teacher: str | PathLike[str] | Detector | None,
+    settings: Mapping[str, Any],
+) -> tuple[Recipe, Detector | None]:
+    """Return the recipe of a distillation, and the teacher if it is a detector and no folder.
+
+    Raises:
+        SettingsError: An unknown key or a wrong value, or no teacher.
+    """
+    own = None if teacher is None or isinstance(teacher, str | PathLike) else teacher
+    if teacher is None:
+        recipe = recipe_from(data_or_recipe, settings)
+    else:
+        section = settings.get("distill", {})
+        given = to_values(section) if isinstance(section, Distillation) else dict(section)
+        has_name = isinstance(data_or_recipe, Recipe) and data_or_recipe.distill is not None
+        if own is None:
+            given["teacher"] = str(teacher)
+        elif not has_name:
+            given.setdefault("teacher", type(own).__name__)
+        recipe = recipe_from(data_or_recipe, {**settings, "distill": given} if given else settings)
+    recipe.distillation  # noqa: B018 (refuses a recipe without a teacher)
+    return recipe, own
+
+
+def check(
+    data_or_recipe: str | PathLike[str] | Recipe,
+    teacher: str | PathLike[str] | Detector | None = None,
+    *,
+    student: Detector | None = None,
+    **settings: Any,
+) -> str:
+    """Describe what fits between teacher and student, and what the first batch gives; nothing is written.
 
     Args:
-        recipe: of the distillation.
-        student: as in `distill`.
-        teacher: as in `distill`.
+        data_or_recipe: As in `distill`.
+        teacher: As in `distill`.
+        student: As in `distill`.
+        **settings: As in `distill`.
 
     Raises:
         DetdistillError: what cannot fit.
     """
+    recipe, own_teacher = taught_by(data_or_recipe, teacher, settings)
     dataset, validation = open_training_data(recipe.data, recipe.images)
     torch.manual_seed(derived_seed(recipe.seed, "weights"))
-    distiller, taught_by, notes = make_distiller(recipe, starting_detector(recipe, dataset.classes, student), teacher)
-    return _preflight(recipe, distiller, taught_by, dataset, validation, notes)
+    learning = starting_detector(recipe, dataset.classes, student)
+    distiller, made, notes = make_distiller(recipe, learning, own_teacher)
+    return _preflight(recipe, distiller, made, dataset, validation, notes)
 
 
 def make_distiller(
-    recipe: DistillationRecipe, student: Detector, teacher: Detector | None = None
+    recipe: Recipe, student: Detector, teacher: Detector | None = None
 ) -> tuple[Distiller, Detector, list[str]]:
     """The distiller of a recipe, its teacher, and what is to be said of its making.
 
@@ -117,9 +161,10 @@ def make_distiller(
         DetdistillError: what cannot fit.
     """
     notes: list[str] = []
+    distillation = recipe.distillation
     is_own = teacher is None
     if teacher is None:
-        folder = Path(recipe.teacher).expanduser()
+        folder = Path(distillation.teacher).expanduser()
         teacher = load_detector(folder)
         made_for = read_description(folder).input.size
         own, theirs = _in_words(recipe.images), made_for and _in_words(made_for)
@@ -127,19 +172,21 @@ def make_distiller(
             notes.append(f"image size: the teacher was made for {theirs}; both get {own}")
     else:
         check_detector(teacher)
-    if recipe.init_from_teacher:
-        notes.append(inherit(student, teacher, recipe.init_from_teacher))
+    if distillation.init_from_teacher:
+        notes.append(inherit(student, teacher, distillation.init_from_teacher))
     if is_own:
         teacher = folded(teacher)
-    terms, weights = build_terms(recipe.terms, weight=recipe.weight, ratio=recipe.ratio, detector=student.kind)
+    terms, weights = build_terms(
+        distillation.terms, weight=distillation.weight, ratio=distillation.ratio, detector=student.kind
+    )
     distiller = Distiller(
         student,
         teacher,
         terms,
         weights=weights,
-        class_table=recipe.class_map,
+        class_table=distillation.class_map,
         channels_last=recipe.machine.channels_last,
-        memory=TeacherMemory(recipe.teacher_memory) if recipe.teacher_memory else None,
+        memory=TeacherMemory(distillation.memory) if distillation.memory else None,
         seed=derived_seed(recipe.seed, "adapters"),
     )
     return distiller, teacher, notes
@@ -152,7 +199,7 @@ def _in_words(size: ImageOptions | ImageSize) -> str:
 
 
 def _preflight(
-    recipe: DistillationRecipe,
+    recipe: Recipe,
     distiller: Distiller,
     teacher: Detector,
     dataset: DetectionDataset,
@@ -174,17 +221,17 @@ def _preflight(
     batch = batch.to(device)
     report = preflight(distiller, batch.images, batch.targets)
     look = quick_look(teacher, dataset, validation, recipe)
-    if recipe.teacher_memory:
+    if recipe.distillation.memory:
         guidance = distiller.guide(batch.images, batch.targets.sizes)
-        room = memory_note(recipe.teacher_memory, guidance, len(batch.images), len(dataset.images), recipe.images)
+        room = memory_note(recipe.distillation.memory, guidance, len(batch.images), len(dataset.images), recipe.images)
         notes = [*notes, room]
     return "\n".join([*notes, str(report), *look])
 
 
-def _origin(recipe: DistillationRecipe, distiller: Distiller, teacher_sha256: str | None) -> dict[str, Any]:
+def _origin(recipe: Recipe, distiller: Distiller, teacher_sha256: str | None) -> dict[str, Any]:
     return {
         "made_by": "distillation",
-        "teacher": {"folder": recipe.teacher, "weights_sha256": teacher_sha256},
-        "terms": recipe.terms,
+        "teacher": {"folder": recipe.distillation.teacher, "weights_sha256": teacher_sha256},
+        "terms": recipe.distillation.terms,
         "weights": {name: weight.value for name, weight in distiller.weighting.terms.items()},
     }

@@ -18,12 +18,14 @@ from detdistill.data.checking import reading_note, training_problems, validation
 from detdistill.data.classes import with_classes
 from detdistill.data.opening import open_part
 from detdistill.detectors.base import Detector
+from detdistill.detectors.catalog import build_detector
 from detdistill.detectors.conformance import check_detector
+from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.backbone_weights import BackboneMismatchError, load_backbone_weights
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.efficientnet_lite import efficientnet_lite0_file
 from detdistill.detectors.dense.initialization import initialize_from
-from detdistill.training.recipe import Data, Recipe
+from detdistill.training.recipe import Data, DetectorSettings, Recipe
 
 
 def open_training_data(
@@ -97,27 +99,41 @@ def starting_detector(recipe: Recipe, classes: Sequence[str], own: Detector | No
     """
     if own is not None:
         return _checked(own, recipe, classes)
-    source = recipe.start.backbone
     spec = InputSpec(size=recipe.images.size)
-    detector = DenseDetector(recipe.detector, classes, input=spec, pretrained_backbone=source == "timm")
+    if recipe.start.backbone is None:
+        detector = build_detector(recipe.detector, classes, spec)
+    else:
+        detector = _with_backbone(recipe.detector, classes, spec, recipe.start.backbone)
+    if recipe.start.source is not None:
+        try:
+            note(f"start.from: {initialize_from(detector, Path(recipe.start.source).expanduser())}")
+        except DetdistillError as error:
+            raise DetdistillError(f"start.from {recipe.start.source}: {error}") from error
+    return detector
+
+
+def _with_backbone(architecture: DetectorSettings, classes: Sequence[str], spec: InputSpec, source: str) -> Detector:
+    """A detector with ImageNet weights in its backbone; `source` is the value of `start.backbone`."""
+    if not isinstance(architecture, Architecture):
+        raise DetdistillError(
+            f"start.backbone {source}: a detector of the kind {architecture.kind} takes no weights for its backbone "
+            "alone; expected null. To start from published weights, import them (`detdistill import`) and set "
+            "start.from to the folder"
+        )
+    detector = DenseDetector(architecture, classes, input=spec, pretrained_backbone=source == "timm")
     if source == "lite0":
         detector.input = replace(detector.input, normalization=EFFICIENTNET_LITE)
         _start_backbone(detector, source, efficientnet_lite0_file())
-    elif source is not None:
-        detector.input = replace(detector.input, normalization=_timm_normalization(detector))
-        if source != "timm":
-            file = Path(source).expanduser()
-            if not file.exists():
-                raise DetdistillError(
-                    f"start.backbone {source}: no such file; expected a file of weights, `timm` or `lite0`, or null "
-                    "for random weights"
-                )
-            _start_backbone(detector, source, file)
-    if recipe.start.run is not None:
-        try:
-            note(f"start.run: {initialize_from(detector, Path(recipe.start.run).expanduser())}")
-        except DetdistillError as error:
-            raise DetdistillError(f"start.run {recipe.start.run}: {error}") from error
+        return detector
+    detector.input = replace(detector.input, normalization=_timm_normalization(detector))
+    if source != "timm":
+        file = Path(source).expanduser()
+        if not file.exists():
+            raise DetdistillError(
+                f"start.backbone {source}: no such file; expected a file of weights, `timm` or `lite0`, or null "
+                "for random weights"
+            )
+        _start_backbone(detector, source, file)
     return detector
 
 
@@ -128,9 +144,9 @@ def _checked(own: Detector, recipe: Recipe, classes: Sequence[str]) -> Detector:
             f"the detector has the classes {', '.join(own.classes)}, the dataset {', '.join(classes)}; build the "
             "detector with the classes of the dataset, in their order"
         )
-    if recipe.start.backbone is not None or recipe.start.run is not None:
+    if recipe.start.backbone is not None or recipe.start.source is not None:
         raise DetdistillError(
-            "start.backbone and start.run are for the recipe's own detector; load the weights into the given detector "
+            "start.backbone and start.from are for the recipe's own detector; load the weights into the given detector "
             "before, and leave them out"
         )
     own.input = replace(own.input, size=recipe.images.size)

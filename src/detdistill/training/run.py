@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from torch import nn
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.files import write_atomically
 from detdistill.core.quiet import quiet
 from detdistill.core.seeds import derived_seed
@@ -30,7 +31,8 @@ from detdistill.training.machine import asking_for, check_device
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.module import DetectorTraining
 from detdistill.training.progress_line import ProgressLine
-from detdistill.training.recipe import DistillationRecipe, Precision, Recipe
+from detdistill.training.recipe import DetectorSettings, Precision, Recipe
+from detdistill.training.recipe_file import recipe_from
 from detdistill.training.run_folder import RunFolder
 
 PRECISIONS: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -62,44 +64,52 @@ class Summary:
 
 
 def train(
-    recipe: Recipe,
-    folder: str | Path,
+    data_or_recipe: str | PathLike[str] | Recipe,
+    out: str | PathLike[str],
     *,
-    detector: Detector | None = None,
+    detector: Detector | DetectorSettings | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    **settings: Any,
 ) -> Summary:
-    """Trains a detector.
+    """Train a detector.
 
     The folder gets `recipe.yaml`, `model.safetensors` and `model.json` (`detdistill.load` reads them),
     `metrics.jsonl`, `summary.json`, and `resume/`, from which the same call goes on after an interruption.
 
     Args:
-        recipe: what to train on what, and how.
-        folder: of the run; a run of the same recipe that is there already goes on, a finished one stays as it is.
-        detector: a detector of your own, with the weights that it starts from, instead of the one that
-            `recipe.detector` and `recipe.start` describe.
-        resume: go on although the recipe differs, where that is possible.
-        overwrite: throw away a run that is there.
+        data_or_recipe: Dataset (COCO, PASCAL VOC, YOLO or CSV), for a recipe with defaults, or a `Recipe`.
+        out: Folder of the run; an interrupted run of the same recipe is resumed, a finished one stays as it is.
+        detector: The recipe's `detector` section, or a detector of your own, with the weights that it starts from,
+            instead of the one that the sections `detector` and `start` describe.
+        resume: Resume although the recipe changed (compatible changes only).
+        overwrite: Delete the existing run and start over.
+        **settings: Sections and values of the recipe, for example `schedule={"epochs": 3}, batch_size=8`.
 
     Returns:
-        What came out.
+        The summary of the finished run.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
         DivergedError: a loss is not finite.
-        DetdistillError: the data, the recipe or the folder cannot be used, or memory or disk do not suffice.
+        SettingsError: An unknown key or a wrong value, or a recipe with a `distill` section.
+        DetdistillError: the data or the folder cannot be used, or memory or disk do not suffice.
     """
-    if isinstance(recipe, DistillationRecipe):
-        raise DetdistillError(
-            f"the recipe names a teacher, {recipe.teacher}: call detdistill.training.distillation.distill"
+    own: Any = detector if isinstance(detector, nn.Module) else None  # `check_detector` says what it lacks
+    if detector is not None and own is None:
+        settings["detector"] = detector
+    recipe = recipe_from(data_or_recipe, settings)
+    if recipe.distill is not None:
+        raise SettingsError(
+            f"the recipe has a distill section (distill.teacher {recipe.distill.teacher}): use `detdistill distill` "
+            "(Python: detdistill.distill), or train without a teacher (distill: null)"
         )
 
     def lesson(learning: Detector, *_: object) -> Lesson:
         learner = Supervision(learning, channels_last=recipe.machine.channels_last)
         return Lesson(learner, lambda: {"made_by": "training"})
 
-    return fit(recipe, folder, lesson, detector=detector, resume=resume, overwrite=overwrite)
+    return fit(recipe, out, lesson, detector=own, resume=resume, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ LessonOf = Callable[[Detector, DetectionDataset, DetectionDataset | None], Lesso
 
 def fit(
     recipe: Recipe,
-    folder: str | Path,
+    folder: str | PathLike[str],
     lesson_of: LessonOf,
     *,
     detector: Detector | None,

@@ -15,11 +15,11 @@ from filelock import FileLock, Timeout
 from detdistill.core.errors import DetdistillError, listed
 from detdistill.core.files import write_atomically
 from detdistill.training.recipe import Recipe
-from detdistill.training.recipe_file import differences, read_recipe, write_recipe
+from detdistill.training.recipe_file import differences, read_recipe_of_run, write_recipe
 
 LOCKED = (
     *("detector", "images", "start", "batch_size", "seed", "optimization.optimizer", "optimization.ema"),
-    *("teacher", "terms", "weight", "ratio", "class_map", "init_from_teacher"),
+    *(f"distill.{key}" for key in ("teacher", "terms", "weight", "ratio", "class_map", "init_from_teacher")),
 )
 """What a run that goes on cannot change: its checkpoint would not fit, or its past would be another's."""
 
@@ -130,7 +130,7 @@ class RunFolder:
                 entry.unlink()
 
     def _check_recipe(self, recipe: Recipe, *, resume: bool) -> None:
-        old = read_recipe(self.recipe)
+        old = read_recipe_of_run(self.recipe)
         different = differences(old, recipe)
         if not different:
             return
@@ -161,7 +161,7 @@ class RunFolder:
         """
         if not self.summary.exists() or not self.recipe.exists():  # reading a recipe takes a quarter of a second
             return False
-        return not differences(read_recipe(self.recipe), recipe) and self.summary.exists()
+        return not differences(read_recipe_of_run(self.recipe), recipe) and self.summary.exists()
 
     def log(self, **values: Any) -> None:
         """Appends a line to `metrics.jsonl`.

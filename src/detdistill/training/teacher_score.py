@@ -15,7 +15,7 @@ from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.gather import score_together
 from detdistill.evaluation.predict import predict
 from detdistill.evaluation.results import Results
-from detdistill.training.recipe import DistillationRecipe
+from detdistill.training.recipe import Recipe
 from detdistill.training.scoring import inference_options
 
 LOOKED_AT = 50
@@ -27,7 +27,7 @@ BY_HEART = 0.15
 
 
 def quick_look(
-    teacher: Detector, dataset: DetectionDataset, validation: DetectionDataset | None, recipe: DistillationRecipe
+    teacher: Detector, dataset: DetectionDataset, validation: DetectionDataset | None, recipe: Recipe
 ) -> list[str]:
     """What a few images say of a teacher, in plain words.
 
@@ -54,14 +54,14 @@ def quick_look(
     return words
 
 
-def _look(teacher: Detector, dataset: DetectionDataset, recipe: DistillationRecipe) -> tuple[float, list[str]]:
+def _look(teacher: Detector, dataset: DetectionDataset, recipe: Recipe) -> tuple[float, list[str]]:
     """A teacher's AP, 0 to 1, on a few images, and in words: what was found, and warnings."""
     with_objects = np.flatnonzero(dataset.images.counts).tolist()
     few = replace(
         dataset, images=dataset.images.take(sample(with_objects, LOOKED_AT, dataset.images.file_names.__getitem__))
     )
     metrics = teacher_metrics(teacher, few, recipe)
-    missing = ClassMap(dataset.classes, teacher.classes, recipe.class_map).unknown_to_teacher
+    missing = ClassMap(dataset.classes, teacher.classes, recipe.distillation.class_map).unknown_to_teacher
     known = {name: scores for name, scores in metrics.per_class.items() if name not in missing}
     ap = fmean([scores.AP for scores in known.values() if scores.AP is not None] or [0.0])
     found = f"the teacher's AP on {len(few.images)} images of {dataset.source}: {100 * ap:.1f}"
@@ -82,7 +82,7 @@ def _look(teacher: Detector, dataset: DetectionDataset, recipe: DistillationReci
     ]
 
 
-def teacher_metrics(teacher: Detector, dataset: DetectionDataset, recipe: DistillationRecipe) -> CocoMetrics:
+def teacher_metrics(teacher: Detector, dataset: DetectionDataset, recipe: Recipe) -> CocoMetrics:
     """COCO's numbers of a teacher on a data set with the student's classes; of several processes all take part.
 
     Args:
@@ -90,7 +90,7 @@ def teacher_metrics(teacher: Detector, dataset: DetectionDataset, recipe: Distil
         dataset: the ground truth.
         recipe: of the distillation.
     """
-    classes = ClassMap(dataset.classes, teacher.classes, recipe.class_map)
+    classes = ClassMap(dataset.classes, teacher.classes, recipe.distillation.class_map)
     renamed = replace(dataset, classes=teacher.classes, category_ids=tuple(range(len(teacher.classes))))
     found = predict(teacher, renamed, recipe.images, inference_options(recipe))
     return score_together(found, lambda results: coco_metrics(dataset, with_student_labels(results, classes)))

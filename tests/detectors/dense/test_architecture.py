@@ -4,34 +4,32 @@ from typing import Any
 
 import pytest
 
-from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.architecture import Architecture, Towers
+from detdistill.core.errors import SettingsError
+from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid, TorchvisionArchitecture, Towers
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("kind", "values", "place"),
     [
-        ({"channels": 0}, "architecture: channels must be at least 1, not 0"),
-        ({"extra_levels": -1}, "extra_levels must be at least 0, not -1"),
-        ({"backbone_width": 0.0}, "backbone_width must be above 0, not 0.0"),
-        ({"backbone_channels": (8, 8, 16)}, r"backbone_channels must be four numbers of at least 1, not \(8, 8, 16\)"),
-        ({"backbone_channels": (8, 8, 16, 0)}, r"four numbers of at least 1, not \(8, 8, 16, 0\)"),
-        ({"channels": 0, "extra_levels": -1}, "channels must .*; extra_levels must"),
+        (FeaturePyramid, {"channels": 0}, "channels"),
+        (FeaturePyramid, {"extra_levels": -1}, "extra_levels"),
+        (FeaturePyramid, {"kind": "bifpn"}, "kind"),
+        (Architecture, {"kind": "yolo"}, "kind"),
+        (Architecture, {"backbone_width": 0.0}, "backbone_width"),
+        (Architecture, {"backbone_channels": (8, 8, 16)}, "backbone_channels"),
+        (Architecture, {"backbone_channels": (8, 8, 16, 0)}, r"backbone_channels\[3\]"),
+        (Towers, {"channels": 0}, "channels"),
+        (Towers, {"depth": -1}, "depth"),
+        (Towers, {"groups": 0}, "groups"),
+        (TorchvisionArchitecture, {"name": "fcos_resnet50_fpn", "frozen_norm_eps": -1.0}, "frozen_norm_eps"),
+        (TorchvisionArchitecture, {"name": "retinanet_resnet50_fpn_v2", "frozen_norm_eps": 0.0}, "frozen_norm_eps"),
     ],
 )
-def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(DetdistillError, match=message):
-        Architecture(**values)
+def test_values_out_of_range_are_refused(kind: type[Any], values: dict[str, Any], place: str) -> None:
+    with pytest.raises(SettingsError, match=place):
+        kind(**values)
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"channels": 0}, "architecture: towers.channels must be at least 1, not 0"),
-        ({"depth": -1}, "towers.depth must be at least 0, not -1"),
-        ({"groups": 0}, "towers.groups must be at least 1, not 0"),
-    ],
-)
-def test_towers_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(DetdistillError, match=message):
-        Towers(**values)
+def test_the_name_in_the_literature() -> None:
+    assert Architecture("fcos").name == "fcos"
+    assert TorchvisionArchitecture("fcos_resnet50_fpn").name == "fcos_resnet50_fpn"

@@ -16,10 +16,10 @@ from torch import Tensor
 from torchvision.models import resnet18, resnet34
 
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.backbone_weights import BackboneMismatchError, load_backbone_weights
 from detdistill.detectors.dense.backbones import Backbone, build_backbone
 from detdistill.detectors.dense.detector import DenseDetector
+from support.tiny_detector import layers
 
 State = dict[str, Tensor]
 WIDTH = 0.125
@@ -80,7 +80,7 @@ def test_names_below_any_prefix(tmp_path: Path, prefix: str, ending: str) -> Non
 def test_wrapped_and_into_a_detector(tmp_path: Path, wrap: str) -> None:
     source = backbone_of(0)
     torch.manual_seed(1)
-    detector = DenseDetector(Architecture(backbone_width=WIDTH, channels=16), ("a",))
+    detector = DenseDetector(layers(backbone_width=WIDTH, channels=16), ("a",))
     head = {name: tensor.clone() for name, tensor in detector.head.state_dict().items()}
     torch.save({wrap: state_of(source), "epoch": 3}, tmp_path / "checkpoint.pth")
     load_backbone_weights(detector, tmp_path / "checkpoint.pth")

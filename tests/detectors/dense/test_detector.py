@@ -11,8 +11,10 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.output import DENSE, Output
 from detdistill.core.structures import BACKGROUND, IGNORED, Targets
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense.architecture import Architecture, HeadName, Towers
+from detdistill.detectors.dense.architecture import Towers
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import HEADS, DenseDetector
+from support.tiny_detector import layers
 
 CLASSES = ("cell", "platelet", "other")
 FCOS_OPTIONS = {"center_sampling": True, "normalize_boxes": True, "centerness_on_box_tower": True, "giou": True}
@@ -20,7 +22,7 @@ FCOS_OPTIONS = {"center_sampling": True, "normalize_boxes": True, "centerness_on
 
 def small(head: str, **changes: Any) -> DenseDetector:
     torch.manual_seed(0)
-    return DenseDetector(Architecture(head=head, backbone_width=0.125, channels=32, **changes), CLASSES)  # type: ignore[arg-type]
+    return DenseDetector(layers(head, backbone_width=0.125, channels=32, **changes), CLASSES)  # type: ignore[arg-type]
 
 
 VARIANTS: list[tuple[HeadName, dict[str, Any]]] = [
@@ -164,7 +166,7 @@ def test_groups_must_divide_the_channels() -> None:
 
 
 def test_unknown_head_and_option_name_what_there_is() -> None:
-    with pytest.raises(DetdistillError, match=r"no head is called 'yolo'.*retinanet"):
+    with pytest.raises(DetdistillError, match=r"kind must be one of retinanet, .*not 'yolo'"):
         small("yolo")
     with pytest.raises(DetdistillError, match=r"atss has no option reg_max; it has: anchor_scale"):
         small("atss", options={"reg_max": 8})
@@ -180,7 +182,7 @@ def test_unknown_head_and_option_name_what_there_is() -> None:
         ("gfl", {"reg_max": 16.0}, "option reg_max of head gfl must be of type int, such as 16, not 16.0"),
         ("fcos", {"giou": 1}, "option giou of head fcos must be of type bool, such as False, not 1"),
         ("retinanet", {"anchor_scales": 4.0}, r"must be of type tuple, such as \(4.0, .*, not 4.0"),
-        ("retinanet", {"anchor_ratios": ("a",)}, r"must be of type tuple, such as \(0.5, 1.0, 2.0\), not \('a',\)"),
+        ("retinanet", {"anchor_ratios": ("a",)}, r"options.anchor_ratios\[0\] must be a number, not 'a'"),
         ("retinanet", {"anchor_scales": ()}, "at least one scale"),
         ("atss", {"anchor_scale": -8}, r"all above 0; given are scales \(-8,\)"),
     ],

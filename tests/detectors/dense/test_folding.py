@@ -9,10 +9,11 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detdistill.core.grid import Grid
 from detdistill.core.output import Candidates, Output, Predictions
-from detdistill.detectors.dense.architecture import HeadName, Towers
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture, Towers
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.coders import DistanceCoder
 from detdistill.detectors.dense.folding import folded
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from support.tiny_detector import tiny_detector
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.normalization import IMAGENET, Normalization
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import HEADS
 from detdistill.detectors.dense.initialization import initialize_from
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionDetector
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.saving import save_detector
 from support.tiny_detector import tiny_detector
 
@@ -112,7 +113,7 @@ def test_another_head_takes_backbone_and_pyramid_over() -> None:
     source, detector = tiny_detector("retinanet", seed=1), tiny_detector("gfl")
     report = initialize_from(detector, source)
     assert all(reason.startswith("head.") for reason in report.left)
-    assert "head: retinanet in the source, gfl here" in report.notes
+    assert "kind: retinanet in the source, gfl here" in report.notes
     assert report.new_classes == detector.classes
 
 
@@ -139,7 +140,7 @@ def test_nothing_that_fits_is_refused() -> None:
     source = tiny_detector(backbone="mobilenetv2", backbone_width=0.5, channels=8, seed=1)
     detector = tiny_detector(head="fcos")
     before = {key: value.clone() for key, value in detector.state_dict().items()}
-    with pytest.raises(DetdistillError, match=r"the given detector.*channels: 8 .*16 .*start\.run null"):
+    with pytest.raises(DetdistillError, match=r"the given detector.*channels: 8 .*16 .*start\.from null"):
         initialize_from(detector, source)
     assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detdistill.detectors.dense.architecture import ExtraSource
+from detdistill.detectors.dense.choices import ExtraSource
 from detdistill.detectors.dense.pyramid import Pyramid
 
 CHANNELS, STRIDES = (4, 6, 8), (8, 16, 32)

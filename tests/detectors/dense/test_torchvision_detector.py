@@ -21,12 +21,9 @@ from detdistill.core.grid import Grid
 from detdistill.core.output import DENSE, Candidates, Output
 from detdistill.core.structures import BACKGROUND, IGNORED, Detections, Matches, Targets, single_process
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense.torchvision_detector import (
-    GeometricMeanPredictions,
-    NetworkName,
-    TorchvisionArchitecture,
-    TorchvisionDetector,
-)
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
+from detdistill.detectors.dense.choices import NetworkName
+from detdistill.detectors.dense.torchvision_detector import GeometricMeanPredictions, TorchvisionDetector
 
 Arrays = dict[str, NDArray[Any]]
 MODELS = {

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.normalization import Normalization
-from detdistill.detectors.dense.architecture import HeadName, Towers
+from detdistill.detectors.dense.architecture import Towers
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import HEADS
 from detdistill.detectors.importing.mmdet import import_mmdet
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
@@ -40,7 +41,7 @@ def test_golden_outputs(golden: Golden, golden_folder: Path) -> None:
         with torch.no_grad():
             output = detector(torch.from_numpy(data["image"]).double())
         regression = output.predictions.regression
-        if detector.architecture.head == "fcos" and detector.architecture.options["normalize_boxes"]:
+        if detector.architecture.kind == "fcos" and detector.architecture.options["normalize_boxes"]:
             regression = regression * output.predictions.grid.prior_strides[:, None]
         branches = [output.predictions.class_logits, regression]
         if output.predictions.quality_logits is not None:
@@ -71,7 +72,7 @@ def test_layers_are_read_off_the_weights_and_the_rest_from_the_config(head: Head
     assert not detector.training
     assert_same_weights(path, detector, expected)
     assert detector.classes == CLASSES
-    assert detector.architecture.extra_relu
+    assert detector.architecture.pyramid.extra_relu
     assert detector.input.normalization == Normalization((123.675, 116.28, 103.53), (3.0, 2.0, 1.0), bgr=True)
     assert detector.postprocessing == PostProcessing(0.1, 0.7, 500, 50)
     assert imported.image_size == ImageSize(800, 1333)
@@ -277,9 +278,9 @@ def test_absurd_shapes_allocate_nothing(tmp_path: Path) -> None:
         ("strides=[8, 16, 32, 64, 128]", "strides=[4, 8, 16, 32, 64]", r"strides \[4, 8, 16, 32, 64\], but the weig"),
         ("octave_base_scale=8", "octave_base_scale=-8", "do not make the weights' 1 per cell"),
         ("score_thr=0.1", "score_thr=7.0", "score_threshold is 7.0, not 0 to 1"),
-        ("nms_pre=500", "nms_pre='all'", r"candidates_per_level: 'all' is not of type int"),
+        ("nms_pre=500", "nms_pre='all'", "candidates_per_level must be an integer or null, not 'all'"),
         ("num_groups=2", "num_groups=3", "16 tower channels do not divide into 3 groups"),
-        ("type='nms'", "type='soft_nms'", "iou_threshold: overlap that NMS suppresses"),
+        ("type='nms'", "type='soft_nms'", "iou_threshold: Overlap that NMS suppresses"),
     ],
 )
 def test_configs_that_ask_for_what_we_do_not_have(old: str, new: str, message: str, tmp_path: Path) -> None:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from detdistill.core.errors import SettingsError
 from detdistill.detectors.importing.config_text import read_config
 from detdistill.detectors.importing.mmdet_config import read_mmdet_config
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
-from detdistill.detectors.typed_json import MismatchError
 
 VERSION_2 = """
 model = dict(
@@ -114,11 +114,11 @@ def test_a_preprocessor_without_a_mean_leaves_the_input_open() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("style='caffe'", "style=pick('caffe')", r"backbone_style: Unread"),
-        ("max_per_img=100", "max_per_img=True", "max_detections: True is not of type int"),
-        ("std=[1.0, 1.0, 1.0]", "std=[1.0, 1.0]", "std: 2 values instead of 3"),
+        ("style='caffe'", "style=pick('caffe')", r"backbone_style must be one of pytorch, caffe or null, not .*pick"),
+        ("max_per_img=100", "max_per_img=True", "max_detections must be an integer or null, not true"),
+        ("std=[1.0, 1.0, 1.0]", "std=[1.0, 1.0]", "std must be a list of 3 or null"),
     ],
 )
 def test_values_of_the_wrong_type(old: str, new: str, message: str) -> None:
-    with pytest.raises(MismatchError, match=message):
+    with pytest.raises(SettingsError, match=message):
         read_mmdet_config(read_config(VERSION_2.replace(old, new))).settings()

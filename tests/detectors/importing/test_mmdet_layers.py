@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.architecture import Architecture, ExtraSource, HeadName, Towers
+from detdistill.detectors.dense.architecture import Towers
+from detdistill.detectors.dense.choices import ExtraSource, HeadName
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.importing.mmdet_layers import read_layers
 from support.mmdet_files import mmdet_state, small
+from support.tiny_detector import layers
 
 
 @pytest.mark.parametrize(
@@ -26,17 +28,17 @@ from support.mmdet_files import mmdet_state, small
 def test_networks_of_full_size(head: HeadName, backbone: str, bottleneck: bool) -> None:
     towers = Towers(norm="none" if head == "retinanet" else "group", bias=head == "fcos")
     source: ExtraSource = "input" if head == "retinanet" else "output"
-    architecture = Architecture(head=head, backbone=backbone, extra_source=source, towers=towers)
+    architecture = layers(head, backbone=backbone, extra_source=source, towers=towers)
     with torch.device("meta"):
         state = mmdet_state(DenseDetector(architecture, [f"class_{index}" for index in range(80)]))
-    layers = read_layers(state, head)
-    assert (layers.backbone, layers.backbone_channels, layers.bottleneck) == (backbone, None, bottleneck)
-    assert (layers.strides, layers.channels, layers.extra_levels) == ((8, 16, 32), 256, 2)
-    assert layers.extra_source == (source if source == "input" else None)
-    assert layers.towers == towers
-    assert layers.num_classes == 80
-    assert layers.anchors == (9 if head == "retinanet" else 1)
-    assert layers.reg_max == (16 if head.startswith("gfl") else None)
+    found = read_layers(state, head)
+    assert (found.backbone, found.backbone_channels, found.bottleneck) == (backbone, None, bottleneck)
+    assert (found.strides, found.channels, found.extra_levels) == ((8, 16, 32), 256, 2)
+    assert found.extra_source == (source if source == "input" else None)
+    assert found.towers == towers
+    assert found.num_classes == 80
+    assert found.anchors == (9 if head == "retinanet" else 1)
+    assert found.reg_max == (16 if head.startswith("gfl") else None)
 
 
 def test_missing_and_misshapen_layers_are_named() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import HEADS
 from detdistill.detectors.importing.mmdet_config import ConfigReading
 from detdistill.detectors.importing.mmdet_keys import newest_names

@@ -65,7 +65,7 @@ def test_coco_has_eighty_classes(fcos: Any) -> None:
     assert len(detector.classes) == 80
     assert detector.classes[:3] == ("person", "bicycle", "car")
     assert detector.classes[-1] == "toothbrush"
-    assert detector.architecture.network == "fcos_resnet50_fpn"
+    assert detector.architecture.name == "fcos_resnet50_fpn"
     assert detector.architecture.frozen_norm_eps == 1e-5
     kept = [COCO_CATEGORIES.index(name) for name in detector.classes]
     raw = raw_of(fcos)
@@ -112,7 +112,7 @@ def test_batch_norms_that_learn(make: Any) -> None:
     torch.manual_seed(0)
     model = make(weights=None, weights_backbone=None, num_classes=2).eval()
     detector = import_torchvision(model.state_dict(), ["cat"])
-    assert detector.architecture.network == make.__name__
+    assert detector.architecture.name == make.__name__
     assert detector.architecture.frozen_norm_eps is None
     with torch.no_grad():
         torch.testing.assert_close(detector(IMAGES).predictions.class_logits, raw_of(model)["cls_logits"][..., 1:])

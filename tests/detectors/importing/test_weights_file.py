@@ -65,7 +65,7 @@ def test_the_configuration_of_a_pair_is_that_of_its_student(tmp_path: Path) -> N
     state = mmdet_state(expected)
     content["state_dict"] = {f"student.{name}": tensor for name, tensor in state.items()}
     imported = import_mmdet(saved(tmp_path, content))
-    assert imported.detector.architecture.head == "gfl"
+    assert imported.detector.architecture.kind == "gfl"
     assert imported.detector.classes == CLASSES
     content["meta"]["cfg"] = f"model = dict(type='Pair', {wrapper}=dict(cfg_path='mmdet::gfl'))"
     with pytest.raises(DetdistillError, match="\n  mean: "):

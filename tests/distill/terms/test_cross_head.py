@@ -14,13 +14,14 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.output import Candidates, Output, Predictions
 from detdistill.core.structures import Assignment, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
-from detdistill.detectors.dense.architecture import HeadName, Towers
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture, Towers
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.heads.atss_head import AtssHead
 from detdistill.detectors.dense.heads.dense_head import DenseHead
 from detdistill.detectors.dense.heads.fcos_head import FcosHead
 from detdistill.detectors.dense.heads.gfl_head import GflHead
 from detdistill.detectors.dense.heads.retinanet_head import RetinaNetHead
-from detdistill.detectors.dense.torchvision_detector import TorchvisionArchitecture, TorchvisionFcos
+from detdistill.detectors.dense.torchvision_detector import TorchvisionFcos
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.cross_head import CrossHead, prediction_losses, with_statistics_of
 from support.golden_losses import Arrays

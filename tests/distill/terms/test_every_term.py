@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.modules import buffers_kept
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.methods import supported_heads
 from detdistill.distill.term import Pair, Term

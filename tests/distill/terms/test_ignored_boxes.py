@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from detdistill.core.structures import IGNORED, Targets
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.methods import supported_heads
 from detdistill.distill.term import Term

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.structures import BACKGROUND, Assignment, Targets
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.view import View
 from detdistill.losses.rank import plackett_luce, rank_mimicking

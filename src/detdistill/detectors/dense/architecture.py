@@ -3,99 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import field
+from typing import Literal, Self
 
-from detdistill.core.errors import DetdistillError
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-ExtraSource = Literal["input", "output"]
-TowerNorm = Literal["group", "batch", "none"]
-BackboneStyle = Literal["pytorch", "caffe"]
-HeadName = Literal["retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet"]
+from detdistill.core.settings import settings
+from detdistill.detectors.dense.choices import BackboneStyle, ExtraSource, HeadName, NetworkName, TowerNorm
 
 
-@dataclass(frozen=True)
+@settings
 class Towers:
-    """A head's two stacks of convolutions, one for classes and one for boxes, shared by all levels.
+    """A head's two stacks of convolutions, one for classes and one for boxes, shared by all levels."""
 
-    Attributes:
-        channels: of every convolution; None keeps the pyramid's.
-        depth: convolutions per stack; 0 for none.
-        norm: normalisation after each convolution.
-        groups: of a group normalisation; None makes groups of 8 channels, as 32 groups of 256 channels have.
-        bias: convolutions have a bias although a normalisation follows; without one they always have.
-        deformable: the last convolution of each stack is a deformable one (DCNv2, arXiv 1811.11168).
-    """
-
-    channels: int | None = None
-    depth: int = 4
+    channels: PositiveInt | None = None
+    """Channels of every convolution. Default: the pyramid's."""
+    depth: NonNegativeInt = 4
+    """Convolutions per stack."""
     norm: TowerNorm = "group"
-    groups: int | None = None
+    """Normalisation after each convolution."""
+    groups: PositiveInt | None = None
+    """Groups of a group normalisation. Default: groups of 8 channels, as 32 groups of 256 channels have."""
     bias: bool = False
+    """Convolutions have a bias although a normalisation follows; without one they always have."""
     deformable: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises `DetdistillError` for a value out of range."""
-        _check(
-            {
-                f"towers.channels must be at least 1, not {self.channels}": self.channels is None or self.channels >= 1,
-                f"towers.depth must be at least 0, not {self.depth}": self.depth >= 0,
-                f"towers.groups must be at least 1, not {self.groups}": self.groups is None or self.groups >= 1,
-            }
-        )
+    """The last convolution of each stack is a deformable one (DCNv2, arXiv 1811.11168)."""
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """The layers of a `DenseDetector`.
+@settings
+class FeaturePyramid:
+    """The pyramid between backbone and head."""
 
-    Attributes:
-        head: which detection head.
-        backbone: `resnet18` to `resnet152`, `mobilenetv2`, or any timm model that offers feature maps.
-        backbone_width: factor on the backbone's channels (ResNets and MobileNetV2).
-        backbone_channels: channels of a ResNet's four stages, before a bottleneck's expansion, instead of the factor.
-        backbone_style: where a ResNet's bottlenecks halve the map: `pytorch` in the 3x3 convolution, `caffe` in the
-            first 1x1, as weights from Caffe and Detectron expect.
-        backbone_deformable: stages, 1 to 4, in which the 3x3 convolutions of a ResNet's bottlenecks are deformable (Zhu
-            et al., Deformable ConvNets v2, CVPR 2019).
-        strides: backbone levels that the pyramid uses; (4, 8, 16, 32) for small objects.
-        channels: of the pyramid, and of the head unless `towers` says otherwise.
-        extra_levels: coarser levels beyond the backbone's.
-        extra_source: `input` makes them from the backbone's last map, `output` from the pyramid's.
-        extra_relu: a ReLU before the second and later extra levels.
-        towers: the head's stacks of convolutions; None for the head's own default.
-        options: further keywords of the head, for example `{"center_sampling": True}` for FCOS.
-    """
-
-    head: HeadName = "gfl"
-    backbone: str = "resnet18"
-    backbone_width: float = 1.0
-    backbone_channels: tuple[int, int, int, int] | None = None
-    backbone_style: BackboneStyle = "pytorch"
-    backbone_deformable: tuple[int, ...] = ()
-    strides: tuple[int, ...] = (8, 16, 32)
-    channels: int = 256
-    extra_levels: int = 2
+    kind: Literal["fpn"] = "fpn"
+    """Feature Pyramid Network (Lin et al., CVPR 2017)."""
+    channels: PositiveInt = 256
+    """Channels of every level, and of the head unless `towers` says otherwise."""
+    extra_levels: NonNegativeInt = 2
+    """Coarser levels beyond the backbone's."""
     extra_source: ExtraSource = "output"
+    """Map that the extra levels are made from: the backbone's last (`input`) or the pyramid's (`output`)."""
     extra_relu: bool = False
+    """A ReLU before the second and later extra levels."""
+
+
+@settings
+class Architecture:
+    """The layers of a `DenseDetector`: a backbone, a pyramid and a head."""
+
+    kind: HeadName = "gfl"
+    """Detection head."""
+    backbone: str = "resnet18"
+    """`resnet18` to `resnet152`, `mobilenetv2`, or any timm model that offers feature maps."""
+    backbone_width: PositiveFloat = 1.0
+    """Factor on the backbone's channels (ResNets and MobileNetV2)."""
+    backbone_channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
+    """Channels of a ResNet's four stages, before a bottleneck's expansion, instead of the factor."""
+    backbone_style: BackboneStyle = "pytorch"
+    """Where a ResNet's bottlenecks halve the map: `pytorch` in the 3x3 convolution, `caffe` in the first 1x1, as
+    weights from Caffe and Detectron expect."""
+    backbone_deformable: tuple[int, ...] = ()
+    """Stages, 1 to 4, in which the 3x3 convolutions of a ResNet's bottlenecks are deformable (Zhu et al., Deformable
+    ConvNets v2, CVPR 2019)."""
+    strides: tuple[int, ...] = (8, 16, 32)
+    """Strides of the backbone's maps that the pyramid uses; `[4, 8, 16, 32]` for small objects."""
+    pyramid: FeaturePyramid = field(default_factory=FeaturePyramid)
+    """Pyramid between backbone and head."""
     towers: Towers | None = None
+    """The head's stacks of convolutions. Default: the head's own."""
     options: Mapping[str, bool | int | float | tuple[float, ...]] = field(default_factory=dict)
+    """Further keywords of the head, for example `{center_sampling: true}` for `fcos`."""
 
-    def __post_init__(self) -> None:
-        """Raises `DetdistillError` for a value out of range."""
-        stages = self.backbone_channels
-        _check(
-            {
-                f"backbone_width must be above 0, not {self.backbone_width}": self.backbone_width > 0,
-                f"backbone_channels must be four numbers of at least 1, not {stages}": stages is None
-                or (len(stages) == 4 and min(stages) >= 1),
-                f"channels must be at least 1, not {self.channels}": self.channels >= 1,
-                f"extra_levels must be at least 0, not {self.extra_levels}": self.extra_levels >= 0,
-            }
-        )
+    @property
+    def name(self) -> str:
+        """The detector's name in the literature."""
+        return self.kind
 
 
-def _check(rules: Mapping[str, bool]) -> None:
-    broken = [rule for rule, holds in rules.items() if not holds]
-    if broken:
-        raise DetdistillError(f"architecture: {'; '.join(broken)}")
+@settings
+class TorchvisionArchitecture:
+    """The layers of a `TorchvisionDetector`."""
+
+    name: NetworkName
+    """torchvision's name of the model."""
+    frozen_norm_eps: NonNegativeFloat | None = None
+    """What the frozen batch norms of the backbone add to variances; null for batch norms that learn. torchvision
+    freezes those of `retinanet_resnet50_fpn` and `fcos_resnet50_fpn` when it starts from pretrained weights."""
+    kind: Literal["torchvision"] = "torchvision"
+    """A detector of torchvision."""
+
+    @model_validator(mode="after")
+    def _has_frozen_form(self) -> Self:
+        if self.frozen_norm_eps is not None and self.name == "retinanet_resnet50_fpn_v2":
+            raise ValueError(f"{self.name} has no frozen batch norms: leave frozen_norm_eps out")
+        return self

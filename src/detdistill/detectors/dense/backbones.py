@@ -15,7 +15,7 @@ from timm.models.resnet import Bottleneck, downsample_conv
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.architecture import BackboneStyle
+from detdistill.detectors.dense.choices import BackboneStyle
 from detdistill.detectors.dense.deformable import DeformableConv
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")

@@ -44,7 +44,7 @@ class DenseDetector(Detector):
         pretrained_backbone: timm's ImageNet weights, where the network allows the download.
 
     Raises:
-        DetdistillError: an unknown head, backbone, level or option.
+        DetdistillError: an unknown backbone, level or option.
     """
 
     catalog_name = "dense"
@@ -73,10 +73,10 @@ class DenseDetector(Detector):
         self.pyramid = Pyramid(
             self.backbone.channels,
             self.backbone.strides,
-            architecture.channels,
-            architecture.extra_levels,
-            architecture.extra_source,
-            architecture.extra_relu,
+            architecture.pyramid.channels,
+            architecture.pyramid.extra_levels,
+            architecture.pyramid.extra_source,
+            architecture.pyramid.extra_relu,
         )
         self.head = build_head(architecture, len(self.classes), self.pyramid.strides)
         self.postprocessing = self.head.postprocessing
@@ -91,7 +91,7 @@ class DenseDetector(Detector):
     @property
     def kind(self) -> str:
         """The head's name."""
-        return self.architecture.head
+        return self.architecture.kind
 
     @property
     def offers(self) -> frozenset[Offer]:
@@ -130,9 +130,7 @@ class DenseDetector(Detector):
 
 def build_head(architecture: Architecture, num_classes: int, strides: Sequence[int]) -> DenseHead:
     """The architecture's head for C classes on levels of these strides."""
-    if architecture.head not in HEADS:
-        raise DetdistillError(f"no head is called {architecture.head!r}; there are: {', '.join(HEADS)}")
-    head = HEADS[architecture.head]
+    head = HEADS[architecture.kind]
     parameters = inspect.signature(head).parameters.values()
     known = {
         parameter.name: parameter.default
@@ -142,17 +140,17 @@ def build_head(architecture: Architecture, num_classes: int, strides: Sequence[i
     unknown = sorted(architecture.options.keys() - known.keys())
     if unknown:
         raise DetdistillError(
-            f"head {architecture.head} has no option {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
+            f"head {architecture.kind} has no option {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
         )
     for name, value in architecture.options.items():
         if not _has_type_of(known[name], value):
             raise DetdistillError(
-                f"option {name} of head {architecture.head} must be of type {type(known[name]).__name__}, such as "
+                f"option {name} of head {architecture.kind} must be of type {type(known[name]).__name__}, such as "
                 f"{known[name]}, not {value!r}"
             )
     towers = {} if architecture.towers is None else {"towers": architecture.towers}
     build: Callable[..., DenseHead] = head  # the base class has other arguments than the heads
-    return build(architecture.channels, num_classes, strides, **towers, **architecture.options)
+    return build(architecture.pyramid.channels, num_classes, strides, **towers, **architecture.options)
 
 
 def _has_type_of(default: object, value: object) -> bool:

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.settings import to_values
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.storage import load_detector
@@ -110,7 +112,7 @@ def initialize_from(detector: Detector, source: Detector | Path) -> Initializati
     if not any(value.dim() > 1 for value in fitting.values()):
         raise DetdistillError(
             f"no weights of {name} fit this detector ({'; '.join(_differences(detector, origin))}): give both the same "
-            "backbone, pyramid or head, or start without these weights (in a recipe: start.run null)"
+            "backbone, pyramid or head, or start without these weights (in a recipe: start.from null)"
         )
     detector.load_state_dict(fitting, strict=False)
     notes = _differences(detector, origin)
@@ -151,9 +153,16 @@ def _backbone(detector: Detector) -> str:
     return detector.architecture.backbone if isinstance(detector, DenseDetector) else "resnet50"
 
 
+def _layers(detector: Detector) -> dict[str, Any]:
+    """What decides the layers, by key; of a detector without a known architecture nothing."""
+    values = {} if detector.architecture is None else to_values(detector.architecture)
+    pyramid = values.pop("pyramid", {})
+    return values | {f"pyramid.{key}": value for key, value in pyramid.items()}
+
+
 def _differences(detector: Detector, origin: Detector) -> tuple[str, ...]:
     """The fields in which two detectors differ: the same weights may mean other things in another architecture."""
-    own, other = (dataclasses.asdict(each.architecture) for each in (detector, origin))
+    own, other = (_layers(each) for each in (detector, origin))
     notes = [
         f"{key}: {other[key]} in the source, {own[key]} here" for key in own if key in other and other[key] != own[key]
     ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from detdistill.detectors.dense.architecture import ExtraSource
+from detdistill.detectors.dense.choices import ExtraSource
 
 
 class ExtraLevels(ExtraFPNBlock):  # type: ignore[misc]  # torchvision ships no types

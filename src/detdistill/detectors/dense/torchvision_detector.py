@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,6 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detdistill.core.boxes import box_centers, box_sides, distances_to_boxes, pairwise_iou
-from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import DENSE_OFFERS
@@ -26,10 +25,10 @@ from detdistill.core.output import DENSE, BoxCoder, Candidates, Output, Predicti
 from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import IGNORED, Assignment, Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.assigners import FcosAssigner, MaxIouAssigner
 from detdistill.detectors.postprocess import PostProcessing
 
-NetworkName = Literal["retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"]
 NETWORKS = {
     "retinanet_resnet50_fpn": retinanet_resnet50_fpn,
     "retinanet_resnet50_fpn_v2": retinanet_resnet50_fpn_v2,
@@ -39,32 +38,6 @@ NETWORKS = {
 
 CERTAIN_BACKGROUND = -1e4
 """A logit whose focal loss, as background, is exactly 0 in float32."""
-
-
-@dataclass(frozen=True)
-class TorchvisionArchitecture:
-    """Everything that decides the layers of a torchvision detector, but its classes.
-
-    Attributes:
-        network: torchvision's name of the model.
-        frozen_norm_eps: what the frozen batch norms of the backbone add to variances; None for batch norms that learn.
-            torchvision freezes those of `retinanet_resnet50_fpn` and `fcos_resnet50_fpn` when it starts from pretrained
-            weights.
-
-    Raises:
-        DetdistillError: the network has no frozen form, or the eps is negative.
-    """
-
-    network: NetworkName
-    frozen_norm_eps: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.frozen_norm_eps is None:
-            return
-        if self.network == "retinanet_resnet50_fpn_v2":
-            raise DetdistillError(f"{self.network} has no frozen batch norms; leave frozen_norm_eps out")
-        if not self.frozen_norm_eps >= 0:
-            raise DetdistillError(f"frozen_norm_eps must be at least 0, not {self.frozen_norm_eps}")
 
 
 class _PairwiseCoder(Protocol):
@@ -145,9 +118,7 @@ class TorchvisionDetector(Detector):
     ) -> None:
         super().__init__(classes, input)
         self.architecture = architecture
-        network: Any = NETWORKS[architecture.network](
-            weights=None, weights_backbone=None, num_classes=len(self.classes)
-        )
+        network: Any = NETWORKS[architecture.name](weights=None, weights_backbone=None, num_classes=len(self.classes))
         if architecture.frozen_norm_eps is not None:
             network.backbone = _frozen_backbone(architecture.frozen_norm_eps)
         self.network = network
@@ -164,13 +135,13 @@ class TorchvisionDetector(Detector):
         cls, architecture: TorchvisionArchitecture, classes: Sequence[str], input: InputSpec = InputSpec()
     ) -> TorchvisionDetector:
         """The detector of this architecture, with random weights."""
-        kind = TorchvisionFcos if architecture.network == "fcos_resnet50_fpn" else TorchvisionRetinaNet
+        kind = TorchvisionFcos if architecture.name == "fcos_resnet50_fpn" else TorchvisionRetinaNet
         return kind(architecture, classes, input)
 
     @property
     def kind(self) -> str:
         """The network's name in torchvision."""
-        return self.architecture.network
+        return self.architecture.name
 
     @property
     def backbone_module(self) -> nn.Module:

@@ -77,7 +77,7 @@ def _check_place(path: Path) -> None:
         if (path / OWN_DESCRIPTION).exists():
             raise DetdistillError(
                 f"{path} is the folder of a detdistill detector; expected a checkpoint file. It needs no import: pass "
-                "the folder to any command, or name it in a recipe as `teacher` or `start.run`"
+                "the folder to any command, or name it in a recipe as `distill.teacher` or `start.from`"
             )
         inside = sorted(file.name for file in path.iterdir() if file.suffix in ENDINGS)[:LISTED]
         remedy = f"give one of the files in it ({', '.join(inside)})" if inside else "no checkpoint file is in it"

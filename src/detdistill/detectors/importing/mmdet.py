@@ -16,7 +16,8 @@ from detdistill.core.errors import LISTED, DetdistillError, listed
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
-from detdistill.detectors.dense.architecture import Architecture, HeadName
+from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.importing.config_text import read_config
 from detdistill.detectors.importing.mmdet_config import ConfigReading, read_mmdet_config
@@ -36,7 +37,6 @@ from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from detdistill.detectors.importing.state_dicts import FLOATS
 from detdistill.detectors.importing.weights_file import read_weights
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.detectors.typed_json import MismatchError
 
 NOTHING_GIVEN = MmdetSettings()
 SHOWN_NAMES = 5
@@ -100,7 +100,7 @@ def import_mmdet(
         refuse_impossible(known, layers, reading)
         names, names_source = _class_names(meta, layers.num_classes, classes, number_classes)
         detector = _load(_architecture(known, layers), names, known, state)
-    except (DetdistillError, MismatchError) as error:
+    except DetdistillError as error:
         raise DetdistillError(f"{path} cannot be imported: {error}") from error
     bins = state.get(BIN_VALUES)
     if bins is not None and not torch.equal(bins.flatten().float(), torch.arange(float(bins.numel()))):
@@ -202,16 +202,18 @@ def _architecture(known: MmdetSettings, layers: MmdetLayers) -> Architecture:
     if layers.reg_max is not None:
         options["reg_max"] = layers.reg_max
     return Architecture(
-        head=known.head,
+        kind=known.head,
         backbone=layers.backbone,
         backbone_channels=layers.backbone_channels,
         backbone_style=known.backbone_style if layers.bottleneck and known.backbone_style else "pytorch",
         backbone_deformable=layers.deformable,
         strides=layers.strides,
-        channels=layers.channels,
-        extra_levels=layers.extra_levels,
-        extra_source=layers.extra_source or known.extra_source or "output",
-        extra_relu=bool(known.extra_relu),
+        pyramid=FeaturePyramid(
+            channels=layers.channels,
+            extra_levels=layers.extra_levels,
+            extra_source=layers.extra_source or known.extra_source or "output",
+            extra_relu=bool(known.extra_relu),
+        ),
         towers=replace(layers.towers, groups=known.groups if layers.towers.norm == "group" else None),
         options=options,
     )
@@ -236,7 +238,7 @@ def _load(
         wanted = DenseDetector(architecture, classes, input=spec).state_dict()
     norm = "bn" if architecture.towers is not None and architecture.towers.norm == "batch" else "gn"
     names = {
-        name: mmdet_name(name, architecture.head, norm, len(architecture.strides))
+        name: mmdet_name(name, architecture.kind, norm, len(architecture.strides))
         for name in wanted
         if not name.endswith("num_batches_tracked")
     }

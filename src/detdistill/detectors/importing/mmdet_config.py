@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.core.settings import from_values
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.importing.config_text import Unread
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
-from detdistill.detectors.typed_json import from_json
 
 HEADS: dict[str, HeadName] = {
     "RetinaHead": "retinanet",
@@ -58,11 +58,9 @@ class ConfigReading:
         """The fields that are known.
 
         Raises:
-            MismatchError: a value is not of its field's type.
+            SettingsError: A value is not of its field's type.
         """
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in self.values.items()}
-        settings: MmdetSettings = from_json(MmdetSettings, plain)
-        return settings
+        return from_values(MmdetSettings, self.values)
 
 
 def read_mmdet_config(config: Mapping[str, Any]) -> ConfigReading:

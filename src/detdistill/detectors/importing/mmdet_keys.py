@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 
 CLASS_PREDICTORS: dict[HeadName, str] = {
     "retinanet": "retina_cls",

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.architecture import ExtraSource, HeadName, TowerNorm, Towers
+from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.backbones import RESNET_CHANNELS
+from detdistill.detectors.dense.choices import ExtraSource, HeadName, TowerNorm
 from detdistill.detectors.importing.mmdet_keys import BOX_PREDICTORS, CLASS_PREDICTORS
 
 BASIC_DEPTHS: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "18", (3, 4, 6, 3): "34"}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_type_hints
+
+from docstring_parser import parse
 
 from detdistill.core.errors import DetdistillError, listed
-from detdistill.detectors.dense.architecture import HeadName
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.importing.mmdet_config import ConfigReading
 from detdistill.detectors.importing.mmdet_layers import MmdetLayers
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
@@ -41,8 +42,8 @@ def refuse_unknown(needed: Sequence[str], known: MmdetSettings, likely: HeadName
     unknown = [name for name in needed if getattr(known, name) is None]
     if not unknown:
         return
-    hints = get_type_hints(MmdetSettings, include_extras=True)
-    asked = [f"{name}: {hints[name].__metadata__[0]}" for name in unknown]
+    texts = {text.arg_name: " ".join((text.description or "").split()) for text in parse(MmdetSettings.__doc__).params}
+    asked = [f"{name}: {texts[name]}" for name in unknown]
     looks = f"; by its layers it may be {likely}, but others have the same layers" if "head" in unknown else ""
     raise DetdistillError(
         f"neither its weights nor a configuration in it tell these{looks}; give them, by the same names "

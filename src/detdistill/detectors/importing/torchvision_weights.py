@@ -10,12 +10,10 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
 from detdistill.core.errors import DetdistillError, listed
+from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.backbone_weights import COUNTER
-from detdistill.detectors.dense.torchvision_detector import (
-    NetworkName,
-    TorchvisionArchitecture,
-    TorchvisionDetector,
-)
+from detdistill.detectors.dense.choices import NetworkName
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.importing.mmdet_keys import TORCHVISION_LOGITS
 from detdistill.detectors.importing.state_names import network_names
 from detdistill.detectors.importing.weights_file import read_weights
@@ -164,4 +162,4 @@ def _load(detector: TorchvisionDetector, state: Mapping[str, Tensor], where: str
     except RuntimeError as error:
         problems += [line.strip() for line in str(error).splitlines()[1:]]
     if problems:
-        raise DetdistillError(f"{where} does not fit torchvision's {detector.architecture.network}:{listed(problems)}")
+        raise DetdistillError(f"{where} does not fit torchvision's {detector.architecture.name}:{listed(problems)}")

@@ -1,0 +1,79 @@
+"""What the verbs that take a recipe have in common: its file, options for some keys, and `--KEY VALUE` for all."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from detdistill.cli.source import DATA, DATASET
+
+if TYPE_CHECKING:
+    from detdistill.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """A recipe's file and changes of it."""
+
+    recipe: Annotated[Path | None, Parameter(help="Recipe (YAML). Default: all keys have their defaults.")] = None
+    _: KW_ONLY
+    data: Annotated[str | None, Parameter(help=f"{DATA} In the recipe: data.path.", group=DATASET)] = None
+    images: Annotated[
+        str | None,
+        Parameter(help="Image folder of training and validation (data.train_images, data.val_images).", group=DATASET),
+    ] = None
+    follow_links: Annotated[
+        bool, Parameter(help="Follow symbolic links that lead out of the dataset's folder.", group=DATASET)
+    ] = False
+    accept_left_out: Annotated[
+        bool,
+        Parameter(
+            help="Accept that more than a tenth of a part's annotations is unreadable or invalid.", group=DATASET
+        ),
+    ] = False
+    rescale: Annotated[
+        bool, Parameter(help="Rescale boxes whose annotated image size differs from the file's.", group=DATASET)
+    ] = False
+    overrides: Annotated[tuple[tuple[str, str], ...], Parameter(parse=False)] = ()
+
+    def read(self) -> Recipe:
+        """Return the recipe of the file and the options.
+
+        Raises:
+            SettingsError: The file cannot be read, or a key or value is wrong.
+        """
+        from detdistill.cli.overrides import with_overrides
+        from detdistill.training.recipe_file import merged, read_values, recipe_of
+
+        values = {} if self.recipe is None else read_values(self.recipe)
+        values = with_overrides(merged(values, self._changes()), self.overrides)
+        return recipe_of(values, "the recipe" if self.recipe is None else str(self.recipe))
+
+    def _changes(self) -> dict[str, Any]:
+        """The keys that the options set."""
+        flags = {name: True for name in ("follow_links", "accept_left_out", "rescale") if getattr(self, name)}
+        places = {"path": self.data, "train_images": self.images, "val_images": self.images}
+        data = {**flags, **{key: value for key, value in places.items() if value is not None}}
+        return {"data": data} if data else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(RecipeOptions):
+    """The same, with a teacher."""
+
+    teacher: Annotated[
+        str | None, Parameter(help="Folder of a trained, distilled or imported detector (distill.teacher).")
+    ] = None
+    terms: Annotated[
+        str | None, Parameter(help="Distillation terms, for example rank_mimicking,hint (distill.terms).")
+    ] = None
+
+    def _changes(self) -> dict[str, Any]:
+        changes = super()._changes()
+        given: dict[str, Any] = {} if self.teacher is None else {"teacher": self.teacher}
+        if self.terms is not None:
+            given["terms"] = {name.strip(): {} for name in self.terms.split(",")}
+        return {**changes, "distill": given} if given else changes

@@ -1,0 +1,11 @@
+"""Words that settings of dense detectors choose from. Readable without torch and pydantic: help is made of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+ExtraSource = Literal["input", "output"]
+TowerNorm = Literal["group", "batch", "none"]
+BackboneStyle = Literal["pytorch", "caffe"]
+HeadName = Literal["retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet"]
+NetworkName = Literal["retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"]

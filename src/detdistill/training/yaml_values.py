@@ -1,0 +1,106 @@
+"""YAML 1.2 values: `1e-3` is a number, `no` and `on` are texts. A key twice in a mapping is an error."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+AS_WRITTEN = "class_map"
+"""Key of a table of class names, which stay texts: `{0: apple}` is `{"0": apple}`."""
+
+_TEXT = "tag:yaml.org,2002:str"
+_SCALARS = {
+    "null": (re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
+    "bool": (re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
+    "int": (re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")),
+    "float": (
+        re.compile(
+            r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+        ),
+        list("-+.0123456789"),
+    ),
+}
+"""The core schema of YAML 1.2 (chapter 10.3), with the first characters of each kind."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads the scalars of YAML 1.2, and refuses a second value of a key."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (pyyaml's own form)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if key.value == AS_WRITTEN and isinstance(value, yaml.MappingNode):
+                for name in itertools.chain.from_iterable(value.value):
+                    _keep_text(name)
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
+                raise yaml.YAMLError(f"duplicate key '{key.value}' (lines {lines[key.value]} and {line})")
+            lines[str(key.value)] = line
+        return super().construct_mapping(node, deep)
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node)
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts texts in quotes that YAML 1.1 or 1.2 would read as something else, and writes repeated values out."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (pyyaml's signature)
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        # Only between double quotes are line breaks of all kinds written as escapes.
+        return self.represent_scalar(_TEXT, text, style=None if text.isprintable() else '"')
+
+
+for _kind, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, _first)
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, _first)
+_Dumper.add_representer(str, _Dumper.represent_text)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+
+
+def read_yaml(text: str) -> Any:
+    """Read a YAML document.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, or has a key twice; the message names the lines.
+    """
+    return _Loader(text).get_single_data()
+
+
+def read_word(text: str, *, as_written: bool = False) -> Any:
+    """Read a value of a command line: a scalar, or a list or mapping in brackets.
+
+    Args:
+        text: The value. Without brackets or quotes all of it is one scalar, whatever signs it has.
+        as_written: Names in a mapping stay texts.
+
+    Raises:
+        yaml.YAMLError: Text in brackets or quotes is not YAML.
+    """
+    if text[:1] in "[{\"'" and text:
+        document = f"{AS_WRITTEN if as_written else 'value'}: {text}"
+        (value,) = read_yaml(document).values()
+        return value
+    loader: Any = _Loader("")
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    return text if as_written else loader.construct_object(yaml.ScalarNode(tag, text))
+
+
+def write_yaml(values: Any) -> str:
+    """Return nested values as YAML, in their order, so that readers of YAML 1.1 and 1.2 read the same."""
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _keep_text(node: yaml.Node) -> None:
+    if isinstance(node, yaml.ScalarNode):
+        node.tag = _TEXT
