@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from detdistill.core.errors import DataError
 from detdistill.core.parallel import work_through
 
 ENDLESS = """
-import os, time
+import os, signal, time
 from detdistill.core import parallel
+signal.signal(signal.SIGTERM, lambda *_: None)
 parallel._MANY = parallel._BLOCK = 1
 parallel.usable_processors = lambda: 2
 
@@ -30,6 +32,10 @@ list(parallel.work_through([1, 2, 3], work, "sleeping"))
 
 def squared(number: int) -> tuple[int, int]:
     return number * number, os.getpid()
+
+
+def ends_when_told(_: int) -> bool:
+    return signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def refused(number: int) -> int:
@@ -63,6 +69,15 @@ def test_results_are_in_order(count: int) -> None:
 def test_an_error_reaches_the_caller() -> None:
     with pytest.raises(DataError, match="0: no"):
         list(work_through(range(50), refused, "refusing"))
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_processes_end_although_their_parent_handles_the_signal() -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        assert all(work_through(range(50), ends_when_told, "asking"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_processors_are_shared_by_the_processes_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

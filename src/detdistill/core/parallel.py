@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 _MANY = 5_000  # items; fewer are done before the processes have started
 _BLOCK = 250  # items that a process takes at a time
 
+# Loaded here: in a fork, another thread's lock on the loader would be held for ever.
+_LIBC = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 _PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when the one that started it ends
 
 
@@ -51,10 +53,11 @@ def usable_processors() -> int:
 
 
 def end_with_parent() -> None:
-    """Make this process end when its parent ends, however that ends, and leave Ctrl-C to the parent."""
+    """Make this process end when its parent ends or tells it to, however that is, and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a parent's own handler would be inherited
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _work_on(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
