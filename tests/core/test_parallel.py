@@ -76,6 +76,9 @@ def test_processes_end_although_their_parent_handles_the_signal() -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         assert all(work_through(range(50), ends_when_told, "asking"))
+        for _ in range(20):  # an end right after the start
+            with pytest.raises(DataError):
+                list(work_through(range(50), refused, "refusing"))
     finally:
         signal.signal(signal.SIGTERM, before)
 
