@@ -52,9 +52,10 @@ def read_coco(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
             content = _content(file, split, options)
         if not any(problem.fatal for problem in content.problems):
             entry.write(content)
-    problems = list(content.problems)
+    problems: list[Problem] = []
     folder = _image_folder(file, split, content.images.file_names, options)
     images = _located(content.images, folder, options.check_images, source, problems)
+    problems += content.problems
     raise_fatal(source, problems)
     return replace(content, images=images, problems=tuple(problems))
 
