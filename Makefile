@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 demo: setup ## a teacher, a small student alone, the same student taught: minutes on 2 cores, results in runs/demo
 	$(BIN)/python examples/demo.py
 
-test: setup ## the test suite, under 15 minutes on 2 cores
+test: setup ## the test suite, under 10 minutes on 2 idle cores
 	$(PYTEST) -m "not slow"
 
 test-slow: setup ## fuzz campaigns and end-to-end runs
