@@ -38,6 +38,10 @@ def ends_when_told(_: int) -> bool:
     return signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def summed(count: int) -> int:
+    return sum(square for square, _ in work_through(range(count), squared, "squaring"))
+
+
 def refused(number: int) -> int:
     raise DataError(f"{number}: no")
 
@@ -81,6 +85,11 @@ def test_processes_end_although_their_parent_handles_the_signal() -> None:
                 list(work_through(range(50), refused, "refusing"))
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_a_process_of_another_pool_works_alone() -> None:
+    assert list(work_through([50] * 10, summed, "summing")) == [sum(number**2 for number in range(50))] * 10
 
 
 def test_processors_are_shared_by_the_processes_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,8 @@ def work_through(items: Sequence[Item], work: Callable[[Item], Result], what: st
         work: A function at the top of a module. Its results, and errors that it raises, are sent between processes.
         what: The job, for example `reading labels`.
     """
-    processes = usable_processors()
+    # A process of another pool may start none of its own.
+    processes = 1 if multiprocessing.current_process().daemon else usable_processors()
     if len(items) < _MANY or processes == 1 or not sys.platform.startswith("linux"):
         yield from map(work, track(items, what))
         return
