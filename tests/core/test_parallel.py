@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ def summed(count: int) -> int:
     return sum(square for square, _ in work_through(range(count), squared, "squaring"))
 
 
+def killed(_: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
 def refused(number: int) -> int:
     raise DataError(f"{number}: no")
 
@@ -69,6 +75,13 @@ def test_results_are_in_order(count: int) -> None:
         assert (os.getpid() in {process for _, process in results}) == (0 < count < 10)
 
 
+@pytest.mark.usefixtures("two_processes")
+def test_a_process_that_is_killed_is_an_error() -> None:
+    with pytest.raises(BrokenProcessPool):
+        list(work_through(range(50), killed, "ending"))
+
+
+@pytest.mark.usefixtures("two_processes")
 @pytest.mark.usefixtures("two_processes")
 def test_an_error_reaches_the_caller() -> None:
     with pytest.raises(DataError, match="0: no"):

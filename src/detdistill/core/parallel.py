@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -41,15 +42,11 @@ def work_through(items: Sequence[Item], work: Callable[[Item], Result], what: st
         yield from map(work, track(items, what))
         return
     blocks = [items[start : start + _BLOCK] for start in range(0, len(items), _BLOCK)]
-    # Until a fork has its own handling of the signal, it waits: a parent's handler would ignore that the fork must end.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        # A fork needs no importable main module, and neither torch nor its threads are used in it.
-        started = multiprocessing.get_context("fork").Pool(processes, end_with_parent)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with started as pool:
-        results = pool.imap(partial(_work_on, work), blocks)
+    # A fork needs no importable main module, and neither torch nor its threads are used in it. Not multiprocessing's
+    # Pool: it ends its processes while they may hold a lock, and then waits for ever.
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
+        results = pool.map(partial(_work_on, work), blocks)
         yield from chain.from_iterable(next(results) for _ in track(blocks, f"{what}, {_BLOCK} at a time"))
 
 
@@ -63,8 +60,6 @@ def end_with_parent() -> None:
     """Make this process end when its parent ends or tells it to, however that is, and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a parent's own handler is inherited
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
