@@ -82,7 +82,6 @@ def test_a_process_that_is_killed_is_an_error() -> None:
 
 
 @pytest.mark.usefixtures("two_processes")
-@pytest.mark.usefixtures("two_processes")
 def test_an_error_reaches_the_caller() -> None:
     with pytest.raises(DataError, match="0: no"):
         list(work_through(range(50), refused, "refusing"))
