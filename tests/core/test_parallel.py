@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -60,10 +61,14 @@ def is_running(process: int) -> bool:
 
 
 @pytest.fixture
-def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(parallel, "_MANY", 10)
     monkeypatch.setattr(parallel, "_BLOCK", 7)
     monkeypatch.setattr(parallel, "usable_processors", lambda: 2)
+    # The test runner's own handler would keep a process that has just been forked from being ended.
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("count", [0, 9, 50])

@@ -101,7 +101,7 @@ def test_a_changed_file_is_read(change: str, tmp_path: Path, readings: list[Path
 
 
 def test_a_file_that_was_just_written_is_not_kept(tmp_path: Path) -> None:
-    opened(write(tmp_path / "data", [[1, 2, 3, 4]], age=0))
+    opened(write(tmp_path / "data", [[1, 2, 3, 4]], age=-60))
     assert entries(tmp_path) == []
 
 

@@ -85,7 +85,7 @@ def test_what_had_a_problem_is_opened_again(tmp_path: Path, opened: list[str]) -
 
 @pytest.mark.parametrize("missing", [True, False])
 def test_missing_and_new_images_are_not_kept(missing: bool, tmp_path: Path, opened: list[str]) -> None:
-    data = dataset(tmp_path, age=60 if missing else 0)
+    data = dataset(tmp_path, age=60 if missing else -60)
     if missing:
         (tmp_path / "a.png").unlink()
         for _ in range(2):
