@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError
@@ -175,6 +176,16 @@ def test_without_a_place_to_write_the_file_is_read(tmp_path: Path, monkeypatch: 
     (tmp_path / "file").touch()
     monkeypatch.setenv("DETDISTILL_CACHE", str(tmp_path / "file"))
     assert len(opened(write(tmp_path / "data", [[1, 2, 3, 4]])).images) == 2
+
+
+def test_sizes_of_image_files_are_not_kept(tmp_path: Path) -> None:
+    file = write(tmp_path / "data", [[1, 2, 3, 4]], ids=[1])
+    file.write_text(file.read_text().replace('"height": 50, "width": 60', '"license": 1'))
+    os.utime(file, (1, 1))
+    for size in ((60, 50), (80, 70)):  # the images were replaced by larger ones
+        Image.new("RGB", size).save(tmp_path / "data" / "ü1.jpg")
+        assert open_dataset(file).images.sizes.tolist() == [[size[1], size[0]]]
+    assert entries(tmp_path) == []
 
 
 def test_an_unusable_file_is_not_kept(tmp_path: Path) -> None:

@@ -74,6 +74,15 @@ def test_a_missing_or_impossible_size_is_the_images_own(size: Any, content: dict
     assert len(dataset.problems) == (size != (None, None))
 
 
+def test_an_image_that_is_missing_like_its_size_is_one_problem(content: dict[str, Any], tmp_path: Path) -> None:
+    del content["images"][0]["width"], content["images"][0]["height"]
+    write_coco(tmp_path, content=content)
+    (tmp_path / "images" / "one.png").unlink()
+    with pytest.raises(DataError, match=r"one\.png") as caught:
+        open_dataset(tmp_path)
+    assert len(caught.value.problems) == 1
+
+
 def test_a_missing_size_of_an_unreadable_image_is_fatal(content: dict[str, Any], tmp_path: Path) -> None:
     del content["images"][0]["width"]
     write_coco(tmp_path, content=content)

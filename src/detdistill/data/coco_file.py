@@ -1,4 +1,4 @@
-"""The three lists of a COCO file, a block of entries at a time, so that no list is ever in memory as Python objects."""
+"""The three lists of a COCO file; of a large one, a block of entries at a time."""
 
 from __future__ import annotations
 

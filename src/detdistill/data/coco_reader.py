@@ -49,8 +49,8 @@ def read_coco(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
     content = entry.read() if options.use_cache else None
     if content is None:
         with _collector_paused():
-            content = _content(file, split, options)
-        if not any(problem.fatal for problem in content.problems):
+            content, is_of_file_alone = _content(file, split, options)
+        if is_of_file_alone and not any(problem.fatal for problem in content.problems):
             entry.write(content)
     problems: list[Problem] = []
     folder = _image_folder(file, split, content.images.file_names, options)
@@ -60,8 +60,11 @@ def read_coco(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
     return replace(content, images=images, problems=tuple(problems))
 
 
-def _content(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
-    """Return what the file says, under the names that it gives the images, fatal problems included."""
+def _content(file: Path, split: str, options: ReadOptions) -> tuple[DetectionDataset, bool]:
+    """Return what the file says, fatal problems included, and whether no size had to be read from an image.
+
+    The images have the names that the file gives them.
+    """
     source = str(file)
     problems: list[Problem] = []
     content = CocoFile(file)
@@ -72,10 +75,13 @@ def _content(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
     del content  # it is larger than what was read from it
     classes, category_ids = classes_of(names, reader.used)
     images = ImageTable.without_objects(list(found.index_of), found.names, found.names, found.sizes)
-    if NOT_ANNOTATED in found.sizes:
-        images = _with_own_sizes(images, _image_folder(file, split, found.names, options), source, problems)
+    is_of_file_alone = NOT_ANNOTATED not in found.sizes
+    if not is_of_file_alone:
+        folder = _image_folder(file, split, found.names, options)
+        images = _with_own_sizes(images, folder, options.check_images, source, problems)
     images = arranged(source, images, objects, problems)
-    return DetectionDataset(source, tuple(classes), tuple(category_ids), images, tuple(problems))
+    dataset = DetectionDataset(source, tuple(classes), tuple(category_ids), images, tuple(problems))
+    return dataset, is_of_file_alone
 
 
 @contextmanager
@@ -141,13 +147,15 @@ def _second_of_file(place: str, name: str, file: str, first: int | str, *, is_sa
     return Problem(place, what, fatal=True, unit="image", group=group)
 
 
-def _with_own_sizes(images: ImageTable, folder: Folder, source: str, problems: list[Problem]) -> ImageTable:
+def _with_own_sizes(
+    images: ImageTable, folder: Folder, check_images: bool, source: str, problems: list[Problem]
+) -> ImageTable:
     """Return the table with the size of its file for every image whose size is not annotated."""
     sizes = images.sizes.copy()
     for index in np.flatnonzero((sizes == NOT_ANNOTATED).any(axis=1)).tolist():
-        found = folder.find(images.file_names[index])
+        found = folder.find(images.file_names[index], must_exist=check_images)
         sizes[index] = UNKNOWN_SIZE
-        if found.fault is not None and not found.missing:
+        if found.fault is not None:
             continue  # it is found again, and reported, with all images
         try:
             sizes[index] = image_size(folder.root / found.name)
