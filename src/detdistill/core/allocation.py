@@ -25,3 +25,11 @@ def keep_freed_memory() -> None:
     if hasattr(library, "mallopt"):
         library.mallopt(MMAP_MAX, 0)
         library.mallopt(TRIM_THRESHOLD, NEVER)
+
+
+def give_back_freed_memory() -> None:
+    """Give the memory that was freed so far back to the system, after a job that needed much of it once."""
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "malloc_trim"):  # glibc's
+            library.malloc_trim(0)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detdistill.core.allocation import give_back_freed_memory
 from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import image_size
@@ -94,9 +93,7 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-        if sys.platform.startswith("linux"):
-            # The C library keeps what Python gives back, which here is more than the annotations themselves.
-            getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
+        give_back_freed_memory()  # which is more than the annotations themselves
 
 
 def _image_folder(file: Path, split: str, names: Sequence[str], options: ReadOptions) -> Folder:
