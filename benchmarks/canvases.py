@@ -22,10 +22,10 @@ from detdistill.core.structures import Targets, single_process
 from detdistill.data.batching import Size, area
 from detdistill.data.loading import Batch, training_loader
 from detdistill.detectors.catalog import build_detector
-from detdistill.training.learner import Supervision
 from detdistill.training.materials import open_training_data
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_values, recipe_of
+from detdistill.training.task import Supervised
 
 
 def share_of_margin(batches: list[tuple[Size, list[Size]]]) -> float:
@@ -70,7 +70,7 @@ def step_seconds(
 ) -> dict[str, float]:
     """Median seconds an image of a forward and backward pass, the kinds of batches in turns."""
     torch.manual_seed(0)
-    learner = Supervision(build_detector(recipe.detector, classes), channels_last=True).train()
+    learner = Supervised(build_detector(recipe.detector, classes), channels_last=True).train()
     taken: dict[str, list[float]] = {name: [] for name in kinds}
     for number in range(steps + 1):
         for name, batches in kinds.items():

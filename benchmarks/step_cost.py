@@ -35,7 +35,7 @@ from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.rank_mimicking import RankMimicking
 from detdistill.distill.weighting import Weight
 from detdistill.teachers.detector_teacher import DetectorTeacher
-from detdistill.training.learner import Learner, Supervision
+from detdistill.training.task import Supervised
 
 OBJECTS = 8  # in each image
 STEPS = 3  # of the processes whose memory is measured
@@ -77,9 +77,9 @@ def detector(case: Case, architecture: Architecture) -> DenseDetector:
     return DenseDetector(architecture, [str(label) for label in range(case.classes)])
 
 
-def supervision(case: Case) -> Supervision:
+def supervision(case: Case) -> Supervised:
     student = detector(case, case.student).to(memory_format=torch.channels_last)
-    return Supervision(student, channels_last=True)
+    return Supervised(student, channels_last=True)
 
 
 def distiller(case: Case) -> Distiller:
@@ -89,8 +89,7 @@ def distiller(case: Case) -> Distiller:
     return Distiller(student, detector(case, case.teacher), terms, weights=weights, channels_last=True)
 
 
-def step_of(learner: Learner, images: Tensor, targets: Targets) -> Callable[[], object]:
-    assert isinstance(learner, nn.Module)
+def step_of(learner: nn.Module, images: Tensor, targets: Targets) -> Callable[[], object]:
     learner.train()
     optimizer = torch.optim.SGD(learner.parameters(), 1e-5, momentum=0.9)
 

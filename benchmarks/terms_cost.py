@@ -22,7 +22,7 @@ from detdistill.distill.distiller import Distiller
 from detdistill.distill.methods import supported_heads
 from detdistill.distill.terms import TERMS
 from detdistill.distill.weighting import Weight
-from detdistill.training.learner import Supervision
+from detdistill.training.task import Supervised
 
 CASES = {
     "gfl": Case(Architecture("gfl", "resnet18"), Architecture("gfl", "resnet50"), classes=20, batch=2),
@@ -46,7 +46,7 @@ def ratios(case: Case, methods: Sequence[str], rounds: int) -> dict[str, float]:
     teacher = detector(case, case.teacher)
     alone = Distiller(student, teacher, {}, channels_last=True)
     works: dict[str, Callable[[], object]] = {
-        "plain": step_of(Supervision(student, channels_last=True), images, targets),
+        "plain": step_of(Supervised(student, channels_last=True), images, targets),
         "teacher": lambda: alone.guide(images, targets.sizes),
     }
     for method in methods:

@@ -26,7 +26,7 @@ from detdistill.core.image_options import ImageOptions
 from detdistill.data import open_dataset
 from detdistill.data.loading import Batch
 from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
-from detdistill.training.module import DetectorTraining
+from detdistill.training.loop import Loop
 from detdistill.training.optim import build_optimizer
 from detdistill.training.recipe import Data, Logging, Machine, Optimization, Recipe, Schedule
 from detdistill.training.run import train
@@ -35,7 +35,7 @@ Times = tuple[float, float]
 """Seconds by the clock, and of this process's processor time."""
 
 
-class TakingTurns(DetectorTraining):
+class TakingTurns(Loop):
     """Training that after some steps sends the same batches through a bare loop.
 
     Attributes:
@@ -46,16 +46,17 @@ class TakingTurns(DetectorTraining):
     steps: int
     rounds: list[tuple[Times, Times]]
 
-    def on_train_start(self) -> None:
-        """Copies the detector."""
-        self._bare = deepcopy(self.detector)
+    def run(self) -> None:
+        """Copies the detector first."""
+        self._bare = deepcopy(self.task.detector)
         self._bare_optimizer = build_optimizer(self._bare, self._bare.backbone_module, self.recipe.optimization)
         self._seen: list[Batch] = []
         self._start = times()
+        super().run()
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def _train_on(self, batch: Batch) -> None:
         """A round ends when the next batch is there: waiting for it is part of training."""
-        if batch_idx == 0:
+        if self.step % len(self.batches) == 0:
             self._seen, self._start = [], times()
         if len(self._seen) == self.steps:
             trained, before = since(self._start), times()
@@ -64,6 +65,7 @@ class TakingTurns(DetectorTraining):
             self.rounds.append((trained, since(before)))
             self._seen, self._start = [], times()
         self._seen.append(batch)
+        super()._train_on(batch)
 
     def _bare_step(self, batch: Batch) -> None:
         detector, targets = self._bare, batch.targets
@@ -115,7 +117,7 @@ def main() -> None:
         logging=Logging(every=10),
     )
     TakingTurns.steps, TakingTurns.rounds = arguments.steps, []
-    with tempfile.TemporaryDirectory() as folder, mock.patch("detdistill.training.run.DetectorTraining", TakingTurns):
+    with tempfile.TemporaryDirectory() as folder, mock.patch("detdistill.training.run.Loop", TakingTurns):
         train(recipe, Path(folder) / "run")
     # The first round warms up: memory is taken, images are decoded.
     rounds = TakingTurns.rounds[1:]

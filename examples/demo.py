@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torchvision.ops import nms
 
 from detdistill.cli.text_table import print_table
-from detdistill.cli.train_command import engine
+from detdistill.cli.train_command import interruptible
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.boxes import pairwise_iou
 from detdistill.core.errors import DetdistillError
@@ -47,10 +47,9 @@ from detdistill.evaluation.voc_metrics import rank_detections
 from detdistill.report.drawing import draw_boxes
 from detdistill.report.html import Chart, Code, Picture, Section, Table, Text, write_report
 from detdistill.report.marks import Color, Mark
-from detdistill.training.distillation import distill
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe
-from detdistill.training.run import train
+from detdistill.training.run import distill, train
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 RUNS = ("teacher", "baseline", "distilled")
@@ -94,7 +93,7 @@ def main() -> None:
     # A second thread waits at every layer for a core that is busy: up to four times slower. It loads images instead.
     torch.set_num_threads(1)
     try:
-        with engine():
+        with interruptible():
             demonstrate(options.out, options.seed, tiny=options.tiny)
     except DetdistillError as error:
         sys.exit(f"demo: {error}")

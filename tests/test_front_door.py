@@ -12,7 +12,7 @@ import pytest
 import detdistill
 from detdistill import distill, load, train
 from detdistill.core.errors import SettingsError
-from detdistill.training import distillation, run
+from detdistill.training import run
 from detdistill.training.recipe_file import read_recipe
 from support.small_runs import small_distillation, small_recipe, write_boxes, write_teacher
 
@@ -37,7 +37,7 @@ def test_the_function_keeps_its_name_beside_the_room() -> None:
     assert inspect.isclass(View)
 
 
-@pytest.mark.parametrize(("outer", "inner"), [(train, run.train), (distill, distillation.distill)])
+@pytest.mark.parametrize(("outer", "inner"), [(train, run.train), (distill, run.distill)])
 def test_signatures_are_those_of_the_functions_behind(outer: object, inner: object) -> None:
     parameters = [list(inspect.signature(function).parameters) for function in (outer, inner)]  # type: ignore[arg-type]
     assert parameters[0] == parameters[1]

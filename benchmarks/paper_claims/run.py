@@ -26,7 +26,7 @@ from benchmarks.paper_claims.claims import BASELINE, claims_of
 from benchmarks.paper_claims.materials import FEW, HERE, layers, prepared, scenes, teacher_file
 from benchmarks.paper_claims.observations import observed
 
-from detdistill.cli.train_command import engine
+from detdistill.cli.train_command import interruptible
 from detdistill.compare.cell_runs import run_all
 from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan, read_plan
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with engine():
+    with interruptible():
         for name in options.plans:
             follow(name, options)
 

@@ -37,8 +37,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Train, distil, compare, analyze": {
         "detdistill.training.recipe_file": ("read_recipe", "write_recipe"),
         "detdistill.training.recipe": ("Recipe", "Distillation", "Start", "Schedule"),
-        "detdistill.training.run": ("train", "Summary"),
-        "detdistill.training.distillation": ("distill", "check"),
+        "detdistill.training.run": ("train", "distill", "check"),
+        "detdistill.training.summary": ("Summary",),
         "detdistill.core.allocation": ("keep_freed_memory",),
         "detdistill.compare.plan": ("read_plan", "Plan"),
         "detdistill.compare.comparison": ("compare",),

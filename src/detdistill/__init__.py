@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from detdistill.detectors.base import Detector
     from detdistill.training.recipe import DetectorSettings, Recipe
-    from detdistill.training.run import Summary
+    from detdistill.training.summary import Summary
 
 __all__ = ["distill", "load", "train"]
 
@@ -69,7 +69,7 @@ def distill(
     overwrite: bool = False,
     **settings: Any,
 ) -> Summary:
-    """Train a student with a teacher; see `detdistill.training.distillation.distill`.
+    """Train a student with a teacher; see `detdistill.training.run.distill`.
 
     Args:
         data_or_recipe: Dataset (COCO, PASCAL VOC, YOLO or CSV), for a recipe with defaults, or a `Recipe`.
@@ -80,8 +80,6 @@ def distill(
         overwrite: Delete the existing run and start over.
         **settings: Sections and values of the recipe, for example `distill={"terms": {"hint": {}}}, batch_size=8`.
     """
-    from detdistill.training import distillation
+    from detdistill.training import run
 
-    return distillation.distill(
-        data_or_recipe, teacher, out, student=student, resume=resume, overwrite=overwrite, **settings
-    )
+    return run.distill(data_or_recipe, teacher, out, student=student, resume=resume, overwrite=overwrite, **settings)

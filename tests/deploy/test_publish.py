@@ -18,7 +18,7 @@ from detdistill.deploy.publish import limits, made, typical_image, without_folde
 from detdistill.detectors.saving import save_detector
 from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.results import Results
-from detdistill.training.distillation import distill
+from detdistill.training.run import distill
 from support.small_runs import TINY, small_distillation, write_boxes, write_teacher
 from support.tiny_detector import tiny_detector
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from detdistill.training.distillation import distill
 from detdistill.training.recipe import Machine, Optimization, Recipe, Start
+from detdistill.training.run import distill
 from support.processes import run_two
 from support.small_runs import (
     largest_difference,
@@ -22,7 +22,6 @@ TERMS = ("rank_mimicking", "prediction_guided", "hint")
 
 def recipe(folder: Path, processes: int) -> Recipe:
     """Weights are found in the first step, so they count from the second one on."""
-    strategy = "ddp" if processes > 1 else "auto"
     return small_distillation(
         folder / "data",
         folder / "teacher",
@@ -30,7 +29,7 @@ def recipe(folder: Path, processes: int) -> Recipe:
         batch_size=2,
         start=Start(batch_norm="frozen"),
         optimization=Optimization(learning_rate=1e-3),
-        machine=Machine(accelerator="cpu", workers=0, devices=processes, strategy=strategy),
+        machine=Machine(accelerator="cpu", workers=0, devices=processes),
     )
 
 

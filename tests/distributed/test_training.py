@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from detdistill.core.errors import DetdistillError
 from detdistill.core.normalization import Normalization
 from detdistill.core.structures import ReduceSum
 from detdistill.data.loading import Batch
 from detdistill.detectors.base import Detector
 from detdistill.training.interruption import Interrupted
+from detdistill.training.loop import Loop
 from detdistill.training.materials import starting_detector
-from detdistill.training.module import DetectorTraining
 from detdistill.training.recipe import Machine, Optimization, Recipe, Start
 from detdistill.training.run import train
 from support.processes import run_two
@@ -50,7 +51,7 @@ def in_float64(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(Normalization, "__call__", in_double)
     patch.setattr("detdistill.training.run.starting_detector", double_detector)
-    patch.setattr("detdistill.training.keeping.save_detector", lambda *_, **__: None)  # which takes float32 only
+    patch.setattr("detdistill.training.scores.save_detector", lambda *_, **__: None)  # which takes float32 only
 
 
 IMAGES = 9
@@ -69,6 +70,7 @@ def run_all(rank: int, folder: Path) -> None:
             patch.undo()
     said["objects"] = count_objects(folder)
     said["stopped"] = stopped_by_one(rank, folder)
+    said["differing"] = refused_by_all(rank, folder)
     torch.save(said, folder / f"{rank}.pt")
 
 
@@ -80,7 +82,7 @@ def count_objects(folder: Path) -> list[int]:
         seen.append(len(batch.targets.labels))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DetectorTraining, "batch_losses", watched(count))
+        patch.setattr(Loop, "batch_losses", watched(count))
         train(recipe(folder / "data", 2, 1, TWO), folder / "counted")
     return seen
 
@@ -88,22 +90,36 @@ def count_objects(folder: Path) -> list[int]:
 def stopped_by_one(rank: int, folder: Path) -> str:
     """Only process 1 gets the signal, in its third step."""
 
-    def stop(module: DetectorTraining, _: object) -> None:
-        if rank == 1 and module.global_step == 2:
+    def stop(module: Loop, _: object) -> None:
+        if rank == 1 and module.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DetectorTraining, "batch_losses", watched(stop))
+        patch.setattr(Loop, "batch_losses", watched(stop))
         with pytest.raises(Interrupted) as stopped:
             train(recipe(folder / "data", 2, 1, TWO), folder / "stopped")
     train(recipe(folder / "data", 2, 1, TWO), folder / "stopped")
     return str(stopped.value)
 
 
-def watched(look: Callable[[DetectorTraining, Any], None]) -> Callable[..., dict[str, Tensor]]:
-    losses = DetectorTraining.batch_losses
+def refused_by_all(rank: int, folder: Path) -> list[str]:
+    """Process 1 has another recipe, then other images under the same name."""
+    texts = []
+    other = recipe(folder / "data", 2 if rank == 0 else 4, 1, TWO)
+    with pytest.raises(DetdistillError) as refused:
+        train(other, folder / "other recipe")
+    texts.append(str(refused.value))
+    os.chdir(folder if rank == 0 else folder / "elsewhere")
+    with pytest.raises(DetdistillError) as refused:
+        train(recipe(Path("data"), 2, 1, TWO), folder / "other images")
+    texts.append(str(refused.value))
+    return texts
 
-    def looking(self: DetectorTraining, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+
+def watched(look: Callable[[Loop, Any], None]) -> Callable[..., dict[str, Tensor]]:
+    losses = Loop.batch_losses
+
+    def looking(self: Loop, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
         look(self, batch)
         return losses(self, batch, reduce_sum)
 
@@ -115,6 +131,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two gloo processes did."""
     folder = tmp_path_factory.mktemp("gloo")
     write_boxes(folder / "data", train=IMAGES)
+    write_boxes(folder / "elsewhere" / "data", train=IMAGES - 1)
     assert run_two(run_all, folder) == [0, 0]
     return folder
 
@@ -152,8 +169,17 @@ def test_gradients_are_those_of_one_process_on_the_joined_batch(
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.parametrize(("number", "expected"), [(0, "batch_size: 2 -> 4"), (1, "another training set")])
+def test_processes_that_differ_all_say_so(number: int, expected: str, folder: Path) -> None:
+    for rank in range(2):
+        text = said(folder, rank)["differing"][number]
+        assert text.startswith("process 1 has another")
+        assert expected in text
+    assert not list(folder.glob("other */resume/state.ckpt"))
+
+
 def test_a_signal_to_one_process_stops_both_after_the_same_step(folder: Path) -> None:
     assert [said(folder, rank)["stopped"].split(";")[0] for rank in range(2)] == ["stopped by SIGTERM after step 3"] * 2
     resumed, whole = state(folder / "stopped"), state(folder / "counted")
-    assert resumed["global_step"] == whole["global_step"] == 5
-    assert all(torch.equal(value, whole["state_dict"][name]) for name, value in resumed["state_dict"].items())
+    assert resumed["step"] == whole["step"] == 5
+    assert all(torch.equal(value, whole["task"][name]) for name, value in resumed["task"].items())

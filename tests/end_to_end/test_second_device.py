@@ -12,8 +12,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning.accelerators import CPUAccelerator
-from pytorch_lightning.strategies import SingleDeviceStrategy
+from lightning_fabric.accelerators.cpu import CPUAccelerator
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from safetensors.torch import load_file
 
 from detdistill.analysis.measure import measure
@@ -27,8 +27,8 @@ from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.methods import supported_heads
 from detdistill.distill.terms import TERMS
 from detdistill.report.drawing import draw_detections
-from detdistill.training import distillation
-from detdistill.training.run import train
+from detdistill.training import distilled
+from detdistill.training.run import distill, train
 from distill.terms.test_every_term import EVERY_HEAD, OPTIONS
 from support.pairs import confident
 from support.second_device import second_device
@@ -45,13 +45,13 @@ def device() -> Iterator[torch.device]:
 
 @contextmanager
 def training_there() -> Iterator[None]:
-    """Lightning takes the second device for the CPU."""
-    connector = "pytorch_lightning.trainer.connectors.accelerator_connector.SingleDeviceStrategy"
+    """Fabric takes the second device for the CPU."""
+    connector = "lightning_fabric.connector.SingleDeviceStrategy"
     with (
         second_device() as device,
         patch(connector, lambda **_: SingleDeviceStrategy(device)),
         patch.object(CPUAccelerator, "setup_device"),
-        patch.object(distillation, "device_beside_training", lambda _: device),
+        patch.object(distilled, "device_beside_training", lambda _: device),
     ):
         yield
 
@@ -149,9 +149,9 @@ def test_a_run_is_the_same_there_and_goes_on_there(tmp_path: Path) -> None:
 def test_a_distillation_is_the_same_there(tmp_path: Path, teacher: dict[str, Any], changes: dict[str, Any]) -> None:
     data, other = write_boxes(tmp_path / "data"), write_teacher(tmp_path / "teacher", **teacher)
     recipe = small_distillation(data, other, **changes)
-    distillation.distill(recipe, None, tmp_path / "here")
+    distill(recipe, None, tmp_path / "here")
     with training_there():
-        distillation.distill(recipe, None, tmp_path / "there")
+        distill(recipe, None, tmp_path / "there")
     assert_same(tmp_path)
 
 

@@ -15,7 +15,7 @@ FORKS.set_forkserver_preload(
         "pytest",
         "hypothesis",
         "detdistill.cli",
-        "detdistill.training.distillation",
+        "detdistill.training.run",
         "detdistill.evaluation.score",
         "detdistill.evaluation.voc_metrics",
     ]

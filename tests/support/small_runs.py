@@ -14,9 +14,10 @@ from torch import Tensor
 
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.structures import ReduceSum
+from detdistill.data.loading import Batch
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.saving import save_detector
-from detdistill.training.module import DetectorTraining
+from detdistill.training.loop import Loop
 from detdistill.training.recipe import (
     Data,
     Distillation,
@@ -110,20 +111,21 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     assert (one / "model.json").read_text() == (other / "model.json").read_text()
     assert lines(one) == lines(other)
     first, second = state(one), state(other)
-    assert first["global_step"] == second["global_step"]
-    assert first["lr_schedulers"] == second["lr_schedulers"]
+    for part in ("step", "schedule", "scores"):
+        assert first[part] == second[part]
     # What terms know of their weights stands among the tensors, in plain types.
     plain = [
-        {name: value for name, value in content["state_dict"].items() if isinstance(value, dict)}
+        {name: value for name, value in content["task"].items() if isinstance(value, dict)}
         for content in (first, second)
     ]
     assert plain[0] == plain[1]
     tensors = [
-        {name: value for name, value in content["state_dict"].items() if not isinstance(value, dict)}
+        {name: value for name, value in content["task"].items() if not isinstance(value, dict)}
         for content in (first, second)
     ]
     for content, found in zip((first, second), tensors, strict=True):
-        moments = content["optimizer_states"][0]["state"]
+        found.update({f"average {name}": value for name, value in (content["average"] or {}).items()})
+        moments = content["optimizer"]["state"]
         found.update({f"{index} {name}": value for index, own in moments.items() for name, value in own.items()})
     assert tensors[0].keys() == tensors[1].keys()
     different = [name for name, value in tensors[0].items() if not torch.equal(value, tensors[1][name])]
@@ -133,14 +135,14 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 def recorded_gradients(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     """The list to which every step from now on adds its gradient by parameter, before clipping."""
     steps: list[dict[str, torch.Tensor]] = []
-    clip = DetectorTraining.on_before_optimizer_step
+    clip = Loop._clip
 
-    def record(self: DetectorTraining, optimizer: torch.optim.Optimizer) -> None:
-        named = self.named_parameters()  # those of adapters too; of the average there is none
+    def record(self: Loop, batch: Batch) -> None:
+        named = self.task.named_parameters()  # those of adapters too
         steps.append({name: value.grad.clone() for name, value in named if value.grad is not None})
-        clip(self, optimizer)
+        clip(self, batch)
 
-    monkeypatch.setattr(DetectorTraining, "on_before_optimizer_step", record)
+    monkeypatch.setattr(Loop, "_clip", record)
     return steps
 
 
@@ -153,11 +155,11 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
     """Does something in the middle of a step, counted from 1."""
-    losses = DetectorTraining.batch_losses
+    losses = Loop.batch_losses
 
-    def with_action(self: DetectorTraining, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
-        if self.global_step + 1 == step:
+    def with_action(self: Loop, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+        if self.step + 1 == step:
             action()
         return losses(self, batch, reduce_sum)
 
-    monkeypatch.setattr(DetectorTraining, "batch_losses", with_action)
+    monkeypatch.setattr(Loop, "batch_losses", with_action)

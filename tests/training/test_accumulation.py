@@ -88,5 +88,5 @@ def test_counting_leaves_batch_norm_alone(tmp_path: Path) -> None:
     """Each image is counted once by batch norm, although it passes the network twice."""
     recipe = small_recipe(write_boxes(tmp_path / "data", train=8), epochs=1, accumulate=2)
     train(recipe, tmp_path / "run")
-    counter = state(tmp_path / "run")["state_dict"]["learner.student.backbone.network.bn1.num_batches_tracked"]
+    counter = state(tmp_path / "run")["task"]["student.backbone.network.bn1.num_batches_tracked"]
     assert counter == 2 * 2

@@ -22,11 +22,11 @@ from detdistill.detectors.storage import read_description
 from detdistill.evaluation.coco_metrics import CocoMetrics
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.teacher import Guidance, TeacherBatch
-from detdistill.training.distillation import check, distill
 from detdistill.training.interruption import Interrupted
 from detdistill.training.recipe import Data, Optimization, Recipe, Schedule, Start
 from detdistill.training.recipe_file import read_recipe, write_recipe
-from detdistill.training.run import Summary, train
+from detdistill.training.run import check, distill, train
+from detdistill.training.summary import Summary
 from support.small_runs import (
     assert_equal_runs,
     at_step,
@@ -80,7 +80,7 @@ def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run with a teacher of known score, and what it said."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("detdistill.training.distillation.teacher_metrics", fixed_score)
+        patch.setattr("detdistill.training.distilled.teacher_metrics", fixed_score)
         distill(recipe, None, folder)
     return folder
 
@@ -111,9 +111,9 @@ def test_the_model_holds_the_student_alone(whole: Path) -> None:
     """It loads where nothing of distillation or training can be imported."""
     own = tiny_detector(classes=("green", "red")).state_dict()
     assert load(whole).state_dict().keys() == own.keys()
-    adapters = [name for name in state(whole)["state_dict"] if ".adapters." in name]
+    adapters = [name for name in state(whole)["task"] if ".adapters." in name]
     assert len(adapters) == 2 * 5 * 3  # two terms, five levels, weight, bias and scale
-    assert not any("teacher" in name for name in state(whole)["state_dict"])
+    assert not any("teacher" in name for name in state(whole)["task"])
     blocked = ("detdistill.distill.distiller", "detdistill.distill.term", "detdistill.training", "pytorch_lightning")
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked})); import detdistill; "
@@ -161,7 +161,7 @@ def test_the_teachers_score_stands_beside_the_students(
     file = tmp_path / "recipe.yaml"
     write_recipe(small_recipe(data, epochs=1), file)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("detdistill.training.distillation.teacher_metrics", fixed_score)
+        patch.setattr("detdistill.training.distilled.teacher_metrics", fixed_score)
         assert main(["distill", str(file), "--teacher", str(teacher), "--out", str(tmp_path / "run")]) == 0
     said = capsys.readouterr()
     assert "on the validation set (the best so far; the teacher's AP 42.0)" in said.err
@@ -169,21 +169,21 @@ def test_the_teachers_score_stands_beside_the_students(
 
 
 def test_the_average_is_kept_and_is_the_student_alone(whole: Path) -> None:
-    weights, saved = load(whole).state_dict(), state(whole)["state_dict"]
-    assert all(torch.equal(value, saved[f"average.module.{name}"]) for name, value in weights.items())
-    assert any(not torch.equal(value, saved[f"learner.student.{name}"]) for name, value in weights.items())
+    weights, saved = load(whole).state_dict(), state(whole)
+    assert all(torch.equal(value, saved["average"][f"module.{name}"]) for name, value in weights.items())
+    assert any(not torch.equal(value, saved["task"][f"distiller.student.{name}"]) for name, value in weights.items())
 
 
 @pytest.mark.parametrize("step", [1, FIXED, 9], ids=["provisional weight", "calibration", "fixed weight"])
 def test_stopped_in_any_phase_goes_on_to_the_same_end(
     step: int, recipe: Recipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("detdistill.training.distillation.teacher_metrics", fixed_score)
+    monkeypatch.setattr("detdistill.training.distilled.teacher_metrics", fixed_score)
     with monkeypatch.context() as patch:
         at_step(patch, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted, match=f"after step {step};"):
             distill(recipe, None, tmp_path / "run")
-    monkeypatch.setattr("detdistill.training.distillation.teacher_metrics", None)  # the score is remembered
+    monkeypatch.setattr("detdistill.training.distilled.teacher_metrics", None)  # the score is remembered
     assert distill(recipe, None, tmp_path / "run").teacher_ap == TEACHER_AP
     assert_equal_runs(tmp_path / "run", whole)
 
@@ -205,13 +205,13 @@ def test_stopped_while_scores_are_taken_goes_on_to_the_same_end(
     recipe: Recipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record that is written first thing in the resumed run has the weights, too."""
-    monkeypatch.setattr("detdistill.training.distillation.teacher_metrics", fixed_score)
+    monkeypatch.setattr("detdistill.training.distilled.teacher_metrics", fixed_score)
 
     def interrupted(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr("detdistill.training.keeping.score", interrupted)
+        patch.setattr("detdistill.training.scores.score", interrupted)
         with pytest.raises(Interrupted, match="after step 6"):
             distill(recipe, None, tmp_path / "run")
     recorded: list[dict[str, Any]] = []
@@ -220,7 +220,7 @@ def test_stopped_while_scores_are_taken_goes_on_to_the_same_end(
         recorded.append(options["provenance"])
         save_detector(*arguments, **options)
 
-    monkeypatch.setattr("detdistill.training.keeping.save_detector", save)
+    monkeypatch.setattr("detdistill.training.scores.save_detector", save)
     distill(recipe, None, tmp_path / "run")
     assert_equal_runs(tmp_path / "run", whole)
     assert recorded[0]["epoch"] == 3

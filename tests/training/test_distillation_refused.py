@@ -8,8 +8,7 @@ import torch
 
 from detdistill import load
 from detdistill.core.errors import DetdistillError
-from detdistill.training.distillation import check, distill
-from detdistill.training.run import train
+from detdistill.training.run import check, distill, train
 from support.small_runs import small_distillation, small_recipe, write_boxes, write_teacher
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from detdistill.core.errors import DetdistillError
-from detdistill.training.machine import check_device, device_beside_training
-from detdistill.training.recipe import Machine, Start
+from detdistill.core.errors import DetdistillError, SettingsError
+from detdistill.core.image_options import ImageOptions
+from detdistill.training.machine import check_device, check_processes, device_beside_training, told_errors
+from detdistill.training.recipe import Data, Machine, Recipe, Start
 from detdistill.training.run import train
 from support.small_runs import small_recipe, write_boxes
 
@@ -22,8 +23,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"machine": Machine("toaster")}, "machine: accelerator toaster, devices 1, .* invalid accelerator name"),
-        ({"machine": Machine("cpu", strategy="ddpp")}, "strategy ddpp cannot be had here"),
+        ({"machine": Machine("toaster")}, "machine: accelerator toaster, devices 1, nodes 1 cannot be had"),
         ({"machine": Machine("cpu", precision="fp16")}, "precision fp16 needs a GPU"),
         (
             {"machine": Machine("cpu", devices=2), "start": Start(batch_norm="sync")},
@@ -66,3 +66,69 @@ def test_teachers_are_scored_on_a_gpu_unless_the_recipe_says_cpu(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
     assert str(device_beside_training(Machine(accelerator))) == device
+
+
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "RANK": "1",
+    "GROUP_RANK": "0",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "WORLD_SIZE": "2",
+}
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, {"SLURM_STEP_NUM_TASKS": "2"}], ids=["torchrun", "srun"])
+def test_as_many_processes_are_started_as_the_recipe_has(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    check_processes(Machine("cpu", devices=2))
+    check_processes(Machine("cpu", nodes=2))
+    for devices in (1, 4):
+        with pytest.raises(DetdistillError, match=f"has started 2 processes, .* machine.devices {devices}"):
+            check_processes(Machine("cpu", devices=devices))
+    with pytest.raises(DetdistillError, match="has started 2 processes"):
+        train(small_recipe(data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "accumulate"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "accumulate"),
+        (ValueError("Expected more than 1 value per channel when training, got input size [1, 8, 1, 1]"), "batch_norm"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:1"), "another process"),
+        (torch.distributed.DistBackendError("NCCL error"), "another process"),
+    ],
+)
+def test_what_torch_raises_is_told_with_the_way_out(error: Exception, said: str) -> None:
+    with pytest.raises(DetdistillError, match=said), told_errors():
+        raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError(""), KeyError("a")])
+def test_bugs_are_not_told_as_something_else(error: Exception) -> None:
+    with pytest.raises(type(error)), told_errors():
+        raise error
+
+
+def test_one_device_is_not_several() -> None:
+    with pytest.raises(SettingsError, match=r"machine.strategy single_device is one process"):
+        Recipe(data=Data("anywhere"), batch_size=4, machine=Machine("cpu", devices=2, strategy="single_device"))
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_notebook", "ddp_spawn", "fsdp", "xla", "deepspeed", "dp"])
+def test_other_strategies_are_refused_by_name(strategy: str) -> None:
+    with pytest.raises(SettingsError, match=f"strategy must be one of auto, single_device, ddp, not '{strategy}'"):
+        Machine("cpu", strategy=strategy)  # type: ignore[arg-type]
+
+
+def test_a_map_of_one_value_is_told(tmp_path: Path) -> None:
+    """The last pyramid level of an image of 32 px is one cell: with one image, one value for batch norm."""
+    small = write_boxes(tmp_path / "small", train=1, side=32)
+    recipe = small_recipe(small, batch_size=1, images=ImageOptions(letterbox=32))
+    with pytest.raises(DetdistillError, match="batch norm cannot normalise"):
+        train(recipe, tmp_path / "run")

@@ -13,9 +13,9 @@ from detdistill.core.structures import ReduceSum, Targets
 from detdistill.data.batching import TrainingBatches
 from detdistill.data.loading import training_loader
 from detdistill.data.opening import open_dataset
-from detdistill.training.learner import Supervision
 from detdistill.training.recipe import Recipe
 from detdistill.training.run import train
+from detdistill.training.task import Supervised
 from support.small_runs import small_recipe, write_boxes
 
 Numbers = dict[tuple[int, int | str], list[float]]
@@ -32,15 +32,15 @@ def numbers_of(draws: Draws) -> Numbers:
 def recorded(patch: pytest.MonkeyPatch) -> list[Draws]:
     """The list to which every evaluation of a loss from now on adds the draws that it is given."""
     seen: list[Draws] = []
-    forward: Callable[..., dict[str, Tensor]] = Supervision.forward
+    forward: Callable[..., dict[str, Tensor]] = Supervised.forward
 
-    def watching(self: Supervision, images: Tensor, targets: Targets, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+    def watching(self: Supervised, images: Tensor, targets: Targets, reduce_sum: ReduceSum) -> dict[str, Tensor]:
         assert targets.draws is not None
         assert len(targets.draws.images) == len(images) == targets.num_images
         seen.append(targets.draws)
         return forward(self, images, targets, reduce_sum)
 
-    patch.setattr(Supervision, "forward", watching)
+    patch.setattr(Supervised, "forward", watching)
     return seen
 
 

@@ -16,7 +16,7 @@ from detdistill.core.files import write_atomically
 from detdistill.core.structures import ReduceSum
 from detdistill.evaluation.score import score
 from detdistill.training.interruption import Interrupted
-from detdistill.training.module import DetectorTraining
+from detdistill.training.loop import Loop
 from detdistill.training.recipe import Evaluation, Logging, Recipe
 from detdistill.training.run import train
 from support.processes import run_one
@@ -58,7 +58,7 @@ def test_stopped_after_any_step_goes_on_to_the_same_end(
         with pytest.raises(Interrupted, match=f"after step {step}; everything is saved") as stopped:
             train(recipe, tmp_path / "run")
     assert stopped.value.exit_status == 128 + number
-    assert state(tmp_path / "run")["global_step"] == step
+    assert state(tmp_path / "run")["step"] == step
     train(recipe, tmp_path / "run")
     assert_equal_runs(tmp_path / "run", whole)
 
@@ -79,12 +79,12 @@ def test_what_a_step_draws_does_not_depend_on_the_interruption(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As dropout does; an epoch's end and the middle of one."""
-    losses = DetectorTraining.batch_losses
+    losses = Loop.batch_losses
 
-    def noisy(self: DetectorTraining, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+    def noisy(self: Loop, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
         return {name: term * torch.rand(()) for name, term in losses(self, batch, reduce_sum).items()}
 
-    monkeypatch.setattr(DetectorTraining, "batch_losses", noisy)
+    monkeypatch.setattr(Loop, "batch_losses", noisy)
     train(recipe, tmp_path / "whole")
     assert len({line["box"] for line in lines(tmp_path / "whole") if "box" in line}) == STEPS
     for step in (3, 4):
@@ -104,7 +104,7 @@ def test_killed_without_warning(step: int, saved: int | None, recipe: Recipe, wh
     if saved is None:
         assert not (tmp_path / "run" / "resume" / "state.ckpt").exists()
     else:
-        assert state(tmp_path / "run")["global_step"] == saved
+        assert state(tmp_path / "run")["step"] == saved
     train(by_step, tmp_path / "run")
     assert_equal_runs(tmp_path / "run", whole)
 
@@ -128,7 +128,7 @@ def test_stopped_while_scores_are_taken(
             os.kill(os.getpid(), signal.SIGTERM)
         return score(*arguments)
 
-    monkeypatch.setattr("detdistill.training.keeping.score", interrupted)
+    monkeypatch.setattr("detdistill.training.scores.score", interrupted)
     with pytest.raises(Interrupted, match=f"after step {2 * evaluation}"):
         train(recipe, tmp_path / "run")
     train(recipe, tmp_path / "run")
@@ -149,10 +149,10 @@ def test_full_disk_leaves_the_checkpoint_before(
         write_atomically(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("detdistill.training.keeping.write_atomically", full)
+        patch.setattr("detdistill.training.checkpoint.write_atomically", full)
         with pytest.raises(DetdistillError, match="No space left on device"):
             train(recipe, tmp_path / "run")
-    assert state(tmp_path / "run")["global_step"] == 2
+    assert state(tmp_path / "run")["step"] == 2
     train(recipe, tmp_path / "run")
     assert not list((tmp_path / "run").rglob(".*.tmp"))
     assert_equal_runs(tmp_path / "run", whole)
@@ -172,7 +172,7 @@ def test_a_line_torn_by_a_kill_is_written_again(
 
 
 def test_a_finished_run_stays_as_it_is(recipe: Recipe, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DetectorTraining, "batch_losses", None)
+    monkeypatch.setattr(Loop, "batch_losses", None)
     summary = train(recipe, whole)
     assert (summary.epochs, summary.steps) == (3, STEPS)
 

@@ -17,7 +17,7 @@ from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.structures import ReduceSum
 from detdistill.detectors.dense.architecture import FeaturePyramid
 from detdistill.detectors.storage import read_description
-from detdistill.training.module import DetectorTraining, DivergedError
+from detdistill.training.loop import DivergedError, Loop
 from detdistill.training.recipe import Data, Logging, Machine, Optimization, Schedule, Start
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import train
@@ -38,13 +38,13 @@ def change_annotations(folder: Path, part: str, change: Callable[[dict[str, Any]
 
 def replace_losses(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
     """Changes the losses of the second epoch's first step."""
-    losses = DetectorTraining.batch_losses
+    losses = Loop.batch_losses
 
-    def changed(self: DetectorTraining, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
+    def changed(self: Loop, batch: Any, reduce_sum: ReduceSum) -> dict[str, Tensor]:
         terms = losses(self, batch, reduce_sum)
-        return change(terms) if self.global_step == 2 else terms
+        return change(terms) if self.step == 2 else terms
 
-    monkeypatch.setattr(DetectorTraining, "batch_losses", changed)
+    monkeypatch.setattr(Loop, "batch_losses", changed)
 
 
 def test_what_a_run_folder_holds(data: Path, tmp_path: Path) -> None:
@@ -91,24 +91,24 @@ def test_a_detector_learns_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
 
 def test_the_average_is_kept_where_there_is_one(data: Path, tmp_path: Path) -> None:
     train(small_recipe(data, epochs=1), tmp_path / "run")
-    weights, saved = load(tmp_path / "run").state_dict(), state(tmp_path / "run")["state_dict"]
-    assert all(torch.equal(value, saved[f"average.module.{name}"]) for name, value in weights.items())
-    assert any(not torch.equal(value, saved[f"learner.student.{name}"]) for name, value in weights.items())
+    weights, saved = load(tmp_path / "run").state_dict(), state(tmp_path / "run")
+    assert all(torch.equal(value, saved["average"][f"module.{name}"]) for name, value in weights.items())
+    assert any(not torch.equal(value, saved["task"][f"student.{name}"]) for name, value in weights.items())
 
 
 def test_without_validation_the_last_is_kept(data: Path, tmp_path: Path) -> None:
     recipe = replace(small_recipe(data, epochs=2, optimization=Optimization()), data=Data(str(data), val=None))
     summary = train(recipe, tmp_path / "run")
     assert (summary.AP, summary.best_epoch) == (None, None)
-    weights, saved = load(tmp_path / "run").state_dict(), state(tmp_path / "run")["state_dict"]
-    assert all(torch.equal(value, saved[f"learner.student.{name}"]) for name, value in weights.items())
+    weights, saved = load(tmp_path / "run").state_dict(), state(tmp_path / "run")["task"]
+    assert all(torch.equal(value, saved[f"student.{name}"]) for name, value in weights.items())
 
 
 def test_frozen_batch_norm_and_stages_stay_as_they_were(data: Path, tmp_path: Path) -> None:
     start = Start(batch_norm="frozen", frozen_stages=1)
     recipe = small_recipe(data, epochs=1, start=start, optimization=Optimization(learning_rate=0.1))
     train(recipe, tmp_path / "run")
-    saved = state(tmp_path / "run")["state_dict"]
+    saved = state(tmp_path / "run")["task"]
     for name, value in saved.items():
         if name.endswith("running_mean") and ".backbone." in name:
             assert value.eq(0).all(), name
@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_names_the_term_and_the_images(
     with pytest.raises(DivergedError, match=r"step 3, epoch 2: the loss term box is not a finite number") as stopped:
         train(small_recipe(data), tmp_path / "run")
     assert str(stopped.value).count(".png") == 4
-    assert state(tmp_path / "run")["global_step"] == 2
+    assert state(tmp_path / "run")["step"] == 2
     assert all(weights.isfinite().all() for weights in load(tmp_path / "run").state_dict().values())
 
 
@@ -159,7 +159,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     replace_losses(monkeypatch, lambda terms: {**terms, "box": terms["box"] + (terms["box"] * 0).sqrt()})
     with pytest.raises(DivergedError, match=r"step 3, epoch 2: the gradient is not finite, though the loss is"):
         train(small_recipe(data), tmp_path / "run")
-    assert state(tmp_path / "run")["global_step"] == 2
+    assert state(tmp_path / "run")["step"] == 2
 
 
 @pytest.mark.parametrize(
@@ -289,5 +289,5 @@ def test_changed_data_and_a_damaged_checkpoint_stop_a_resumed_run(
         train(small_recipe(data), tmp_path / "run")
     checkpoint = tmp_path / "run" / "resume" / "state.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
-    with pytest.raises(DetdistillError, match=r"state.ckpt cannot be read"):
+    with pytest.raises(DetdistillError, match=r"state.ckpt is damaged"):
         train(small_recipe(data), tmp_path / "run")

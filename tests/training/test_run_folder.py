@@ -120,3 +120,66 @@ def test_a_run_whose_recipe_has_former_keys_is_still_known(tmp_path: Path) -> No
     prepare(run)
     assert "kind: gfl" in run.recipe.read_text()
     assert "head" not in run.recipe.read_text()
+
+
+def fail(run: RunFolder, message: str, after_step: int | None = None) -> None:
+    with run.held():
+        run.prepare(RECIPE, resume=False, overwrite=False)
+        if after_step is not None:
+            run.log(step=after_step)
+        raise DetdistillError(message)
+
+
+def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "a")
+    with pytest.raises(DetdistillError, match="no data"):
+        fail(run, "no data")
+    assert not run.path.exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(DetdistillError, match="no data"):
+        fail(RunFolder(tmp_path / "mine"), "no data")
+    assert list((tmp_path / "mine").iterdir()) == [], "a folder that was there stays"
+
+
+def test_a_failure_after_a_step_keeps_what_there_is(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(DetdistillError, match="diverged"):
+        fail(run, "diverged", after_step=1)
+    assert run.metrics.exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("leftover", [".recipe.yaml.1.tmp", "resume/.state.ckpt.77.tmp", ".metrics.jsonl.1.tmp"])
+def test_a_kill_in_the_first_write_leaves_a_folder_that_can_be_used(
+    leftover: str, overwrite: bool, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    (run.path / "resume").mkdir(parents=True)
+    (run.path / "resume" / "lock").touch()
+    (run.path / leftover).write_bytes(b"half")
+    prepare(run, overwrite=overwrite)
+    assert run.recipe.exists()
+    assert not (run.path / leftover).exists()
+
+
+@pytest.mark.parametrize("torn", [b'{"step": 3, "AP50_per_class": {"caf\xc3', b'{"step": 3', b"\xff"])
+def test_a_torn_last_line_is_left_out(torn: bytes, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    prepare(run)
+    run.log(step=1, name="é")
+    run.log(step=2, name="é")
+    whole = run.metrics.read_bytes()
+    run.metrics.write_bytes(whole + torn)
+    run.forget_after(9)
+    assert run.metrics.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", [b"[1]", b'{"epoch": 1}', b'{"step": "2"}', b"\xff", b"no json"])
+def test_another_bad_line_is_named(line: bytes, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    prepare(run)
+    run.log(step=1)
+    run.metrics.write_bytes(run.metrics.read_bytes() + line + b"\n")
+    run.log(step=3)
+    with pytest.raises(DetdistillError, match=r"metrics.jsonl, line 2"):
+        run.forget_after(9)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from detdistill.cli.train_command import engine
+from detdistill.cli.train_command import interruptible
 from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError
 
@@ -58,7 +58,7 @@ class Compare:
         """Makes the runs and prints the table."""
         if self.jobs < 1 or self.threads < 1:
             raise DetdistillError(f"--jobs and --threads must be at least 1, not {self.jobs} and {self.threads}")
-        with engine():
+        with interruptible():
             from detdistill.compare.plan import read_plan
 
             plan = read_plan(

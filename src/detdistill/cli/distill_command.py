@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from detdistill.cli.recipe_options import DistillOptions
-from detdistill.cli.train_command import engine, report
+from detdistill.cli.train_command import interruptible, report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class Distill(DistillOptions):
     def run(self) -> None:
         """Distils, and prints the summary."""
         recipe = self.read()
-        with engine():
-            from detdistill.training.distillation import distill
+        with interruptible():
+            from detdistill.training.run import distill
 
             report(self.out, distill(recipe, None, self.out, resume=self.resume, overwrite=self.overwrite))
 
@@ -44,7 +44,7 @@ class Check(DistillOptions):
     def run(self) -> None:
         """Prints the preflight."""
         recipe = self.read()
-        with engine():
-            from detdistill.training.distillation import check
+        with interruptible():
+            from detdistill.training.run import check
 
             print(check(recipe))

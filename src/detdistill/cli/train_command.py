@@ -13,10 +13,9 @@ from cyclopts import Parameter
 
 from detdistill.cli.recipe_options import RecipeOptions
 from detdistill.core.distributed import is_first_process
-from detdistill.core.errors import DetdistillError
 
 if TYPE_CHECKING:
-    from detdistill.training.run import Summary
+    from detdistill.training.summary import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +34,17 @@ class Train(RecipeOptions):
     def run(self) -> None:
         """Trains, and prints the summary."""
         recipe = self.read()
-        with engine():
+        with interruptible():
             from detdistill.training.run import train
 
             report(self.out, train(recipe, self.out, resume=self.resume, overwrite=self.overwrite))
 
 
 @contextmanager
-def engine() -> Iterator[None]:
-    """Tells of an extra that is not installed, and of a run that was interrupted."""
-    try:
-        from detdistill.training.interruption import Interrupted
-    except ModuleNotFoundError as error:
-        if error.name != "pytorch_lightning":
-            raise
-        raise DetdistillError("training needs pytorch-lightning: pip install 'detdistill[train]'") from error
+def interruptible() -> Iterator[None]:
+    """Tell of a run that was interrupted, and end with its exit status."""
+    from detdistill.training.interruption import Interrupted
+
     try:
         yield
     except Interrupted as stop:

@@ -21,11 +21,10 @@ from detdistill.core.files import write_atomically
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.score import score
-from detdistill.training.distillation import distill
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_data_part
 from detdistill.training.recipe import Recipe
-from detdistill.training.run import train
+from detdistill.training.run import distill, train
 from detdistill.training.run_folder import RunFolder
 from detdistill.training.scoring import inference_options
 

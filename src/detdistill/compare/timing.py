@@ -7,20 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
 from statistics import median
-from typing import cast
 
 import torch
-from torch import nn
 
 from detdistill.compare.plan import Terms
 from detdistill.core.structures import single_process
 from detdistill.data.loading import Batch, training_loader
-from detdistill.training.distillation import make_distiller
-from detdistill.training.learner import Learner, Supervision
+from detdistill.training.distilled import Distilled
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.optim import build_optimizer
 from detdistill.training.recipe import Recipe
+from detdistill.training.task import Supervised, Task
 
 BATCHES = 4
 ROUNDS = 5
@@ -64,16 +62,16 @@ def step_seconds(
 
 def _step(recipe: Recipe, terms: Terms, classes: tuple[str, ...], device: torch.device) -> Callable[[Batch], None]:
     student = starting_detector(recipe, classes)
-    learner: nn.Module = Supervision(student, channels_last=recipe.machine.channels_last)
+    task: Task = Supervised(student, channels_last=recipe.machine.channels_last)
     if terms:
         given = {name: {**options, "weight": GIVEN} for name, options in terms.items()}
-        learner, *_ = make_distiller(replace(recipe, distill=replace(recipe.distillation, terms=given)), student)
-    learner.to(device).train()
-    optimizer = build_optimizer(learner, student.backbone_module, recipe.optimization)
+        task = Distilled(replace(recipe, distill=replace(recipe.distillation, terms=given)), student)
+    task.to(device).train()
+    optimizer = build_optimizer(task, student.backbone_module, recipe.optimization)
 
     def step(batch: Batch) -> None:
         with torch.autocast(device.type, HALF.get(recipe.machine.precision), enabled=recipe.machine.precision in HALF):
-            losses = cast(Learner, learner)(batch.images, batch.targets, single_process)
+            losses = task(batch.images, batch.targets, single_process)
             loss = torch.stack(tuple(losses.values())).sum()
         torch.autograd.backward(loss)
         optimizer.step()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-"""Environment variables in which torchrun, SLURM and pytorch-lightning number processes; all 0 in the first process."""
+"""Environment variables in which torchrun, SLURM and lightning-fabric number processes; all 0 in the first process."""
 
 Share = TypeVar("Share")
 Outcome = TypeVar("Outcome")

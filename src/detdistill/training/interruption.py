@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
-
-from pytorch_lightning import Callback, LightningModule, Trainer
+from typing import Any, Self
 
 from detdistill.core.errors import DetdistillError
-from detdistill.training.module import DetectorTraining
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -22,52 +21,56 @@ class Interrupted(DetdistillError):  # noqa: N818, nothing went wrong
         exit_status: 130 after Ctrl-C, 143 after SIGTERM, as the shell counts them.
     """
 
-    def __init__(self, signal_number: int, where: str) -> None:
+    def __init__(self, signal_number: int, step: int) -> None:
         name = "Ctrl-C" if signal_number == signal.SIGINT else signal.Signals(signal_number).name
-        super().__init__(f"stopped by {name} {where}; everything is saved: the same command goes on from there")
+        super().__init__(
+            f"stopped by {name} after step {step}; everything is saved: the same command goes on from there"
+        )
         self.exit_status = 128 + signal_number
 
 
-class Interruption(Callback):
-    """Turns the first signal into a request that the training step passes on to all processes.
+class Interruption:
+    """While it is entered, the first Ctrl-C or SIGTERM is a request that the training loop looks at after each step.
 
-    A second one stops at once.
+    A second signal acts as usual. In other threads than the main one, signals are left alone.
 
     Attributes:
-        signal_number: the one that was caught, SIGTERM where another process caught it.
+        requested: A signal has come.
+        signal_number: The one that came; SIGTERM where another process got it.
     """
 
     def __init__(self) -> None:
+        self.requested = False
         self.signal_number: int = signal.SIGTERM
+        self._saved_step: int | None = None
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the place of pytorch-lightning's handler, which can hang with several processes."""
-        assert isinstance(pl_module, DetectorTraining)
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._request) for number in SIGNALS}
+        return self
 
-        def request(number: int, _: FrameType | None) -> None:
-            self.signal_number = number
-            pl_module.stop_requested = True
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-            if pl_module.evaluating:
-                raise self.stopped(trainer)
-
-        for number in SIGNALS:
-            self._before[number] = signal.signal(number, request)
-
-    def stopped(self, trainer: Trainer) -> Interrupted:
-        """What to raise once everything is saved."""
-        return Interrupted(self.signal_number, f"after step {trainer.global_step}")
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Puts the handlers back."""
-        self._restore()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        """Puts the handlers back."""
-        self._restore()
-
-    def _restore(self) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    def stopped(self, step: int) -> Interrupted:
+        """Return what to raise once everything up to a step is saved."""
+        return Interrupted(self.signal_number, step)
+
+    @contextmanager
+    def at_once(self, step: int) -> Iterator[None]:
+        """While it lasts, a signal raises `Interrupted`: everything up to this step is saved already."""
+        self._saved_step = step
+        try:
+            yield
+        finally:
+            self._saved_step = None
+
+    def _request(self, number: int, _: FrameType | None) -> None:
+        self.signal_number = number
+        self.requested = True
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if self._saved_step is not None:
+            raise self.stopped(self._saved_step)

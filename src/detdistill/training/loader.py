@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
@@ -17,44 +16,28 @@ GRACE = 60
 
 
 class ResumableBatches:
-    """The batches of a `training_loader`, with the state that pytorch-lightning saves and restores.
-
-    Attributes:
-        sampler: pytorch-lightning sets its epoch, but after it has called `iter`: the batches start with the first
-            one that is asked for.
-    """
+    """The batches of a `training_loader`, from any batch of any epoch on; `len` is the number in an epoch."""
 
     def __init__(self, loader: DataLoader[Batch]) -> None:
         assert isinstance(loader.batch_sampler, TrainingBatches)
-        self.loader, self.sampler = loader, loader.batch_sampler
+        self._loader, self._sampler = loader, loader.batch_sampler
         # Ctrl-C and many batch systems signal all processes of a run.
         loader.worker_init_fn = _outlive_signals
-        self.given = 0
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self._loader)
 
-    def __iter__(self) -> Iterator[Batch]:
-        self.sampler.set_epoch(self.sampler.epoch, start=self.given)
-        for batch in self.loader:
-            # Counted beforehand: a checkpoint is written while the loop holds the batch. After the last one it is 0.
-            self.given = (self.given + 1) % len(self)
-            yield batch
+    def of_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, both counted from 0, from the batch `start` on."""
+        self._sampler.set_epoch(epoch, start=start)
+        yield from self._loader
 
     def close(self) -> None:
-        """Ends the loading processes."""
-        workers = self.loader._iterator
+        """End the loading processes."""
+        workers = self._loader._iterator
         if isinstance(workers, _MultiProcessingDataLoaderIter):
             workers._shutdown_workers()
-        self.loader._iterator = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """How many batches of the epoch were given."""
-        return {"given": self.given}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The next iteration starts after these batches."""
-        self.given = state["given"]
+        self._loader._iterator = None
 
 
 def _outlive_signals(_: int) -> None:

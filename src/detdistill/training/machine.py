@@ -2,32 +2,124 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.plugins.precision import MixedPrecision, Precision
+from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
+from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 
 from detdistill.core.distributed import note
 from detdistill.core.errors import DetdistillError
+from detdistill.core.quiet import quiet
 from detdistill.detectors.running import chosen_device
 from detdistill.training.recipe import Machine, Recipe
 
+WAITING = timedelta(minutes=30)
+"""How long a process waits for the others: the first one may read data and score a teacher meanwhile."""
 
-@contextmanager
-def asking_for(machine: Machine) -> Iterator[None]:
-    """Tells what a `Trainer` that is made inside cannot have.
+
+def fabric_of(machine: Machine) -> Fabric:
+    """Return Fabric for the devices of a recipe, not launched yet.
 
     Raises:
-        DetdistillError: the accelerator, the number of devices or the strategy is not there.
+        DetdistillError: The accelerator or the number of devices is not there.
+    """
+    several = machine.devices * machine.nodes > 1 or machine.strategy == "ddp"
+    # It tells of devices and gives advice that does not fit here.
+    with quiet("lightning_fabric", warnings_from="lightning_fabric"):
+        try:
+            return Fabric(
+                accelerator=machine.accelerator,
+                devices=machine.devices,
+                num_nodes=machine.nodes,
+                strategy=DDPStrategy(timeout=WAITING) if several else "auto",
+            )
+        except (ValueError, MisconfigurationException) as error:
+            asked = ", ".join(f"{key} {asdict(machine)[key]}" for key in ("accelerator", "devices", "nodes"))
+            raise DetdistillError(f"machine: {asked} cannot be had here: {error}") from error
+
+
+def launch(fabric: Fabric) -> None:
+    """Meet the other processes, which are started here, with the command of this one, unless torchrun or SLURM has.
+
+    Raises:
+        DetdistillError: They did not come.
+    """
+    with quiet("lightning_fabric", warnings_from="lightning_fabric"), told_errors():
+        fabric.launch()
+
+
+def check_processes(machine: Machine) -> None:
+    """Compare the number of processes that torchrun or SLURM has started with the recipe's.
+
+    Raises:
+        DetdistillError: They differ: each process would train the whole run.
+    """
+    started = None
+    if TorchElasticEnvironment.detect():
+        started, starter = int(os.environ["WORLD_SIZE"]), "torchrun"
+    elif "SLURM_STEP_NUM_TASKS" in os.environ:
+        started, starter = int(os.environ["SLURM_STEP_NUM_TASKS"]), "srun"
+    if started is not None and started != machine.devices * machine.nodes:
+        raise DetdistillError(
+            f"{starter} has started {started} processes, and the recipe has machine.devices {machine.devices} * "
+            f"machine.nodes {machine.nodes}: set machine.devices to the processes on each machine (--machine.devices), "
+            "and machine.nodes to the number of machines"
+        )
+
+
+def precision_of(machine: Machine, device: torch.device) -> Precision:
+    """Return Fabric's handling of a recipe's precision."""
+    if machine.precision == "float32":
+        return Precision()
+    return MixedPrecision("bf16-mixed" if machine.precision == "bf16" else "16-mixed", device.type)
+
+
+@contextmanager
+def told_errors() -> Iterator[None]:
+    """Turn what torch raises for want of memory, of other processes, or of values for batch norm into our errors.
+
+    Raises:
+        DetdistillError: With the way out.
     """
     try:
         yield
-    except (ValueError, MisconfigurationException) as error:
-        asked = ", ".join(f"{key} {asdict(machine)[key]}" for key in ("accelerator", "devices", "nodes", "strategy"))
-        raise DetdistillError(f"machine: {asked} cannot be had here: {error}") from error
+    except (RuntimeError, ValueError) as error:
+        told = _told(error)
+        if told is None:
+            raise
+        raise DetdistillError(told) from error
+
+
+def _told(error: RuntimeError | ValueError) -> str | None:
+    text = str(error)
+    line = text.partition("\n")[0]
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return (
+            f"out of memory ({line}). Lower, in this order: accumulate higher (parts of a batch, the same result), "
+            "machine.precision bf16, images.short_side and long_side (or letterbox), batch_size"
+        )
+    if "Expected more than 1 value per channel" in text:
+        return (
+            f"batch norm cannot normalise a map of one value ({line}): use larger images (images.letterbox, or "
+            "short_side and long_side), more images at a time (batch_size, a lower accumulate), or start.batch_norm "
+            "eval or frozen"
+        )
+    if isinstance(error, DistBackendError | DistNetworkError | DistStoreError) or "gloo" in text:
+        return (
+            f"another process of this run has ended or does not answer ({line}): its own message says why; without one "
+            "it was killed, perhaps because memory did not suffice. The same command goes on from the last checkpoint"
+        )
+    return None
 
 
 def device_beside_training(machine: Machine) -> torch.device:

@@ -4,76 +4,75 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Self
 
-from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from detdistill.training.module import DetectorTraining
+from detdistill.core.distributed import is_first_process
+from detdistill.training.recipe import Recipe
 
 
-class ProgressLine(Callback):
-    """Epoch, images per second, remaining time and every loss, on standard error."""
+class ProgressLine:
+    """Epoch, images per second, remaining time and every loss, on standard error, in the first process.
 
-    def __init__(self) -> None:
+    Args:
+        recipe: Of the run.
+        step: The step after which this process starts: what was before has no speed.
+        total: Steps of the run.
+        steps_per_epoch: Steps of an epoch.
+    """
+
+    def __init__(self, recipe: Recipe, step: int, total: int, steps_per_epoch: int) -> None:
+        self._recipe, self._first, self._total, self._per_epoch = recipe, step, total, steps_per_epoch
         self._console = Console(stderr=True)
         columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20)
         self._live = Progress(*columns, console=self._console, transient=True, refresh_per_second=2)
-        self._first_step = 0
-        self._seconds = 0.0
-        self._since = 0.0
+        self._task = self._live.add_task("the first step", total=total, completed=step)
+        self._seconds = self._since = 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Counts from here: a resumed run's past has no speed. One that goes on inside an epoch does not start it."""
-        self._first_step = trainer.global_step
-        self._live.add_task("", total=trainer.estimated_stepping_batches, completed=trainer.global_step)
-        self._go_on(trainer)
+    def __enter__(self) -> Self:
+        return self
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Time that goes into saving and scoring does not count."""
-        self._go_on(trainer)
+    def __exit__(self, *_: object) -> None:
+        self.pause()
 
-    def _go_on(self, trainer: Trainer) -> None:
+    def go_on(self) -> None:
+        """Count time from here; that which goes into saving and scoring does not count."""
         self._since = time.perf_counter()
-        if trainer.is_global_zero and self._console.is_terminal:
+        if is_first_process() and self._console.is_terminal:
             self._live.start()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """One step further."""
-        assert isinstance(pl_module, DetectorTraining)
-        now = time.perf_counter()
-        self._seconds, self._since = self._seconds + now - self._since, now
-        if not trainer.is_global_zero:
-            return
-        if self._console.is_terminal:
-            (task,) = self._live.task_ids
-            self._live.update(task, completed=trainer.global_step, description=self.line(trainer, pl_module))
-        elif trainer.global_step % pl_module.recipe.logging.every == 0:
-            print(self.line(trainer, pl_module), file=sys.stderr, flush=True)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """The line makes room for the scores."""
-        self._pause()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        """Gives the terminal back."""
-        self._pause()
-
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Let the line make room for other output."""
         if self._live.live.is_started:
             self._live.stop()
 
-    def line(self, trainer: Trainer, module: DetectorTraining) -> str:
-        """What is to be said after a step."""
-        done = trainer.global_step - self._first_step
-        speed = done * module.recipe.batch_size / max(self._seconds, 1e-9)
-        remaining = (trainer.estimated_stepping_batches - trainer.global_step) * self._seconds / max(done, 1)
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in module.losses.items())
+    def update(self, step: int, losses: Mapping[str, float]) -> None:
+        """Show a step that is done.
+
+        Args:
+            step: Its number, from 1.
+            losses: Terms of the loss, of all processes.
+        """
+        now = time.perf_counter()
+        self._seconds, self._since = self._seconds + now - self._since, now
+        if not is_first_process():
+            return
+        if self._console.is_terminal:
+            self._live.update(self._task, completed=step, description=self._line(step, losses))
+        elif step % self._recipe.logging.every == 0:
+            print(self._line(step, losses), file=sys.stderr, flush=True)
+
+    def _line(self, step: int, losses: Mapping[str, float]) -> str:
+        done = step - self._first
+        speed = done * self._recipe.batch_size / max(self._seconds, 1e-9)
+        remaining = (self._total - step) * self._seconds / max(done, 1)
+        terms = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
         return (
-            f"epoch {trainer.current_epoch + 1}/{module.recipe.schedule.epochs}, step {trainer.global_step}/"
-            f"{trainer.estimated_stepping_batches}, {speed:.1f} images/s, {_clock(remaining)} left, "
-            f"loss {sum(module.losses.values()):.3f} ({losses})"
+            f"epoch {-(-step // self._per_epoch)}/{self._recipe.schedule.epochs}, step {step}/{self._total}, "
+            f"{speed:.1f} images/s, {_clock(remaining)} left, loss {sum(losses.values()):.3f} ({terms})"
         )
 
 

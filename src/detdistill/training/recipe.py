@@ -17,7 +17,7 @@ from detdistill.detectors.dense.architecture import Architecture, TorchvisionArc
 
 Precision = Literal["float32", "bf16", "fp16"]
 BatchNorm = Literal["train", "eval", "frozen", "sync"]
-Logger = Literal["tensorboard", "csv"]
+Strategy = Literal["auto", "single_device", "ddp"]
 DEFAULT_TERMS = ("rank_mimicking", "prediction_guided")
 """The two methods of the paper."""
 DetectorSettings = Annotated[Architecture | TorchvisionArchitecture, Field(discriminator="kind")]
@@ -129,13 +129,14 @@ class Machine:
     """Where and how fast a run is computed."""
 
     accelerator: str = "auto"
-    """`cpu`, `gpu` … as pytorch-lightning names them; `auto` takes a GPU where there is one."""
+    """`cpu`, `gpu`, `mps` … as lightning-fabric names them; `auto` takes a GPU where there is one."""
     devices: PositiveInt = 1
     """Processes on each machine, each with a device of its own."""
     nodes: PositiveInt = 1
     """Number of machines."""
-    strategy: str = "auto"
-    """Strategy of pytorch-lightning: `auto`, `ddp`, `fsdp` …"""
+    strategy: Strategy = "auto"
+    """`single_device` is one process, `ddp` several with a copy of the detector each; `auto` is what `devices` and
+    `nodes` need. Others are not offered: a detector fits on one device."""
     workers: NonNegativeInt = 2
     """Processes that load images, for each training process. Their number changes nothing in the result."""
     precision: Precision = "float32"
@@ -152,8 +153,15 @@ class Logging:
     """Steps from one line of numbers to the next."""
     save_every: PositiveInt | None = None
     """Steps from one resumable checkpoint to the next; one is written after every epoch in any case."""
-    loggers: tuple[Logger, ...] = ()
-    """Further formats of the same numbers."""
+    loggers: tuple[str, ...] | dict[str, dict[str, Any]] = ()
+    """Further places for the same numbers: `tensorboard`, `csv`, or the import path of a class with the methods of
+    lightning-fabric's `Logger`; with its options, where it needs some:
+    `{pytorch_lightning.loggers.WandbLogger: {project: boxes}}`."""
+
+    @property
+    def options_of_loggers(self) -> dict[str, dict[str, Any]]:
+        """The options of each logger by its name."""
+        return self.loggers if isinstance(self.loggers, dict) else {name: {} for name in self.loggers}
 
 
 @settings
@@ -228,6 +236,12 @@ class Recipe:
             raise ValueError(
                 f"batch_size must be a multiple of {parts} (machine.devices {self.machine.devices} * machine.nodes "
                 f"{self.machine.nodes} * accumulate {self.accumulate}), not {self.batch_size}"
+            )
+        processes = self.machine.devices * self.machine.nodes
+        if self.machine.strategy == "single_device" and processes > 1:
+            raise ValueError(
+                f"machine.strategy single_device is one process, and machine.devices {self.machine.devices} * "
+                f"machine.nodes {self.machine.nodes} are {processes}: set machine.strategy auto or ddp"
             )
         if self.evaluation.patience is not None and self.data.val is None:
             raise ValueError(

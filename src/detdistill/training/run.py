@@ -2,65 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pytorch_lightning import Trainer
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
 from detdistill.core.annotations import DetectionDataset
-from detdistill.core.distributed import is_first_process
+from detdistill.core.distributed import computed_once, is_first_process
 from detdistill.core.errors import DetdistillError, SettingsError
-from detdistill.core.files import write_atomically
-from detdistill.core.quiet import quiet
 from detdistill.core.seeds import derived_seed
+from detdistill.core.settings import to_values
 from detdistill.detectors.base import Detector
-from detdistill.training.interruption import Interruption
-from detdistill.training.keeping import DurableCheckpointIO, Keeping
-from detdistill.training.learner import Learner, Supervision
-from detdistill.training.machine import asking_for, check_device
+from detdistill.training.checkpoint import read_checkpoint
+from detdistill.training.distilled import Distilled
+from detdistill.training.loggers import Loggers
+from detdistill.training.loop import Loop
+from detdistill.training.machine import check_device, check_processes, fabric_of, launch, told_errors
 from detdistill.training.materials import open_training_data, starting_detector
-from detdistill.training.module import DetectorTraining
-from detdistill.training.progress_line import ProgressLine
-from detdistill.training.recipe import DetectorSettings, Precision, Recipe
-from detdistill.training.recipe_file import recipe_from
+from detdistill.training.recipe import DetectorSettings, Distillation, Recipe
+from detdistill.training.recipe_file import differences, recipe_from, recipe_of
 from detdistill.training.run_folder import RunFolder
-
-PRECISIONS: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "float32": "32-true",
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-}
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A finished run.
-
-    Attributes:
-        epochs: that were trained.
-        steps: of the optimiser.
-        AP: COCO's, of the detector that was kept, on the validation set, 0 to 1; None without one.
-        best_epoch: the epoch that it comes from; None without a validation set: then it is the last.
-        seconds: that this process took, from the last resumption on.
-        teacher_ap: the teacher's AP on the validation set, 0 to 1; None without one.
-    """
-
-    epochs: int
-    steps: int
-    AP: float | None
-    best_epoch: int | None
-    seconds: float
-    teacher_ap: float | None = None
+from detdistill.training.scores import Scores
+from detdistill.training.summary import Summary, read_summary, write_summary
+from detdistill.training.task import Supervised, Task
 
 
 def train(
@@ -104,148 +75,204 @@ def train(
             f"the recipe has a distill section (distill.teacher {recipe.distill.teacher}): use `detdistill distill` "
             "(Python: detdistill.distill), or train without a teacher (distill: null)"
         )
-
-    def lesson(learning: Detector, *_: object) -> Lesson:
-        learner = Supervision(learning, channels_last=recipe.machine.channels_last)
-        return Lesson(learner, lambda: {"made_by": "training"})
-
-    return fit(recipe, out, lesson, detector=own, resume=resume, overwrite=overwrite)
+    return _run(recipe, out, detector=own, teacher=None, resume=resume, overwrite=overwrite)
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What is learnt in a run.
+def distill(
+    data_or_recipe: str | PathLike[str] | Recipe,
+    teacher: str | PathLike[str] | Detector | None,
+    out: str | PathLike[str],
+    *,
+    student: Detector | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Summary:
+    """Train a student with a teacher. The run folder holds the student alone.
 
-    Attributes:
-        learner: around the detector.
-        origin: tells where what the detector knows comes from, for `model.json`.
-        teacher_score: COCO's AP of the teacher on a data set, 0 to 1; None without a teacher.
+    Args:
+        data_or_recipe: Dataset (COCO, PASCAL VOC, YOLO or CSV), for a recipe with defaults, or a `Recipe`.
+        teacher: Folder of a trained, distilled or imported detector; or any `Detector` that passes `check_detector`,
+            for which `distill.teacher` is only a name in the record. None for the recipe's `distill.teacher`.
+        out: Folder of the run; as in `train`.
+        student: A detector of your own, with the weights that it starts from, instead of the one that the sections
+            `detector` and `start` describe.
+        resume: Resume although the recipe changed (compatible changes only).
+        overwrite: Delete the existing run and start over.
+        **settings: Sections and values of the recipe, for example `distill={"terms": {"hint": {}}}, batch_size=8`.
+
+    Returns:
+        The summary of the finished run.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
+        DivergedError: a loss is not finite.
+        SettingsError: An unknown key or a wrong value, or no teacher.
+        DetdistillError: the data, the teacher or the folder cannot be used, teacher and student do not fit, or memory
+            or disk do not suffice.
     """
+    recipe, own_teacher = taught_by(data_or_recipe, teacher, settings)
+    named = Path(recipe.distillation.teacher).expanduser()
+    if own_teacher is None and named.resolve().is_relative_to(Path(out).resolve()):
+        raise DetdistillError(
+            f"the teacher {named} lies in the folder of the run, {out}: name another folder, for the student would "
+            "take its place"
+        )
+    return _run(recipe, out, detector=student, teacher=own_teacher, resume=resume, overwrite=overwrite)
 
-    learner: Learner
-    origin: Callable[[], Mapping[str, Any]]
-    teacher_score: Callable[[DetectionDataset], float | None] | None = None
+
+def check(
+    data_or_recipe: str | PathLike[str] | Recipe,
+    teacher: str | PathLike[str] | Detector | None = None,
+    *,
+    student: Detector | None = None,
+    **settings: Any,
+) -> str:
+    """Describe what fits between teacher and student, and what the first batch gives; nothing is written.
+
+    Args:
+        data_or_recipe: As in `distill`.
+        teacher: As in `distill`.
+        student: As in `distill`.
+        **settings: As in `distill`.
+
+    Raises:
+        DetdistillError: what cannot fit.
+    """
+    recipe, own_teacher = taught_by(data_or_recipe, teacher, settings)
+    dataset, validation = open_training_data(recipe.data, recipe.images)
+    return Distilled(recipe, _starting(recipe, dataset, student), own_teacher).preflight(dataset, validation)
 
 
-LessonOf = Callable[[Detector, DetectionDataset, DetectionDataset | None], Lesson]
-"""Makes the lesson of a detector that starts to learn from a training set, with a validation set if there is one."""
+def taught_by(
+    data_or_recipe: str | PathLike[str] | Recipe,
+    teacher: str | PathLike[str] | Detector | None,
+    settings: Mapping[str, Any],
+) -> tuple[Recipe, Detector | None]:
+    """Return the recipe of a distillation, and the teacher if it is a detector and no folder.
+
+    Raises:
+        SettingsError: An unknown key or a wrong value, or no teacher.
+    """
+    own = None if teacher is None or isinstance(teacher, str | PathLike) else teacher
+    if teacher is None:
+        recipe = recipe_from(data_or_recipe, settings)
+    else:
+        section = settings.get("distill", {})
+        given = to_values(section) if isinstance(section, Distillation) else dict(section)
+        has_name = isinstance(data_or_recipe, Recipe) and data_or_recipe.distill is not None
+        if own is None:
+            given["teacher"] = str(teacher)
+        elif not has_name:
+            given.setdefault("teacher", type(own).__name__)
+        recipe = recipe_from(data_or_recipe, {**settings, "distill": given} if given else settings)
+    recipe.distillation  # noqa: B018 (refuses a recipe without a teacher)
+    return recipe, own
 
 
-def fit(
+def _run(
     recipe: Recipe,
-    folder: str | PathLike[str],
-    lesson_of: LessonOf,
+    out: str | PathLike[str],
     *,
     detector: Detector | None,
+    teacher: Detector | None,
     resume: bool,
     overwrite: bool,
 ) -> Summary:
-    """Trains a detector by the lesson that is made for it; everything else as in `train`."""
     if resume and overwrite:
         raise DetdistillError("--resume goes on with a run and --overwrite throws it away: give one of them")
-    run = RunFolder(Path(folder).absolute())
-    # Other processes of the same run start at the same time, or are started by this one.
-    if not is_first_process():
-        return _fit(recipe, run, lesson_of, detector, overwrite=overwrite)
-    with run.held():
-        run.prepare(recipe, resume=resume, overwrite=overwrite)
-        return _fit(recipe, run, lesson_of, detector, overwrite=overwrite)
-
-
-def _fit(recipe: Recipe, run: RunFolder, lesson_of: LessonOf, own: Detector | None, *, overwrite: bool) -> Summary:
-    started = time.monotonic()
-    if not overwrite and run.is_finished(recipe):
-        return Summary(**json.loads(run.summary.read_text(encoding="utf-8")))
+    check_processes(recipe.machine)
+    run = RunFolder(Path(out).absolute())
     is_first = is_first_process()
-    checkpoint = run.checkpoint if run.checkpoint.exists() and not overwrite else None
-    dataset, validation = open_training_data(recipe.data, recipe.images, use_cache=checkpoint is None)
-    torch.manual_seed(derived_seed(recipe.seed, "weights"))
-    detector = starting_detector(recipe, dataset.classes, own)
-    if recipe.start.batch_norm == "sync" and recipe.images_per_process < recipe.batch_size:
-        # timm's knows its own batch norms, which hold an activation; torch's and pytorch-lightning's would lose it.
-        convert: Callable[[nn.Module], nn.Module] = convert_sync_batchnorm
-        convert(detector)
-    lesson = lesson_of(detector, dataset, validation)
-    module = DetectorTraining(lesson.learner, dataset, recipe)
+    if not overwrite and run.is_finished(recipe):  # perhaps on a disk that cannot be written
+        return read_summary(run.summary)
+    # Other processes of the same run start at the same time, or are started by this one.
+    with run.held() if is_first else nullcontext():
+        if is_first:
+            run.prepare(recipe, resume=resume, overwrite=overwrite)
+        if run.is_finished(recipe) and not overwrite:
+            return read_summary(run.summary)
+        is_resumed = run.checkpoint.exists() and not overwrite
+        return _train(recipe, run, detector, teacher, is_resumed=is_resumed)
+
+
+def _train(
+    recipe: Recipe, run: RunFolder, own: Detector | None, teacher: Detector | None, *, is_resumed: bool
+) -> Summary:
+    started = time.monotonic()
+    is_first = is_first_process()
+    dataset, validation = open_training_data(recipe.data, recipe.images, use_cache=not is_resumed)
+    detector = _starting(recipe, dataset, own)
+    task: Task
+    if recipe.distill is None:
+        task = Supervised(detector, channels_last=recipe.machine.channels_last)
+    else:
+        task = Distilled(recipe, detector, teacher)
+        if is_first:
+            print(task.preflight(dataset, validation), file=sys.stderr, flush=True)
+    state = read_checkpoint(run.checkpoint, dataset, task.origin().get("teacher")) if is_resumed else None
     if is_first:
-        run.forget_after(0 if checkpoint is None else _saved_step(checkpoint, dataset))
-    interruption = Interruption()
-    keeping = Keeping(run, validation, interruption, lesson.origin, lesson.teacher_score)
-    # It tells of devices and gives advice that does not fit here.
-    with quiet("pytorch_lightning", "lightning_fabric", warnings_from="pytorch_lightning|lightning_fabric"):
-        with asking_for(recipe.machine):
-            trainer = Trainer(
-                accelerator=recipe.machine.accelerator,
-                devices=recipe.machine.devices,
-                num_nodes=recipe.machine.nodes,
-                strategy=recipe.machine.strategy,
-                precision=PRECISIONS[recipe.machine.precision],
-                max_epochs=recipe.schedule.epochs,
-                logger=_loggers(recipe, run.path),
-                callbacks=[interruption, ProgressLine(), keeping],
-                plugins=[DurableCheckpointIO()],
-                default_root_dir=run.path,
-                use_distributed_sampler=False,
-                limit_val_batches=0,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-        check_device(recipe, trainer.strategy.root_device, detector)
-        with _memory_errors(), closing(module):
-            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-    best = keeping.best if validation is not None else None
-    summary = Summary(
-        epochs=trainer.current_epoch,
-        steps=trainer.global_step,
-        AP=best and best[0],
-        best_epoch=best and best[1],
-        teacher_ap=keeping.teacher_ap,
-        seconds=round(time.monotonic() - started, 1),
-    )
-    if is_first:
-        write_atomically(run.summary, json.dumps(asdict(summary), indent=2) + "\n")
-    # The others return no sooner than there is what they may read.
-    trainer.strategy.barrier()
+        run.forget_after(0 if state is None else state["step"])
+    fabric = fabric_of(recipe.machine)
+    check_device(recipe, fabric.device, detector)
+    launch(fabric)
+    with told_errors():
+        _meet(recipe, dataset, 0 if state is None else state["step"])
+        loggers = Loggers(recipe, run.path)
+        scores = Scores(run, recipe, task, dataset, validation, loggers)
+        loop = Loop(fabric, recipe, task, dataset, run, scores)
+        if state is not None:
+            loop.load(state)
+        with loggers:
+            loop.run()
+        summary = Summary(
+            epochs=loop.step // len(loop.batches),
+            steps=loop.step,
+            AP=scores.best and scores.best[0],
+            best_epoch=scores.best and scores.best[1],
+            teacher_ap=scores.teacher_ap,
+            seconds=round(time.monotonic() - started, 1),
+        )
+        if is_first:
+            write_summary(summary, run.summary)
+        # The others return no sooner than there is what they may read.
+        fabric.barrier()
     return summary
 
 
-def _saved_step(checkpoint: Path, dataset: DetectionDataset) -> int:
-    """The step after which a checkpoint was written.
+def _starting(recipe: Recipe, dataset: DetectionDataset, own: Detector | None) -> Detector:
+    torch.manual_seed(derived_seed(recipe.seed, "weights"))
+    detector = starting_detector(recipe, dataset.classes, own)
+    if recipe.start.batch_norm == "sync" and recipe.images_per_process < recipe.batch_size:
+        # timm's knows its own batch norms, which hold an activation; torch's would lose it.
+        convert: Callable[[nn.Module], nn.Module] = convert_sync_batchnorm
+        convert(detector)
+    return detector
+
+
+def _meet(recipe: Recipe, dataset: DetectionDataset, step: int) -> None:
+    """Compare what all processes are about to do.
 
     Raises:
-        DetdistillError: it is damaged, or of a run on other data.
+        DetdistillError: Another process has another recipe, other data or another checkpoint.
     """
-    try:
-        state = torch.load(checkpoint, map_location="meta", weights_only=True)
-    except Exception as error:  # torch raises anything for a damaged file
-        raise DetdistillError(
-            f"{checkpoint} cannot be read ({str(error).splitlines()[0]}): copy the run folder again, or start anew "
-            "(--overwrite)"
-        ) from error
-    if state["data_sha256"] != dataset.fingerprint:
-        raise DetdistillError(
-            f"{dataset.source} is not what this run was started on: its images or annotations have changed; start "
-            "anew in another folder, or here (--overwrite)"
-        )
-    step: int = state["global_step"]
-    return step
+    computed_once((to_values(recipe), dataset.fingerprint, step), _check_equal)
 
 
-def _loggers(recipe: Recipe, folder: Path) -> list[Logger]:
-    made: dict[str, type[TensorBoardLogger] | type[CSVLogger]] = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}
-    return [made[name](folder, name=name, version="") for name in recipe.logging.loggers]
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        is_short = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not is_short:
-            raise
-        raise DetdistillError(
-            f"out of memory ({str(error).splitlines()[0]}). Lower, in this order: accumulate higher (parts of a batch, "
-            "the same result), machine.precision bf16, images.short_side and long_side (or letterbox), batch_size"
-        ) from error
+def _check_equal(starts: list[tuple[dict[str, Any], str, int]]) -> None:
+    for number, other in enumerate(starts):
+        recipe, fingerprint, step = starts[0]
+        if other[0] != recipe:
+            different = differences(recipe_of(recipe, "process 0"), recipe_of(other[0], f"process {number}"))
+            changes = "; ".join(f"{key}: {change}" for key, change in different.items())
+            raise DetdistillError(f"process {number} has another recipe than process 0 ({changes}): give all the same")
+        if other[1] != fingerprint:
+            raise DetdistillError(
+                f"process {number} has another training set than process 0: images or annotations differ between the "
+                "machines; copy them again"
+            )
+        if other[2] != step:
+            raise DetdistillError(
+                f"process {number} would go on after step {other[2]}, process 0 after step {step}: all need the run "
+                "folder on one shared file system"
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,10 @@ LOCKED = (
 )
 """What a run that goes on cannot change: its checkpoint would not fit, or its past would be another's."""
 
-UNBEGUN = {"recipe.yaml", "metrics.jsonl", "resume", "lock"}
+START = {"recipe.yaml", "resume", "lock"}
+"""What a run has written before its first step."""
+
+UNBEGUN = START | {"metrics.jsonl"}
 """What a run leaves that failed before its first checkpoint: nothing to keep, nothing to go on from."""
 
 PATIENCE = 10.0
@@ -69,6 +72,8 @@ class RunFolder:
     def held(self, patience: float = PATIENCE) -> Iterator[None]:
         """Makes the folder if there is none, and keeps other processes from training in it meanwhile.
 
+        A run that fails before its first step leaves nothing behind.
+
         Args:
             patience: how long to wait for another process, in seconds.
 
@@ -77,7 +82,8 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise DetdistillError(f"{self.path} is a file: name a folder for the run")
-        if not self.recipe.exists() and not self._is_unbegun():
+        was_there = self.path.exists()
+        if not self.recipe.exists() and not self._holds_only(UNBEGUN):
             raise DetdistillError(f"{self.path} holds files, but no run (no {self.recipe.name}): name another folder")
         try:
             self.lock.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +95,19 @@ class RunFolder:
         except OSError as error:
             raise DetdistillError(f"{self.path} cannot be used: {error.strerror}") from error
         with lock:
-            yield
+            try:
+                yield
+            except BaseException:
+                self._remove_start(was_there=was_there)
+                raise
+
+    def _remove_start(self, *, was_there: bool) -> None:
+        if not self._holds_only(START):
+            return
+        self.recipe.unlink(missing_ok=True)
+        shutil.rmtree(self.lock.parent, ignore_errors=True)
+        if not was_there:
+            self.path.rmdir()
 
     def prepare(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
         """Makes the folder, which is held, ready for a run, from its beginning or from its checkpoint.
@@ -105,18 +123,19 @@ class RunFolder:
         try:
             if overwrite:
                 self._discard()
-            elif self._is_unbegun():
+            elif self._holds_only(UNBEGUN):
                 self.metrics.unlink(missing_ok=True)
             else:
                 self._check_recipe(recipe, resume=resume)
-            for leftover in self.path.rglob(".*.tmp"):  # of a write that was killed
+            for leftover in [entry for entry in self.path.rglob("*") if _is_leftover(entry)]:
                 leftover.unlink()
         except OSError as error:
             raise DetdistillError(f"{self.path} cannot be used: {error.strerror}") from error
         write_recipe(recipe, self.recipe)
 
-    def _is_unbegun(self) -> bool:
-        return {entry.name for entry in self.path.rglob("*")} <= UNBEGUN
+    def _holds_only(self, names: Set[str]) -> bool:
+        """Whether the folder holds nothing but these, and what a killed write has left."""
+        return {entry.name for entry in self.path.rglob("*") if not _is_leftover(entry)} <= names
 
     def _discard(self) -> None:
         # The summary first: what a kill leaves is no finished run. The recipe last: nor is it of other origin.
@@ -179,12 +198,34 @@ class RunFolder:
         """Leaves out the lines that a run resumed after `step` will write again, scores at that step among them."""
         if not self.metrics.exists():
             return
-        kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
+        kept = [line for line, values in self._lines() if _is_before(values, step)]
+        write_atomically(self.metrics, b"".join(kept))
+
+    def _lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """Yield each line of `metrics.jsonl`, and what it says; a last one that a kill or a full disk tore is none."""
+        lines = self.metrics.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
             try:
                 values = json.loads(line)
-            except ValueError:  # torn by a kill
-                break
-            if values["step"] < step or (values["step"] == step and "AP" not in values):
-                kept.append(line)
-        write_atomically(self.metrics, "".join(kept))
+            except ValueError as error:
+                if number == len(lines):
+                    return
+                raise self._bad_line(number, "is no JSON") from error
+            if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+                raise self._bad_line(number, 'is no object with a "step"')
+            yield line, values
+
+    def _bad_line(self, number: int, what: str) -> DetdistillError:
+        return DetdistillError(
+            f"{self.metrics}, line {number}: the line {what}; remove it, or copy the file again from where it is whole"
+        )
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Whether it is the temporary file of a write that was killed."""
+    return entry.name.startswith(".") and entry.name.endswith(".tmp")
+
+
+def _is_before(values: Mapping[str, Any], step: int) -> bool:
+    """Whether a run resumed after `step` will not write this line again."""
+    return bool(values["step"] < step or (values["step"] == step and "AP" not in values))
