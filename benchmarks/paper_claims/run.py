@@ -28,6 +28,7 @@ from benchmarks.paper_claims.observations import observed
 
 from detdistill.cli.train_command import interruptible
 from detdistill.compare.cell_runs import run_all
+from detdistill.compare.local_pool import LocalPool
 from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan, read_plan
 from detdistill.compare.teachers import teacher_scores
@@ -103,7 +104,9 @@ def follow(name: str, options: argparse.Namespace) -> None:
         if done is not None:
             keep(done)
     waiting = [cell for cell in missing if not is_recorded(kind, cell)]
-    for failure in run_all(plan, options.runs / name, jobs=options.jobs, cells=waiting, finished=keep):
+    out = options.runs / name
+    pool = LocalPool(plan, out, jobs=options.jobs, threads=1)
+    for failure in run_all(plan, out, pool, cells=waiting, finished=keep):
         print(f"FAILED, not recorded: {failure.cell} ({failure.log})", file=sys.stderr)
 
 

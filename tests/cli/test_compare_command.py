@@ -26,20 +26,39 @@ def test_the_runs_are_listed_and_none_is_made(file: str, tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "status", "named"),
     [
-        (("--cell", "4"), "--cell 4: the comparison has the runs 0 to 1; --list shows them"),
-        (("--jobs", "0"), "--jobs and --threads must be at least 1, not 0 and 1"),
-        (("--methods", "htin"), "method htin: distill.terms: there is no method 'htin'"),
-        (("--report-on", "train"), "the split 'train' is trained on"),
-        (("--seeds", "0"), "and a seed"),
+        (("--cell", "4"), 2, "cell is 4"),
+        (("--jobs", "0"), 2, "jobs is 0"),
+        (("--threads", "0"), 2, "threads is 0"),
+        (("--threads", "0", "--cell", "0"), 2, "threads is 0"),
+        (("--methods", "htin"), 1, "method htin"),
+        (("--report-on", "train"), 1, "'train'"),
+        (("--seeds", "0"), 1, "seed"),
+        (("--partition", "gpu", "--requeue", "2"), 2, "--partition, --requeue"),
+        (("--cluster", "slurm"), 2, "time"),
+        (("--cluster", "pbs", "--time", "60"), 2, "--cluster"),
+        (("--cluster", "slurm", "--time", "0"), 2, "time"),
+        (("--cluster", "slurm", "--time", "4:00:00"), 2, "--time"),
+        (("--cluster", "slurm", "--time", "60", "--gpus", "-1"), 2, "gpus"),
+        (("--cluster", "slurm", "--time", "60", "--cpus", "0"), 2, "cpus"),
+        (("--cluster", "slurm", "--time", "60", "--memory", "0"), 2, "memory"),
+        (("--cluster", "slurm", "--time", "60", "--memory", "nan"), 2, "memory"),
+        (("--cluster", "slurm", "--time", "60", "--requeue", "-1"), 2, "requeue"),
+        (("--cluster", "slurm", "--time", "60", "--partition", "a b"), 2, "partition"),
+        (("--cluster", "slurm", "--time", "60", "--partition", ""), 2, "partition"),
+        (("--cluster", "slurm", "--time", "60", "--account", "a\n#SBATCH --uid=0"), 2, "account"),
+        (("--cluster", "slurm", "--time", "60", "--jobs", "2"), 2, "jobs is 2"),
+        (("--cluster", "slurm", "--time", "60", "--cell", "0"), 2, "--cell"),
     ],
 )
-def test_mistakes_are_told(
-    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+def test_mistakes_are_refused_before_anything_is_computed(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: int, named: str
 ) -> None:
-    assert main(["compare", file, "--out", str(tmp_path / "out"), *words]) == 1
-    assert message in capsys.readouterr().err
+    out = tmp_path / "out"
+    assert main(["compare", file, "--out", str(out), *words]) == status
+    assert named in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_teacher_that_is_not_there_is_told_before_any_run(

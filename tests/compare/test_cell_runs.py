@@ -1,80 +1,116 @@
 from __future__ import annotations
 
-import os
-import sys
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import torch
 
 from compare.test_table import PLAN, outcome
-from detdistill.compare import cell_runs as run
+from detdistill.compare import cell_runs
+from detdistill.compare.cell_runs import Failure, Stopped, run_all, stoppable
 from detdistill.compare.outcome import Outcome
-from detdistill.compare.plan import Cell, Plan
-from detdistill.training.recipe import Machine
+from detdistill.compare.plan import Cell, Plan, read_plan
+from detdistill.core.errors import DetdistillError
 
-AT_WORK = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
-FINISHING = """
-import pathlib, sys, time
-other = pathlib.Path(sys.argv[1])
-while not (other.exists() and other.read_text()):
-    time.sleep(0.05)
-"""
-
-TELLS_ITS_GPU = "import os, sys; open(sys.argv[1], 'a').write(os.environ.get('CUDA_VISIBLE_DEVICES', 'any') + ' ')"
+CELLS = PLAN.cells()
 
 
-@pytest.mark.parametrize(
-    ("visible", "count", "machine", "gpus"),
-    [
-        (None, 0, Machine(), [None, None, None]),
-        (None, 1, Machine(), ["0", "0", "0"]),
-        (None, 2, Machine(), ["0", "1", "0"]),
-        ("3,5", 2, Machine(), ["3", "5", "3"]),
-        ("", 0, Machine(), [None, None, None]),
-        (None, 2, Machine(devices=2, strategy="ddp"), [None, None, None]),
-    ],
-)
-def test_jobs_take_the_gpus_in_turns(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int, machine: Machine, gpus: list[str | None]
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert [run.own_gpu(place, machine) for place in range(3)] == gpus
+@dataclass
+class Done:
+    """Work that has ended; without an outcome it failed."""
+
+    log: Path = Path("log")
+
+    def has_ended(self) -> bool:
+        return True
+
+    def complaint(self) -> str:
+        return "it failed"
 
 
-def test_jobs_at_the_same_time_are_on_different_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = tmp_path / "told"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    monkeypatch.setattr(run, "cell_command", lambda *_: [sys.executable, "-c", TELLS_ITS_GPU, str(told)])
-    monkeypatch.setattr(run, "read_outcome", lambda *_: None)
-    run.run_all(PLAN, tmp_path / "out", jobs=2, cells=PLAN.cells()[:2])
-    assert sorted(told.read_text().split()) == ["4", "7"]
+@dataclass
+class Ready:
+    """A pool whose runs end at once."""
+
+    fails: frozenset[Cell] = frozenset()
+    places: int = 2
+    pause: float = 0.0
+    stopping: str = "stopping"
+    stopped: str = "stopped"
+    begun: list[tuple[int, Cell]] = field(default_factory=list)
+    left: int = 0
+
+    def start(self, number: int, cell: Cell) -> Done:
+        self.begun.append((number, cell))
+        return Done()
+
+    def leave(self) -> None:
+        self.left += 1
 
 
-def test_whatever_ends_a_comparison_leaves_no_run_in_the_background(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first run finishes, and the disk is too full for the page; the second is at work then."""
-    cells = PLAN.cells()[:2]
-    number = tmp_path / "number"
-    begun: set[Cell] = set()
-
-    def command(_: Path, cell: int, __: int) -> list[str]:
-        begun.add(PLAN.cells()[cell])
-        return [sys.executable, "-c", AT_WORK if cell else FINISHING, str(number)]
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Ready:
+    """Its runs have an outcome once they were started, unless they fail."""
+    made = Ready(frozenset({CELLS[1]}))
 
     def read(_: Plan, cell: Cell, __: Path) -> Outcome | None:
-        return outcome(cell.method, cell.seed, 0.5) if cell in begun else None
+        begun = cell in [started for _, started in made.begun] or cell == CELLS[3]  # that one is finished already
+        return outcome(cell.method, cell.seed, 0.5) if begun and cell not in made.fails else None
 
+    monkeypatch.setattr(cell_runs, "read_outcome", read)
+    return made
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, pool: Ready) -> None:
+    finished: list[tuple[str, int]] = []
+    failures = run_all(PLAN, tmp_path / "out", pool, finished=lambda one: finished.append((one.method, one.seed)))
+    assert failures == [Failure(CELLS[1], Path("log"), "it failed")]
+    assert [cell for _, cell in pool.begun] == [cell for cell in CELLS if cell != CELLS[3]]
+    assert finished == [(cell.method, cell.seed) for _, cell in pool.begun if cell != CELLS[1]]
+    assert read_plan(tmp_path / "out" / "plan.yaml").cells() == CELLS
+
+
+def test_only_the_wanted_runs_are_computed_under_their_numbers_in_the_plan(tmp_path: Path, pool: Ready) -> None:
+    assert run_all(PLAN, tmp_path, pool, cells=[CELLS[5], CELLS[2], CELLS[3]]) == []
+    assert pool.begun == [(5, CELLS[5]), (2, CELLS[2])]
+
+
+def test_the_pool_is_left_whatever_ends_the_comparison(tmp_path: Path, pool: Ready) -> None:
     def finished(_: Outcome) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(run, "cell_command", command)
-    monkeypatch.setattr(run, "read_outcome", read)
     with pytest.raises(OSError, match="no space left"):
-        run.run_all(PLAN, tmp_path / "out", jobs=2, cells=cells, finished=finished)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(number.read_text()), 0)
+        run_all(PLAN, tmp_path, pool, finished=finished)
+    assert pool.left == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_before_the_next_run(tmp_path: Path, pool: Ready, number: int, status: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as stop:
+        run_all(PLAN, tmp_path, pool, finished=lambda _: signal.raise_signal(number))
+    assert stop.value.exit_status == status
+    assert pool.left == 1
+    assert len(pool.begun) == pool.places
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_acts_as_usual() -> None:
+    with stoppable(Ready()) as check:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Stopped):
+            check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("block", [Path.touch, lambda path: (path.parent / "other").touch()])
+def test_a_folder_that_cannot_be_used_is_an_error(tmp_path: Path, pool: Ready, block: Callable[[Path], None]) -> None:
+    block(tmp_path / "out")
+    place = tmp_path / "out" if (tmp_path / "out").exists() else tmp_path / "other" / "out"
+    with pytest.raises(DetdistillError) as problem:
+        run_all(PLAN, place, pool)
+    assert str(place) in str(problem.value)
+    assert pool.begun == []

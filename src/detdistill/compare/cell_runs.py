@@ -1,40 +1,34 @@
-"""All runs of a comparison, each in a process of its own."""
+"""All runs of a comparison, each in a process of its own: here or on a cluster."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-
-import torch
+from typing import Protocol
 
 from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan
 from detdistill.core.errors import DetdistillError
-from detdistill.training.recipe import Machine
 
 PLAN, LOGS = "plan.yaml", "logs"
-LISTENING = 0.2
-"""Seconds between two looks at the processes."""
 LAST_LINES = 3
-"""Of a failed run's log, in the report."""
+"""Lines of a failed run's log that are reported."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that did not come to its end.
+    """A run that failed.
 
     Attributes:
-        cell: the run.
-        log: file with all it said.
-        message: the last of it.
+        cell: The run.
+        log: File with all its output.
+        message: Last lines of the output.
     """
 
     cell: Cell
@@ -42,176 +36,163 @@ class Failure:
     message: str
 
 
-@dataclass(frozen=True)
-class _Work:
-    """A run that is being made: its process, since when, and its place among the jobs."""
-
-    process: subprocess.Popen[bytes]
-    start: float
-    place: int
-
-
 class Stopped(DetdistillError):  # noqa: N818, nothing went wrong
-    """A comparison that was interrupted; its runs are saved.
+    """A comparison that was interrupted. The same call resumes it.
 
     Attributes:
         exit_status: 130 after Ctrl-C, 143 after SIGTERM.
     """
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__("stopped; finished runs are kept, and the same command goes on with the others")
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
         self.exit_status = 128 + signal_number
+
+
+class Work(Protocol):
+    """A process or job at work."""
+
+    @property
+    def log(self) -> Path:
+        """File with its output."""
+
+    def has_ended(self) -> bool:
+        """Whether it has ended, well or not."""
+
+    def complaint(self) -> str:
+        """Return why it failed, once it has ended."""
+
+
+class Pool(Protocol):
+    """Where runs are computed: processes of this machine, or jobs of a cluster.
+
+    Attributes:
+        places: Runs at the same time.
+        pause: Seconds between two looks at the runs.
+        stopping: Message after Ctrl-C or SIGTERM.
+    """
+
+    places: int
+    pause: float
+    stopping: str
+
+    @property
+    def stopped(self) -> str:
+        """Message when the pool has been left."""
+
+    def start(self, number: int, cell: Cell) -> Work:
+        """Start a run, given the place of its cell in the plan."""
+
+    def leave(self) -> None:
+        """Part from the runs that are at work, when the comparison ends before them."""
 
 
 def run_all(
     plan: Plan,
     out: Path,
+    pool: Pool,
     *,
-    jobs: int = 1,
-    threads: int = 1,
     cells: Sequence[Cell] | None = None,
     finished: Callable[[Outcome], object] = lambda _: None,
 ) -> list[Failure]:
-    """Makes all runs that are not finished. A failed one does not stop the rest. Jobs share the machine's GPUs evenly.
+    """Compute all runs that are not finished. A failed run does not stop the others.
 
     Args:
-        plan: the comparison.
-        out: its folder, made or gone on with.
-        jobs: runs at the same time.
-        threads: of each run; part of the record.
-        cells: the runs to make; None for all of the plan.
-        finished: called with the outcome of each run that is made here.
+        plan: The comparison.
+        out: Its folder; an existing comparison is resumed.
+        pool: Where the runs are computed.
+        cells: The runs; None for all of the plan.
+        finished: Called with the outcome of each run that finishes meanwhile.
 
     Returns:
-        What failed.
+        The runs that failed.
 
     Raises:
-        Stopped: after Ctrl-C or SIGTERM, once the runs have saved.
-        DetdistillError: the folder cannot be used.
+        Stopped: After Ctrl-C or SIGTERM, once the pool has been left.
+        DetdistillError: The folder cannot be used.
     """
     numbers = {cell: number for number, cell in enumerate(plan.cells())}
-    asked = list(numbers) if cells is None else list(cells)
+    wanted = list(numbers) if cells is None else list(cells)
     try:
-        (out / LOGS).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DetdistillError(f"{out} cannot be used: {error.strerror}") from error
     plan.write(out / PLAN)
-    waiting = [cell for cell in asked if read_outcome(plan, cell, out) is None]
-    if len(waiting) < len(asked):
-        _say(f"{len(asked) - len(waiting)} of {len(asked)} runs are finished already")
-    begun = len(asked) - len(waiting)
-    running: dict[Cell, _Work] = {}
+    waiting = [cell for cell in wanted if read_outcome(plan, cell, out) is None]
+    if len(waiting) < len(wanted):
+        say(f"{len(wanted) - len(waiting)} of {len(wanted)} runs are finished already")
+    begun = len(wanted) - len(waiting)
+    at_work: dict[Cell, tuple[Work, float]] = {}
     failures = []
-    with _first_signal() as caught, _saved_at_the_end(running):
-        while waiting or running:
-            if caught:
-                raise Stopped(caught[0])
-            while waiting and len(running) < jobs:
+    with stoppable(pool) as check:
+        while waiting or at_work:
+            check()
+            if waiting and len(at_work) < pool.places:
                 cell = waiting.pop(0)
                 begun += 1
-                _say(f"run {begun} of {len(asked)}: {cell}")
-                place = min(set(range(jobs)) - {work.place for work in running.values()})
-                environment = _environment(threads, own_gpu(place, plan.recipe(cell).machine))
-                process = _start(cell_command(out, numbers[cell], threads), environment, _log(out, cell))
-                running[cell] = _Work(process, time.monotonic(), place)
-            for cell, work in list(running.items()):
-                status = work.process.poll()
-                if status is not None:
-                    del running[cell]
-                    result = _result(plan, cell, out, status, time.monotonic() - work.start)
+                say(f"run {begun} of {len(wanted)}: {cell}")
+                at_work[cell] = (pool.start(numbers[cell], cell), time.monotonic())
+                continue
+            for cell, (work, start) in list(at_work.items()):
+                if work.has_ended():
+                    del at_work[cell]
+                    result = _result(plan, cell, out, work, time.monotonic() - start)
                     if isinstance(result, Failure):
                         failures.append(result)
                     else:
                         finished(result)
-            time.sleep(LISTENING)
+            time.sleep(pool.pause)
     return failures
 
 
-def cell_command(out: Path, number: int, threads: int) -> list[str]:
-    """The command of one run of a comparison whose plan is in the folder `out`."""
-    options = {"--out": out, "--cell": number, "--threads": threads}
-    words = [str(word) for option in options.items() for word in option]
-    return [sys.executable, "-m", "detdistill", "compare", str(out / PLAN), *words]
+@contextmanager
+def stoppable(pool: Pool) -> Iterator[Callable[[], None]]:
+    """Give a function that raises `Stopped` after Ctrl-C or SIGTERM, and leave the pool however the block ends.
 
-
-def own_gpu(place: int, machine: Machine) -> str | None:
-    """The GPU of a job, as `CUDA_VISIBLE_DEVICES` has it.
-
-    Args:
-        place: of the job among those at the same time.
-        machine: of its recipe.
-
-    Returns:
-        One of those that we may use, in turns; None where there are none, and for a run of several processes.
+    A second signal acts as usual.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
-    return devices[place % len(devices)] if devices and machine.devices == 1 else None
-
-
-def _environment(threads: int, gpu: str | None) -> dict[str, str]:
-    own = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **own}
-
-
-def _start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as file:
-        # A session of its own: the terminal's Ctrl-C comes once, through us, and a second one would not let it save.
-        return subprocess.Popen(  # noqa: S603 (our own command)
-            command, env=environment, stdout=file, stderr=file, start_new_session=True
-        )
-
-
-def _result(plan: Plan, cell: Cell, out: Path, status: int, seconds: float) -> Failure | Outcome:
-    log = _log(out, cell)
-    outcome = None if status else read_outcome(plan, cell, out)
-    if outcome is None:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        failure = Failure(cell, log, "\n".join(lines[-LAST_LINES:]) or f"exit status {status}")
-        _say(f"FAILED: {cell}: {failure.message}")
-        return failure
-    ap = outcome.scores["AP"]
-    found = "no AP" if ap is None else f"AP {100 * ap:.1f}"
-    _say(f"finished: {cell}: {found} on {plan.report_on}, {seconds / 60:.1f} min")
-    return outcome
-
-
-def _log(out: Path, cell: Cell) -> Path:
-    return out / LOGS / f"{cell.setting}_{cell.method}_{cell.seed}.log"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _saved_at_the_end(running: Mapping[Cell, _Work]) -> Iterator[None]:
-    """Whatever ends the comparison, runs that are still at work save and stop: none is left alone in the background."""
-    try:
-        yield
-    finally:
-        for work in running.values():
-            work.process.terminate()
-        for work in running.values():
-            work.process.wait()
-
-
-@contextmanager
-def _first_signal() -> Iterator[Sequence[int]]:
-    """Gives a list that the first Ctrl-C or SIGTERM is put in; a second one acts as usual."""
     caught: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, _: FrameType | None) -> None:
         caught.append(number)
-        _say("stopping: the runs finish their step and save")
+        say(pool.stopping)
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for number in before:
-        signal.signal(number, note)
+    def check() -> None:
+        if caught:
+            raise Stopped(caught[0], pool.stopped)
+
     try:
-        yield caught
+        for number in before:
+            signal.signal(number, note)
+        yield check
     finally:
+        pool.leave()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def last_lines(log: Path, start: int = 0) -> str:
+    """Return the last lines of a log from byte `start` on; empty if there are none."""
+    if not log.exists():
+        return ""
+    lines = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+    return "\n".join(lines[-LAST_LINES:])
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _result(plan: Plan, cell: Cell, out: Path, work: Work, seconds: float) -> Failure | Outcome:
+    outcome = read_outcome(plan, cell, out)
+    if outcome is None:
+        failure = Failure(cell, work.log, work.complaint())
+        say(f"FAILED: {cell}: {failure.message}")
+        return failure
+    ap = outcome.scores["AP"]
+    found = "no AP" if ap is None else f"AP {100 * ap:.1f}"
+    say(f"finished: {cell}: {found} on {plan.report_on}, {seconds / 60:.1f} min")
+    return outcome

@@ -2,78 +2,126 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from filelock import FileLock, Timeout
 
-from detdistill.compare.cell_runs import Failure, run_all
+from detdistill.compare.cell_runs import Failure, Pool, Work, run_all, say, stoppable
+from detdistill.compare.cluster import Cluster, ClusterPool
+from detdistill.compare.local_pool import LocalPool
+from detdistill.compare.measuring import is_measured, kept_times, measure, score_teachers
 from detdistill.compare.outcome import read_outcome
 from detdistill.compare.plan import Plan
 from detdistill.compare.summary import write_summary
 from detdistill.compare.table import Row, rows_of
-from detdistill.compare.teachers import teacher_scores
-from detdistill.compare.timing import step_seconds
-from detdistill.core.files import write_atomically
+from detdistill.compare.teachers import kept_teacher_scores
+from detdistill.core.errors import DetdistillError, SettingsError
 
-TIMES = "step_seconds.json"
+LOCK = ".lock"
+"""File in the comparison's folder that the process holds which computes it."""
+PATIENCE = 10.0
+"""Seconds for the children of a killed comparison to notice that, and let go of the lock."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out.
+    """The result of a comparison.
 
     Attributes:
-        rows: a row for each method with a finished run, and for each teacher.
-        failures: runs that did not come to their end.
+        rows: A row for each method with a finished run, and for each teacher.
+        failures: Runs that failed.
     """
 
     rows: list[Row]
     failures: list[Failure]
 
 
-def compare(plan: Plan, out: str | Path, *, jobs: int = 1, threads: int = 1) -> Comparison:
-    """Makes the runs of a comparison that are not finished; after each of them, writes tables and page anew.
+def compare(
+    plan: Plan, out: str | Path, *, jobs: int = 1, threads: int = 1, cluster: Cluster | None = None
+) -> Comparison:
+    """Compute the runs of a comparison that are not finished, and write tables and page after each of them.
+
+    The runs are processes of this machine, which end with this one; or jobs of a cluster, which do not: the same call
+    attaches to the jobs that are still in the queue.
 
     Args:
-        plan: what is compared.
-        out: folder of the comparison; each run has a folder in it.
-        jobs: runs at the same time.
-        threads: of each run.
+        plan: What is compared.
+        out: Folder of the comparison; each run has a folder in it.
+        jobs: Runs at the same time on this machine.
+        threads: Threads of each run.
+        cluster: Where the runs are jobs of a cluster; None for this machine.
 
     Raises:
-        Stopped: after Ctrl-C or SIGTERM; the same call goes on.
-        DetdistillError: a teacher, the data or the folder cannot be used.
+        Stopped: After Ctrl-C or SIGTERM; the same call resumes the comparison.
+        SettingsError: An argument cannot be used.
+        DetdistillError: A teacher, the data or the folder cannot be used, or the cluster refuses a job.
     """
+    if jobs < 1:
+        raise SettingsError(f"jobs is {jobs}; expected at least 1", "compare")
+    if threads < 1:
+        raise SettingsError(f"threads is {threads}; expected at least 1", "compare")
+    if cluster is not None and jobs > 1:
+        raise SettingsError(
+            f"jobs is {jobs}, and the runs are jobs of a cluster, which decides how many run at the same time: "
+            "leave out jobs",
+            "compare",
+        )
     folder = Path(out)
-    teachers = {
-        setting: teacher_scores(recipe, plan.report_on, folder / setting, images=plan.report_images)
-        for setting, recipe in plan.settings.items()
+    if cluster is None:
+        score_teachers(plan, folder)
+    else:
+        is_measured(plan, folder)  # a teacher that is not there is an error before any job is submitted
+    with _held(folder):
+        pool: Pool = LocalPool(plan, folder, jobs=jobs, threads=threads)
+        if cluster is not None:
+            pool = ClusterPool(plan, folder, cluster, threads=threads)
+        failures = run_all(plan, folder, pool, finished=lambda _: _summarize(plan, folder))
+        if not isinstance(pool, ClusterPool):
+            measure(plan, folder, threads=threads)
+        elif not is_measured(plan, folder):
+            say("measuring: teachers and steps")
+            work = pool.measure()
+            _wait_for(work, pool)
+            if not is_measured(plan, folder):
+                raise DetdistillError(f"measuring failed: {work.complaint()}\nall of it: {work.log}")
+        return Comparison(_summarize(plan, folder), failures)
+
+
+def _summarize(plan: Plan, out: Path) -> list[Row]:
+    outcomes = [outcome for cell in plan.cells() if (outcome := read_outcome(plan, cell, out)) is not None]
+    kept = {
+        setting: kept_teacher_scores(recipe, plan.report_on, out / setting) for setting, recipe in plan.settings.items()
     }
-
-    def summarize(times: Mapping[str, Mapping[str, float]]) -> list[Row]:
-        outcomes = [outcome for cell in plan.cells() if (outcome := read_outcome(plan, cell, folder)) is not None]
-        rows = rows_of(plan, outcomes, teachers, times)
-        write_summary(plan, rows, folder)
-        return rows
-
-    failures = run_all(plan, folder, jobs=jobs, threads=threads, finished=lambda _: summarize({}))
-    torch.set_num_threads(threads)
-    return Comparison(summarize({setting: _times(plan, setting, folder) for setting in plan.settings}), failures)
+    teachers = {setting: scores for setting, scores in kept.items() if scores is not None}
+    rows = rows_of(plan, outcomes, teachers, {setting: kept_times(setting, out) for setting in plan.settings})
+    write_summary(plan, rows, out)
+    return rows
 
 
-def _times(plan: Plan, setting: str, out: Path) -> dict[str, float]:
-    """Of the methods that have a finished run; measured anew where one is missing, for only one sitting compares."""
-    finished = {
-        cell.method for cell in plan.cells() if cell.setting == setting and read_outcome(plan, cell, out) is not None
-    }
-    methods = {name: terms for name, terms in plan.methods.items() if name in finished}
-    file = out / setting / TIMES
-    kept: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if set(methods) <= set(kept):
-        return kept
-    times = step_seconds(plan.settings[setting], methods)
-    write_atomically(file, json.dumps(times, indent=1) + "\n")
-    return times
+def _wait_for(work: Work, pool: Pool) -> None:
+    with stoppable(pool) as check:
+        while not work.has_ended():
+            check()
+            time.sleep(pool.pause)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep other processes from computing the same comparison, and remove what a killed one was writing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK).acquire(timeout=PATIENCE)
+        for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+            leftover.unlink()
+    except Timeout as error:
+        raise DetdistillError(
+            f"another process is computing the comparison in {folder}: wait until it ends, or name another folder"
+        ) from error
+    except OSError as error:
+        raise DetdistillError(f"{folder} cannot be used: {error.strerror}") from error
+    with lock:
+        yield

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from detdistill.compare.folder_use import wait_until_free
 from detdistill.compare.plan import Cell, Plan
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
 from detdistill.core.environment import machine
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.files import write_atomically
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
@@ -71,22 +72,33 @@ class Outcome:
     versions: dict[str, str]
 
 
-def run_cell(plan: Plan, cell: Cell, out: Path) -> Outcome:
-    """Trains and scores one run, or goes on with it; what is finished stays as it is.
+def run_cell(plan: Plan, cell: Cell, out: Path, *, threads: int = 1) -> Outcome:
+    """Train and score one run, or resume it. A finished run stays as it is.
+
+    While another process is training in the run's folder, for example one of a comparison that was killed, this one
+    waits for it.
 
     Args:
-        plan: the comparison.
-        cell: one of its runs.
-        out: the comparison's folder.
+        plan: The comparison.
+        cell: One of its runs.
+        out: The comparison's folder.
+        threads: Threads of torch; part of the record.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
-        DetdistillError: the run cannot be made, or diverged.
+        Interrupted: After Ctrl-C or SIGTERM; the same call resumes the run.
+        SettingsError: `threads` is less than 1.
+        DetdistillError: The run failed or diverged, or its folder cannot be used.
     """
+    if threads < 1:
+        raise SettingsError(f"threads is {threads}; expected at least 1", "run_cell")
+    torch.set_num_threads(threads)
+    folder, recipe = cell.folder(out), plan.recipe(cell)
     done = read_outcome(plan, cell, out)
+    if done is None and is_first_process():
+        wait_until_free(RunFolder(folder))
+        done = read_outcome(plan, cell, out)
     if done is not None:
         return done
-    folder, recipe = cell.folder(out), plan.recipe(cell)
     summary = train(recipe, folder) if recipe.distill is None else distill(recipe, None, folder)
     memory = _peak_memory_mib()
     provenance = read_description(folder).provenance

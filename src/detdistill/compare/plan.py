@@ -116,6 +116,17 @@ class Plan:
             Cell(setting, method, seed) for seed in self.seeds for setting in self.settings for method in self.methods
         ]
 
+    def cell(self, number: int) -> Cell:
+        """Return a run by its place in `cells`.
+
+        Raises:
+            SettingsError: There is no such place.
+        """
+        cells = self.cells()
+        if not 0 <= number < len(cells):
+            raise SettingsError(f"cell is {number}; expected 0 to {len(cells) - 1} (--list prints the runs)", "plan")
+        return cells[number]
+
     def recipe(self, cell: Cell) -> Recipe:
         """The recipe of one run. No checkpoint is chosen: the final weights count, averaged if the recipe says so."""
         recipe = self.settings[cell.setting]

@@ -32,16 +32,29 @@ def teacher_scores(recipe: Recipe, split: str, folder: Path, *, images: str | No
     Raises:
         DetdistillError: the teacher or the data cannot be used.
     """
+    kept = kept_teacher_scores(recipe, split, folder)
+    if kept is not None:
+        return kept
     teacher = Path(recipe.distillation.teacher).expanduser()
-    key = {"split": split, "weights_sha256": read_description(teacher).weights_sha256}
-    file = folder / FILE
-    if file.exists():
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if key.items() <= kept.items():
-            scores: dict[str, Any] = kept["scores"]
-            return scores
     detector = load_detector(teacher).to(device_beside_training(recipe.machine))
     scores = asdict(teacher_metrics(detector, open_data_part(recipe.data, split, images), recipe))
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps({**key, "scores": scores}, indent=1) + "\n")
+    write_atomically(folder / FILE, json.dumps({**_key(recipe, split), "scores": scores}, indent=1) + "\n")
     return scores
+
+
+def kept_teacher_scores(recipe: Recipe, split: str, folder: Path) -> dict[str, Any] | None:
+    """Return the kept scores of a setting's teacher; None if this teacher has not been scored on this split.
+
+    Raises:
+        DetdistillError: The teacher is not there, or damaged.
+    """
+    key, file = _key(recipe, split), folder / FILE
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    scores: dict[str, Any] | None = kept["scores"] if key.items() <= kept.items() else None
+    return scores
+
+
+def _key(recipe: Recipe, split: str) -> dict[str, str]:
+    teacher = Path(recipe.distillation.teacher).expanduser()
+    return {"split": split, "weights_sha256": read_description(teacher).weights_sha256}
