@@ -97,6 +97,13 @@ def test_a_signal_stops_before_the_next_run(tmp_path: Path, pool: Ready, number:
     assert signal.getsignal(number) is before
 
 
+def test_what_fails_because_of_the_signal_is_no_failure() -> None:
+    """Ctrl-C in a terminal ends sbatch, too."""
+    with pytest.raises(Stopped), stoppable(Ready()):  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        raise DetdistillError("sbatch was interrupted")
+
+
 def test_a_second_signal_acts_as_usual() -> None:
     with stoppable(Ready()) as check:
         signal.raise_signal(signal.SIGINT)

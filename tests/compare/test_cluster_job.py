@@ -72,7 +72,7 @@ def training(sent: signal.Signals) -> Callable[[], None]:
         signal.raise_signal(sent)
         signal.raise_signal(sent)  # a second one changes nothing
         assert set(asked) == {signal.SIGTERM}
-        raise Interrupted(asked[0], "after step 7")
+        raise Interrupted(asked[0], 7)
 
     return train
 

@@ -9,18 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from compare.test_table import PLAN as PLAN_OF_TABLES
 from detdistill.cli import main
 from detdistill.compare import comparison
-from detdistill.compare.cell_runs import PLAN, cell_command
-from detdistill.compare.comparison import compare
+from detdistill.compare.cell_runs import PLAN
+from detdistill.compare.comparison import LOCK, compare
+from detdistill.compare.local_pool import cell_command
 from detdistill.compare.outcome import FILE, read_outcome
 from detdistill.compare.plan import BASELINE, Plan
 from detdistill.compare.summary import write_summary
 from detdistill.compare.table import Row
+from detdistill.core.errors import DetdistillError
 from support.small_runs import lines, small_distillation, write_boxes, write_teacher
-
-pytestmark = pytest.mark.slow
 
 
 def small_plan(folder: Path, *, epochs: int = 1, seeds: tuple[int, ...] = (0, 1)) -> Plan:
@@ -29,6 +31,27 @@ def small_plan(folder: Path, *, epochs: int = 1, seeds: tuple[int, ...] = (0, 1)
     return Plan({"boxes": recipe}, {BASELINE: {}, "pfi": {"prediction_guided": {}}}, seeds)
 
 
+def test_a_second_comparison_in_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first one works; what a killed one was writing is removed then."""
+    monkeypatch.setattr(comparison, "PATIENCE", 0.0)
+    monkeypatch.setattr(comparison, "score_teachers", lambda *_: None)
+    monkeypatch.setattr(comparison, "run_all", lambda *_, **__: [])
+    monkeypatch.setattr(comparison, "measure", lambda *_, **__: None)
+    monkeypatch.setattr(comparison, "_summarize", lambda *_: [])
+    torn = [tmp_path / ".table.json.17.tmp", tmp_path / "mine" / ".teacher.json.17.tmp"]
+    for file in torn:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    with FileLock(tmp_path / LOCK):
+        with pytest.raises(DetdistillError) as problem:
+            compare(PLAN_OF_TABLES, tmp_path)
+        assert str(tmp_path) in str(problem.value)
+        assert all(file.exists() for file in torn)
+    assert compare(PLAN_OF_TABLES, tmp_path).failures == []
+    assert not any(file.exists() for file in torn)
+
+
+@pytest.mark.slow
 def test_a_comparison_from_plan_to_page(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,24 +89,26 @@ def test_a_comparison_from_plan_to_page(
     assert all(row["step_seconds"] > 0 for row in table[1:])
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_signal_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
     plan = small_plan(tmp_path, epochs=400, seeds=(0,))
     out = tmp_path / "out"
     out.mkdir()
     plan.write(out / PLAN)
     command = [*cell_command(out, 0, 1)[:4], str(out / PLAN), "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    metrics = plan.cells()[0].folder(out) / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < 5:
-        assert time.monotonic() < deadline, "the run did not start"
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert b"the same command goes on" in said
-    folder = metrics.parent
-    assert (folder / "resume" / "state.ckpt").exists()
-    assert not (folder / FILE).exists()
-    steps = [line["step"] for line in lines(folder) if "loss" in line]
-    assert steps == list(range(1, len(steps) + 1))
+    folder = plan.cells()[0].folder(out)
+    metrics, count = folder / "metrics.jsonl", 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while not metrics.exists() or len(metrics.read_text().splitlines()) < count + 5:
+            assert process.poll() is None, "the comparison ended"
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, said = process.communicate()
+        assert process.returncode == 128 + number
+        assert b"the same command resumes" in said
+        assert (folder / "resume" / "state.ckpt").exists()
+        assert not (folder / FILE).exists()
+        steps = [line["step"] for line in lines(folder) if "loss" in line]
+        assert steps == list(range(1, len(steps) + 1))
+        count = len(metrics.read_text().splitlines())

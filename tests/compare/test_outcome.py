@@ -2,14 +2,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from detdistill.compare import outcome as outcome_module
 from detdistill.compare.outcome import FILE, read_outcome, run_cell
 from detdistill.compare.plan import BASELINE, Plan
 from detdistill.core.errors import DetdistillError
+from detdistill.training import run
+from detdistill.training.recipe import Recipe
+from detdistill.training.run import Summary
+from detdistill.training.run_folder import RunFolder
 from support.small_runs import lines, small_distillation, write_boxes, write_teacher
 
 
@@ -88,3 +95,34 @@ def test_a_run_of_another_recipe_is_refused(made: tuple[Plan, Path]) -> None:
     assert read_outcome(other, plan.cells()[0], out) is None
     with pytest.raises(DetdistillError, match="holds a run of another recipe"):
         run_cell(other, plan.cells()[0], out)
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_run_waits_for_another_process_in_its_folder(
+    made: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finishes: bool
+) -> None:
+    """It takes the other's outcome, or resumes what the other left."""
+    plan, finished = made
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    cell = plan.cells()[0]
+    file = cell.folder(out) / FILE
+    file.rename(tmp_path / FILE)
+    trained: list[bool] = []
+
+    def train(recipe: Recipe, folder: Path) -> Summary:
+        trained.append(True)
+        return run.train(recipe, folder)
+
+    monkeypatch.setattr(outcome_module, "train", train)
+    other = FileLock(RunFolder(cell.folder(out)).lock, thread_local=False).acquire().lock
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(run_cell, plan, cell, out)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=1)
+        assert trained == []
+        if finishes:
+            (tmp_path / FILE).rename(file)
+        other.release()
+        assert waiting.result().scores == run_cell(plan, cell, finished).scores
+    assert trained == ([] if finishes else [True])

@@ -19,7 +19,7 @@ import os, sys, time
 from detdistill.core.starter import end_with_starter
 end_with_starter()
 os.fork()  # the child stands for a process that loads images: it calls nothing
-os.write(1, f"{os.getpid()}\n".encode())
+os.write(1, f"{os.getpid()}\\n".encode())
 time.sleep(600)
 """
 STARTING = """

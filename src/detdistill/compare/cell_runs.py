@@ -167,6 +167,9 @@ def stoppable(pool: Pool) -> Iterator[Callable[[], None]]:
         for number in before:
             signal.signal(number, note)
         yield check
+    except DetdistillError:
+        check()  # Ctrl-C ends a command of the cluster, too, such as sbatch
+        raise
     finally:
         pool.leave()
         for number, handler in before.items():
