@@ -46,7 +46,7 @@ def test_jobs_of_an_executor_make_the_table(tmp_path: Path, executor: str) -> No
 
 def interrupt_and_preempt(jobs: Path, metrics: Path) -> None:
     """Ctrl-C once the first run is at work, and the signal with which Slurm announces the end of its time."""
-    while not metrics.exists():
+    while not metrics.exists() and not any(file.read_text() == "FAILED" for file in jobs.glob("*.state")):
         time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGINT)
     for process in processes_with("submitit.core._submit"):

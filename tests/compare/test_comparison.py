@@ -35,6 +35,7 @@ def test_a_second_comparison_in_the_folder_is_refused(tmp_path: Path, monkeypatc
     """While the first one works; what a killed one was writing is removed then."""
     monkeypatch.setattr(comparison, "PATIENCE", 0.0)
     monkeypatch.setattr(comparison, "score_teachers", lambda *_: None)
+    monkeypatch.setattr(comparison, "_kept_scores", lambda *_: {})
     monkeypatch.setattr(comparison, "run_all", lambda *_, **__: [])
     monkeypatch.setattr(comparison, "measure", lambda *_, **__: None)
     monkeypatch.setattr(comparison, "_summarize", lambda *_: [])

@@ -68,7 +68,7 @@ def test_a_process_whose_starter_is_gone_already_ends() -> None:
 
 def test_a_process_that_was_started_by_hand_outlives_its_parent(tmp_path: Path) -> None:
     file = tmp_path / "numbers"
-    script = f"{SLEEPING.replace('time.sleep(600)', 'time.sleep(2)')}\nopen({str(file)!r}, 'a').write('x')"
+    script = f"{SLEEPING.replace('time.sleep(600)', 'time.sleep(1.5)')}\nopen({str(file)!r}, 'a').write('x')"
     parent, children = started("-c", STARTING, "by hand", "-c", script, count=2)
     parent.kill()
     parent.wait()

@@ -35,7 +35,8 @@ def sbatch(jobs: Path, file: str) -> None:
     (jobs / f"{number}.state").write_text("PENDING")
     if not (jobs / "hold").exists():
         command = [sys.executable, "-S", __file__, str(jobs), "compute", str(number)]
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+        nowhere = subprocess.DEVNULL  # whoever waits for the end of our output is not to wait for the job
+        subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
     print(f"Submitted batch job {number}")
 
 

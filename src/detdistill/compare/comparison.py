@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -71,13 +72,13 @@ def compare(
             "compare",
         )
     folder = Path(out)
-    if cluster is None:
-        score_teachers(plan, folder)
-    else:
-        is_measured(plan, folder)  # a teacher that is not there is an error before any job is submitted
+    _kept_scores(plan, folder)  # a teacher that is not there is an error before anything is written or submitted
     with _held(folder):
-        pool: Pool = LocalPool(plan, folder, jobs=jobs, threads=threads)
-        if cluster is not None:
+        pool: Pool
+        if cluster is None:
+            score_teachers(plan, folder)
+            pool = LocalPool(plan, folder, jobs=jobs, threads=threads)
+        else:
             pool = ClusterPool(plan, folder, cluster, threads=threads)
         failures = run_all(plan, folder, pool, finished=lambda _: _summarize(plan, folder))
         if not isinstance(pool, ClusterPool):
@@ -93,13 +94,18 @@ def compare(
 
 def _summarize(plan: Plan, out: Path) -> list[Row]:
     outcomes = [outcome for cell in plan.cells() if (outcome := read_outcome(plan, cell, out)) is not None]
+    times = {setting: kept_times(setting, out) for setting in plan.settings}
+    rows = rows_of(plan, outcomes, _kept_scores(plan, out), times)
+    write_summary(plan, rows, out)
+    return rows
+
+
+def _kept_scores(plan: Plan, out: Path) -> dict[str, dict[str, Any]]:
+    """The teachers' scores by setting, as far as they are kept."""
     kept = {
         setting: kept_teacher_scores(recipe, plan.report_on, out / setting) for setting, recipe in plan.settings.items()
     }
-    teachers = {setting: scores for setting, scores in kept.items() if scores is not None}
-    rows = rows_of(plan, outcomes, teachers, {setting: kept_times(setting, out) for setting in plan.settings})
-    write_summary(plan, rows, out)
-    return rows
+    return {setting: scores for setting, scores in kept.items() if scores is not None}
 
 
 def _wait_for(work: Work, pool: Pool) -> None:
