@@ -43,7 +43,7 @@ def kill_at(process: subprocess.Popen[bytes], out: Path, chance: random.Random) 
     if chance.random() < 0.25:  # while it starts
         wanted, deadline = sys.maxsize, time.monotonic() + chance.uniform(0, 8)
     else:
-        wanted, deadline = progress(out) + chance.randrange(1, 16), time.monotonic() + 300
+        wanted, deadline = progress(out) + chance.randrange(1, 9), time.monotonic() + 300
     while progress(out) < wanted and time.monotonic() < deadline:
         if process.poll() is not None:
             return False
