@@ -1,6 +1,7 @@
 """A comparison that is killed at random moments, and started again each time until it is finished.
 
-`DETDISTILL_COMPARE_KILLS=20` makes it a campaign.
+`DETDISTILL_COMPARE_KILLS=20` makes it a campaign, `DETDISTILL_COMPARE_SEED=1` another one. A campaign of more than 25
+minutes needs the option `-o faulthandler_timeout=0`.
 """
 
 from __future__ import annotations

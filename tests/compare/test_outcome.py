@@ -15,8 +15,8 @@ from detdistill.compare.plan import BASELINE, Plan
 from detdistill.core.errors import DetdistillError
 from detdistill.training import run
 from detdistill.training.recipe import Recipe
-from detdistill.training.run import Summary
 from detdistill.training.run_folder import RunFolder
+from detdistill.training.summary import Summary
 from support.small_runs import lines, small_distillation, write_boxes, write_teacher
 
 
