@@ -34,6 +34,8 @@ RELOAD_EVERY = 30
 PACKAGES = ("detdistill", "torch", "torchvision", "timm", "lightning-fabric", "faster-coco-eval")
 LONGEST = 400
 """Characters of a path or command that are shown."""
+NAME = 32
+"""Characters of a class name that are shown."""
 LONGEST_RECIPE = 50_000
 """Characters of a recipe that are shown."""
 
@@ -124,7 +126,10 @@ def _logged_classes(last: Line) -> Section:
     by_class = last["AP50_per_class"]
     rows = sorted(by_class.items(), key=lambda item: 2.0 if item[1] is None else item[1])
     caption = "The weakest class first. Curves, confused classes and images follow with the next evaluation."
-    return Section("Scores by class", [Table(("class", "AP50"), [(name, points(ap)) for name, ap in rows], caption)])
+    return Section(
+        "Scores by class",
+        [Table(("class", "AP50"), [(shortened(name, NAME), points(ap)) for name, ap in rows], caption)],
+    )
 
 
 def _origin(run: RunFolder, recipe: Recipe, evaluation: Evaluation | None, progress: Progress) -> Section:
