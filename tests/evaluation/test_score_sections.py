@@ -21,7 +21,10 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 
 def many(classes: int, *, lowest: float = 1) -> Evaluation:
-    """An object of each class in an image of its own; every third is taken for the next class. Scores are between `lowest` and 1."""
+    """An object of each class in an image of its own; every third is taken for the next class.
+
+    Scores are between `lowest` and 1.
+    """
     box = [10.0, 10, 50, 50]
     truth = dataset([f"class {n}" for n in range(classes)], [record(n, [box], [n]) for n in range(classes)])
     labels = np.array([(n + (n % 3 == 0)) % classes for n in range(classes)], dtype=np.int64)

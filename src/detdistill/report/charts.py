@@ -61,10 +61,18 @@ class Chart:
 
     def __post_init__(self) -> None:
         """Raises `DetdistillError` where there is nothing to draw, or more than colours tell apart."""
-        if not any(_finite(points) for points in self.lines.values()):
+        if not any(self._lines.values()):
             raise DetdistillError(f"chart of {self.y_label}: there is no finite point to draw")
         if len(self.lines) > 4:
             raise DetdistillError(f"chart of {self.y_label}: {len(self.lines)} lines; four can be told apart")
+
+    @cached_property
+    def _lines(self) -> dict[str, list[Point]]:
+        return {name: _finite(points) for name, points in self.lines.items()}
+
+    @cached_property
+    def _faint(self) -> dict[str, list[Point]]:
+        return {name: _finite(points) for name, points in self.faint.items()}
 
     @property
     def width(self) -> int:
@@ -94,7 +102,7 @@ class Chart:
     @cached_property
     def ticks(self) -> tuple[list[float], list[float]]:
         """Numbers on both axes, round ones; the axes hold them and all points."""
-        drawn = [point for points in (*self.lines.values(), *self.faint.values()) for point in _finite(points)]
+        drawn = [point for points in (*self._lines.values(), *self._faint.values()) for point in points]
         x, y = [*self.x_range, *(x for x, _ in drawn)], [*self.y_range, *(y for _, y in drawn)]
         y += [self.reference[1]] if self.reference is not None else []
         numbers = round_numbers(0, max(x), least_step=1) if self.counts else round_numbers(*_apart(x))
@@ -104,7 +112,11 @@ class Chart:
     def _last(self) -> float:
         """The end of the horizontal axis."""
         last = self.ticks[0][-1]
-        return max(1.0, *(x for points in self.lines.values() for x, _ in _finite(points))) if self.counts else last
+        return (
+            max(1.0, *(x for points in (*self._lines.values(), *self._faint.values()) for x, _ in points))
+            if self.counts
+            else last
+        )
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
@@ -121,21 +133,19 @@ class Chart:
     @property
     def paths(self) -> list[tuple[str, str]]:
         """Name and points of each line, the points as SVG's `polyline` takes them."""
-        return [(name, self._path(points)) for name, points in self.lines.items()]
+        return [(name, self._path(points)) for name, points in self._lines.items()]
 
     @property
     def faint_paths(self) -> list[tuple[int, str]]:
         """The number of the line that a faint one lies behind, and its points."""
         names = list(self.lines)
-        return [(names.index(name), self._path(points)) for name, points in self.faint.items()]
+        return [(names.index(name), self._path(points)) for name, points in self._faint.items()]
 
     @property
     def dots(self) -> list[tuple[int, float, float]]:
         """Number of its line and place of each point of a line that has few of them, without which one is invisible."""
-        lines = [(number, _finite(points)) for number, points in enumerate(self.lines.values())]
-        return [
-            (number, *self.place(point)) for number, points in lines if len(points) <= MOST_DOTS for point in points
-        ]
+        few = [(number, points) for number, points in enumerate(self._lines.values()) if len(points) <= MOST_DOTS]
+        return [(number, *self.place(point)) for number, points in few for point in points]
 
     @property
     def reference_y(self) -> float | None:
@@ -149,8 +159,7 @@ class Chart:
         return None if y is None else y - 6 if y > TOP + 16 else y + 16
 
     def _path(self, points: Sequence[Point]) -> str:
-        place = self.place
-        return " ".join("{:.1f},{:.1f}".format(*place(point)) for point in _finite(points))
+        return " ".join("{:.1f},{:.1f}".format(*self.place(point)) for point in points)
 
     def place(self, point: Point) -> Point:
         """The position of a point on the drawing."""

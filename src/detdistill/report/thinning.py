@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 
 from detdistill.report.charts import Point
 
+Points = NDArray[np.float64]
 
-def averaged(points: Sequence[Point], count: int) -> list[Point]:
+
+def averaged(points: Points, count: int) -> list[Point]:
     """Return the means of `count` equal shares of a line, or the line itself if it has no more points.
 
     Args:
-        points: (x, y), finite, in the order of x.
+        points: `(n, 2)` x and y, finite, in the order of x.
         count: at least 1.
     """
-    if len(points) <= count:
-        return list(points)
-    return [
-        (sum(x for x, _ in share) / len(share), sum(y for _, y in share) / len(share))
-        for share in _shares(points, count)
-    ]
+    if len(points) > count:
+        ends = _ends(len(points), count)
+        points = np.add.reduceat(points, ends[:-1], axis=0) / np.diff(ends)[:, None]
+    return [(x, y) for x, y in points.tolist()]
 
 
-def thinned(points: Sequence[Point], count: int) -> list[Point]:
+def thinned(points: Points, count: int) -> list[Point]:
     """Return at most `count` points of a line, the lowest and the highest of every stretch among them.
 
     Args:
-        points: (x, y), finite, in the order of x.
+        points: `(n, 2)` x and y, finite, in the order of x.
         count: at least 2.
     """
-    if len(points) <= count:
-        return list(points)
-    kept = []
-    for share in _shares(points, count // 2):
-        ends = {min(range(len(share)), key=lambda i: share[i][1]), max(range(len(share)), key=lambda i: share[i][1])}
-        kept += [share[place] for place in sorted(ends)]
-    return kept
+    if len(points) > count:
+        stretches = pairwise(_ends(len(points), count // 2).tolist())
+        extremes = [
+            start + place
+            for start, stop in stretches
+            for place in (points[start:stop, 1].argmin(), points[start:stop, 1].argmax())
+        ]
+        points = points[np.unique(extremes)]
+    return [(x, y) for x, y in points.tolist()]
 
 
-def _shares(points: Sequence[Point], count: int) -> Iterator[Sequence[Point]]:
-    """Cut a line into `count` stretches; their numbers of points differ by one at most."""
-    ends = [len(points) * number // count for number in range(count + 1)]
-    return (points[start:stop] for start, stop in pairwise(ends))
+def _ends(number: int, count: int) -> NDArray[np.int64]:
+    """`(count + 1,)` where stretches of a line start and end; their numbers of points differ by one at most."""
+    return np.arange(count + 1) * number // count

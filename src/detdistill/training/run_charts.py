@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from detdistill.report.charts import Chart, Point
+from detdistill.report.charts import Chart
 from detdistill.report.html import Grid, Part, Section, Text
-from detdistill.report.thinning import averaged, thinned
+from detdistill.report.thinning import Points, averaged, thinned
 from detdistill.training.run_history import History
 
 PERCENT = 100
-MEANS, SINGLES = 120, 300
+MEANS, SINGLES = 120, 200
 """Points of a drawn line, at most: means of several log lines, and single values behind them."""
 
 
@@ -21,8 +21,7 @@ def curves(history: History, teacher_ap: float | None) -> Section:
         history: log of the run.
         teacher_ap: of the teacher on the validation set, 0 to 1; None without one.
     """
-    taught = history.distillation_terms
-    own = {name: f"loss: {name}" for name in history.terms if name not in taught}
+    own = {name: f"loss: {name}" for name in history.detection_terms}
     rates = {"learning_rate": "learning rate", "gradient_norm": "gradient norm, before clipping"}
     charts = [
         *_by_step(history, {"loss": "loss"}),
@@ -54,19 +53,19 @@ def _scores(history: History, teacher_ap: float | None) -> list[Chart]:
     return [Chart("epoch", "AP on the validation set", lines, reference=reference, counts=True, small=True)]
 
 
-def _by_step(history: History, titles: dict[str, str]) -> list[Chart]:
+def _by_step(history: History, titles: Mapping[str, str]) -> list[Chart]:
     """Return a small chart over steps for each key that has values."""
-    series = {key: history.by_step(key) for key in titles}
-    return [_chart(titles[key], points) for key, points in series.items() if points]
+    found = {title: history.by_step[key] for key, title in titles.items() if key in history.by_step}
+    return [_chart(title, points) for title, points in found.items() if len(points)]
 
 
-def _chart(title: str, points: Sequence[Point]) -> Chart:
+def _chart(title: str, points: Points) -> Chart:
     faint = {title: thinned(points, SINGLES)} if len(points) > MEANS else {}
     return Chart("step", title, {title: averaged(points, MEANS)}, faint=faint, counts=True, small=True)
 
 
 def _note(history: History) -> list[Part]:
-    if len(history.steps) <= MEANS:
+    if history.lines <= MEANS:
         return []
-    mean = len(history.steps) / MEANS
+    mean = history.lines / MEANS
     return [Text(f"Thick lines are means of about {mean:.1f} lines of the log, thin lines are single values.")]
