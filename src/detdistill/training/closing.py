@@ -36,9 +36,9 @@ def closing_words(run: RunFolder, recipe: Recipe, progress: Progress) -> list[st
     """
     history = read_history(run.metrics)
     folder = _near(run.path)
-    early = ""
-    if progress.epoch < recipe.schedule.epochs:
-        early = f"; stopped early after {recipe.evaluation.patience} evaluations without a better AP"
+    patience, early = recipe.evaluation.patience, ""
+    if patience is not None and progress.epoch < recipe.schedule.epochs:
+        early = f"; stopped early after {counted(patience, 'evaluation')} without a better AP"
     length = f"{counted(progress.epoch, 'epoch')}, {counted(progress.step, 'step')}, {clock(progress.seconds)}"
     page = [f"curves, confused classes and images: {_near(run.page)}"] if run.page.exists() else []
     return [
@@ -111,7 +111,7 @@ def _next(data: Data, folder: Path) -> list[str]:
     options += ["--accept-left-out"] * data.accept_left_out
     unused = _unused_split(data)
     place = ["--data", "TEST_DATASET"] if unused is None else ["--data", data.path, "--split", unused, *options]
-    said = [f"score on images that chose nothing: {_command('evaluate', folder, *place)}"]
+    said = [f"final score, on images that were not used to choose: {_command('evaluate', folder, *place)}"]
     if data.val is not None:
         part = ["--annotations" if names_annotations(data.val) else "--split", data.val]
         images = [] if data.val_images is None else ["--images", data.val_images]

@@ -67,5 +67,6 @@ def _chart(title: str, points: Points) -> Chart:
 def _note(history: History) -> list[Part]:
     if history.lines <= MEANS:
         return []
-    mean = history.lines / MEANS
-    return [Text(f"Thick lines are means of about {mean:.1f} lines of the log, thin lines are single values.")]
+    return [
+        Text(f"Thick lines: means of about {history.lines / MEANS:.0f} lines of the log. Thin lines: single values.")
+    ]

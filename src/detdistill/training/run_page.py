@@ -22,7 +22,7 @@ from detdistill.evaluation.score_sections import (
     precision_recall_section,
     shown_thresholds,
 )
-from detdistill.report.html import Code, Facts, Part, Section, Table, write_report
+from detdistill.report.html import Code, Facts, Part, Section, Table, Text, write_report
 from detdistill.training.recipe import Recipe
 from detdistill.training.run_charts import curves, distillation_terms
 from detdistill.training.run_folder import RunFolder
@@ -65,7 +65,7 @@ def write_run_page(run: RunFolder, recipe: Recipe, evaluation: Evaluation | None
             curves(history, progress.teacher_ap),
             *distillation_terms(history),
             *_validation(history, evaluation),
-            _origin(run, recipe, evaluation, progress),
+            _origin(run, recipe, progress),
         ],
         reload_every=RELOAD_EVERY if progress.state == "training" else None,
     )
@@ -76,11 +76,9 @@ def _state(recipe: Recipe, progress: Progress) -> str:
     epochs = recipe.schedule.epochs
     steps = f"step {progress.step:,} of {progress.total_steps:,}"
     if progress.state == "finished":
-        early = (
-            f" It stopped early: {recipe.evaluation.patience} evaluations without a better AP (evaluation.patience)."
-            if progress.epoch < epochs
-            else ""
-        )
+        patience, early = recipe.evaluation.patience, ""
+        if patience is not None and progress.epoch < epochs:
+            early = f" It stopped early: {counted(patience, 'evaluation')} without a better AP (evaluation.patience)."
         return f"Finished: {progress.epoch} of {epochs} epochs, {steps}.{early}"
     share = f"{100 * progress.step / max(progress.total_steps, 1):.0f} %"
     done = f"{progress.epoch} of {epochs} epochs done, {steps} ({share})"
@@ -113,7 +111,12 @@ def _validation(history: History, evaluation: Evaluation | None) -> list[Section
     last = history.scores[-1]
     if evaluation is None:
         return [_logged_classes(last)]
+    best, images = history.best, counted(len(evaluation.dataset.images), "image")
+    text = f"All that follows is of the last evaluation, after epoch {last['epoch']}, on {images}."
+    if best is not None and best["epoch"] != last["epoch"]:
+        text += f" The detector of epoch {best['epoch']}, which is kept, is another one."
     return [
+        Section("Validation set", [Text(text)]),
         class_section(evaluation),
         precision_recall_section(evaluation),
         confusion_section(evaluation),
@@ -132,7 +135,7 @@ def _logged_classes(last: Line) -> Section:
     )
 
 
-def _origin(run: RunFolder, recipe: Recipe, evaluation: Evaluation | None, progress: Progress) -> Section:
+def _origin(run: RunFolder, recipe: Recipe, progress: Progress) -> Section:
     """The command, and all that decides the run."""
     facts = {
         "command": command_line(),
@@ -141,8 +144,6 @@ def _origin(run: RunFolder, recipe: Recipe, evaluation: Evaluation | None, progr
         "training set": recipe.data.train or "the whole dataset",
         "validation set": recipe.data.val or "none",
     }
-    if evaluation is not None:
-        facts["validation set"] += f", {counted(len(evaluation.dataset.images), 'image')}"
     if recipe.distill is not None:
         facts["teacher"] = recipe.distill.teacher
     facts |= {
