@@ -32,7 +32,8 @@ def matrix_of(
 ) -> list[list[int]]:
     """Of one image and two classes."""
     truth = dataset(["cat", "dog"], [record("a", [box for box, _ in objects], [label for _, label in objects])])
-    return confusion_matrix(truth, results(*detections), [threshold] * 2).tolist()
+    matrix: list[list[int]] = confusion_matrix(truth, results(*detections), [threshold] * 2).tolist()
+    return matrix
 
 
 def test_right_wrong_missed_and_background() -> None:

@@ -79,7 +79,7 @@ def test_commands_name_the_run_and_a_split_that_chose_nothing(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("changes", [{"val": "test"}, {"path": "/no/such/dataset"}, {}])
-def test_without_such_a_split_none_is_named(tmp_path: Path, changes: dict[str, str]) -> None:
+def test_without_such_a_split_none_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
     data = write_boxes(tmp_path / "data", **({"test": 2} if changes.get("val") else {}))
     report, *_ = commands(closing_words(run_with(tmp_path, [0.1]), recipe_of(data, **changes), DONE))
     assert "--split" not in report

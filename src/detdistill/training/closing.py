@@ -98,7 +98,7 @@ def _trend(history: History, recipe: Recipe, folder: Path, *, is_whole: bool) ->
 def _longer(recipe: Recipe, folder: Path) -> str:
     """The command of the same run with twice as many epochs."""
     schedule = recipe.schedule
-    words = ["train" if recipe.distill is None else "distill", folder / "recipe.yaml"]
+    words: list[object] = ["train" if recipe.distill is None else "distill", folder / "recipe.yaml"]
     words += ["--out", folder.with_name(f"{folder.name}_longer"), "--schedule.epochs", 2 * schedule.epochs]
     if schedule.decay == "step":
         words += ["--schedule.milestones", [2 * epoch for epoch in schedule.milestones]]
