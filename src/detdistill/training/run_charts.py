@@ -10,8 +10,8 @@ from detdistill.report.thinning import Points, averaged, thinned
 from detdistill.training.run_history import History
 
 PERCENT = 100
-MEANS, SINGLES = 120, 200
-"""Points of a drawn line, at most: means of several log lines, and single values behind them."""
+MEANS, SINGLES = 100, 200
+"""Points of a drawn line, at most, of means of several log lines and of single values."""
 
 
 def curves(history: History, teacher_ap: float | None) -> Section:
@@ -60,12 +60,14 @@ def _by_step(history: History, titles: Mapping[str, str]) -> list[Chart]:
 
 
 def _chart(title: str, points: Points) -> Chart:
-    faint = {title: thinned(points, SINGLES)} if len(points) > MEANS else {}
-    return Chart("step", title, {title: averaged(points, MEANS)}, faint=faint, counts=True, small=True)
+    is_long = len(points) > SINGLES
+    line = averaged(points, MEANS if is_long else SINGLES)
+    faint = {title: thinned(points, SINGLES)} if is_long else {}
+    return Chart("step", title, {title: line}, faint=faint, counts=True, small=True)
 
 
 def _note(history: History) -> list[Part]:
-    if history.lines <= MEANS:
+    if history.lines <= SINGLES:
         return []
     return [
         Text(f"Thick lines: means of about {history.lines / MEANS:.0f} lines of the log. Thin lines: single values.")
