@@ -12,14 +12,16 @@ import pytest
 
 from detdistill.core.errors import DetdistillError
 from detdistill.evaluation.evaluating import Evaluation
+from detdistill.training.closing import closing_words
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import write_recipe
+from detdistill.training.run import distill
 from detdistill.training.run_folder import RunFolder
 from detdistill.training.run_page import command_line, write_run_page
 from detdistill.training.run_progress import Progress
 from support.evaluations import boxes_dataset, guessed
 from support.html_page import Page
-from support.small_runs import small_distillation, small_recipe, write_boxes
+from support.small_runs import small_distillation, small_recipe, write_boxes, write_teacher
 
 NASTY = '<b>"x"</b> & {{ 7 }} \x1b[1m\u202e'
 SHOWN = '<b>"x"</b> & {{ 7 }} �[1m�'
@@ -110,6 +112,18 @@ def test_terms_of_a_distillation_are_drawn_weighted_raw_and_with_their_weight(tm
     assert [name for name in drawn(page) if "hint" in name] == ["hint, weighted", "hint, raw", "hint, weight"]
     assert "loss: hint" not in drawn(page)
     assert str(tmp_path / "teacher") in page.text
+
+
+def test_the_log_of_a_real_run_is_read(tmp_path: Path) -> None:
+    data = write_boxes(tmp_path / "boxes")
+    recipe = small_distillation(data, write_teacher(tmp_path / "teacher"), epochs=1, terms={"hint": {}})
+    summary = distill(recipe, None, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    page = written(run, recipe, None, replace(DONE, epoch=1))
+    assert {"loss", "AP on the validation set", "learning rate", "hint, raw", "hint, weight"} < set(drawn(page))
+    assert f"Best AP {100 * (summary.AP or 0):.1f} in epoch 1" in page.text
+    assert all(name in page.text for name in ("green", "red"))
+    assert any(line.startswith("weakest") for line in closing_words(run, recipe, DONE))
 
 
 def test_a_run_without_validation_has_curves_alone(tmp_path: Path, data: Path) -> None:
