@@ -44,8 +44,9 @@ from detdistill.evaluation.precision_recall import best_f1, precision_recall
 from detdistill.evaluation.predict import predict
 from detdistill.evaluation.results import Results
 from detdistill.evaluation.voc_metrics import rank_detections
+from detdistill.report.charts import Chart
 from detdistill.report.drawing import draw_boxes
-from detdistill.report.html import Chart, Code, Picture, Section, Table, Text, write_report
+from detdistill.report.html import Code, Picture, Section, Table, Text, write_report
 from detdistill.report.marks import Color, Mark
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe

@@ -17,7 +17,7 @@ from benchmarks.paper_claims.summary import summary, write_summary
 from jinja2 import Environment, FileSystemLoader
 
 from detdistill.compare.statistics import Estimate, estimate, gap_closed, paired_difference
-from detdistill.report.html import round_numbers
+from detdistill.report.charts import round_numbers
 
 ROOT = HERE.parents[1]
 README, DOCS = ROOT / "README.md", ROOT / "docs"

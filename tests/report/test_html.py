@@ -1,54 +1,20 @@
 from __future__ import annotations
 
 import base64
-import math
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from detdistill.core.errors import DetdistillError
-from detdistill.report.html import (
-    BOTTOM,
-    LEFT,
-    RIGHT,
-    TOP,
-    Chart,
-    Code,
-    Dots,
-    Picture,
-    Section,
-    Table,
-    Text,
-    round_numbers,
-)
+from detdistill.report.charts import Chart, Dots
+from detdistill.report.html import Code, Facts, Grid, Matrix, Part, Picture, Section, Table, Text
 from detdistill.report.html import write_report as write
+from support.html_page import Page
 
 NASTY = '<script>alert("x")</script> & {{ title }}'
 
 
-class Page(HTMLParser):
-    """What a browser makes of a page: elements with their attributes, and the text."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(file.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def page_with(tmp_path: Path, *parts: Text | Code | Table | Picture | Chart) -> Page:
+def page_with(tmp_path: Path, *parts: Part) -> Page:
     file = tmp_path / "page.html"
     write(file, title="A title", summary=["In short."], sections=[Section("A heading", parts)])
     return Page(file)
@@ -90,54 +56,9 @@ def test_a_chart_has_a_line_and_a_name_for_each_series(tmp_path: Path) -> None:
     assert all(words in page.text for words in ("alone", "taught", "step", "loss"))
 
 
-def test_points_lie_where_the_numbers_of_the_axes_say() -> None:
-    chart = Chart("step", "loss", {"one": [(0, 0), (100, 10), (50, 5)], "broken": [(25, math.nan), (75, 2.5)]})
-    (_, one), (_, broken) = chart.paths
-    assert one == f"{LEFT:.1f},{BOTTOM:.1f} {RIGHT:.1f},{TOP:.1f} {(LEFT + RIGHT) / 2:.1f},{(TOP + BOTTOM) / 2:.1f}"
-    assert broken == f"{LEFT + 0.75 * (RIGHT - LEFT):.1f},{BOTTOM - 0.25 * (BOTTOM - TOP):.1f}"
-    assert chart.x_ticks[0] == (LEFT, "0")
-    assert chart.x_ticks[-1] == (RIGHT, "100")
-    assert chart.y_ticks[0] == (BOTTOM, "0")
-    assert chart.y_ticks[-1] == (TOP, "10")
-
-
-def test_a_chart_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(DetdistillError, match="no finite point"):
-        Chart("step", "loss", {"one": [(0, math.inf)], "two": []})
-    with pytest.raises(DetdistillError, match="5 lines; four"):
-        Chart("step", "loss", {str(line): [(0, 0)] for line in range(5)})
-
-
-@given(
-    st.floats(-1e6, 1e6, allow_nan=False),
-    st.one_of(st.just(0.0), st.floats(1e-3, 1e6, allow_nan=False)),
-)
-def test_round_numbers_enclose_the_range_closely(lowest: float, spread: float) -> None:
-    highest = lowest + spread
-    numbers = round_numbers(lowest, highest)
-    step = numbers[1] - numbers[0]
-    slack = 1e-6 * step
-    assert numbers[0] <= lowest + slack
-    assert numbers[-1] >= highest - slack
-    assert numbers[0] > lowest - step - slack
-    assert numbers[-1] < highest + 2 * step + slack
-    assert 2 <= len(numbers) <= 7
-    mantissa = step / 10 ** math.floor(math.log10(step) + 1e-6)
-    assert any(mantissa == pytest.approx(round_step, rel=1e-3) for round_step in (1, 2, 5))
-
-
 def test_a_page_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
     with pytest.raises(DetdistillError, match="cannot be written"):
         write(tmp_path / "missing" / "page.html", title="", summary=[], sections=[])
-
-
-def test_dots_stand_where_the_axis_says() -> None:
-    dots = Dots("AP", {"a": [10.0, 20.0], "b": []}, {"a": (10.0, 15.0, 20.0)}, ("teacher", 30.0))
-    assert [text for _, text in dots.ticks] == ["10", "15", "20", "25", "30"]
-    assert (dots.place(10), dots.place(30)) == (dots.left, dots.right)
-    assert dots.place(20) == (dots.left + dots.right) / 2
-    with pytest.raises(DetdistillError, match="dots of AP: there is no value to draw"):
-        Dots("AP", {"a": []}, {})
 
 
 def test_a_page_with_dots_has_one_for_each_value(tmp_path: Path) -> None:
@@ -147,3 +68,48 @@ def test_a_page_with_dots_has_one_for_each_value(tmp_path: Path) -> None:
     assert page.count("<circle") == 3
     assert "&lt;a&gt;" in page
     assert "seeds" in page
+
+
+def test_parts_of_all_kinds_are_escaped(tmp_path: Path) -> None:
+    chart = Chart(NASTY, NASTY, {NASTY: [(0, 1)]}, NASTY, reference=(NASTY, 1), small=True)
+    page = page_with(
+        tmp_path,
+        Facts({NASTY: NASTY}),
+        Matrix(NASTY, [NASTY], [NASTY], [[3]], NASTY),
+        Grid([chart, Picture(b"x", NASTY, NASTY, media="jpeg")]),
+        Code(NASTY, NASTY),
+    )
+    assert page.of("script") == []
+    assert page.text.count(NASTY) == 2 + 4 + 4 + 1 + 2
+    (image,) = page.of("img")
+    assert image["alt"] == NASTY
+    assert str(image["src"]).startswith("data:image/jpeg;base64,")
+
+
+def test_characters_that_cannot_be_seen_are_replaced(tmp_path: Path) -> None:
+    page = page_with(tmp_path, Text("a\x00b\x1bc\ud800d\u202ee\tf\ng é 中"))
+    assert "a�b�c�d�e\tf\ng é 中" in page.text
+
+
+def test_only_a_page_that_is_still_written_reloads_itself(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    write(file, title="t", summary=["s"], sections=[], reload_every=30)
+    assert {"http-equiv": "refresh", "content": "30"} in Page(file).of("meta")
+    write(file, title="t", summary=["s"], sections=[])
+    assert not any("http-equiv" in meta for meta in Page(file).of("meta"))
+
+
+def test_cells_of_a_matrix_tell_their_share_of_the_row() -> None:
+    matrix = Matrix("", ["a", "b"], ["a", "b"], [[3, 1], [0, 0]])
+    assert matrix.cells == [("a", [(3, 75, "right"), (1, 25, "wrong")]), ("b", [(0, 0, "wrong"), (0, 0, "right")])]
+
+
+def test_long_tables_scroll_in_their_own_box(tmp_path: Path) -> None:
+    for rows, is_tall in ((30, False), (31, True)):
+        page = page_with(tmp_path, Table(["a"], [["x"]] * rows))
+        assert ["tall" in str(box["class"]) for box in page.of("div")] == [is_tall]
+
+
+def test_a_single_point_is_drawn(tmp_path: Path) -> None:
+    page = page_with(tmp_path, Chart("step", "loss", {"one": [(1, 0.5)]}, counts=True, small=True))
+    assert len(page.of("circle")) == 1

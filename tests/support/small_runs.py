@@ -70,7 +70,7 @@ def small_recipe(data: Path, *, epochs: int = 3, workers: int = 0, **changes: An
         optimization=Optimization(ema=0.9, clip_norm=1.0),
         evaluation=Evaluation(),
         machine=Machine(accelerator="cpu", workers=workers),
-        logging=Logging(every=1),
+        logging=Logging(every=1, page=False),
     )
     return replace(recipe, **changes)
 

@@ -10,7 +10,8 @@ from detdistill.compare.plan import BASELINE, Plan
 from detdistill.compare.statistics import Estimate
 from detdistill.compare.table import COLUMNS, TEACHER, Row, as_csv, as_json, as_markdown, class_texts, texts
 from detdistill.core.files import write_atomically
-from detdistill.report.html import Code, Dots, Part, Section, Table, Text, write_report
+from detdistill.report.charts import Dots
+from detdistill.report.html import Code, Part, Section, Table, Text, write_report
 
 PERCENT = 100
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.core.errors import DataError
 from detdistill.core.images import read_image
-from detdistill.report.drawing import COLORS, class_color, draw_boxes
+from detdistill.report.drawing import COLORS, class_color, draw_boxes, object_marks
 from detdistill.report.image_saving import format_like
 from detdistill.report.marks import Color, Font, Mark
 
@@ -103,19 +103,7 @@ def _has_legend(dataset: DetectionDataset) -> bool:
 def _marks(dataset: DetectionDataset, record: ImageRecord) -> list[Mark]:
     # Where many objects crowd an image, texts would hide them, and the colours say enough if there is a legend.
     with_text = len(record.labels) <= CROWDED or not _has_legend(dataset)
-    return [
-        Mark(
-            box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-            text=dataset.classes[label] + " (crowd)" * bool(crowd) + " (difficult)" * bool(difficult)
-            if with_text
-            else "",
-            color=class_color(int(label)),
-            dashed=bool(crowd or difficult),
-        )
-        for box, label, crowd, difficult in zip(
-            record.boxes, record.labels, record.crowd, record.difficult, strict=True
-        )
-    ]
+    return object_marks(record, dataset.classes, with_text=with_text)
 
 
 def _caption(record: ImageRecord, font: Font) -> str:

@@ -25,7 +25,7 @@ from detdistill.detectors.description import Description, was_trained_on, write_
 from detdistill.detectors.predicting import USUAL_THRESHOLD
 from detdistill.detectors.saving import WEIGHTS
 from detdistill.detectors.storage import load_detector, read_description
-from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores, coco_metrics
+from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores, metrics_and_results
 from detdistill.evaluation.results import Results
 from detdistill.evaluation.score import score
 from detdistill.evaluation.voc_metrics import image_f1
@@ -66,7 +66,7 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
     options = ImageOptions(**asdict(description.input.size))
     known = with_classes(dataset, description.classes)
     detector = load_detector(folder)
-    scores, results = score(detector, known, options, lambda data, found: (coco_metrics(data, found), found))
+    scores, results = score(detector, known, options, metrics_and_results)
     try:
         to.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / WEIGHTS, to / WEIGHTS)

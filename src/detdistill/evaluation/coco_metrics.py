@@ -89,6 +89,11 @@ def coco_metrics(dataset: DetectionDataset, results: Results) -> CocoMetrics:
     )
 
 
+def metrics_and_results(dataset: DetectionDataset, results: Results) -> tuple[CocoMetrics, Results]:
+    """Return the scores of detections and the detections: a metric of `score` for callers that look at both."""
+    return coco_metrics(dataset, results), results
+
+
 def _coco_dictionary(dataset: DetectionDataset, image_ids: list[int]) -> dict[str, Any]:
     # The evaluator takes an annotation's id 0 for "unmatched": ids start at 1.
     annotations: list[dict[str, Any]] = []

@@ -128,7 +128,18 @@ def scores_of(dataset: DetectionDataset, results: Results, protocol: Protocol = 
     )
 
 
-def _evaluation(dataset: DetectionDataset, results: Results, *, protocol: Protocol) -> Evaluation:
+def evaluation_of(dataset: DetectionDataset, results: Results, scores: CocoMetrics) -> Evaluation:
+    """Return detections with their scores, curves and operating points.
+
+    Args:
+        dataset: The ground truth, with the detector's classes.
+        results: The detections.
+        scores: Scores of the detections.
+    """
     curves = {name: precision_recall(ranking) for name, ranking in rank_detections(dataset, results).items()}
     best = {name: best_f1(curve) for name, curve in curves.items()}
-    return Evaluation(dataset, results, scores_of(dataset, results, protocol), curves, best)
+    return Evaluation(dataset, results, scores, curves, best)
+
+
+def _evaluation(dataset: DetectionDataset, results: Results, *, protocol: Protocol) -> Evaluation:
+    return evaluation_of(dataset, results, scores_of(dataset, results, protocol))

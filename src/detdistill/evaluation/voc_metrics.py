@@ -50,6 +50,24 @@ class Ranking:
     total: int
 
 
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """K detections, best score first, and whether each is right.
+
+    Attributes:
+        order: `(K,)` their places in the results.
+        objects: `(K,)` the object of its image and class that each overlaps most, an index into the objects of all
+            images; -1 where no overlap reaches the threshold.
+        counts: `(K,)` False for those whose object is difficult or a crowd region.
+        right: `(K,)` whether each is the first to find its object.
+    """
+
+    order: IntArray
+    objects: IntArray
+    counts: NDArray[np.bool_]
+    right: NDArray[np.bool_]
+
+
 def rank_detections(dataset: DetectionDataset, results: Results, iou_threshold: float = 0.5) -> dict[str, Ranking]:
     """Tells right detections from wrong ones as VOC's development kit does.
 
@@ -65,14 +83,19 @@ def rank_detections(dataset: DetectionDataset, results: Results, iou_threshold: 
     Returns:
         A ranking for each class, by name, in the data set's order.
     """
-    ignored, labels = dataset.images.difficult | dataset.images.crowd, dataset.images.labels
-    order, counts, right = _judged(dataset, results, ignored, iou_threshold)
+    judged = judge(dataset, results, iou_threshold)
+    labels, total = results.labels[judged.order], objects_to_find(dataset)
     rankings = {}
     for label, name in enumerate(dataset.classes):
-        chosen = counts & (results.labels[order] == label)
-        total = int(np.count_nonzero(~ignored[labels == label]))
-        rankings[name] = Ranking(results.scores[order][chosen], right[chosen], total)
+        chosen = judged.counts & (labels == label)
+        rankings[name] = Ranking(results.scores[judged.order][chosen], judged.right[chosen], int(total[label]))
     return rankings
+
+
+def objects_to_find(dataset: DetectionDataset) -> IntArray:
+    """Return the number of objects of each class `(C,)`, without difficult ones and crowd regions."""
+    found = ~(dataset.images.difficult | dataset.images.crowd)
+    return np.bincount(dataset.images.labels[found], minlength=len(dataset.classes))
 
 
 def image_f1(dataset: DetectionDataset, results: Results, iou_threshold: float = 0.5) -> FloatArray:
@@ -89,33 +112,24 @@ def image_f1(dataset: DetectionDataset, results: Results, iou_threshold: float =
         `(N,)` 0 to 1; NaN for an image with neither objects nor detections that count.
     """
     ignored = dataset.images.difficult | dataset.images.crowd
-    order, counts, right = _judged(dataset, results, ignored, iou_threshold)
-    number, image = len(dataset.images), results.image[order]
+    judged = judge(dataset, results, iou_threshold)
+    number, image = len(dataset.images), results.image[judged.order]
     objects = np.bincount(dataset.images.image_of_object[~ignored], minlength=number)
-    found = np.bincount(image[counts], minlength=number) + objects
-    hits = np.bincount(image[counts & right], minlength=number)
+    found = np.bincount(image[judged.counts], minlength=number) + objects
+    hits = np.bincount(image[judged.counts & judged.right], minlength=number)
     f1: FloatArray = np.divide(2.0 * hits, found, out=np.full(number, np.nan), where=found > 0)
     return f1
 
 
-def _judged(
-    dataset: DetectionDataset, results: Results, ignored: NDArray[np.bool_], iou_threshold: float
-) -> tuple[IntArray, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the order of the detections, best score first, and in it which of them count and which are right.
-
-    Args:
-        dataset: the ground truth.
-        results: the detections.
-        ignored: which of its objects are neither rewarded nor punished, one image after the other.
-        iou_threshold: the least intersection over union of a right detection.
-    """
+def judge(dataset: DetectionDataset, results: Results, iou_threshold: float = 0.5) -> Verdicts:
+    """Decide which detections are right; arguments and rules as in `rank_detections`."""
     order = np.lexsort((results.image, -results.scores))
     objects = _most_overlapped(dataset, results, iou_threshold)[order]
     # Index -1, a detection without an object, finds the False that is put at the end.
-    counts = ~np.append(ignored, False)[objects]
+    counts = ~np.append(dataset.images.difficult | dataset.images.crowd, False)[objects]
     right = np.zeros(len(order), dtype=bool)
     right[np.unique(objects, return_index=True)[1]] = True
-    return order, counts, right & (objects >= 0)
+    return Verdicts(order, objects, counts, right & (objects >= 0))
 
 
 def voc_metrics(
@@ -177,19 +191,12 @@ def _most_overlapped(dataset: DetectionDataset, results: Results, iou_threshold:
     boxes, labels = dataset.images.boxes, dataset.images.labels
     if not len(results) or not len(labels):
         return chosen
-    # Objects and detections of one image and class share a key; sorted by it, a detection's objects are one slice.
-    keys = dataset.images.image_of_object * len(dataset.classes) + labels
-    by_key = np.argsort(keys, kind="stable")
     wanted = results.image * len(dataset.classes) + results.labels
-    first, last = (np.searchsorted(keys[by_key], wanted, side=side) for side in ("left", "right"))
-    candidates = np.flatnonzero(last > first)
-    if not len(candidates):
+    detection, objects = pairs_of_key(wanted, dataset.images.image_of_object * len(dataset.classes) + labels)
+    if not len(detection):
         return chosen
-    first, length = first[candidates], (last - first)[candidates]
-    starts = np.cumsum(length) - length
-    detection = np.repeat(candidates, length)
-    objects = by_key[np.arange(len(detection)) + np.repeat(first - starts, length)]
-    overlap = _paired_iou(results.boxes[detection], boxes[objects])
+    candidates, starts, length = np.unique(detection, return_index=True, return_counts=True)
+    overlap = paired_iou(results.boxes[detection], boxes[objects])
     best = np.maximum.reduceat(overlap, starts)
     is_best = overlap == np.repeat(best, length)
     winner = np.minimum.reduceat(np.where(is_best, objects, len(boxes)), starts)
@@ -197,7 +204,16 @@ def _most_overlapped(dataset: DetectionDataset, results: Results, iou_threshold:
     return chosen
 
 
-def _paired_iou(first: FloatArray, second: FloatArray) -> FloatArray:
+def pairs_of_key(first: IntArray, second: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the places of all pairs of equal keys in two lists `(K,)` and `(M,)`, in the order of both."""
+    by_key = np.argsort(second, kind="stable")
+    start, stop = (np.searchsorted(second[by_key], first, side=side) for side in ("left", "right"))
+    length = stop - start
+    pair = np.repeat(np.arange(len(first)), length)
+    return pair, by_key[np.arange(len(pair)) + np.repeat(start - (np.cumsum(length) - length), length)]
+
+
+def paired_iou(first: FloatArray, second: FloatArray) -> FloatArray:
     """`(K,)` intersection over union of each pair of `(K, 4)` boxes; the second ones have an area."""
     sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
     intersection: FloatArray = sides.clip(min=0).prod(axis=1)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from detdistill.core.annotations import ImageRecord
 from detdistill.core.structures import Detections
 from detdistill.report.marks import Color, Mark, Style, Tag, plan_drawing
 from detdistill.report.tag_layout import Rect
@@ -92,13 +93,37 @@ def draw_detections(image: NDArray[np.uint8], found: Detections, classes: Sequen
     Returns:
         An RGB image, a whole number of times the image's size.
     """
-    marks = [
+    scale = max(1, round(READABLE / max(image.shape[:2])))
+    return draw_boxes(image, detection_marks(found, classes), scale=scale)
+
+
+def detection_marks(found: Detections, classes: Sequence[str]) -> list[Mark]:
+    """Return a mark with name and score for each detection, in the colour of its class."""
+    return [
         Mark((x1, y1, x2, y2), classes[label], class_color(label), score=score)
         for (x1, y1, x2, y2), score, label in zip(
             found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )
     ]
-    return draw_boxes(image, marks, scale=max(1, round(READABLE / max(image.shape[:2]))))
+
+
+def object_marks(record: ImageRecord, classes: Sequence[str], *, with_text: bool = True) -> list[Mark]:
+    """Return a mark for each object of an image; crowd regions and difficult objects are dashed."""
+    return [
+        Mark(
+            box=(x1, y1, x2, y2),
+            text=classes[label] + " (crowd)" * crowd + " (difficult)" * difficult if with_text else "",
+            color=class_color(label),
+            dashed=crowd or difficult,
+        )
+        for (x1, y1, x2, y2), label, crowd, difficult in zip(
+            record.boxes.tolist(),
+            record.labels.tolist(),
+            record.crowd.tolist(),
+            record.difficult.tolist(),
+            strict=True,
+        )
+    ]
 
 
 def _draw_outline(pen: ImageDraw.ImageDraw, box: Rect, mark: Mark, style: Style) -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import base64
-import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
+from detdistill.report.charts import Chart, Dots
 
-Point = tuple[float, float]
-
-WIDTH, HEIGHT = 640, 300
-"""Of a chart, in units of its own; the page scales it."""
-LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 24, 12, HEIGHT - 46
-"""The edges of what the axes enclose."""
-STEPS_OF_AXIS = 5
+INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, changes of the writing direction, and surrogates, which UTF-8 cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +37,12 @@ class Code:
 
     Attributes:
         text: with its line breaks.
+        folded: heading under which it is hidden until it is opened; empty shows it.
     """
 
     kind: ClassVar[str] = "code"
     text: str
+    folded: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,157 +66,80 @@ class Picture:
     """A picture, which becomes part of the page.
 
     Attributes:
-        png: the file's content.
+        content: of the image file.
         description: for those who cannot see it.
         caption: stands below.
+        media: format of the image file.
     """
 
     kind: ClassVar[str] = "picture"
-    png: bytes
+    content: bytes
     description: str
     caption: str = ""
+    media: Literal["png", "jpeg"] = "png"
 
     @property
     def source(self) -> str:
         """As a `data:` address."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        return f"data:image/{self.media};base64,{base64.b64encode(self.content).decode()}"
 
 
 @dataclass(frozen=True)
-class Chart:
-    """Lines over one axis, on linear scales that hold all points.
+class Facts:
+    """Names and values, such as settings; long values are wrapped.
 
     Attributes:
-        x_label: what runs to the right.
-        y_label: what runs upwards.
-        lines: (x, y) points by name, up to four lines; points that are not finite are left out.
-        caption: stands below.
+        items: value by name.
     """
 
-    kind: ClassVar[str] = "chart"
-    width: ClassVar[int] = WIDTH
-    height: ClassVar[int] = HEIGHT
-    left: ClassVar[int] = LEFT
-    right: ClassVar[int] = RIGHT
-    x_label: str
-    y_label: str
-    lines: Mapping[str, Sequence[Point]]
-    caption: str = ""
-
-    def __post_init__(self) -> None:
-        """Raises `DetdistillError` where there is nothing to draw, or more than colours tell apart."""
-        if not any(self._finite(points) for points in self.lines.values()):
-            raise DetdistillError(f"chart of {self.y_label}: there is no finite point to draw")
-        if len(self.lines) > 4:
-            raise DetdistillError(f"chart of {self.y_label}: {len(self.lines)} lines; four can be told apart")
-
-    @staticmethod
-    def _finite(points: Sequence[Point]) -> list[Point]:
-        return [point for point in points if all(map(math.isfinite, point))]
-
-    @property
-    def ticks(self) -> tuple[list[float], list[float]]:
-        """Round numbers on both axes; the first and last are the axis's ends."""
-        x, y = zip(*(point for points in self.lines.values() for point in self._finite(points)), strict=True)
-        return round_numbers(min(x), max(x)), round_numbers(min(y), max(y))
-
-    @property
-    def x_ticks(self) -> list[tuple[float, str]]:
-        """Position and text of each number on the horizontal axis."""
-        ticks = self.ticks[0]
-        return [(self._place((tick, self.ticks[1][0]))[0], f"{tick:g}") for tick in ticks]
-
-    @property
-    def y_ticks(self) -> list[tuple[float, str]]:
-        """Position and text of each number on the vertical axis."""
-        ticks = self.ticks[1]
-        return [(self._place((self.ticks[0][0], tick))[1], f"{tick:g}") for tick in ticks]
-
-    @property
-    def paths(self) -> list[tuple[str, str]]:
-        """Name and points of each line, the points as SVG's `polyline` takes them."""
-        return [
-            (name, " ".join("{:.1f},{:.1f}".format(*self._place(point)) for point in self._finite(points)))
-            for name, points in self.lines.items()
-        ]
-
-    def _place(self, point: Point) -> Point:
-        (x_first, *_, x_last), (y_first, *_, y_last) = self.ticks
-        across = (point[0] - x_first) / (x_last - x_first)
-        up = (point[1] - y_first) / (y_last - y_first)
-        return LEFT + across * (RIGHT - LEFT), BOTTOM - up * (BOTTOM - TOP)
-
-
-def round_numbers(lowest: float, highest: float) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten, at even distances, from below `lowest` to above `highest`."""
-    spread = max(highest - lowest, abs(highest) * 1e-6, 1e-12)
-    power = 10 ** math.floor(math.log10(spread / STEPS_OF_AXIS))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * STEPS_OF_AXIS >= spread * (1 - 1e-9))
-    first, last = math.floor(lowest / step + 1e-9), math.ceil(highest / step - 1e-9)
-    return [count * step for count in range(first, max(last, first + 1) + 1)]
-
-
-ROW, NAMES, AXIS = 30, 190, 46
-"""Of a chart of dots: the height of a row, the width of the names, the height of the axis."""
+    kind: ClassVar[str] = "facts"
+    items: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Dots:
-    """Values of a few names on one axis: a dot for each value, a bar for an interval, a line for a reference.
+class Matrix:
+    """Counts of pairs, shaded by their share of the row: the diagonal in one colour, the rest in another.
 
     Attributes:
-        x_label: what runs to the right.
-        values: by name, from top to bottom.
-        intervals: lower end, mean and upper end by name; a name may have none.
-        reference: a name and a value that the others are seen beside.
+        corner: what rows and columns are.
+        columns: the headings.
+        rows: the names of the rows, as many as columns.
+        counts: one row per name, one number per column; zeros stay empty.
         caption: stands below.
     """
 
-    kind: ClassVar[str] = "dots"
-    width: ClassVar[int] = WIDTH
-    left: ClassVar[int] = NAMES
-    right: ClassVar[int] = RIGHT
-    row: ClassVar[int] = ROW
-    x_label: str
-    values: Mapping[str, Sequence[float]]
-    intervals: Mapping[str, tuple[float, float, float]]
-    reference: tuple[str, float] | None = None
+    kind: ClassVar[str] = "matrix"
+    corner: str
+    columns: Sequence[str]
+    rows: Sequence[str]
+    counts: Sequence[Sequence[int]]
     caption: str = ""
 
-    def __post_init__(self) -> None:
-        """Raises `DetdistillError` where there is nothing to draw."""
-        if not any(self.values.values()):
-            raise DetdistillError(f"dots of {self.x_label}: there is no value to draw")
-
     @property
-    def height(self) -> int:
-        """Of the drawing."""
-        return self.top + ROW * len(self.values) + AXIS
-
-    @property
-    def top(self) -> int:
-        """Where the first row begins: the reference's name stands above it."""
-        return 0 if self.reference is None else ROW // 2
-
-    @property
-    def _ends(self) -> list[float]:
-        found = [value for values in self.values.values() for value in values]
-        found += [end for interval in self.intervals.values() for end in interval]
-        found += [] if self.reference is None else [self.reference[1]]
-        return round_numbers(min(found), max(found))
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """Position and text of each number on the axis."""
-        return [(self.place(tick), f"{tick:g}") for tick in self._ends]
-
-    def place(self, value: float) -> float:
-        """The position of a value."""
-        first, *_, last = self._ends
-        return NAMES + (value - first) / (last - first) * (RIGHT - NAMES)
+    def cells(self) -> list[tuple[str, list[tuple[int, int, str]]]]:
+        """Name of each row, and count, percent of the row and colour of each of its cells."""
+        table = []
+        for place, (name, counts) in enumerate(zip(self.rows, self.counts, strict=True)):
+            total = max(sum(counts), 1)
+            colors = ("right" if column == place else "wrong" for column in range(len(counts)))
+            shares = (round(100 * count / total) for count in counts)
+            table.append((name, list(zip(counts, shares, colors, strict=True))))
+        return table
 
 
-Part = Text | Code | Table | Picture | Chart | Dots
+@dataclass(frozen=True)
+class Grid:
+    """Small charts or pictures side by side, as many as the page is wide.
+
+    Attributes:
+        items: in their order.
+    """
+
+    kind: ClassVar[str] = "grid"
+    items: Sequence[Chart | Picture]
+
+
+Part = Text | Code | Facts | Table | Matrix | Picture | Chart | Dots | Grid
 
 
 @dataclass(frozen=True)
@@ -234,18 +155,33 @@ class Section:
     parts: Sequence[Part]
 
 
-def write_report(file: Path, *, title: str, summary: Sequence[str], sections: Sequence[Section]) -> None:
-    """Writes a page that needs no other file and no network.
+def write_report(
+    file: Path,
+    *,
+    title: str,
+    summary: Sequence[str],
+    sections: Sequence[Section],
+    reload_every: int | None = None,
+) -> None:
+    """Write a page that needs no other file and no network.
 
     Args:
         file: to write, `.html`.
         title: of the page.
         summary: what the reader should know if they read nothing else, a finding each; several become a list.
         sections: from top to bottom.
+        reload_every: seconds after which a browser reads the file again, for a page that is still being written; None
+            for a page that is final.
 
     Raises:
         DetdistillError: the file cannot be written.
     """
+    page = _template().render(title=title, summary=summary, sections=sections, reload_every=reload_every)
+    write_atomically(file, INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", page))
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -253,5 +189,4 @@ def write_report(file: Path, *, title: str, summary: Sequence[str], sections: Se
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html").render(title=title, summary=summary, sections=sections)
-    write_atomically(file, page)
+    return environment.get_template("report.html")

@@ -157,6 +157,8 @@ class Logging:
     """Further places for the same numbers: `tensorboard`, `csv`, or the import path of a class with the methods of
     lightning-fabric's `Logger`; with its options, where it needs some:
     `{pytorch_lightning.loggers.WandbLogger: {project: boxes}}`."""
+    page: bool = True
+    """Write `run.html` into the run folder after every epoch: curves, scores by class, confused classes, images."""
 
     @property
     def options_of_loggers(self) -> dict[str, dict[str, Any]]:

@@ -64,6 +64,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def page(self) -> Path:
+        """Curves, scores and images for people."""
+        return self.path / "run.html"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that trains in the folder."""
         return self.path / "resume" / "lock"

@@ -1,0 +1,96 @@
+"""Images of a dataset with their objects above and a detector's boxes below, as a section of a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import torch
+from PIL import Image
+
+from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.errors import DataError
+from detdistill.core.images import read_image
+from detdistill.core.structures import Detections
+from detdistill.core.texts import shortened
+from detdistill.evaluation.results import Results
+from detdistill.report.drawing import detection_marks, draw_boxes, object_marks
+from detdistill.report.html import Grid, Picture, Section, Text
+
+SIDE = 400
+"""Pixels of the longer side of an image on the page."""
+LARGEST_ENLARGEMENT = 4.0
+MOST_BOXES = 30
+"""Detections in an image that are drawn, the best ones."""
+GAP, PAPER = 8, (128, 128, 128)
+NAME = 40
+"""Characters of a file name that are shown."""
+QUALITIES = (85, 60, 30, 10)
+MOST_BYTES = 120_000
+"""Of an image on the page; JPEG's quality is lowered until it fits, or is the lowest."""
+
+
+def example_section(
+    dataset: DetectionDataset, results: Results, thresholds: Sequence[float], *, count: int = 6
+) -> Section:
+    """Return a section with the first images that have objects.
+
+    Images that cannot be read are left out.
+
+    Args:
+        dataset: the ground truth.
+        results: the detections.
+        thresholds: `(C,)` score of each class from which on a detection is drawn, 0 to 1.
+        count: number of images, at most.
+    """
+    shown = []
+    for index in np.flatnonzero(dataset.images.counts)[:count].tolist():
+        record = dataset.images[index]
+        try:
+            shown.append(_picture(record, dataset.classes, _detections(results, index, thresholds)))
+        except DataError:
+            continue
+    heading = "Images"
+    if not shown:
+        return Section(heading, [Text("None of the first images with objects can be read.")])
+    note = (
+        "The first images of the dataset that have objects. Above: the annotated objects. Below: the detections, "
+        f"from each class's score of the best F1 on, at most {MOST_BOXES}. Broken lines: crowd regions and difficult "
+        "objects."
+    )
+    return Section(heading, [Text(note), Grid(shown)])
+
+
+def _detections(results: Results, index: int, thresholds: Sequence[float]) -> Detections:
+    """What is shown of an image's detections, best first."""
+    places = np.flatnonzero(results.image == index)
+    places = places[results.scores[places] >= np.asarray(thresholds)[results.labels[places]]]
+    places = places[np.argsort(-results.scores[places], kind="stable")][:MOST_BOXES]
+    boxes, scores, labels = results.boxes[places], results.scores[places], results.labels[places]
+    return Detections(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(labels))
+
+
+def _picture(record: ImageRecord, classes: Sequence[str], found: Detections) -> Picture:
+    pixels = read_image(record.path, (record.height, record.width))
+    scale = min(SIDE / max(pixels.shape[:2]), LARGEST_ENLARGEMENT)
+    drawings = [
+        draw_boxes(pixels, marks, scale=scale)
+        for marks in (object_marks(record, classes), detection_marks(found, classes))
+    ]
+    width, height = drawings[0].size
+    both = Image.new("RGB", (width, 2 * height + GAP), PAPER)
+    for number, drawing in enumerate(drawings):
+        both.paste(drawing, (0, number * (height + GAP)))
+    name = shortened(PurePosixPath(record.file_name).name, NAME)
+    return Picture(_jpeg(both), f"Objects and detections in {name}.", name, media="jpeg")
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    for quality in QUALITIES:
+        content = io.BytesIO()
+        image.save(content, "JPEG", quality=quality, subsampling=0)
+        if content.tell() <= MOST_BYTES:
+            break
+    return content.getvalue()
