@@ -186,7 +186,7 @@ def _measured(steps: Steps, machine: Machine, threads: Sequence[int], obstacle: 
     best = fastest(seconds, losses)
     if is_open and obstacle is None:
         obstacle = trials.failure or _other_loss(losses, best)
-    chosen = Candidate(best.precision if is_open else machine.precision, best.threads)
+    chosen = Candidate(best.precision if machine.precision == "auto" else machine.precision, best.threads)
     times = [f"{seconds[each]:.3g} s in {each}" for each in sorted(seconds, key=_place)]
     times += [f"much longer in {each}" for each in trials.too_slow]
     images = f"{trials.images} image{'s' if trials.images > 1 else ''}"

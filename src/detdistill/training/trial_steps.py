@@ -50,7 +50,7 @@ class TooSlowError(Exception):
     """A step that was ended because it took too long."""
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of its metaclass
     """Notes the convolutions of a step that have a backward pass, and ends a step that takes too long.
 
     Args:
@@ -61,7 +61,7 @@ class Watch(TorchDispatchMode):
     """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.convolutions: list[Convolution] = []
         self._end = time.perf_counter() + seconds
 
