@@ -10,14 +10,13 @@ import pytest
 from detdistill.compare.cell_runs import PLAN, cell_command
 from detdistill.compare.outcome import read_outcome
 from detdistill.compare.plan import BASELINE, Plan
-from detdistill.training.recipe import Machine
 from support.small_runs import small_distillation, write_boxes, write_teacher
 
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_is_scored_and_told_once(tmp_path: Path) -> None:
     recipe = small_distillation(write_boxes(tmp_path / "data"), write_teacher(tmp_path / "teacher"), epochs=1)
-    recipe = replace(recipe, machine=Machine(accelerator="cpu", workers=0, devices=2, strategy="ddp"))
+    recipe = replace(recipe, machine=replace(recipe.machine, devices=2, strategy="ddp"))
     plan = Plan({"boxes": recipe}, {BASELINE: {}, "pfi": {"prediction_guided": {}}}, (0,))
     out = tmp_path / "out"
     out.mkdir()

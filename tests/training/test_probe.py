@@ -19,9 +19,9 @@ from detdistill.core.structures import ReduceSum, Targets
 from detdistill.data.loading import Batch
 from detdistill.distill.memory import TeacherMemory
 from detdistill.training import probe, trial_steps
-from detdistill.training.probe import Candidate, choose, fastest, thread_counts
+from detdistill.training.probe import choose, fastest, thread_counts
 from detdistill.training.recipe import Data, Machine, Recipe
-from detdistill.training.trial_steps import LIMIT
+from detdistill.training.trial_steps import LIMIT, Candidate
 from support.pairs import batch as random_batch
 from support.pairs import distiller
 from support.tiny_detector import tiny_detector
@@ -65,7 +65,7 @@ class Work(nn.Module):
         is_half = torch.is_autocast_enabled("cpu")
         key = "bf16" if is_half else "float32", torch.get_num_threads()
         self._log.append(key)
-        value = self.scale
+        value: Tensor = self.scale
         for _ in range(PARTS):
             self._clock.now += self._seconds[key] * len(images) / PARTS
             value = value * 1.0
@@ -372,7 +372,7 @@ def test_maps_of_the_smallest_images_count() -> None:
 
 def random_states() -> tuple[Any, ...]:
     numpy = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state().tolist(), random.getstate(), numpy[1].tolist(), numpy[2]  # type: ignore[index, union-attr]
+    return torch.get_rng_state().tolist(), random.getstate(), numpy[1].tolist(), numpy[2]  # type: ignore[index]
 
 
 @pytest.mark.usefixtures("quick")
@@ -485,7 +485,7 @@ def test_thread_counts_go_from_one_to_all_in_halves(processors: int) -> None:
     assert all(2 * one >= other - 1 for one, other in pairwise(counts))
 
 
-CANDIDATES = [Candidate(precision, threads) for precision in ("float32", "bf16") for threads in (1, 2, 4)]  # type: ignore[arg-type]
+CANDIDATES = [Candidate(precision, threads) for precision in ("float32", "bf16") for threads in (1, 2, 4)]
 TIMES = st.fixed_dictionaries({candidate: st.floats(0.01, 100) for candidate in CANDIDATES})
 
 

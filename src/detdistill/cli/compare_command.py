@@ -47,7 +47,10 @@ class Compare:
         str | None, Parameter(help="Another split, or its annotation file, on which a method or option may be chosen.")
     ] = None
     jobs: Annotated[int, Parameter(help="Runs at the same time.")] = 1
-    threads: Annotated[int, Parameter(help="Threads of each run; part of the record.")] = 1
+    threads: Annotated[
+        int | None,
+        Parameter(help="Threads of each run; part of the record. Default: the recipe's; 1 with several jobs."),
+    ] = None
     per_class: Annotated[bool, Parameter(help="Print AP by class, too.")] = False
     list: Annotated[bool, Parameter(help="Print the numbered runs without training them.")] = False
     cell: Annotated[
@@ -56,8 +59,9 @@ class Compare:
 
     def run(self) -> None:
         """Makes the runs and prints the table."""
-        if self.jobs < 1 or self.threads < 1:
-            raise DetdistillError(f"--jobs and --threads must be at least 1, not {self.jobs} and {self.threads}")
+        threads = 1 if self.threads is None else self.threads
+        if self.jobs < 1 or threads < 1:
+            raise DetdistillError(f"--jobs and --threads must be at least 1, not {self.jobs} and {threads}")
         with interruptible():
             from detdistill.compare.plan import read_plan
 
@@ -81,8 +85,6 @@ class Compare:
                 self._all(plan)
 
     def _one(self, plan: Plan, number: int) -> None:
-        import torch
-
         from detdistill.compare.outcome import run_cell
 
         cells = plan.cells()
@@ -90,8 +92,7 @@ class Compare:
             raise DetdistillError(
                 f"--cell {number}: the comparison has the runs 0 to {len(cells) - 1}; --list shows them"
             )
-        torch.set_num_threads(self.threads)
-        outcome = run_cell(plan, cells[number], self.out)
+        outcome = run_cell(plan, cells[number], self.out, threads=self.threads)
         if is_first_process():
             ap = outcome.scores["AP"]
             print(f"{cells[number]}: AP {'–' if ap is None else f'{100 * ap:.1f}'} on {plan.report_on}")

@@ -15,6 +15,7 @@ from types import FrameType
 
 import torch
 
+from detdistill.compare.machine_values import threads_of
 from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan
 from detdistill.core.errors import DetdistillError
@@ -68,17 +69,15 @@ def run_all(
     out: Path,
     *,
     jobs: int = 1,
-    threads: int = 1,
     cells: Sequence[Cell] | None = None,
     finished: Callable[[Outcome], object] = lambda _: None,
 ) -> list[Failure]:
     """Makes all runs that are not finished. A failed one does not stop the rest. Jobs share the machine's GPUs evenly.
 
     Args:
-        plan: the comparison.
+        plan: the comparison; no value of `machine` is `auto`.
         out: its folder, made or gone on with.
         jobs: runs at the same time.
-        threads: of each run; part of the record.
         cells: the runs to make; None for all of the plan.
         finished: called with the outcome of each run that is made here.
 
@@ -111,6 +110,7 @@ def run_all(
                 begun += 1
                 _say(f"run {begun} of {len(asked)}: {cell}")
                 place = min(set(range(jobs)) - {work.place for work in running.values()})
+                threads = threads_of(plan.recipe(cell))
                 environment = _environment(threads, own_gpu(place, plan.recipe(cell).machine))
                 process = _start(cell_command(out, numbers[cell], threads), environment, _log(out, cell))
                 running[cell] = _Work(process, time.monotonic(), place)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from detdistill.compare.cell_runs import Failure, run_all
+from detdistill.compare.machine_values import threads_of, with_machine_values
 from detdistill.compare.outcome import read_outcome
 from detdistill.compare.plan import Plan
 from detdistill.compare.summary import write_summary
@@ -34,20 +35,21 @@ class Comparison:
     failures: list[Failure]
 
 
-def compare(plan: Plan, out: str | Path, *, jobs: int = 1, threads: int = 1) -> Comparison:
+def compare(plan: Plan, out: str | Path, *, jobs: int = 1, threads: int | None = None) -> Comparison:
     """Makes the runs of a comparison that are not finished; after each of them, writes tables and page anew.
 
     Args:
         plan: what is compared.
         out: folder of the comparison; each run has a folder in it.
         jobs: runs at the same time.
-        threads: of each run.
+        threads: of each run; None for the recipe's, which are measured once for each setting if they are `auto`.
 
     Raises:
         Stopped: after Ctrl-C or SIGTERM; the same call goes on.
         DetdistillError: a teacher, the data or the folder cannot be used.
     """
     folder = Path(out)
+    plan = with_machine_values(plan, folder, jobs=jobs, threads=threads)
     teachers = {
         setting: teacher_scores(recipe, plan.report_on, folder / setting, images=plan.report_images)
         for setting, recipe in plan.settings.items()
@@ -59,8 +61,7 @@ def compare(plan: Plan, out: str | Path, *, jobs: int = 1, threads: int = 1) -> 
         write_summary(plan, rows, folder)
         return rows
 
-    failures = run_all(plan, folder, jobs=jobs, threads=threads, finished=lambda _: summarize({}))
-    torch.set_num_threads(threads)
+    failures = run_all(plan, folder, jobs=jobs, finished=lambda _: summarize({}))
     return Comparison(summarize({setting: _times(plan, setting, folder) for setting in plan.settings}), failures)
 
 
@@ -74,6 +75,7 @@ def _times(plan: Plan, setting: str, out: Path) -> dict[str, float]:
     kept: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if set(methods) <= set(kept):
         return kept
+    torch.set_num_threads(threads_of(plan.settings[setting]))
     times = step_seconds(plan.settings[setting], methods)
     write_atomically(file, json.dumps(times, indent=1) + "\n")
     return times

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from detdistill.compare.machine_values import threads_of, with_machine_values
 from detdistill.compare.plan import Cell, Plan
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
@@ -71,21 +72,24 @@ class Outcome:
     versions: dict[str, str]
 
 
-def run_cell(plan: Plan, cell: Cell, out: Path) -> Outcome:
+def run_cell(plan: Plan, cell: Cell, out: Path, *, threads: int | None = None) -> Outcome:
     """Trains and scores one run, or goes on with it; what is finished stays as it is.
 
     Args:
         plan: the comparison.
         cell: one of its runs.
         out: the comparison's folder.
+        threads: of this process; None for the recipe's.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM; the same call goes on.
         DetdistillError: the run cannot be made, or diverged.
     """
+    plan = with_machine_values(plan, out, threads=threads, setting=cell.setting)
     done = read_outcome(plan, cell, out)
     if done is not None:
         return done
+    torch.set_num_threads(threads_of(plan.recipe(cell)))
     folder, recipe = cell.folder(out), plan.recipe(cell)
     summary = train(recipe, folder) if recipe.distill is None else distill(recipe, None, folder)
     memory = _peak_memory_mib()
