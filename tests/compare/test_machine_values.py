@@ -75,7 +75,7 @@ def test_each_setting_is_measured_once(
 )
 def test_only_what_is_auto_is_measured(
     machine: Machine,
-    options: dict[str, int],
+    options: dict[str, Any],
     expected: tuple[str, int],
     count: int,
     measured: list[Recipe],
@@ -111,7 +111,7 @@ def test_jobs_of_a_cluster_that_start_at_the_same_time_measure_once(measured: li
     ],
 )
 def test_other_values_than_those_of_begun_runs_are_refused(
-    machine: Machine, options: dict[str, int], key: str, tmp_path: Path
+    machine: Machine, options: dict[str, Any], key: str, tmp_path: Path
 ) -> None:
     with_machine_values(plan(), tmp_path)
     asked = plan(machine)

@@ -172,9 +172,6 @@ def _measured(steps: Steps, machine: Machine, threads: Sequence[int], obstacle: 
     order = dict.fromkeys((threads[-1], threads[0], *reversed(threads)))
     trials = Trials(steps)
     trials.begin([Candidate(precision, number) for number in order])
-    if trials.first and trials.is_slow:
-        # The very first step of a process may take longer than all others.
-        trials.begin([min(trials.first, key=trials.first.__getitem__)])
     if not trials.first or trials.is_slow:
         return _safe(machine, f"one image takes over {SLOW:g} s, too long for a measurement")
     if is_open and obstacle is None:

@@ -144,8 +144,8 @@ class Machine:
     """Precision of the network; `bf16` and `fp16` are mixed, the weights stay float32. `auto` measures a few steps
     before training: `bf16` where it is faster and safe, else `float32`."""
     threads: Threads = "auto"
-    """Processor threads of each training process. `auto` measures a few steps before training. Other numbers of threads
-    round differently: resumed runs keep theirs."""
+    """Processor threads of each training process. `auto` measures a few steps before training. The number changes how
+    sums are rounded; a resumed run keeps its own."""
     channels_last: bool = True
     """Store images with the channels innermost; faster for most convolutions."""
 

@@ -110,6 +110,11 @@ class Steps:
         self._taken = 0
 
     @property
+    def is_new(self) -> bool:
+        """The next step is not like the others: automatic weights are 0 in it, and the first of a process is slow."""
+        return self._taken == 0
+
+    @property
     def left(self) -> float:
         """Seconds until all steps must have ended."""
         return self._end - time.perf_counter()
@@ -159,7 +164,7 @@ class Trials:
         steps: The steps.
 
     Attributes:
-        first: Seconds of the first step of each candidate that was not too slow, with what torch prepares in it.
+        first: Seconds of the first step of each candidate that was not too slow.
         images: Number of images of a step.
         convolutions: Those of the first steps.
         failure: What a candidate failed with that may fail.
@@ -211,12 +216,15 @@ class Trials:
             self._watched(candidate)
 
     def _watched(self, candidate: Candidate) -> None:
-        allowed = min(2 * SLOW * self.images, self._steps.left)
+        count = 2 if self._steps.is_new else 1
+        allowed = 1.5 * SLOW * self.images
         if self.first:
             allowed = min(allowed, max(SLOW, 2 * min(self.first.values())))
-        watch = Watch(allowed)
+        watch = Watch(min(count * allowed, self._steps.left))
         with watch:
-            self.first[candidate], self._first_losses[candidate] = self._steps.take(candidate, self.images)
+            for _ in range(count):
+                seconds, loss = self._steps.take(candidate, self.images)
+        self.first[candidate], self._first_losses[candidate] = seconds, loss
         self.convolutions += watch.convolutions
 
     @property
