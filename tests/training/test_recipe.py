@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detdistill.cli import build_app
@@ -185,6 +185,7 @@ MACHINES = st.builds(
 )
 
 
+@settings(max_examples=30, deadline=None)
 @given(MACHINES, MACHINES)
 def test_auto_differs_from_no_value(own: Machine, kept: Machine) -> None:
     recipe, before = Recipe(Data("x"), machine=own), Recipe(Data("x"), machine=kept)
