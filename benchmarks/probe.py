@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--pixels", type=int, default=2 * 320**2, help="of all images of a step that is timed at the end"
+        "--pixels", type=int, default=320**2, help="of all images of a step that is timed at the end"
     )
     options = parser.parse_args()
     results, loads = {}, []
