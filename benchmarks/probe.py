@@ -29,10 +29,10 @@ from detdistill.core.parallel import usable_processors
 from detdistill.data.loading import Batch
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.distill.distiller import Distiller
-from detdistill.training.learner import Supervision
 from detdistill.training.probe import choose
 from detdistill.training.recipe import Data, Machine, Recipe
 from detdistill.training.recipe_file import read_recipe
+from detdistill.training.task import Supervised
 from detdistill.training.trial_steps import Candidate
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -46,7 +46,7 @@ def layers(recipe: str) -> Architecture:
     return found
 
 
-def cases() -> dict[str, tuple[Case, Callable[[Case], Supervision | Distiller]]]:
+def cases() -> dict[str, tuple[Case, Callable[[Case], Supervised | Distiller]]]:
     teacher, student, lite0, gfl = layers("demo_teacher"), layers("demo_baseline"), layers("small"), Architecture("gfl")
     return {
         "demo's teacher": (Case(teacher, teacher, classes=10, batch=16, side=128), supervision),
@@ -57,7 +57,7 @@ def cases() -> dict[str, tuple[Case, Callable[[Case], Supervision | Distiller]]]
     }
 
 
-def measured(case: Case, learner: Supervision | Distiller, images: int, rounds: int) -> dict[str, Any]:
+def measured(case: Case, learner: Supervised | Distiller, images: int, rounds: int) -> dict[str, Any]:
     """The choice for a learner, and seconds of steps of some images."""
     pixels, targets = random_batch(case)
     batch = Batch(pixels, targets, tuple(range(case.batch)), targets.sizes)
@@ -82,7 +82,7 @@ def measured(case: Case, learner: Supervision | Distiller, images: int, rounds: 
 
 
 def in_turns(
-    learner: Supervision | Distiller, pixels: torch.Tensor, targets: Any, candidates: list[Candidate], rounds: int
+    learner: Supervised | Distiller, pixels: torch.Tensor, targets: Any, candidates: list[Candidate], rounds: int
 ) -> dict[Candidate, float]:
     """The median seconds of a step of each candidate."""
     step = step_of(learner, pixels, targets)
@@ -101,9 +101,7 @@ def in_turns(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--pixels", type=int, default=320**2, help="of all images of a step that is timed at the end"
-    )
+    parser.add_argument("--pixels", type=int, default=320**2, help="of all images of a step that is timed at the end")
     options = parser.parse_args()
     results, loads = {}, []
     for name, (case, make) in cases().items():

@@ -156,8 +156,7 @@ def _is_usable(terms: Terms, recipe: Recipe, classes: Sequence[str]) -> bool:
 def _distilled(methods: Iterable[Terms], recipe: Recipe, classes: Sequence[str]) -> Distilled:
     terms = {name: options for method in methods for name, options in method.items()}
     taught = replace(recipe, distill=replace(recipe.distillation, terms=terms))
-    distiller, *_ = make_distilled(taught, _student(recipe, classes))
-    return distiller
+    return Distilled(taught, _student(recipe, classes))
 
 
 def _student(recipe: Recipe, classes: Sequence[str]) -> Detector:

@@ -79,8 +79,8 @@ def check_processes(machine: Machine) -> None:
 
 
 def precision_of(machine: Machine, device: torch.device) -> Precision:
-    """Return Fabric's handling of a recipe's precision."""
-    if machine.precision == "float32":
+    """Return Fabric's handling of a recipe's precision; `auto` that was not resolved is float32."""
+    if machine.precision in ("float32", "auto"):
         return Precision()
     return MixedPrecision("bf16-mixed" if machine.precision == "bf16" else "16-mixed", device.type)
 
