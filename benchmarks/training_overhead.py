@@ -113,7 +113,7 @@ def main() -> None:
         batch_size=arguments.batch,
         schedule=Schedule(epochs=-(-arguments.rounds // rounds_per_epoch)),
         optimization=Optimization(ema=0.999),
-        machine=Machine("cpu", workers=arguments.workers, precision="bf16" if arguments.bf16 else "float32"),
+        machine=Machine("cpu", workers=arguments.workers, precision="bf16" if arguments.bf16 else "float32", threads=1),
         logging=Logging(every=10),
     )
     TakingTurns.steps, TakingTurns.rounds = arguments.steps, []

@@ -10,10 +10,10 @@ import pytest
 from detdistill.compare.outcome import Outcome
 from detdistill.compare.plan import BASELINE, Plan
 from detdistill.compare.table import COLUMNS, SCORES, as_csv, as_json, as_markdown, class_texts, rows_of, texts
-from detdistill.training.recipe import Data, Distillation, Recipe
+from detdistill.training.recipe import Data, Distillation, Machine, Recipe
 
 PLAN = Plan(
-    {"mine": Recipe(Data("d"), distill=Distillation("t"))},
+    {"mine": Recipe(Data("d"), distill=Distillation("t"), machine=Machine(precision="float32", threads=1))},
     {BASELINE: {}, "hint": {"hint": {}}, "pearson": {"pearson": {}}},
     (0, 1, 2),
 )

@@ -13,14 +13,13 @@ from detdistill.compare.cell_runs import PLAN
 from detdistill.compare.local_pool import cell_command
 from detdistill.compare.outcome import read_outcome
 from detdistill.compare.plan import BASELINE, Plan
-from detdistill.training.recipe import Machine
 from support.linux_processes import end_soon, processes_with
 from support.small_runs import small_distillation, write_boxes, write_teacher
 
 
 def two_process_plan(folder: Path, epochs: int) -> Plan:
     recipe = small_distillation(write_boxes(folder / "data"), write_teacher(folder / "teacher"), epochs=epochs)
-    recipe = replace(recipe, machine=Machine(accelerator="cpu", workers=0, devices=2, strategy="ddp"))
+    recipe = replace(recipe, machine=replace(recipe.machine, devices=2))
     plan = Plan({"boxes": recipe}, {BASELINE: {}, "pfi": {"prediction_guided": {}}}, (0,))
     (folder / "out").mkdir()
     plan.write(folder / "out" / PLAN)

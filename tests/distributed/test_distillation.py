@@ -29,7 +29,7 @@ def recipe(folder: Path, processes: int) -> Recipe:
         batch_size=2,
         start=Start(batch_norm="frozen"),
         optimization=Optimization(learning_rate=1e-3),
-        machine=Machine(accelerator="cpu", workers=0, devices=processes),
+        machine=Machine("cpu", workers=0, devices=processes, precision="float32", threads=1),
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from detdistill.training.run import train
 from support.processes import run_two
 from support.small_runs import lines, recorded_gradients, small_recipe, state, write_boxes
 
-ONE = Machine(accelerator="cpu", workers=0)
-TWO = Machine(accelerator="cpu", workers=0, devices=2, strategy="ddp")
+ONE = Machine(accelerator="cpu", workers=0, precision="float32", threads=1)
+TWO = replace(ONE, devices=2, strategy="ddp")
 
 
 def recipe(data: Path, batch_size: int, accumulate: int, machine: Machine) -> Recipe:

@@ -69,7 +69,7 @@ def small_recipe(data: Path, *, epochs: int = 3, workers: int = 0, **changes: An
         schedule=Schedule(epochs=epochs, warmup_steps=2, milestones=(2,)),
         optimization=Optimization(ema=0.9, clip_norm=1.0),
         evaluation=Evaluation(),
-        machine=Machine(accelerator="cpu", workers=workers),
+        machine=Machine(accelerator="cpu", workers=workers, precision="float32", threads=1),
         logging=Logging(every=1, page=False),
     )
     return replace(recipe, **changes)

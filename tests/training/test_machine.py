@@ -14,6 +14,8 @@ from detdistill.training.recipe import Data, Machine, Recipe, Start
 from detdistill.training.run import train
 from support.small_runs import small_recipe, write_boxes
 
+BF16 = Recipe(Data("anywhere"), machine=Machine("cpu", precision="bf16", channels_last=False))
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -23,13 +25,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"machine": Machine("toaster")}, "machine: accelerator toaster, devices 1, nodes 1 cannot be had"),
-        ({"machine": Machine("cpu", precision="fp16")}, "precision fp16 needs a GPU"),
         (
-            {"machine": Machine("cpu", devices=2), "start": Start(batch_norm="sync")},
+            {"machine": Machine("toaster", precision="float32", threads=1)},
+            "machine: accelerator toaster, devices 1, nodes 1 cannot be had",
+        ),
+        ({"machine": Machine("cpu", precision="fp16", threads=1)}, "precision fp16 needs a GPU"),
+        (
+            {"machine": Machine("cpu", devices=2, precision="float32", threads=1), "start": Start(batch_norm="sync")},
             "batch_norm sync needs GPUs",
         ),
-        ({"machine": Machine("cpu", precision="bf16")}, "channels_last damages memory .*1x1, stride 2, under 16"),
+        (
+            {"machine": Machine("cpu", precision="bf16", threads=1)},
+            "channels_last damages memory .*1x1, stride 2, under 16",
+        ),
     ],
 )
 def test_what_the_machine_cannot_do_is_told_before_training(
@@ -40,21 +48,24 @@ def test_what_the_machine_cannot_do_is_told_before_training(
     assert not (tmp_path / "run" / "resume" / "state.ckpt").exists()
 
 
-@pytest.mark.parametrize("has_amx", [False, True])
+@pytest.mark.parametrize(
+    ("instructions", "is_told"), [({}, True), ({"avx512_bf16": True}, False), ({"amx_bf16": True}, False)]
+)
 def test_a_processor_on_which_bf16_is_slow_is_told(
-    has_amx: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    instructions: dict[str, bool], is_told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = {"architecture": "x86_64", "amx_bf16": has_amx, "avx512_bf16": True}
+    known = {"architecture": "x86_64", "amx_bf16": False, "avx512_bf16": False, **instructions}
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: known)
-    recipe = small_recipe(tmp_path, machine=Machine("cpu", precision="bf16", channels_last=False))
-    check_device(recipe, torch.device("cpu"), nn.Conv2d(3, 3, 1))
-    assert ("use machine.precision float32" in capsys.readouterr().err) is not has_amx
+    check_device(BF16, torch.device("cpu"), nn.Conv2d(3, 3, 1))
+    assert ("machine.precision" in capsys.readouterr().err) is is_told
 
 
-def test_older_torch_cannot_tell_what_is_slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_older_torch_cannot_tell_what_is_slow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delattr("torch.cpu.get_capabilities")
-    recipe = small_recipe(tmp_path, machine=Machine("cpu", precision="bf16", channels_last=False))
-    check_device(recipe, torch.device("cpu"), nn.Conv2d(3, 3, 1))
+    check_device(BF16, torch.device("cpu"), nn.Conv2d(3, 3, 1))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

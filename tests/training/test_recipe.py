@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detdistill.cli import build_app
 from detdistill.cli.distill_command import Distill
@@ -15,6 +17,7 @@ from detdistill.cli.parser import parse
 from detdistill.cli.train_command import Train
 from detdistill.core.errors import SettingsError
 from detdistill.core.image_options import ImageOptions
+from detdistill.core.settings import to_values
 from detdistill.detectors.dense.architecture import Architecture, TorchvisionArchitecture, Towers
 from detdistill.distill.building import build_terms
 from detdistill.training.recipe import (
@@ -28,7 +31,7 @@ from detdistill.training.recipe import (
     Schedule,
     Start,
 )
-from detdistill.training.recipe_file import differences, read_recipe, recipe_from, write_recipe
+from detdistill.training.recipe_file import differences, read_recipe, recipe_from, recipe_of, resolved, write_recipe
 
 OTHER = Recipe(
     data=Data("some/data", val=None, difficult=True),
@@ -151,6 +154,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (lambda: Optimization(clip_norm=0), "clip_norm"),
         (lambda: Logging(save_every=0), "save_every"),
         (lambda: Machine(workers=-1), "workers"),
+        (lambda: Machine(threads=0), "threads"),
+        (lambda: Machine(threads="all"), "threads"),  # type: ignore[arg-type]
+        (lambda: Machine(precision="half"), "precision"),  # type: ignore[arg-type]
         (lambda: Schedule(epochs=0), "epochs"),
         (lambda: Distillation("t", terms={}), "terms"),
         (lambda: Distillation("t", ratio=0), "ratio"),
@@ -172,6 +178,37 @@ def test_differences_by_key() -> None:
     assert found["schedule.epochs"] == "12 -> 24"
     assert found["schedule.milestones"] == "[8, 11] -> [16, 22]"
     assert found["detector.towers.depth"] == "None -> 2"
+
+
+MACHINES = st.builds(
+    Machine, precision=st.sampled_from(["auto", "float32", "bf16"]), threads=st.sampled_from(["auto", 1, 2])
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(MACHINES, MACHINES)
+def test_auto_differs_from_no_value(own: Machine, kept: Machine) -> None:
+    recipe, before = Recipe(Data("x"), machine=own), Recipe(Data("x"), machine=kept)
+    found = resolved(recipe, before)
+    expected = {
+        key
+        for key in ("precision", "threads")
+        if "auto" not in (getattr(own, key), getattr(kept, key)) and getattr(own, key) != getattr(kept, key)
+    }
+    assert {key.removeprefix("machine.") for key in differences(before, recipe)} == expected
+    assert differences(before, recipe).keys() == differences(recipe, before).keys()
+    assert resolved(found, before) == found
+    assert replace(found, machine=own) == recipe
+    for key in ("precision", "threads"):
+        asked = getattr(own, key)
+        assert getattr(found.machine, key) == (getattr(kept, key) if asked == "auto" else asked)
+
+
+def test_threads_are_a_number_or_auto() -> None:
+    for value in ("auto", 3):
+        made = recipe_of({"data": {"path": "x"}, "machine": {"threads": value}}, "here")
+        assert made.machine.threads == value
+        assert recipe_of(to_values(made), "here") == made
 
 
 RECIPES = Path(__file__).parents[2] / "recipes"

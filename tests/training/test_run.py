@@ -131,7 +131,7 @@ def test_bf16_and_loggers(data: Path, tmp_path: Path) -> None:
         epochs=1,
         detector=replace(TINY, backbone_width=0.25),
         images=ImageOptions(letterbox=96),
-        machine=Machine(accelerator="cpu", workers=0, precision="bf16"),
+        machine=Machine(accelerator="cpu", workers=0, precision="bf16", threads=1),
         logging=Logging(every=1, loggers=("csv", "tensorboard")),
     )
     train(recipe, tmp_path / "run")

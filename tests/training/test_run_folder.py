@@ -7,7 +7,8 @@ import pytest
 
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.dense.architecture import Architecture
-from detdistill.training.recipe import Data, Recipe
+from detdistill.training.recipe import Data, Machine, Recipe
+from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run_folder import RunFolder
 
 RECIPE = Recipe(data=Data("anywhere"))
@@ -183,3 +184,60 @@ def test_another_bad_line_is_named(line: bytes, tmp_path: Path) -> None:
     run.log(step=3)
     with pytest.raises(DetdistillError, match=r"metrics.jsonl, line 2"):
         run.forget_after(9)
+
+
+PLAIN = replace(RECIPE, machine=Machine(precision="bf16", threads=3))
+
+
+def begun(folder: Path, recipe: Recipe = PLAIN) -> RunFolder:
+    run = RunFolder(folder / "run")
+    prepare(run, recipe)
+    run.checkpoint.write_bytes(b"state")
+    return run
+
+
+def test_a_resumed_run_keeps_what_was_chosen_for_it(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    for _ in range(2):
+        with run.held():
+            assert run.prepare(RECIPE, resume=False, overwrite=False) == PLAIN
+    assert read_recipe(run.recipe) == PLAIN
+    run.summary.write_text("{}")
+    assert run.is_finished(RECIPE)
+    assert run.is_finished(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("machine", "key"),
+    [
+        (Machine(precision="float32"), "machine.precision"),
+        (Machine(threads=1), "machine.threads"),
+        (Machine(precision="bf16", threads=4), "machine.threads"),
+    ],
+)
+def test_explicit_values_of_another_kind_are_another_recipe(machine: Machine, key: str, tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    other = replace(RECIPE, machine=machine)
+    with pytest.raises(DetdistillError, match=key):
+        prepare(run, other)
+    run.summary.write_text("{}")
+    assert not run.is_finished(other)
+    prepare(run, other, resume=True)
+    kept = read_recipe(run.recipe).machine
+    assert kept.precision == ("bf16" if machine.precision == "auto" else machine.precision)
+    assert kept.threads == (3 if machine.threads == "auto" else machine.threads)
+
+
+def test_a_run_of_a_version_that_kept_no_threads_is_known(tmp_path: Path) -> None:
+    run = begun(tmp_path, replace(RECIPE, machine=Machine(precision="float32", threads=2)))
+    run.recipe.write_text("\n".join(line for line in run.recipe.read_text().splitlines() if "threads" not in line))
+    with run.held():
+        assert run.prepare(RECIPE, resume=False, overwrite=False).machine == Machine(precision="float32")
+        pinned = replace(RECIPE, machine=Machine(threads=4))
+        assert run.prepare(pinned, resume=False, overwrite=False).machine == Machine(precision="float32", threads=4)
+
+
+def test_a_new_run_in_a_used_folder_keeps_nothing(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    with run.held():
+        assert run.prepare(RECIPE, resume=False, overwrite=True) == RECIPE

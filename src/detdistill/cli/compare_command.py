@@ -51,7 +51,10 @@ class Compare:
         str | None, Parameter(help="Another split, or its annotation file, on which a method or option may be chosen.")
     ] = None
     jobs: Annotated[int, Parameter(help="Runs at the same time on this machine.")] = 1
-    threads: Annotated[int, Parameter(help="Threads of each run; part of the record.")] = 1
+    threads: Annotated[
+        int | None,
+        Parameter(help="Threads of each run; part of the record. Default: the recipe's; 1 with several jobs."),
+    ] = None
     per_class: Annotated[bool, Parameter(help="Print AP by class, too.")] = False
     list: Annotated[bool, Parameter(help="Print the numbered runs without training them.")] = False
     cell: Annotated[int | None, Parameter(help="Train only the run of this number, in this process.")] = None

@@ -90,7 +90,7 @@ class ClusterPool:
     pause = 1.0
     stopping = "stopping: the submitted jobs stay in the queue"
 
-    def __init__(self, plan: Plan, out: Path, cluster: Cluster, *, threads: int) -> None:
+    def __init__(self, plan: Plan, out: Path, cluster: Cluster, *, threads: int | None) -> None:
         self._plan, self._out, self._cluster, self._threads = plan, out.absolute(), cluster, threads
         self._attached: dict[Path, submitit.Job[None]] = {}
         self._jobs: list[submitit.Job[None]] = []
@@ -172,7 +172,7 @@ class ClusterPool:
             "nodes": machine.nodes,
             "tasks_per_node": machine.devices,
             "gpus_per_node": own.gpus,
-            "cpus_per_task": own.cpus or self._threads + machine.workers,
+            "cpus_per_task": own.cpus or (self._threads or 1) + machine.workers,
             "slurm_partition": own.partition,
             "slurm_account": own.account,
             "slurm_signal_delay_s": min(SIGNAL, 30 * own.time),

@@ -30,12 +30,12 @@ class CellJob:
     Attributes:
         out: Folder of the comparison, on a file system that all machines share.
         number: Place of the cell in the plan.
-        threads: Threads of the run.
+        threads: Threads of the run; None for the recipe's.
     """
 
     out: Path
     number: int
-    threads: int
+    threads: int | None
 
     def __call__(self) -> None:
         """Compute the run, or resume it."""
@@ -54,11 +54,11 @@ class MeasuringJob:
 
     Attributes:
         out: Folder of the comparison, on a file system that all machines share.
-        threads: Threads of the measurements.
+        threads: Threads of the measurements; None for the recipes'.
     """
 
     out: Path
-    threads: int
+    threads: int | None
 
     def __call__(self) -> None:
         """Measure what is not kept yet."""

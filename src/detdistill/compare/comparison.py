@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from detdistill.compare.cell_runs import Failure, Pool, Work, run_all, say, stoppable
 from detdistill.compare.cluster import Cluster, ClusterPool
 from detdistill.compare.local_pool import LocalPool
+from detdistill.compare.machine_values import with_machine_values
 from detdistill.compare.measuring import is_measured, kept_times, measure, score_teachers
 from detdistill.compare.outcome import read_outcome
 from detdistill.compare.plan import Plan
@@ -42,7 +43,7 @@ class Comparison:
 
 
 def compare(
-    plan: Plan, out: str | Path, *, jobs: int = 1, threads: int = 1, cluster: Cluster | None = None
+    plan: Plan, out: str | Path, *, jobs: int = 1, threads: int | None = None, cluster: Cluster | None = None
 ) -> Comparison:
     """Compute the runs of a comparison that are not finished, and write tables and page after each of them.
 
@@ -53,7 +54,8 @@ def compare(
         plan: What is compared.
         out: Folder of the comparison; each run has a folder in it.
         jobs: Runs at the same time on this machine.
-        threads: Threads of each run.
+        threads: Threads of each run; None for the recipe's. If they are `auto`, they are measured once for each
+            setting, and 1 with several jobs.
         cluster: Where the runs are jobs of a cluster; None for this machine.
 
     Raises:
@@ -63,8 +65,6 @@ def compare(
     """
     if jobs < 1:
         raise SettingsError(f"jobs is {jobs}; expected at least 1", "compare")
-    if threads < 1:
-        raise SettingsError(f"threads is {threads}; expected at least 1", "compare")
     if cluster is not None and jobs > 1:
         raise SettingsError(
             f"jobs is {jobs}, and the runs are jobs of a cluster, which decides how many run at the same time: "
@@ -76,13 +76,14 @@ def compare(
     with _held(folder):
         pool: Pool
         if cluster is None:
+            plan = with_machine_values(plan, folder, jobs=jobs, threads=threads)
             score_teachers(plan, folder)
-            pool = LocalPool(plan, folder, jobs=jobs, threads=threads)
+            pool = LocalPool(plan, folder, jobs=jobs)
         else:
             pool = ClusterPool(plan, folder, cluster, threads=threads)
         failures = run_all(plan, folder, pool, finished=lambda _: _summarize(plan, folder))
         if not isinstance(pool, ClusterPool):
-            measure(plan, folder, threads=threads)
+            measure(plan, folder)
         elif not is_measured(plan, folder):
             say("measuring: teachers and steps")
             work = pool.measure()

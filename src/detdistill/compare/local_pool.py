@@ -13,6 +13,7 @@ import torch
 
 from detdistill.compare.cell_runs import LOGS, PLAN, last_lines, say
 from detdistill.compare.folder_use import is_in_use
+from detdistill.compare.machine_values import threads_of
 from detdistill.compare.plan import Cell, Plan
 from detdistill.core.starter import ending_with_this_process
 from detdistill.training.recipe import Machine
@@ -58,9 +59,9 @@ class LocalPool:
     stopping = "stopping: the runs finish their step and save"
     stopped = "stopped; finished runs are kept, and the same command resumes the others"
 
-    def __init__(self, plan: Plan, out: Path, *, jobs: int, threads: int) -> None:
+    def __init__(self, plan: Plan, out: Path, *, jobs: int) -> None:
         self.places = jobs
-        self._plan, self._out, self._threads = plan, out, threads
+        self._plan, self._out = plan, out
         self._at_work: dict[int, LocalRun] = {}
 
     def start(self, number: int, cell: Cell) -> LocalRun:
@@ -75,11 +76,13 @@ class LocalPool:
         place = next(place for place in range(self.places) if self._is_free(place))
         log = cell.folder(self._out / LOGS).with_suffix(".log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = _environment(self._threads, own_gpu(place, self._plan.recipe(cell).machine))
+        recipe = self._plan.recipe(cell)
+        threads = threads_of(recipe)
+        environment = _environment(threads, own_gpu(place, recipe.machine))
         with log.open("ab") as file:
             # In a session of its own it gets the terminal's Ctrl-C once, through us. A second one would end it.
             process = subprocess.Popen(  # noqa: S603 (our own command)
-                cell_command(self._out, number, self._threads),
+                cell_command(self._out, number, threads),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

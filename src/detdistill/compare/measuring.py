@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from detdistill.compare.machine_values import threads_of, with_machine_values
 from detdistill.compare.outcome import read_outcome
 from detdistill.compare.plan import Plan
 from detdistill.compare.teachers import kept_teacher_scores, teacher_scores
@@ -16,7 +17,7 @@ from detdistill.core.files import write_atomically
 TIMES = "step_seconds.json"
 
 
-def measure(plan: Plan, out: Path, *, threads: int = 1) -> None:
+def measure(plan: Plan, out: Path, *, threads: int | None = None) -> None:
     """Score the teachers and time the steps of all methods with a finished run, where that is not kept yet.
 
     All methods of a setting are timed again where one is missing: only times of one sitting can be compared.
@@ -24,16 +25,17 @@ def measure(plan: Plan, out: Path, *, threads: int = 1) -> None:
     Args:
         plan: The comparison.
         out: Its folder.
-        threads: Threads of torch.
+        threads: Threads of torch; None for the recipes'.
 
     Raises:
         DetdistillError: A teacher or the data cannot be used.
     """
-    torch.set_num_threads(threads)
+    plan = with_machine_values(plan, out, threads=threads)
     score_teachers(plan, out)
     for setting, recipe in plan.settings.items():
         finished = _finished(plan, setting, out)
         if not finished <= set(kept_times(setting, out)):
+            torch.set_num_threads(threads_of(recipe))
             times = step_seconds(recipe, {name: plan.methods[name] for name in plan.methods if name in finished})
             write_atomically(out / setting / TIMES, json.dumps(times, indent=1) + "\n")
 

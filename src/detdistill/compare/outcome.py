@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from detdistill.compare.folder_use import wait_until_free
+from detdistill.compare.machine_values import threads_of, with_machine_values
 from detdistill.compare.plan import Cell, Plan
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
 from detdistill.core.environment import machine
-from detdistill.core.errors import DetdistillError, SettingsError
+from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
@@ -72,7 +73,7 @@ class Outcome:
     versions: dict[str, str]
 
 
-def run_cell(plan: Plan, cell: Cell, out: Path, *, threads: int = 1) -> Outcome:
+def run_cell(plan: Plan, cell: Cell, out: Path, *, threads: int | None = None) -> Outcome:
     """Train and score one run, or resume it. A finished run stays as it is.
 
     While another process is training in the run's folder, for example one of a comparison that was killed, this one
@@ -82,17 +83,16 @@ def run_cell(plan: Plan, cell: Cell, out: Path, *, threads: int = 1) -> Outcome:
         plan: The comparison.
         cell: One of its runs.
         out: The comparison's folder.
-        threads: Threads of torch; part of the record.
+        threads: Threads of torch, part of the record; None for the recipe's.
 
     Raises:
         Interrupted: After Ctrl-C or SIGTERM; the same call resumes the run.
         SettingsError: `threads` is less than 1.
         DetdistillError: The run failed or diverged, or its folder cannot be used.
     """
-    if threads < 1:
-        raise SettingsError(f"threads is {threads}; expected at least 1", "run_cell")
-    torch.set_num_threads(threads)
+    plan = with_machine_values(plan, out, threads=threads, setting=cell.setting)
     folder, recipe = cell.folder(out), plan.recipe(cell)
+    torch.set_num_threads(threads_of(recipe))
     done = read_outcome(plan, cell, out)
     if done is None and is_first_process():
         wait_until_free(RunFolder(folder))

@@ -21,6 +21,7 @@ from detdistill.core.distributed import note
 from detdistill.core.errors import DetdistillError
 from detdistill.core.quiet import quiet
 from detdistill.detectors.running import chosen_device
+from detdistill.training.bf16_faults import NARROWEST, has_bf16_instructions, narrow_shortcuts
 from detdistill.training.recipe import Machine, Recipe
 
 WAITING = timedelta(minutes=30)
@@ -78,8 +79,8 @@ def check_processes(machine: Machine) -> None:
 
 
 def precision_of(machine: Machine, device: torch.device) -> Precision:
-    """Return Fabric's handling of a recipe's precision."""
-    if machine.precision == "float32":
+    """Return Fabric's handling of a recipe's precision; `auto` that was not resolved is float32."""
+    if machine.precision in ("float32", "auto"):
         return Precision()
     return MixedPrecision("bf16-mixed" if machine.precision == "bf16" else "16-mixed", device.type)
 
@@ -127,11 +128,6 @@ def device_beside_training(machine: Machine) -> torch.device:
     return chosen_device("cpu" if machine.accelerator == "cpu" else None)
 
 
-NARROWEST = 16
-"""Channels. With fewer, torch 2.14's backward pass of a bfloat16, channels-last 1x1 convolution of stride 2 writes
-beyond its memory on CPUs: it crashes, or goes on with damaged numbers."""
-
-
 def check_device(recipe: Recipe, device: torch.device, detector: nn.Module) -> None:
     """Tells what will be slow on this device.
 
@@ -144,29 +140,12 @@ def check_device(recipe: Recipe, device: torch.device, detector: nn.Module) -> N
         raise DetdistillError(
             "start.batch_norm sync needs GPUs, and this run is on CPUs: use train, eval or frozen, or one process"
         )
-    if device.type == "cpu" and recipe.machine.precision == "bf16" and _is_slow_in_bf16():
-        note("this processor has no AMX, without which bf16 is slower than float32: use machine.precision float32")
+    if device.type == "cpu" and recipe.machine.precision == "bf16" and not has_bf16_instructions():
+        note("this processor has no bf16 instructions: float32 is faster (machine.precision float32, or auto)")
     if device.type == "cpu" and recipe.machine.precision == "bf16" and recipe.machine.channels_last:
-        narrow = [name for name, part in detector.named_modules() if _is_narrow_shortcut(part)]
+        narrow = narrow_shortcuts(detector)
         if narrow:
             raise DetdistillError(
                 f"on CPUs, machine.precision bf16 with channels_last damages memory in convolutions like {narrow[0]} "
                 f"(1x1, stride 2, under {NARROWEST} channels): use machine.channels_last false, or a wider backbone"
             )
-
-
-def _is_slow_in_bf16() -> bool:
-    if not hasattr(torch.cpu, "get_capabilities"):  # older torch cannot tell
-        return False
-    known = torch.cpu.get_capabilities()
-    # avx512_bf16 does not suffice: `benchmarks/bf16.py`.
-    return known["architecture"] == "x86_64" and not known["amx_bf16"]
-
-
-def _is_narrow_shortcut(module: nn.Module) -> bool:
-    return (
-        isinstance(module, nn.Conv2d)
-        and module.kernel_size == (1, 1)
-        and max(module.stride) > 1
-        and module.in_channels < NARROWEST
-    )

@@ -15,7 +15,8 @@ from detdistill.core.image_options import ImageOptions
 from detdistill.core.settings import settings
 from detdistill.detectors.dense.architecture import Architecture, TorchvisionArchitecture
 
-Precision = Literal["float32", "bf16", "fp16"]
+Precision = Literal["auto", "float32", "bf16", "fp16"]
+Threads = Literal["auto"] | PositiveInt
 BatchNorm = Literal["train", "eval", "frozen", "sync"]
 Strategy = Literal["auto", "single_device", "ddp"]
 DEFAULT_TERMS = ("rank_mimicking", "prediction_guided")
@@ -139,8 +140,12 @@ class Machine:
     `nodes` need. Others are not offered: a detector fits on one device."""
     workers: NonNegativeInt = 2
     """Processes that load images, for each training process. Their number changes nothing in the result."""
-    precision: Precision = "float32"
-    """Precision of the network; `bf16` and `fp16` are mixed, the weights stay float32."""
+    precision: Precision = "auto"
+    """Precision of the network; `bf16` and `fp16` are mixed, the weights stay float32. `auto` measures a few steps
+    before training: `bf16` where it is faster and safe, else `float32`."""
+    threads: Threads = "auto"
+    """Processor threads of each training process. `auto` measures a few steps before training. The number changes how
+    sums are rounded; a resumed run keeps its own."""
     channels_last: bool = True
     """Store images with the channels innermost; faster for most convolutions."""
 

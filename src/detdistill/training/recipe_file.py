@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,25 @@ def write_values(values: Mapping[str, Any], file: Path) -> None:
     write_atomically(file, write_yaml(values))
 
 
+def resolved(recipe: Recipe, kept: Recipe) -> Recipe:
+    """Return a recipe with the values of a run in the place of `auto`.
+
+    Args:
+        recipe: With `machine.precision` or `machine.threads` `auto`, or neither.
+        kept: The recipe in the run's folder, with the values that were chosen when it began.
+    """
+    own, theirs = recipe.machine, kept.machine
+    precision = theirs.precision if own.precision == "auto" else own.precision
+    threads = theirs.threads if own.threads == "auto" else own.threads
+    return replace(recipe, machine=replace(own, precision=precision, threads=threads))
+
+
 def differences(old: Recipe, new: Recipe) -> dict[str, str]:
-    """Return what two recipes differ in: `old -> new` by key, such as `{"schedule.epochs": "12 -> 24"}`."""
-    before, after = (_flat(to_values(recipe)) for recipe in (old, new))
+    """Return what two recipes differ in: `old -> new` by key, such as `{"schedule.epochs": "12 -> 24"}`.
+
+    `auto` equals every value that it may have been resolved to.
+    """
+    before, after = (_flat(to_values(recipe)) for recipe in (resolved(old, new), resolved(new, old)))
     return {
         key: f"{before.get(key)} -> {after.get(key)}"
         for key in dict.fromkeys((*before, *after))

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from detdistill.core.errors import DetdistillError, listed
 from detdistill.core.files import write_atomically
 from detdistill.training.recipe import Recipe
-from detdistill.training.recipe_file import differences, read_recipe_of_run, write_recipe
+from detdistill.training.recipe_file import differences, read_recipe_of_run, resolved, write_recipe
 
 LOCKED = (
     *("detector", "images", "start", "batch_size", "seed", "optimization.optimizer", "optimization.ema"),
@@ -114,13 +114,16 @@ class RunFolder:
         if not was_there:
             self.path.rmdir()
 
-    def prepare(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+    def prepare(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> Recipe:
         """Makes the folder, which is held, ready for a run, from its beginning or from its checkpoint.
 
         Args:
             recipe: of the run.
             resume: go on although the recipe differs, where that is possible.
             overwrite: throw away a run that is there.
+
+        Returns:
+            The recipe, with the values of the run that is there in the place of `auto`; it is written to the folder.
 
         Raises:
             DetdistillError: another recipe's run is there.
@@ -131,12 +134,13 @@ class RunFolder:
             elif self._holds_only(UNBEGUN):
                 self.metrics.unlink(missing_ok=True)
             else:
-                self._check_recipe(recipe, resume=resume)
+                recipe = self._agreed(recipe, resume=resume)
             for leftover in [entry for entry in self.path.rglob("*") if _is_leftover(entry)]:
                 leftover.unlink()
         except OSError as error:
             raise DetdistillError(f"{self.path} cannot be used: {error.strerror}") from error
         write_recipe(recipe, self.recipe)
+        return recipe
 
     def _holds_only(self, names: Set[str]) -> bool:
         """Whether the folder holds nothing but these, and what a killed write has left."""
@@ -153,11 +157,13 @@ class RunFolder:
             else:
                 entry.unlink()
 
-    def _check_recipe(self, recipe: Recipe, *, resume: bool) -> None:
+    def _agreed(self, recipe: Recipe, *, resume: bool) -> Recipe:
+        """The recipe that the run goes on with."""
         old = read_recipe_of_run(self.recipe)
+        recipe = resolved(recipe, old)
         different = differences(old, recipe)
         if not different:
-            return
+            return recipe
         changes = listed([f"{key}: {change}" for key, change in different.items()])
         if not resume:
             raise DetdistillError(
@@ -176,6 +182,7 @@ class RunFolder:
                 "name another folder, or stop early (evaluation.patience)"
             )
         self.summary.unlink(missing_ok=True)
+        return recipe
 
     def is_finished(self, recipe: Recipe) -> bool:
         """Whether the folder holds the finished run of this very recipe.

@@ -7,7 +7,7 @@ from detdistill.training.recipe import Recipe
 
 
 def inference_options(recipe: Recipe) -> InferenceOptions:
-    """As fast as training is; in bfloat16 where it trains in it."""
+    """As fast as training is; in bfloat16 where it trains in it. A precision that is still `auto` is float32."""
     machine = recipe.machine
     return InferenceOptions(
         recipe.evaluation.batch_size,
