@@ -29,6 +29,7 @@ from benchmarks.paper_claims.observations import observed
 from detdistill.cli.train_command import interruptible
 from detdistill.compare.cell_runs import run_all
 from detdistill.compare.local_pool import LocalPool
+from detdistill.compare.machine_values import with_machine_values
 from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan, read_plan
 from detdistill.compare.teachers import teacher_scores
@@ -105,7 +106,8 @@ def follow(name: str, options: argparse.Namespace) -> None:
             keep(done)
     waiting = [cell for cell in missing if not is_recorded(kind, cell)]
     out = options.runs / name
-    pool = LocalPool(plan, out, jobs=options.jobs, threads=1)
+    plan = with_machine_values(plan, out, threads=1)
+    pool = LocalPool(plan, out, jobs=options.jobs)
     for failure in run_all(plan, out, pool, cells=waiting, finished=keep):
         print(f"FAILED, not recorded: {failure.cell} ({failure.log})", file=sys.stderr)
 

@@ -13,6 +13,7 @@ from compare.test_table import PLAN
 from detdistill.compare import local_pool
 from detdistill.compare.cell_runs import LOGS
 from detdistill.compare.local_pool import LocalPool, own_gpu
+from detdistill.compare.machine_values import with_machine_values
 from detdistill.training.recipe import Machine
 from detdistill.training.run_folder import RunFolder
 
@@ -24,7 +25,8 @@ def pool_running(
     script: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, jobs: int = 2, threads: int = 1
 ) -> LocalPool:
     monkeypatch.setattr(local_pool, "cell_command", lambda *_: [sys.executable, "-c", script])
-    return LocalPool(PLAN, folder, jobs=jobs, threads=threads)
+    plan = with_machine_values(PLAN, folder, threads=threads)
+    return LocalPool(plan, folder, jobs=jobs)
 
 
 @pytest.mark.parametrize(

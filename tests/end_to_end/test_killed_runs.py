@@ -38,6 +38,10 @@ def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def taught(recipe: Recipe, folder: Path) -> None:
+    distill(recipe, None, folder)
+
+
 def killed_at(number: int, recipe: Recipe, folder: Path) -> None:
     """Train in this process, and kill it before one of the operations that change something in the folder."""
     seen = 0
@@ -74,13 +78,13 @@ def test_killed_before_any_change_of_its_folder_a_run_ends_as_if_it_had_not_been
 def test_killed_at_random_moments_a_run_ends_as_if_it_had_not_been(recipe: Recipe, whole: Path, tmp_path: Path) -> None:
     moments = random.Random(0)
     begun = time.monotonic()
-    assert run_one(distill, recipe, None, tmp_path / "timed") == 0
+    assert run_one(taught, recipe, tmp_path / "timed") == 0
     longest = time.monotonic() - begun
     kills = 0
     for number in count():
         folder = tmp_path / str(number)
         while kills < KILLS:
-            process = FORKS.Process(target=distill, args=(recipe, None, folder))
+            process = FORKS.Process(target=taught, args=(recipe, folder))
             process.start()
             process.join(moments.uniform(0, longest))
             process.kill()

@@ -14,10 +14,10 @@ from detdistill.cli.parser import parse
 from detdistill.training.closing import closing_words
 from detdistill.training.recipe import Data, Evaluation, Recipe, Schedule
 from detdistill.training.run_folder import RunFolder
-from detdistill.training.run_progress import Progress
+from detdistill.training.summary import Summary
 from support.small_runs import small_distillation, small_recipe, write_boxes
 
-DONE = Progress(state="finished", epoch=8, step=800, total_steps=800, seconds=3723)
+DONE = Summary(epochs=8, steps=800, AP=None, best_epoch=None, seconds=3723)
 
 
 def run_with(folder: Path, aps: Sequence[float | None], names: Sequence[str] = ("green", "red")) -> RunFolder:
@@ -127,7 +127,7 @@ def test_how_ap_went_at_the_end(tmp_path: Path, aps: list[float | None], said: s
 def test_an_early_stop_is_told_and_no_more_epochs_are_advised(tmp_path: Path) -> None:
     data = write_boxes(tmp_path / "data")
     recipe = replace(recipe_of(data), evaluation=Evaluation(patience=3))
-    lines = closing_words(run_with(tmp_path, [0.1, 0.2, 0.3, 0.4]), recipe, replace(DONE, epoch=4))
+    lines = closing_words(run_with(tmp_path, [0.1, 0.2, 0.3, 0.4]), recipe, replace(DONE, epochs=4))
     assert "stopped early after 3" in lines[0]
     assert not any("train longer" in line for line in lines)
     assert "stopped" not in closing_words(RunFolder(tmp_path / "runs" / "a run"), recipe, DONE)[0]

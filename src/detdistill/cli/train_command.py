@@ -54,9 +54,12 @@ def interruptible() -> Iterator[None]:
 
 
 def report(folder: Path, summary: Summary) -> None:
-    """Prints what came out of a run; of several processes the first one does."""
+    """Print what came out of a run and what to do next; of several processes the first one does."""
     if not is_first_process():
         return
-    scores = "" if summary.AP is None else f", AP {100 * summary.AP:.1f} (epoch {summary.best_epoch})"
-    teacher = "" if summary.teacher_ap is None else f"; the teacher's AP {100 * summary.teacher_ap:.1f}"
-    print(f"{folder}: {summary.epochs} epochs, {summary.steps} steps{scores}{teacher}")
+    from detdistill.training.closing import closing_words
+    from detdistill.training.recipe_file import read_recipe_of_run
+    from detdistill.training.run_folder import RunFolder
+
+    run = RunFolder(folder.absolute())
+    print("\n".join(closing_words(run, read_recipe_of_run(run.recipe), summary)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -17,12 +16,11 @@ from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.files import write_atomically
 from detdistill.core.seeds import derived_seed
 from detdistill.core.settings import from_values
-from detdistill.data.loading import training_loader
 from detdistill.detectors.base import Detector
-from detdistill.training.distilled import FIRST_BATCHES, Distilled
-from detdistill.training.freezing import freeze
+from detdistill.training.distilled import Distilled
+from detdistill.training.freezing import make_ready
 from detdistill.training.machine import device_beside_training
-from detdistill.training.materials import open_training_data, starting_detector
+from detdistill.training.materials import first_batch, open_training_data, starting_detector
 from detdistill.training.probe import Choice, choose
 from detdistill.training.recipe import Machine, Recipe
 from detdistill.training.task import Supervised, Task
@@ -115,23 +113,10 @@ def _measured(plan: Plan, recipe: Recipe) -> Choice:
     """The choice for a student that learns by the terms of all methods: what is unsafe for one of them is for all."""
     dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images)
     task = _task(plan.methods, recipe, dataset.classes)
-    task.train()
-    for module in freeze(task.detector, recipe.start):
-        module.training = False
-    if recipe.machine.channels_last:
-        task.detector.to(memory_format=torch.channels_last)
     device = device_beside_training(recipe.machine)
-    loader = training_loader(
-        dataset,
-        recipe.images,
-        batch_size=recipe.images_per_process,
-        seed=recipe.seed,
-        difficult=recipe.data.difficult,
-    )
-    for batch in islice(loader, FIRST_BATCHES):
-        if len(batch.targets.labels):
-            break
-    return choose(task.to(device), batch.to(device), recipe, device)
+    make_ready(task, recipe, device)
+    batch = first_batch(recipe, dataset, recipe.images_per_process).to(device)
+    return choose(task, batch, recipe, device)
 
 
 def _task(methods: Mapping[str, Terms], recipe: Recipe, classes: Sequence[str]) -> Task:

@@ -12,7 +12,7 @@ from detdistill.data.splits import usual_name
 from detdistill.training.recipe import Data, Recipe
 from detdistill.training.run_folder import RunFolder
 from detdistill.training.run_history import History, ap_of, read_history
-from detdistill.training.run_progress import Progress
+from detdistill.training.summary import Summary
 
 ENOUGH = 4
 """Evaluations from which on something can be said of how AP went."""
@@ -23,13 +23,13 @@ NAME = 32
 """Characters of a class name that are shown."""
 
 
-def closing_words(run: RunFolder, recipe: Recipe, progress: Progress) -> list[str]:
+def closing_words(run: RunFolder, recipe: Recipe, summary: Summary) -> list[str]:
     """Return at most ten lines about a finished run, with commands that can be typed as they are.
 
     Args:
         run: Folder of the run.
         recipe: Of the run.
-        progress: Of the finished run.
+        summary: Of the finished run.
 
     Raises:
         DetdistillError: The log cannot be read.
@@ -37,13 +37,13 @@ def closing_words(run: RunFolder, recipe: Recipe, progress: Progress) -> list[st
     history = read_history(run.metrics)
     folder = _near(run.path)
     patience, early = recipe.evaluation.patience, ""
-    if patience is not None and progress.epoch < recipe.schedule.epochs:
+    if patience is not None and summary.epochs < recipe.schedule.epochs:
         early = f"; stopped early after {counted(patience, 'evaluation')} without a better AP"
-    length = f"{counted(progress.epoch, 'epoch')}, {counted(progress.step, 'step')}, {clock(progress.seconds)}"
+    length = f"{counted(summary.epochs, 'epoch')}, {counted(summary.steps, 'step')}, {clock(summary.seconds)}"
     page = [f"curves, confused classes and images: {_near(run.page)}"] if run.page.exists() else []
     return [
         f"{folder}: {length}{early}",
-        *_scores(history, progress),
+        *_scores(history, summary),
         *_weakest(history),
         *_trend(history, recipe, folder, is_whole=not early),
         *page,
@@ -51,14 +51,14 @@ def closing_words(run: RunFolder, recipe: Recipe, progress: Progress) -> list[st
     ]
 
 
-def _scores(history: History, progress: Progress) -> list[str]:
+def _scores(history: History, summary: Summary) -> list[str]:
     """The best AP, and how far it is from the teacher's."""
     best = history.best
     if best is None:
         return ["no validation set (data.val), so no AP; the detector of the last epoch is kept"]
     scores = f"AP {points(best['AP'])}, AP50 {points(best['AP50'])}"
     said = [f"best on the validation set: {scores} in epoch {best['epoch']}; that detector is kept"]
-    teacher = progress.teacher_ap
+    teacher = summary.teacher_ap
     if teacher is not None:
         gap = 100 * (ap_of(best) - teacher)
         share = f", {100 * ap_of(best) / teacher:.0f} % of it" if teacher > 0 else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.modules import Held
 from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import ReduceSum, Targets
-from detdistill.data.loading import Batch, training_loader
+from detdistill.data.loading import Batch
 from detdistill.detectors.base import Detector
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.folding import folded
@@ -24,12 +23,10 @@ from detdistill.distill.inheritance import inherit
 from detdistill.distill.memory import TeacherMemory, memory_note
 from detdistill.distill.preflight import preflight
 from detdistill.training.machine import device_beside_training
+from detdistill.training.materials import first_batch
 from detdistill.training.recipe import Recipe
 from detdistill.training.task import Task
 from detdistill.training.teacher_score import quick_look, teacher_metrics
-
-FIRST_BATCHES = 8
-"""Batches among which `preflight` looks for one with objects."""
 
 
 class Distilled(Task):
@@ -122,28 +119,14 @@ class Distilled(Task):
             dataset: The training set.
             validation: The validation set, if there is one.
         """
-        batch = self._first_batch(dataset)
-        device = device_beside_training(self._recipe.machine)
+        recipe = self._recipe
+        batch = first_batch(recipe, dataset, recipe.images_per_process // recipe.accumulate)
+        device = device_beside_training(recipe.machine)
         self.distiller.to(device)
         batch = batch.to(device)
         report = preflight(self.distiller, batch.images, batch.targets)
-        look = quick_look(self._held.thing, dataset, validation, self._recipe)
+        look = quick_look(self._held.thing, dataset, validation, recipe)
         return "\n".join([*self._notes, *self._memory_notes(batch, dataset), str(report), *look])
-
-    def _first_batch(self, dataset: DetectionDataset) -> Batch:
-        recipe = self._recipe
-        batch: Batch
-        loader = training_loader(
-            dataset,
-            recipe.images,
-            batch_size=recipe.images_per_process // recipe.accumulate,
-            seed=recipe.seed,
-            difficult=recipe.data.difficult,
-        )
-        for batch in islice(loader, FIRST_BATCHES):
-            if len(batch.targets.labels):
-                break
-        return batch
 
     def _memory_notes(self, batch: Batch, dataset: DetectionDataset) -> list[str]:
         recipe = self._recipe

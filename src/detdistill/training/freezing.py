@@ -1,14 +1,35 @@
-"""Parts of a detector that training leaves as they are."""
+"""The state in which a detector is trained: parts of it can be left as they are."""
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.backbones import Backbone, feature_info
-from detdistill.training.recipe import Start
+from detdistill.training.recipe import Recipe, Start
+from detdistill.training.task import Task
+
+
+def make_ready(task: Task, recipe: Recipe, device: torch.device) -> None:
+    """Put a task into the state in which it is trained: in training mode but for what is frozen, on its device.
+
+    Args:
+        task: Is changed.
+        recipe: Of the run.
+        device: Where it is trained.
+
+    Raises:
+        DetdistillError: As in `freeze`.
+    """
+    task.train()
+    for module in freeze(task.detector, recipe.start):
+        module.training = False
+    if recipe.machine.channels_last:
+        task.detector.to(memory_format=torch.channels_last)
+    task.to(device)
 
 
 def freeze(detector: Detector, start: Start) -> tuple[nn.Module, ...]:

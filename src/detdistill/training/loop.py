@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -24,7 +25,6 @@ from detdistill.data.loading import Batch, training_loader
 from detdistill.detectors.base import Detector
 from detdistill.training.accumulation import split, window_normalizers
 from detdistill.training.checkpoint import write_checkpoint
-from detdistill.training.freezing import freeze
 from detdistill.training.interruption import Interruption
 from detdistill.training.loader import ResumableBatches
 from detdistill.training.machine import precision_of
@@ -32,6 +32,8 @@ from detdistill.training.optim import MovingAverage, build_optimizer, learning_r
 from detdistill.training.progress_line import ProgressLine
 from detdistill.training.recipe import Recipe
 from detdistill.training.run_folder import RunFolder
+from detdistill.training.run_page import write_run_page
+from detdistill.training.run_progress import Progress
 from detdistill.training.scores import Scores
 from detdistill.training.task import Task
 
@@ -46,10 +48,11 @@ class Loop:
     Args:
         fabric: Processes and devices, launched.
         recipe: Of the run.
-        task: What is learnt; it is moved to the device.
+        task: What is learnt, made ready.
         dataset: The training set.
         folder: Of the run.
         scores: Evaluates, and keeps the best detector.
+        started: When the run began, by `time.monotonic`.
 
     Attributes:
         step: Steps of the optimiser that are done.
@@ -66,9 +69,10 @@ class Loop:
         dataset: DetectionDataset,
         folder: RunFolder,
         scores: Scores,
+        started: float,
     ) -> None:
         self.fabric, self.recipe, self.task, self.dataset = fabric, recipe, task, dataset
-        self.folder, self.scores = folder, scores
+        self.folder, self.scores, self.started = folder, scores, started
         self.batches = ResumableBatches(
             training_loader(
                 dataset,
@@ -86,12 +90,6 @@ class Loop:
         self.total = epoch * recipe.schedule.epochs
         self.warmup = warmup_steps(self.total, recipe.schedule)
 
-        task.train()
-        for module in freeze(task.detector, recipe.start):
-            module.training = False
-        if recipe.machine.channels_last:
-            task.detector.to(memory_format=torch.channels_last)
-        task.to(fabric.device)
         decay = recipe.optimization.ema
         self.average = None if decay is None else MovingAverage(task.detector, decay).eval()
         self.optimizer = build_optimizer(task, task.detector.backbone_module, recipe.optimization)
@@ -126,23 +124,45 @@ class Loop:
             DetdistillError: An image cannot be read, or the disk is full.
         """
         recipe, epoch_steps = self.recipe, len(self.batches)
-        progress = ProgressLine(recipe, self.step, self.total, epoch_steps)
-        with self.interruption, progress, closing(self.batches):
+        line = ProgressLine(recipe, self.step, self.total, epoch_steps)
+        with self.interruption, line, closing(self.batches):
             with self.interruption.at_once(self.step):
                 self.scores.score_teacher()
             self._evaluate()
             for epoch in range(self.step // epoch_steps, recipe.schedule.epochs):
                 if self.scores.is_patience_over:
                     break
-                progress.go_on()
+                line.go_on()
                 for batch in self.batches.of_epoch(epoch, start=self.step % epoch_steps):
                     self._train_on(batch.to(self.fabric.device, non_blocking=True))
-                    progress.update(self.step, self.losses)
+                    line.update(self.step, self.losses)
                     self._after_step(epoch + 1, is_last=self.step % epoch_steps == 0)
-                progress.pause()
+                line.pause()
                 self.scores.await_epoch(epoch + 1, self.step)
                 self._save()
                 self._evaluate()
+                self.show("training", line.remaining)
+            self.scores.keep_last(self.result, self.step // epoch_steps)
+
+    def show(self, state: Literal["training", "interrupted", "finished"], remaining: float | None = None) -> None:
+        """Write the page of the run, in the first process, if the recipe says so.
+
+        Args:
+            state: Of the run.
+            remaining: Seconds until the end, if that is known.
+        """
+        if not (is_first_process() and self.recipe.logging.page):
+            return
+        progress = Progress(
+            state=state,
+            epoch=self.step // len(self.batches),
+            step=self.step,
+            total_steps=self.total,
+            seconds=time.monotonic() - self.started,
+            remaining=remaining,
+            teacher_ap=self.scores.teacher_ap,
+        )
+        write_run_page(self.folder, self.recipe, self.scores.evaluation, progress)
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state that `read_checkpoint` has read."""
@@ -263,6 +283,7 @@ class Loop:
             write_checkpoint(self.folder.checkpoint, state)
         self.fabric.barrier()
         if self.stopping:
+            self.show("interrupted")
             raise self.interruption.stopped(self.step)
 
     def _without_synchronisation(self) -> AbstractContextManager[Any]:

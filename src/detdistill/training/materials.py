@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from detdistill.core.normalization import EFFICIENTNET_LITE, Normalization
 from detdistill.data.assembly import raise_fatal
 from detdistill.data.checking import reading_note, training_problems, validation_problems
 from detdistill.data.classes import with_classes
+from detdistill.data.loading import Batch, training_loader
 from detdistill.data.opening import open_part
 from detdistill.detectors.base import Detector
 from detdistill.detectors.catalog import build_detector
@@ -26,6 +28,9 @@ from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.efficientnet_lite import efficientnet_lite0_file
 from detdistill.detectors.dense.initialization import initialize_from
 from detdistill.training.recipe import Data, DetectorSettings, Recipe
+
+FIRST_BATCHES = 8
+"""Batches among which `first_batch` looks for one with objects."""
 
 
 def open_training_data(
@@ -83,6 +88,24 @@ def _open(data: Data, part: str | None, images: str | None, *, use_cache: bool) 
     if text is not None:
         note(text)
     return dataset
+
+
+def first_batch(recipe: Recipe, dataset: DetectionDataset, batch_size: int) -> Batch:
+    """Return the first batch with an object, or one without if the first few have none.
+
+    Args:
+        recipe: Of the run.
+        dataset: The training set.
+        batch_size: Largest number of images.
+    """
+    batch: Batch
+    loader = training_loader(
+        dataset, recipe.images, batch_size=batch_size, seed=recipe.seed, difficult=recipe.data.difficult
+    )
+    for batch in islice(loader, FIRST_BATCHES):
+        if len(batch.targets.labels):
+            break
+    return batch
 
 
 def starting_detector(recipe: Recipe, classes: Sequence[str], own: Detector | None = None) -> Detector:

@@ -30,6 +30,7 @@ class ProgressLine:
         columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20)
         self._live = Progress(*columns, console=self._console, transient=True, refresh_per_second=2)
         self._task = self._live.add_task("the first step", total=total, completed=step)
+        self._step = step
         self._seconds = self._since = 0.0
 
     def __enter__(self) -> Self:
@@ -56,6 +57,7 @@ class ProgressLine:
             step: Its number, from 1.
             losses: Terms of the loss, of all processes.
         """
+        self._step = step
         now = time.perf_counter()
         self._seconds, self._since = self._seconds + now - self._since, now
         if not is_first_process():
@@ -65,14 +67,21 @@ class ProgressLine:
         elif step % self._recipe.logging.every == 0:
             print(self._line(step, losses), file=sys.stderr, flush=True)
 
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the last step at the speed so far; None before the first step."""
+        return (self._total - self._step) * self._seconds / self._done if self._done else None
+
+    @property
+    def _done(self) -> int:
+        return self._step - self._first
+
     def _line(self, step: int, losses: Mapping[str, float]) -> str:
-        done = step - self._first
-        speed = done * self._recipe.batch_size / max(self._seconds, 1e-9)
-        remaining = (self._total - step) * self._seconds / max(done, 1)
+        speed = self._done * self._recipe.batch_size / max(self._seconds, 1e-9)
         terms = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
         return (
             f"epoch {-(-step // self._per_epoch)}/{self._recipe.schedule.epochs}, step {step}/{self._total}, "
-            f"{speed:.1f} images/s, {_clock(remaining)} left, loss {sum(losses.values()):.3f} ({terms})"
+            f"{speed:.1f} images/s, {_clock(self.remaining or 0)} left, loss {sum(losses.values()):.3f} ({terms})"
         )
 
 

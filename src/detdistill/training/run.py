@@ -6,28 +6,32 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
 from detdistill.core.annotations import DetectionDataset
-from detdistill.core.distributed import computed_once, is_first_process
+from detdistill.core.distributed import computed_once, is_first_process, note
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.seeds import derived_seed
 from detdistill.core.settings import to_values
 from detdistill.detectors.base import Detector
 from detdistill.training.checkpoint import read_checkpoint
 from detdistill.training.distilled import Distilled
+from detdistill.training.freezing import make_ready
 from detdistill.training.loggers import Loggers
 from detdistill.training.loop import Loop
 from detdistill.training.machine import check_device, check_processes, fabric_of, launch, told_errors
-from detdistill.training.materials import open_training_data, starting_detector
+from detdistill.training.materials import first_batch, open_training_data, starting_detector
+from detdistill.training.probe import choose
 from detdistill.training.recipe import DetectorSettings, Distillation, Recipe
-from detdistill.training.recipe_file import differences, recipe_from, recipe_of
+from detdistill.training.recipe_file import differences, recipe_from, recipe_of, write_recipe
 from detdistill.training.run_folder import RunFolder
 from detdistill.training.scores import Scores
 from detdistill.training.summary import Summary, read_summary, write_summary
@@ -189,7 +193,7 @@ def _run(
     # Other processes of the same run start at the same time, or are started by this one.
     with run.held() if is_first else nullcontext():
         if is_first:
-            run.prepare(recipe, resume=resume, overwrite=overwrite)
+            recipe = run.prepare(recipe, resume=resume, overwrite=overwrite)
         if run.is_finished(recipe) and not overwrite:
             return read_summary(run.summary)
         is_resumed = run.checkpoint.exists() and not overwrite
@@ -218,9 +222,11 @@ def _train(
     launch(fabric)
     with told_errors():
         _meet(recipe, dataset, 0 if state is None else state["step"])
+        make_ready(task, recipe, fabric.device)
+        recipe = _settled(recipe, run, task, dataset, fabric)
         loggers = Loggers(recipe, run.path)
         scores = Scores(run, recipe, task, dataset, validation, loggers)
-        loop = Loop(fabric, recipe, task, dataset, run, scores)
+        loop = Loop(fabric, recipe, task, dataset, run, scores, started)
         if state is not None:
             loop.load(state)
         with loggers:
@@ -235,6 +241,7 @@ def _train(
         )
         if is_first:
             write_summary(summary, run.summary)
+        loop.show("finished")
         # The others return no sooner than there is what they may read.
         fabric.barrier()
     return summary
@@ -250,6 +257,24 @@ def _starting(recipe: Recipe, dataset: DetectionDataset, own: Detector | None) -
     return detector
 
 
+def _settled(recipe: Recipe, run: RunFolder, task: Task, dataset: DetectionDataset, fabric: Fabric) -> Recipe:
+    """Return a recipe with plain values in the place of `auto`, which the first process chooses for all.
+
+    The values stand in the run's recipe before the first step, so that a resumed run has the same.
+    """
+    machine = recipe.machine
+    if is_first_process() and "auto" in (machine.precision, machine.threads):
+        batch = first_batch(recipe, dataset, recipe.images_per_process).to(fabric.device)
+        choice = choose(task, batch, recipe, fabric.device)
+        note(choice.reason)
+        machine = replace(machine, precision=choice.precision, threads=choice.threads)
+        write_recipe(replace(recipe, machine=machine), run.recipe)
+    precision, threads = fabric.broadcast((machine.precision, machine.threads))
+    assert threads != "auto"
+    torch.set_num_threads(threads)
+    return replace(recipe, machine=replace(machine, precision=precision, threads=threads))
+
+
 def _meet(recipe: Recipe, dataset: DetectionDataset, step: int) -> None:
     """Compare what all processes are about to do.
 
@@ -262,8 +287,8 @@ def _meet(recipe: Recipe, dataset: DetectionDataset, step: int) -> None:
 def _check_equal(starts: list[tuple[dict[str, Any], str, int]]) -> None:
     for number, other in enumerate(starts):
         recipe, fingerprint, step = starts[0]
-        if other[0] != recipe:
-            different = differences(recipe_of(recipe, "process 0"), recipe_of(other[0], f"process {number}"))
+        different = differences(recipe_of(recipe, "process 0"), recipe_of(other[0], f"process {number}"))
+        if different:
             changes = "; ".join(f"{key}: {change}" for key, change in different.items())
             raise DetdistillError(f"process {number} has another recipe than process 0 ({changes}): give all the same")
         if other[1] != fingerprint:

@@ -6,19 +6,24 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
 from detdistill.detectors.base import Detector
 from detdistill.detectors.saving import save_detector
-from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
+from detdistill.evaluation.coco_metrics import CocoMetrics, metrics_and_results
+from detdistill.evaluation.evaluating import Evaluation, evaluation_of
 from detdistill.evaluation.score import score
 from detdistill.training.loggers import Loggers
 from detdistill.training.recipe import Recipe
 from detdistill.training.run_folder import RunFolder
 from detdistill.training.scoring import inference_options
 from detdistill.training.task import Task
+
+LAST = "last"
+"""Folder in the run folder for the detector of the last epoch, where the best one is another."""
 
 
 class Scores:
@@ -39,6 +44,7 @@ class Scores:
         without_gain: Evaluations since then.
         awaited: Epoch and step of scores that were not taken yet.
         teacher_ap: The teacher's AP on the validation set, 0 to 1; None without one.
+        evaluation: The last one of this process, for the page of the run; None without a page or before.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Scores:
         self._folder, self._recipe, self._task = folder, recipe, task
         self._dataset, self._validation, self._loggers = dataset, validation, loggers
         self._metrics: CocoMetrics | None = None
+        self.evaluation: Evaluation | None = None
         self.best: tuple[float, int] | None = None
         self.without_gain = 0
         self.awaited: tuple[int, int] | None = None
@@ -112,7 +119,11 @@ class Scores:
 
     def _score(self, detector: Detector, validation: DetectionDataset, epoch: int, step: int) -> None:
         recipe = self._recipe
-        self._metrics = score(detector, validation, recipe.images, coco_metrics, inference_options(recipe))
+        self._metrics, results = score(
+            detector, validation, recipe.images, metrics_and_results, inference_options(recipe)
+        )
+        if recipe.logging.page and is_first_process():
+            self.evaluation = evaluation_of(validation, results, self._metrics)
         numbers = asdict(self._metrics)
         per_class = {name: values["AP50"] for name, values in numbers.pop("per_class").items()}
         self.log(step, epoch, {**numbers, "AP50_per_class": per_class})
@@ -130,12 +141,20 @@ class Scores:
             teacher = "" if self.teacher_ap is None else f"; the teacher's AP {100 * self.teacher_ap:.1f}"
             print(f"epoch {epoch}: {scores} on the validation set ({best}{teacher})", file=sys.stderr, flush=True)
 
+    def keep_last(self, detector: Detector, epoch: int) -> None:
+        """Keep the detector of the last epoch beside the best one, if it is another one."""
+        if self.best is not None and self.best[1] != epoch:
+            self._save(detector, epoch, self._folder.path / LAST)
+
     def _keep(self, detector: Detector, epoch: int) -> None:
+        self._save(detector, epoch, self._folder.path)
+
+    def _save(self, detector: Detector, epoch: int, folder: Path) -> None:
         if not is_first_process():
             return
         save_detector(
             detector,
-            self._folder.path,
+            folder,
             provenance={
                 **self._task.origin(),
                 "data": {"source": self._dataset.source, "annotations_sha256": self._dataset.fingerprint},
