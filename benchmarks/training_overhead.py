@@ -114,7 +114,7 @@ def main() -> None:
         schedule=Schedule(epochs=-(-arguments.rounds // rounds_per_epoch)),
         optimization=Optimization(ema=0.999),
         machine=Machine("cpu", workers=arguments.workers, precision="bf16" if arguments.bf16 else "float32", threads=1),
-        logging=Logging(every=10),
+        logging=Logging(every=10, page=False),
     )
     TakingTurns.steps, TakingTurns.rounds = arguments.steps, []
     with tempfile.TemporaryDirectory() as folder, mock.patch("detdistill.training.run.Loop", TakingTurns):

@@ -31,7 +31,7 @@ def test_the_command_stops_with_the_shells_status_and_goes_on(
     number: int, status: int, data: Path, tmp_path: Path
 ) -> None:
     """The whole group gets the signal, the loading processes too."""
-    recipe = small_recipe(data, epochs=400, workers=1, logging=Logging(every=1))
+    recipe = small_recipe(data, epochs=400, workers=1, logging=Logging(every=1, page=False))
     words = ["train", "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
     write_recipe(replace(recipe, data=replace(recipe.data, val=None)), tmp_path / "recipe.yaml")
     running = command(*words)

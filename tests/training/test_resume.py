@@ -99,7 +99,7 @@ def test_what_a_step_draws_does_not_depend_on_the_interruption(
 @pytest.mark.parametrize(("step", "saved"), [(2, None), (4, 2), (6, 5)])
 def test_killed_without_warning(step: int, saved: int | None, recipe: Recipe, whole: Path, tmp_path: Path) -> None:
     """kill -9 in a step; what is left is the last checkpoint, of an epoch's end or of the interval."""
-    by_step = replace(recipe, logging=Logging(every=1, save_every=5))
+    by_step = replace(recipe, logging=Logging(every=1, page=False, save_every=5))
     assert run_one(train_until_killed, by_step, tmp_path / "run", step) == -signal.SIGKILL
     if saved is None:
         assert not (tmp_path / "run" / "resume" / "state.ckpt").exists()

@@ -76,7 +76,7 @@ def test_a_detector_learns_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
         batch_size=8,
         optimization=Optimization("adamw", learning_rate=3e-3, ema=0.95),
         schedule=Schedule(40, warmup_steps=10, decay="cosine"),
-        logging=Logging(every=10),
+        logging=Logging(every=10, page=False),
     )
     summary = train(recipe, tmp_path / "run")
     best = max((line["AP"], line["epoch"]) for line in lines(tmp_path / "run") if "AP" in line)
@@ -132,7 +132,7 @@ def test_bf16_and_loggers(data: Path, tmp_path: Path) -> None:
         detector=replace(TINY, backbone_width=0.25),
         images=ImageOptions(letterbox=96),
         machine=Machine(accelerator="cpu", workers=0, precision="bf16", threads=1),
-        logging=Logging(every=1, loggers=("csv", "tensorboard")),
+        logging=Logging(every=1, page=False, loggers=("csv", "tensorboard")),
     )
     train(recipe, tmp_path / "run")
     assert "gradient_norm" in (tmp_path / "run" / "csv" / "metrics.csv").read_text()

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from detdistill.core.distributed import is_first_process
+from detdistill.core.texts import clock
 from detdistill.training.recipe import Recipe
 
 
@@ -81,11 +82,5 @@ class ProgressLine:
         terms = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
         return (
             f"epoch {-(-step // self._per_epoch)}/{self._recipe.schedule.epochs}, step {step}/{self._total}, "
-            f"{speed:.1f} images/s, {_clock(self.remaining or 0)} left, loss {sum(losses.values()):.3f} ({terms})"
+            f"{speed:.1f} images/s, {clock(self.remaining or 0)} left, loss {sum(losses.values()):.3f} ({terms})"
         )
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
