@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from detdistill.cli import main
-from detdistill.cli.analyze_command import names_of
-from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.detectors.saving import save_detector
 from support.small_runs import write_boxes, write_teacher
@@ -17,26 +15,6 @@ def write_run(folder: Path, *, seed: int) -> str:
     detector = tiny_detector("gfl", ("green", "red"), seed=seed)
     save_detector(detector, folder, image_size=ImageSize(short_side=64, long_side=64))
     return str(folder)
-
-
-@pytest.mark.parametrize(
-    ("folders", "names"),
-    [
-        (["runs/a"], ["a"]),
-        (["runs/a", "runs/b"], ["a", "b"]),
-        (["runs/a/0"], ["a/0"]),
-        (["runs/a/0", "runs/b/0"], ["a/0", "b/0"]),
-        (["runs/a/0", "runs/a/1"], ["a/0", "a/1"]),
-        (["x/a/0", "y/a/0"], ["x/a/0", "y/a/0"]),
-    ],
-)
-def test_students_are_told_apart_by_as_little_as_can_be(folders: list[str], names: list[str]) -> None:
-    assert names_of([Path(folder) for folder in folders]) == names
-
-
-def test_the_same_folder_twice_is_refused() -> None:
-    with pytest.raises(DetdistillError, match="the same folder is given twice"):
-        names_of([Path("runs/a"), Path("runs/../runs/a")])
 
 
 @pytest.mark.parametrize("repeated", [False, True])

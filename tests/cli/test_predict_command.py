@@ -3,16 +3,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from detdistill.cli import main
-from detdistill.cli.predict_command import Drawing
 from detdistill.core.image_options import ImageSize
-from detdistill.core.structures import Detections
 from detdistill.detectors.saving import save_detector
 from detdistill.detectors.storage import store_thresholds
 from support.pairs import confident
@@ -126,33 +123,6 @@ def test_files_of_the_same_name_do_not_overwrite_one_another(run: Path, tmp_path
     words = [str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]
     assert main(["predict", str(run), *words, "--image-format", "jpg"]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.jpg", "x_2.jpg"]
-
-
-def drawn(out: Path, names: list[str], image_format: Literal["jpg", "png"] | None = None) -> dict[str, str | None]:
-    """Names and formats of the drawings of such images."""
-    drawing = Drawing(out, (), image_format=image_format)
-    for name in names:
-        drawing.draw(Path(name), np.zeros((64, 64, 3), np.uint8), Detections())
-    formats = {}
-    for path in out.iterdir():
-        with Image.open(path) as image:
-            formats[path.name] = image.format
-    return formats
-
-
-def test_photographs_are_drawn_as_jpeg_unless_asked_otherwise(tmp_path: Path) -> None:
-    names = ["a.jpg", "b.webp", "c.bmp", "d.png", "e.gif", "d.jpg"]
-    assert drawn(tmp_path / "each", names) == {
-        **dict.fromkeys(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "JPEG"),
-        **dict.fromkeys(["d.png", "e.png"], "PNG"),
-    }
-    assert drawn(tmp_path / "png", names, "png") == dict.fromkeys(
-        ["a.png", "b.png", "c.png", "d.png", "d_2.png", "e.png"], "PNG"
-    )
-
-
-def test_names_that_differ_in_case_only_do_not_overwrite_one_another(tmp_path: Path) -> None:
-    assert set(drawn(tmp_path / "out", ["a/x.png", "b/X.png"])) == {"x.png", "X_2.png"}
 
 
 def test_drawings_never_overwrite_the_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,10 +71,10 @@ def test_a_place_without_a_dataset_is_an_error(words: list[str], option: list[st
     verb = parse(build_app(), [*words, *option])
     assert isinstance(verb, Source)
     with pytest.raises(DetdistillError, match=f"{option[0]} was given without a dataset"):
-        verb.opened_if_given(None)
+        verb.source_if_given(None)
     plain = parse(build_app(), words)
     assert isinstance(plain, Source)
-    assert plain.opened_if_given(None) is None
+    assert plain.source_if_given(None) is None
 
 
 def test_a_dataset_whose_parts_are_anywhere_can_be_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,11 +11,13 @@ from detdistill.analysis.findings import number, numbers, percent, side_by_side,
 from detdistill.analysis.galleries import image_gallery, object_gallery
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import MEASURES
-from detdistill.core.files import write_atomically
+from detdistill.core.errors import DetdistillError
+from detdistill.core.json_files import write_json
 from detdistill.core.texts import points
 from detdistill.evaluation.coco_metrics import CocoMetrics
 from detdistill.report.html import Part, Picture, Section, Table, Text, write_report
 
+PAGE, JSON = "analysis.html", "analysis.json"
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -33,11 +34,14 @@ def write_analysis(measured: Measured, folder: Path) -> list[str]:
     Raises:
         DetdistillError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "analysis.json", json.dumps(numbers(measured), indent=1, ensure_ascii=False) + "\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DetdistillError(f"{folder} cannot be created: {error.strerror}") from error
+    write_json(folder / JSON, numbers(measured), indent=1)
     said = {student.name: verdict(measured, student) for student in measured.students}
     write_report(
-        folder / "analysis.html",
+        folder / PAGE,
         title="Why the student lags",
         summary=said[measured.students[0].name],
         sections=[

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from detdistill.cli.source import Source
 
 if TYPE_CHECKING:
-    from detdistill.core.annotations import DetectionDataset
-    from detdistill.deploy.latency import Size, Speed
+    from detdistill.deploy.benchmarking import Benchmark as Measured
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Benchmark(Source):
     """Measure detectors side by side: parameters, multiply-accumulates, latency, images per second, AP.
 
     From pixels to detections on the CPU, post-processing included, in PyTorch (eager, channels last, bfloat16) and in
-    onnxruntime. All take turns, so that other work on the machine hits all alike.
+    onnxruntime. Measurements are interleaved so that background load affects all detectors equally.
     """
 
     run_folders: Annotated[list[Path], Parameter(help="Folders of trained, distilled or imported detectors.")]
@@ -34,46 +33,23 @@ class Benchmark(Source):
     json: Annotated[Path | None, Parameter(help="Output file (JSON) of the numbers.")] = None
 
     def run(self) -> None:
-        """Measures, prints and writes."""
-        import json
+        """Measures and prints."""
+        from detdistill.deploy.benchmarking import benchmark
 
-        from detdistill.cli.analyze_command import names_of
-        from detdistill.core.environment import machine
-        from detdistill.core.files import write_atomically
-        from detdistill.deploy.latency import sizes_of, speeds_of
-
-        folders = dict(zip(names_of(self.run_folders), self.run_folders, strict=True))
-        dataset = self.opened_if_given(self.data)
-        images = () if dataset is None else dataset.images
-        sizes = sizes_of(folders, images)
-        speeds = speeds_of(
-            folders, images, batches=sorted({1, self.batch_size}), rounds=self.rounds, threads=self.threads
+        found = benchmark(
+            self.run_folders,
+            self.source_if_given(self.data),
+            batch_size=self.batch_size,
+            rounds=self.rounds,
+            threads=self.threads,
+            json=self.json,
         )
-        scores = {name: None if dataset is None else _ap(folder, dataset) for name, folder in folders.items()}
-        _print(sizes, speeds, scores)
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        print(f"\n{machine()}, {threads}, medians of {self.rounds} rounds; MACs of the network for an image")
-        if self.json is not None:
-            numbers = {
-                "machine": machine(),
-                "threads": self.threads,
-                "rounds": self.rounds,
-                "detectors": {name: {**asdict(size), "AP": scores[name]} for name, size in sizes.items()},
-                "speeds": [{**asdict(speed), "images_per_second": speed.images_per_second} for speed in speeds],
-            }
-            write_atomically(self.json, json.dumps(numbers, indent=1) + "\n")
+        _print(found)
+        threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+        print(f"\n{found.machine}, {threads}, medians of {found.rounds} rounds; MACs of the network for an image")
 
 
-def _ap(folder: Path, dataset: DetectionDataset) -> float | None:
-    from detdistill.detectors.storage import load_detector
-    from detdistill.evaluation.coco_metrics import coco_metrics
-    from detdistill.evaluation.evaluating import run_options
-    from detdistill.evaluation.score import score
-
-    return score(load_detector(folder), dataset, run_options(folder), coco_metrics).AP
-
-
-def _print(sizes: dict[str, Size], speeds: list[Speed], scores: dict[str, float | None]) -> None:
+def _print(found: Measured) -> None:
     from detdistill.cli.text_table import print_table
     from detdistill.core.texts import points
 
@@ -82,17 +58,18 @@ def _print(sizes: dict[str, Size], speeds: list[Speed], scores: dict[str, float 
         [
             (
                 name,
-                points(scores[name]),
+                points(found.AP[name]),
                 f"{size.parameters / 1e6:.2f} M",
                 "–" if size.macs is None else f"{size.macs / 1e9:.2f} G",
                 f"{size.file_bytes / 2**20:.1f} MiB",
                 f"{size.canvas[0]}x{size.canvas[1]}",
             )
-            for name, size in sizes.items()
+            for name, size in found.sizes.items()
         ],
     )
     print()
-    rows: list[Any] = [
+    names = list(found.sizes)
+    rows = [
         (
             f"{speed.name}, {speed.engine}",
             str(speed.batch),
@@ -100,6 +77,6 @@ def _print(sizes: dict[str, Size], speeds: list[Speed], scores: dict[str, float 
             f"{1000 * speed.p95:.1f}",
             f"{speed.images_per_second:.1f}",
         )
-        for speed in sorted(speeds, key=lambda one: (one.batch, list(sizes).index(one.name)))
+        for speed in sorted(found.speeds, key=lambda one: (one.batch, names.index(one.name)))
     ]
     print_table(("", "batch", "ms, median", "ms, 95th percentile", "images/s"), rows)

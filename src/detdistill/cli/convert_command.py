@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -44,46 +44,30 @@ class Convert(Source):
     ] = False
 
     def run(self) -> None:
-        """Reads, splits, writes and reports.
+        """Converts and reports.
 
         Raises:
             DetdistillError: the dataset cannot be read, split or written.
         """
-        from detdistill.core.files import check_new
-        from detdistill.data.writing.dataset import write_dataset
-        from detdistill.data.writing.image_files import check_output
+        from detdistill.data.writing.converting import convert_dataset
 
-        check_new(self.out)
-        if self.val or self.test:
-            from detdistill.data.splitting import split_dataset
-
-            dataset = self.opened(self.path)
-            check_output(self.out, [dataset])
-            divided = split_dataset(dataset, val=self.val, test=self.test, seed=self.seed)
-            parts, sources = divided.parts, [dataset]
-        else:
-            divided = None
-            parts = self._parts()
-            sources = list(parts.values())
-        written = write_dataset(parts, self.out, self.to, link=self.link)
-        for source in sources:
+        converted = convert_dataset(
+            self.source(self.path),
+            self.out,
+            self.to,
+            val=self.val,
+            test=self.test,
+            seed=self.seed,
+            link=self.link,
+        )
+        for source in converted.sources:
             print_repairs(source, self.path)
-        if divided is not None:
-            print_split(divided)
-        for warning in written.warnings:
+        if converted.split is not None:
+            print_split(converted.split)
+        for warning in converted.written.warnings:
             print(f"warning: {warning}")
-        named = {f"{self.out}: {name}": part for name, part in written.parts.items()}
-        print_parts(named, len(sources[0].images) if divided is not None else None)
-
-    def _parts(self) -> dict[str, DetectionDataset]:
-        """The chosen split or all, by their names in the files."""
-        from detdistill.data.opening import find_splits
-        from detdistill.data.splits import choose
-
-        splits = find_splits(self.path, annotations=self.annotations)
-        if self.split is not None:
-            splits = [choose(splits, self.split, self.path)]
-        return {split.name: replace(self, split=split.name).opened(self.path) for split in splits}
+        named = {f"{self.out}: {name}": part for name, part in converted.written.parts.items()}
+        print_parts(named, None if converted.split is None else len(converted.sources[0].images))
 
 
 def print_repairs(dataset: DetectionDataset, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
@@ -15,14 +14,12 @@ from cyclopts import Parameter
 from detdistill.cli.source import DATA, Source
 
 if TYPE_CHECKING:
-    from detdistill.core.annotations import DetectionDataset
     from detdistill.core.errors import Problem
     from detdistill.core.image_options import ImageOptions
     from detdistill.data.checking import Checks
     from detdistill.data.inspection import Inspection
 
 BAR = 40
-HELD_OUT = frozenset({"val", "valid", "validation", "minival", "test", "testing"})
 
 
 @dataclass(frozen=True)
@@ -55,56 +52,24 @@ class Inspect(Source):
     def run(self) -> None:
         """Print what was found and draw the sheets."""
         from detdistill.core.errors import DataError
-        from detdistill.data.checking import usability_problems
-        from detdistill.data.contact_sheet import default_file
-        from detdistill.data.opening import find_splits
-        from detdistill.report.image_saving import check_image_ending
+        from detdistill.data.inspecting import inspect_parts
 
-        if self.sheet is not None:
-            check_image_ending(self.sheet)
-        checks = self._checks()
-        if self.split is None:
-            splits = find_splits(self.path, annotations=self.annotations)
-            names: list[str | None] = list(dict.fromkeys(split.name for split in splits))
-        else:
-            names = [self.split]
         fatal = 0
-        training_classes: dict[str, tuple[str, ...]] = {}
-        for name in names:
-            try:
-                dataset, found = self._opened(name, checks)
-            except DataError as error:
-                print(error.summary if error.problems else error)
-                fatal += _print_problems(error.problems) or 1
+        for part in inspect_parts(self.source(self.path), self._checks(), sheet=self.sheet):
+            if part.dataset is None or part.numbers is None:
+                print(part.title)
+                fatal += _print_problems(part.problems) or 1
             else:
-                sheet = self.sheet or default_file(dataset)
-                if len(names) > 1:
-                    sheet = sheet.with_stem(f"{sheet.stem}_{str(name).replace('/', '_')}")
-                held_out, year = _is_held_out(name), str(name).rpartition("/")[0]
-                if not held_out:
-                    training_classes.setdefault(year, dataset.classes)
-                found += usability_problems(dataset, checks, held_out=held_out, classes=training_classes.get(year))
-                fatal += _inspect(dataset, f"{self.path.resolve().name} {name or ''}".strip(), sheet, found)
+                print(f"{part.title} ({part.dataset.source})")
+                _print_numbers(part.numbers)
+                print("\nproblems:" if part.problems else "\nno problems")
+                fatal += _print_problems(part.problems)
+                print(f"contact sheet: {part.sheet}")
             print()
         if fatal:
             raise DataError(
                 f"{self.path}: {fatal} of the problems above must be fixed before a detector can be trained on the data"
             )
-
-    def _opened(self, split: str | None, checks: Checks) -> tuple[DetectionDataset, list[Problem]]:
-        """One part and its problems; faults of the image files alone do not keep it from being counted and drawn."""
-        from detdistill.core.errors import DataError
-
-        part = replace(self, split=split, accept_left_out=True, rescale=checks.rescale)
-        try:
-            dataset = part.opened(self.path)
-        except DataError as everything:
-            try:
-                dataset = replace(part, rescale=False).opened(self.path, check_images=False)
-            except DataError:
-                raise everything from None
-            return dataset, list(everything.problems)
-        return dataset, list(dataset.problems)
 
     def _checks(self) -> Checks:
         """What the options and the recipe ask for.
@@ -159,19 +124,13 @@ class Split(Source):
     def run(self) -> None:
         """Splits, writes and reports."""
         from detdistill.cli.convert_command import print_parts, print_repairs, print_split
-        from detdistill.core.files import check_new
-        from detdistill.data.splitting import split_dataset
-        from detdistill.data.writing.coco_writer import write_coco_beside
+        from detdistill.data.writing.converting import write_split
 
-        path = self.path.resolve()
-        out = self.out or path.with_name(f"{path.stem if path.is_file() else path.name}_split")
-        check_new(out)
-        dataset = self.opened(self.path)
-        divided = split_dataset(dataset, val=self.val, test=self.test, seed=self.seed)
-        write_coco_beside(divided.parts, out)
-        print_repairs(dataset, self.path)
-        print_split(divided)
-        print_parts({f"{out / name}.json": part for name, part in divided.parts.items()}, len(dataset.images))
+        written = write_split(self.source(self.path), self.out, val=self.val, test=self.test, seed=self.seed)
+        print_repairs(written.source, self.path)
+        print_split(written.split)
+        named = {f"{written.folder / name}.json": part for name, part in written.split.parts.items()}
+        print_parts(named, len(written.source.images))
 
 
 @dataclass(frozen=True)
@@ -194,30 +153,6 @@ class Scenes:
         print(f"{self.out}: {self.train} training, {self.val} validation and {self.test} test pictures")
 
 
-def _is_held_out(split: str | None) -> bool:
-    """Whether a part is for validation or test by its name."""
-    return not HELD_OUT.isdisjoint(re.split(r"[^a-z]+", str(split).lower()))
-
-
-def _inspect(dataset: DetectionDataset, title: str, sheet: Path, found: Sequence[Problem]) -> int:
-    """Report on one split; return how many kinds of its problems are fatal."""
-    from detdistill.data.contact_sheet import contact_sheet
-    from detdistill.data.inspection import inspect_dataset, undecodable_images
-    from detdistill.report.image_saving import save_image
-
-    print(f"{title} ({dataset.source})")
-    numbers = inspect_dataset(dataset)
-    _print_numbers(numbers)
-    # An image that cannot be opened, or has another size, was found before and cannot be decoded either.
-    known = {problem.where for problem in found if problem.fatal}
-    problems = [*found, *(problem for problem in undecodable_images(dataset) if problem.where not in known)]
-    print("\nproblems:" if problems else "\nno problems")
-    fatal = _print_problems(problems)
-    save_image(contact_sheet(dataset, f"{title}: {_summary(numbers)}"), sheet)
-    print(f"contact sheet: {sheet}")
-    return fatal
-
-
 def _print_problems(problems: Sequence[Problem]) -> int:
     """List all kinds of problems, the fatal ones first; return how many kinds are fatal."""
     from detdistill.core.errors import grouped
@@ -231,25 +166,16 @@ def _print_problems(problems: Sequence[Problem]) -> int:
     return len(fatal)
 
 
-def _count(number: int, noun: str, nouns: str | None = None) -> str:
-    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
-
-
-def _summary(numbers: Inspection) -> str:
-    objects = sum(row.objects for row in numbers.classes)
-    classes = _count(len(numbers.classes), "class", "classes")
-    return f"{_count(numbers.images, 'image')}, {_count(objects, 'object')} of {classes}"
-
-
 def _print_numbers(numbers: Inspection) -> None:
     from detdistill.cli.text_table import print_table
+    from detdistill.core.errors import counted
     from detdistill.data.inspection import SIDE_EDGES
 
     objects = sum(row.objects for row in numbers.classes)
     smallest, median, largest = (f"{width}x{height}" for width, height in numbers.image_sizes)
-    print(_summary(numbers))
+    print(numbers)
     print(f"{objects / numbers.images:.1f} objects an image, {numbers.most_objects} at most", end="")
-    print(f"; {_count(numbers.without_objects, 'image')} without" if numbers.without_objects else "")
+    print(f"; {counted(numbers.without_objects, 'image')} without" if numbers.without_objects else "")
     same = smallest == largest
     print(f"all images are {smallest}\n" if same else f"image sizes {smallest} to {largest}, median {median}\n")
     flags = [flag for flag in ("difficult", "crowd") if any(getattr(row, flag) for row in numbers.classes)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,9 +13,8 @@ from detdistill.cli.source import DATA, Source
 from detdistill.core.distributed import is_first_process
 
 if TYPE_CHECKING:
-    from detdistill.core.annotations import DetectionDataset
     from detdistill.evaluation.coco_metrics import CocoMetrics
-    from detdistill.evaluation.evaluating import Evaluation
+    from detdistill.evaluation.evaluating import Scored
     from detdistill.evaluation.precision_recall import OperatingPoint
 
 CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -70,7 +68,7 @@ class Evaluate(Source):
     )
 
     def run(self) -> None:
-        """Prints the tables and writes the files."""
+        """Prints the tables; the library writes the files."""
         from detdistill.core.errors import DetdistillError
 
         if (self.run_folder is None) == (self.detections is None):
@@ -79,99 +77,44 @@ class Evaluate(Source):
             raise DetdistillError("--out and --store-thresholds need the folder of a run, not --detections")
         if self.run_folder is not None:
             self._evaluate_run(self.run_folder)
-        elif self.detections is not None:
-            self._evaluate_file(self.detections)
+        elif self.detections is not None and is_first_process():
+            from detdistill.evaluation.evaluating import evaluate_detections
 
-    def _evaluate_file(self, detections: Path) -> None:
-        from detdistill.evaluation.evaluating import scores_of
-        from detdistill.evaluation.results_file import read_results
-
-        if is_first_process():
-            dataset = self._dataset(check_images=False)
-            results = read_results(detections, dataset)
-            self._write(self._print_scores(dataset, len(results), scores_of(dataset, results, self.protocol)))
+            source = self.source(self.data)
+            self._print(evaluate_detections(self.detections, source, protocol=self.protocol, json=self.json))
 
     def _evaluate_run(self, folder: Path) -> None:
-        from detdistill.detectors.running import InferenceOptions, chosen_device
-        from detdistill.evaluation.evaluating import evaluate, run_options
+        from detdistill.core.image_options import canvas_of
+        from detdistill.detectors.running import InferenceOptions
+        from detdistill.evaluation.evaluating import evaluate
 
-        canvas = canvas_of(self.height, self.width)
-        # A large dataset is not read for a detector that cannot be run.
-        run_options(folder, short_side=self.short_side, long_side=self.long_side, canvas=canvas)
-        chosen_device(self.device)
         found = evaluate(
             folder,
-            self._dataset(check_images=True),
+            self.source(self.data),
             protocol=self.protocol,
             short_side=self.short_side,
             long_side=self.long_side,
-            canvas=canvas,
+            canvas=canvas_of(self.height, self.width),
             class_agnostic=self.class_agnostic_nms,
             device=self.device,
             options=InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last),
+            json=self.json,
+            detections=self.out,
+            keep_thresholds=self.store_thresholds,
         )
         if is_first_process():
-            self._report(folder, found)
+            self._print(found)
+            _print_best(found.best_f1)
+            if self.store_thresholds:
+                print(f"the thresholds of {len(found.thresholds)} classes are kept in {folder / 'model.json'}")
 
-    def _report(self, folder: Path, found: Evaluation) -> None:
-        from detdistill.detectors.storage import store_thresholds
-        from detdistill.evaluation.precision_recall import at_recalls
-        from detdistill.evaluation.results_file import write_results
-
-        if self.out is not None:
-            write_results(self.out, found.results, found.dataset)
-        numbers = self._print_scores(found.dataset, len(found.results), found.scores)
-        _print_best(found.best_f1)
-        numbers["best_f1"] = {name: None if point is None else asdict(point) for name, point in found.best_f1.items()}
-        numbers["precision_recall"] = {
-            name: {key: values.tolist() for key, values in vars(at_recalls(curve)).items()}
-            for name, curve in found.curves.items()
-        }
-        self._write(numbers)
-        if self.store_thresholds:
-            store_thresholds(folder, found.thresholds)
-            print(f"the thresholds of {len(found.thresholds)} classes are kept in {folder / 'model.json'}")
-
-    def _dataset(self, *, check_images: bool) -> DetectionDataset:
-        from detdistill.data.checking import reading_note
-
-        dataset = self.opened(self.data, check_images=check_images)
-        note = reading_note(dataset, self.data)
-        if note is not None and is_first_process():
-            print(f"note: {note}", file=sys.stderr)
-        return dataset
-
-    def _print_scores(self, dataset: DetectionDataset, detections: int, scores: CocoMetrics) -> dict[str, Any]:
-        print(f"{detections} detections in {len(dataset.images)} images of {dataset.source}; scores 0 to 100")
+    def _print(self, found: Scored) -> None:
+        images = len(found.dataset.images)
+        print(f"{len(found.results)} detections in {images} images of {found.dataset.source}; scores 0 to 100")
         if self.protocol == "coco":
-            _print_coco(scores)
+            _print_coco(found.scores)
         else:
-            _print_voc(scores)
-        return asdict(scores)
-
-    def _write(self, numbers: dict[str, Any]) -> None:
-        import json
-
-        from detdistill.core.files import write_atomically
-
-        if self.json is not None:
-            text = json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=2)
-            write_atomically(self.json, f"{text}\n")
-
-
-def canvas_of(height: int | None, width: int | None) -> tuple[int, int] | None:
-    """Return the canvas that --height and --width name.
-
-    Raises:
-        DetdistillError: only one of them is given.
-    """
-    from detdistill.core.errors import DetdistillError
-
-    if height is None and width is None:
-        return None
-    if height is None or width is None:
-        raise DetdistillError("--height and --width belong together: give both")
-    return height, width
+            _print_voc(found.scores)
 
 
 def _print_coco(metrics: CocoMetrics) -> None:

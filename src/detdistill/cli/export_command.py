@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from detdistill.cli.source import Source
-from detdistill.core.errors import DetdistillError
-
-if TYPE_CHECKING:
-    from detdistill.core.annotations import DetectionDataset
-
-TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class Export(Source):
     verify_images: Annotated[int, Parameter(help="Number of images to verify on, drawn at random.")] = 16
     calibration_split: Annotated[
         str | None,
-        Parameter(help="Split that int8 is calibrated on. Default: train, or the only one."),
+        Parameter(help="Split that int8 is calibrated on. Default: train, else the one that is scored."),
     ] = None
     calibration_images: Annotated[int, Parameter(help="Number of images to calibrate on, drawn at random.")] = 64
     score: Annotated[bool, Parameter(help="Measure AP in fp32, too.")] = False
@@ -56,34 +50,28 @@ class Export(Source):
 
     def run(self) -> None:
         """Export, verify, and print what was compared."""
-        if self.any_size and self.height is not None:
-            raise DetdistillError("--any-size and --height/--width exclude each other: give one of them")
-        if (self.height is None) != (self.width is None):
-            raise DetdistillError("--height and --width belong together: give both")
-        if self.data is None and (self.precision != "fp32" or self.score):
-            raise DetdistillError(
-                f"{'--score' if self.score else self.precision} needs --data: what it costs is measured there"
-            )
+        from detdistill.core.image_options import canvas_of
         from detdistill.deploy.export import export
-        from detdistill.deploy.onnx import check_file_name
 
-        check_file_name(self.out)
-        size = None if self.height is None or self.width is None else (self.height, self.width)
+        dataset = self.source_if_given(self.data)
+        named = dataset is not None and self.calibration_split is not None
         found = export(
             self.run_folder,
             self.out,
             form=self.form,
             precision=self.precision,
-            size=size,
+            size=canvas_of(self.height, self.width),
             any_size=self.any_size,
             class_agnostic=self.class_agnostic_nms,
-            dataset=self.opened_if_given(self.data),
+            dataset=dataset,
             images=self.verify_images,
-            calibration=self._calibration(),
+            calibration=replace(self, split=self.calibration_split).source_if_given(self.data) if named else None,
             calibration_images=self.calibration_images,
             scored=self.score,
             tolerated=self.ap_drop / 100,
         )
+        if found.calibrated_on is not None:
+            print(f"calibrated on {found.calibrated_on}")
         print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB, {self.precision}")
         print("canvas: any multiples of 32" if found.canvas is None else f"canvas: {found.canvas[0]}x{found.canvas[1]}")
         if found.other_canvases:
@@ -94,15 +82,3 @@ class Export(Source):
         print(f"verified in fp32 on {found.verification}")
         if found.change is not None:
             print(found.change)
-
-    def _calibration(self) -> DetectionDataset | None:
-        """What int8 is calibrated on: images that are not scored, where there are any."""
-        if self.data is None or self.precision != "int8":
-            return None
-        from detdistill.data.opening import find_splits
-
-        names = [split.name for split in find_splits(self.data, annotations=self.annotations)]
-        split = self.calibration_split or (TRAIN if TRAIN in names else self.split)
-        dataset = replace(self, split=split).opened(self.data)
-        print(f"calibrated on {min(self.calibration_images, len(dataset.images))} images of {dataset.source}")
-        return dataset

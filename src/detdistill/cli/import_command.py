@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -12,8 +11,6 @@ from cyclopts import Parameter, Token
 
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
-
-SHOWN_CLASSES = 5
 
 
 def from_yaml(kind: Any, tokens: Sequence[Token]) -> Any:
@@ -63,54 +60,18 @@ class Import:
 
     def run(self) -> None:
         """Writes the folder and prints the findings."""
-        from detdistill.core.files import check_new
-        from detdistill.detectors.importing.mmdet_keys import is_torchvision
-        from detdistill.detectors.importing.weights_file import read_weights
+        from detdistill.detectors.importing.import_checkpoint import import_checkpoint
 
-        check_new(self.out)
-        weights = read_weights(self.checkpoint)
-        if is_torchvision(weights.state):
-            self._import_torchvision(weights.notes)
-        else:
-            self._import_mmdet()
-
-    def _import_mmdet(self) -> None:
-        from detdistill.detectors.importing.mmdet import import_mmdet
-        from detdistill.detectors.saving import save_detector
-
-        if self.frozen_norm_eps is not None:
-            raise DetdistillError(f"{self.checkpoint} is none of torchvision's detectors: leave --frozen-norm-eps out")
-        imported = import_mmdet(
-            self.checkpoint, settings=self.settings, classes=self.classes, number_classes=self.number_classes
+        imported = import_checkpoint(
+            self.checkpoint,
+            self.out,
+            settings=self.settings,
+            classes=self.classes,
+            number_classes=self.number_classes,
+            frozen_norm_eps=self.frozen_norm_eps,
         )
-        save_detector(imported.detector, self.out, image_size=imported.image_size, provenance=imported.provenance)
         for finding in imported.findings:
             print(f"{finding.what}: {finding.value} ({finding.source})")
         for note in imported.notes:
             print(f"note: {note}")
-        print(f"{imported.detector.architecture.kind} written to {self.out}")
-
-    def _import_torchvision(self, notes: Sequence[str]) -> None:
-        from detdistill.core.image_options import ImageSize
-        from detdistill.detectors.importing.torchvision_weights import import_torchvision
-        from detdistill.detectors.saving import save_detector
-
-        if self.settings != MmdetSettings():
-            raise DetdistillError(
-                f"{self.checkpoint} is of torchvision, which fixes all settings: leave out all options but --out, "
-                "--classes, --number-classes and --frozen-norm-eps"
-            )
-        detector = import_torchvision(
-            self.checkpoint, self.classes, frozen_norm_eps=self.frozen_norm_eps, number_classes=self.number_classes
-        )
-        with self.checkpoint.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        provenance = {"imported_from": self.checkpoint.name, "sha256": digest}
-        # torchvision's detectors resize to 800 and at most 1333 pixels by default.
-        save_detector(detector, self.out, image_size=ImageSize(800, 1333), provenance=provenance)
-        print(f"network: {detector.architecture.name} (weights)")
-        more = " …" if len(detector.classes) > SHOWN_CLASSES else ""
-        print(f"classes: {len(detector.classes)}, {', '.join(detector.classes[:SHOWN_CLASSES])}{more}")
-        for note in notes:
-            print(f"note: {note}")
-        print(f"{detector.architecture.name} written to {self.out}")
+        print(f"{imported.name} written to {self.out}")

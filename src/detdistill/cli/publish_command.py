@@ -31,9 +31,6 @@ class Publish(Source):
         """Publishes, and says what to look at."""
         from detdistill.deploy.publish import CARD, EXAMPLE, publish
 
-        dataset = self.opened(self.data)
-        publish(
-            self.run_folder, self.out, name=self.name or self.out.resolve().name, dataset=dataset, license=self.license
-        )
-        print(f"{self.out} holds {', '.join(sorted(file.name for file in self.out.iterdir()))}")
+        files = publish(self.run_folder, self.out, dataset=self.source(self.data), name=self.name, license=self.license)
+        print(f"{self.out} holds {', '.join(file.name for file in files)}")
         print(f"read {CARD} and look at {EXAMPLE} before you give them away: the picture is one of your images")

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from detdistill.core.errors import DetdistillError
 
 if TYPE_CHECKING:
-    from detdistill.core.annotations import DetectionDataset
+    from detdistill.data.source import DatasetSource
 
 DATASET = Group("Dataset")
 DATA = "Annotated dataset: COCO, PASCAL VOC, YOLO or CSV, a folder or a file."
@@ -49,31 +49,22 @@ class Source:
         ),
     ] = False
 
-    def opened_if_given(self, data: Path | None) -> DetectionDataset | None:
-        """Open the dataset, if there is one.
+    def source(self, data: Path) -> DatasetSource:
+        """Return the dataset with these options, not yet opened."""
+        from detdistill.data.source import DatasetSource
+
+        return DatasetSource(data, **{each.name: getattr(self, each.name) for each in fields(Source)})
+
+    def source_if_given(self, data: Path | None) -> DatasetSource | None:
+        """Return the dataset with these options, if there is one.
 
         Raises:
-            DetdistillError: One of these options is given without a dataset; otherwise as in `open_dataset`.
+            DetdistillError: One of these options is given without a dataset.
         """
         if data is not None:
-            return self.opened(data)
+            return self.source(data)
         given = [field.name for field in fields(Source) if getattr(self, field.name)]
         if given:
             option = f"--{given[0].replace('_', '-')}"
             raise DetdistillError(f"{option} was given without a dataset; give the dataset with --data")
         return None
-
-    def opened(self, data: Path, *, check_images: bool = True) -> DetectionDataset:
-        """Open the dataset; arguments and errors as in `open_dataset`."""
-        from detdistill.data.opening import open_dataset
-
-        return open_dataset(
-            data,
-            self.split,
-            annotations=self.annotations,
-            images=self.images,
-            check_images=check_images,
-            follow_links=self.follow_links,
-            accept_left_out=self.accept_left_out,
-            rescale=self.rescale,
-        )

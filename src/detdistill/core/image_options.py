@@ -139,6 +139,25 @@ def options_for(
     return options if canvas is None else on_fixed_canvas(options, canvas)
 
 
+def canvas_of(height: int | None, width: int | None) -> tuple[int, int] | None:
+    """Return the canvas that a height and a width name, or None if neither is given.
+
+    Args:
+        height: In pixels, a multiple of 32.
+        width: In pixels, a multiple of 32.
+
+    Raises:
+        DetdistillError: Only one of them is given.
+    """
+    if height is None and width is None:
+        return None
+    if height is None or width is None:
+        raise DetdistillError(
+            f"canvas of height {height} and width {width}: --height and --width belong together; give both, or neither"
+        )
+    return height, width
+
+
 def on_fixed_canvas(options: ImageOptions, canvas: tuple[int, int]) -> ImageOptions:
     """Return the same image size on one canvas for all images, height and width in pixels."""
     if options.letterbox is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Generic, Self, TypeVar
@@ -9,7 +10,10 @@ from typing import Generic, Self, TypeVar
 import torch
 from torch import nn
 
+from detdistill.core.errors import DetdistillError
+
 Thing = TypeVar("Thing")
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @contextmanager
@@ -21,6 +25,31 @@ def modes_kept(*modules: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+def evaluating(module: Module) -> Module:
+    """Return a module in evaluation mode, without a change of the given one, so that several threads may ask for it.
+
+    Args:
+        module: Returned itself if all its submodules are in evaluation mode already.
+
+    Returns:
+        The module, or a copy in evaluation mode that shares its parameters and buffers.
+
+    Raises:
+        DetdistillError: The module is in training mode and cannot be copied.
+    """
+    if not any(part.training for part in module.modules()):
+        return module
+    # What the memo has is shared instead of copied.
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    try:
+        return copy.deepcopy(module, shared).eval()
+    except Exception as error:  # a module of the user's own may hold anything
+        raise DetdistillError(
+            f"{type(module).__name__} is in training mode and cannot be copied into evaluation mode ({error}): call "
+            "its eval() first"
+        ) from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detdistill.core.annotations import DetectionDataset
-from detdistill.core.errors import DataError, Problem
+from detdistill.core.errors import DataError, Problem, counted
 from detdistill.core.images import read_image
 from detdistill.core.progress import track
 from detdistill.data.image_sizes import unusable_image
@@ -65,6 +65,11 @@ class Inspection:
     image_sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     classes: tuple[ClassCounts, ...]
     box_sides: tuple[int, ...]
+
+    def __str__(self) -> str:
+        objects = sum(row.objects for row in self.classes)
+        classes = counted(len(self.classes), "class")
+        return f"{counted(self.images, 'image')}, {counted(objects, 'object')} of {classes}"
 
 
 def inspect_dataset(dataset: DetectionDataset) -> Inspection:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -122,7 +123,7 @@ def speeds_of(
         engines: PyTorch as it is, with the channels innermost, that in bfloat16, and onnxruntime.
         batches: images at a time.
         rounds: times that each is measured.
-        threads: of PyTorch and of onnxruntime; PyTorch's number stays changed.
+        threads: of PyTorch and of onnxruntime; PyTorch has its own number again afterwards.
 
     Raises:
         DetdistillError: a folder cannot be used, or the extra `export` is missing.
@@ -132,9 +133,8 @@ def speeds_of(
             f"rounds, threads and batches must be at least 1, not {rounds}, {threads} and "
             f"{', '.join(map(str, batches)) or 'none'}"
         )
-    torch.set_num_threads(threads)
     works: dict[tuple[str, Engine, int], Work] = {}
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _threads(threads):
         for name, folder in folders.items():
             canvas = usual_canvas(folder, read_description(folder).input.size, images)
             file = Path(scratch) / f"{len(works)}.onnx"
@@ -150,6 +150,16 @@ def speeds_of(
         Speed(name, engine, batch, float(np.median(times)), float(np.quantile(times, 0.95)))
         for (name, engine, batch), times in taken.items()
     ]
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _noise(batch: int, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.export import Dim
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.files import replacing
 from detdistill.core.image_options import CANVAS_MULTIPLE
 from detdistill.core.quiet import quiet
 from detdistill.deploy.canvases import Size, known_options, shared_canvas
@@ -121,11 +122,8 @@ def export_onnx(
         raise DetdistillError(f"{folder}: torch cannot export this detector as {form}: {_root(error)}") from error
     assert program is not None
     program.model.metadata_props[METADATA] = json.dumps(metadata, ensure_ascii=False)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        program.save(str(file))  # `export(…, file)` would write a second file beside it
-    except OSError as error:
-        raise DetdistillError(f"{file} cannot be written: {error.strerror}") from error
+    with replacing(file) as partial:
+        program.save(str(partial))  # `export(…, file)` would write a second file beside it
     return metadata
 
 

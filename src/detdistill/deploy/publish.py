@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
 from detdistill.core.texts import points
 from detdistill.data.classes import with_classes
+from detdistill.data.source import DatasetLike, opened
 from detdistill.deploy.export import export
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.architecture import Architecture
@@ -40,20 +42,26 @@ FEW = 20
 """Objects of a class below which its AP says little."""
 
 
-def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, license: str | None = None) -> None:
-    """Writes a folder to give away.
+def publish(
+    folder: Path, to: Path, *, dataset: DatasetLike, name: str | None = None, license: str | None = None
+) -> list[Path]:
+    """Write a folder to share: weights, `model.json`, a verified ONNX file, an example image and a model card.
 
     Args:
         folder: of the run.
         to: new or empty.
-        name: of the detector.
-        dataset: on which it is scored, which the ONNX file is verified on, and of which an image is shown.
+        dataset: on which it is scored, which the ONNX file is verified on, and of which an image is shown; or where it
+            is.
+        name: of the detector; None for that of the folder `to`.
         license: of the weights, by its identifier such as `apache-2.0`; None leaves it open.
 
+    Returns:
+        The files, by name.
+
     Raises:
-        DetdistillError: the folder is not empty or cannot be written, the detector does not know its image size, or the
-            exported file does not verify.
-        DataError: the data set has other classes, or an image that cannot be read.
+        DetdistillError: the folder is none, is not empty or cannot be written, the detector does not know its image
+            size, or the exported file does not verify.
+        DataError: the dataset cannot be opened, has other classes, or an image that cannot be read.
     """
     description = read_description(folder)
     if description.input.size is None:
@@ -61,10 +69,13 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
             f"{folder / 'model.json'} does not tell the size of images that the detector was made for: nothing can be "
             "scored, so there would be nothing to say about it"
         )
+    if os.path.lexists(to) and not to.is_dir():
+        raise DetdistillError(f"{to}: this is not a folder; give a new or an empty one")
     if to.exists() and any(to.iterdir()):
         raise DetdistillError(f"{to} is not empty: give a new folder, so that nothing is given away by mistake")
     options = ImageOptions(**asdict(description.input.size))
-    known = with_classes(dataset, description.classes)
+    truth = opened(dataset)
+    known = with_classes(truth, description.classes)
     detector = load_detector(folder)
     scores, results = score(detector, known, options, metrics_and_results)
     try:
@@ -84,7 +95,7 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
         undefined=StrictUndefined,
     )
     card = environment.get_template("model_card.md.jinja").render(
-        name=name,
+        name=name or to.resolve().name,
         license=license,
         classes=description.classes,
         about=_about(clean, sum(parameter.numel() for parameter in detector.parameters())),
@@ -98,10 +109,11 @@ def publish(folder: Path, to: Path, *, name: str, dataset: DetectionDataset, lic
         ],
         made=made(clean.provenance),
         teacher="teacher" in clean.provenance,
-        limits=limits(known, scores, trained_on=was_trained_on(description, dataset)),
+        limits=limits(known, scores, trained_on=was_trained_on(description, truth)),
         onnx=f"end to end, for onnxruntime and others; checked against PyTorch on {exported.verification}",
     )
     write_atomically(to / CARD, card)
+    return sorted(to.iterdir())
 
 
 def typical_image(dataset: DetectionDataset, results: Results, thresholds: Mapping[str, float]) -> ImageRecord:

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.files import replacing
 from detdistill.core.quiet import quiet
 from detdistill.deploy.canvases import Canvases
 from detdistill.deploy.onnx import METADATA
@@ -67,7 +68,5 @@ def quantize(file: Path, out: Path, calibration: Iterable[Canvases]) -> None:
         for entry in model.metadata_props:
             if entry.key == METADATA:
                 entry.value = json.dumps({**json.loads(entry.value), "precision": "int8"}, ensure_ascii=False)
-        try:
-            onnx.save(model, out)
-        except OSError as error:
-            raise DetdistillError(f"{out} cannot be written: {error.strerror}") from error
+        with replacing(out) as partial:
+            onnx.save(model, partial)

@@ -16,7 +16,7 @@ from detdistill.core.offers import DENSE_OFFERS, Offer
 from detdistill.core.output import Output, TowerHead
 from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.detectors.predicting import Pixels, predict_images
+from detdistill.detectors.predicting import Pixels, predict_each
 from detdistill.detectors.running import InferenceOptions
 from detdistill.detectors.saving import OWN, save_detector
 
@@ -137,6 +137,9 @@ class Detector(nn.Module, ABC):
     ) -> Detections | list[Detections]:
         """Find the objects in images, on the device where the detector is.
 
+        Images are predicted in evaluation mode. The detector itself, its modes and its statistics stay as they are, and
+        several threads may use it.
+
         Args:
             images: an image or a list of them: files, or arrays `(H, W, 3)` uint8 RGB.
             threshold: least score, 0 to 1, of all classes; None for `score_thresholds`.
@@ -148,12 +151,13 @@ class Detector(nn.Module, ABC):
 
         Raises:
             DataError: an image cannot be read, or an array is none.
-            DetdistillError: the image size is not known, or the threshold is no probability.
+            DetdistillError: the image size is not known, the threshold is no probability, or the detector is in
+                training mode and cannot be copied.
         """
         size = size or self.input.size
         if isinstance(images, str | Path | np.ndarray):
-            return predict_images(self, [images], threshold=threshold, size=size, options=options)[0]
-        return predict_images(self, images, threshold=threshold, size=size, options=options)
+            return predict_each(self, [images], threshold=threshold, size=size, options=options)[0]
+        return predict_each(self, images, threshold=threshold, size=size, options=options)
 
     def save(
         self,

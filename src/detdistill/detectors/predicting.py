@@ -19,7 +19,7 @@ from detdistill.core.canvas import on_canvas
 from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.images import read_image
-from detdistill.core.modules import modes_kept
+from detdistill.core.modules import evaluating
 from detdistill.core.structures import Detections
 from detdistill.detectors.running import InferenceOptions, detect
 
@@ -32,7 +32,7 @@ USUAL_THRESHOLD = 0.3
 """Score from which on a detection is shown, where neither the run nor the user says."""
 
 
-def predict_images(
+def predict_each(
     detector: Detector,
     images: Sequence[str | Path | Pixels],
     *,
@@ -41,18 +41,32 @@ def predict_images(
     options: InferenceOptions,
 ) -> list[Detections]:
     """The detections of each image in its pixels, best first; see `Detector.predict`."""
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise DetdistillError(f"threshold must lie between 0 and 1, not {threshold}")
+    check_threshold(threshold)
     if size is None:
         raise DetdistillError(
             "the detector does not know the size of images that it was made for: give it with "
             "size=ImageSize(short_side=…, long_side=…)"
         )
-    thresholds = detector.score_thresholds if threshold is None else {}
-    usual = USUAL_THRESHOLD if threshold is None else threshold
+    thresholds, default = score_thresholds(detector, threshold)
     read = (one if isinstance(one, np.ndarray) else read_image(Path(one)) for one in images)
     found = detect_in_images(detector, read, size, options)
-    return [above(one, detector.classes, thresholds, usual) for one in found]
+    return [above(one, detector.classes, thresholds, default) for one in found]
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raise `DetdistillError` for a least score that is no probability."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise DetdistillError(f"threshold must lie between 0 and 1, not {threshold}")
+
+
+def score_thresholds(detector: Detector, threshold: float | None) -> tuple[Mapping[str, float], float]:
+    """Return the scores from which on a detection is shown, by class name, and that of all other classes.
+
+    Args:
+        detector: Its own thresholds count where none is given.
+        threshold: Least score, 0 to 1, of all classes.
+    """
+    return (detector.score_thresholds, USUAL_THRESHOLD) if threshold is None else ({}, threshold)
 
 
 def detect_in_images(
@@ -61,9 +75,10 @@ def detect_in_images(
     size: ImageSize,
     options: InferenceOptions = InferenceOptions(),
 ) -> Iterator[Detections]:
-    """Find the objects in images, in evaluation mode; the detector is left as it was.
+    """Find the objects in images, in evaluation mode; the detector's modes and statistics stay as they are.
 
-    A batch holds images of one canvas. Where canvases alternate, up to two batches of images wait for their like.
+    Several threads may use one detector. A batch holds images of one canvas. Where canvases alternate, up to two
+    batches of images wait for their like.
 
     Args:
         detector: on the device where it is to run.
@@ -76,7 +91,9 @@ def detect_in_images(
 
     Raises:
         DataError: an array is no image.
+        DetdistillError: the detector is in training mode and cannot be copied into evaluation mode.
     """
+    detector = evaluating(detector)
     waiting: deque[_Waiting] = deque()
     of_canvas: dict[tuple[int, int], list[_Waiting]] = defaultdict(list)
     for image in images:
@@ -127,8 +144,7 @@ def _detect_batch(
 ) -> None:
     """Note in images of one canvas what is found there."""
     sizes = torch.tensor([one.resized.shape[1:] for one in batch])
-    with torch.no_grad(), modes_kept(detector):
-        detector.eval()
+    with torch.no_grad():
         found = detect(detector, on_canvas([one.resized for one in batch], canvas), sizes, options)
     for one, detections in zip(batch, found, strict=True):
         one.found = detections

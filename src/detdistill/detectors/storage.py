@@ -80,6 +80,11 @@ def _converted(content: Mapping[str, Any]) -> dict[str, Any]:
     return new
 
 
+def files_of_detector(folder: Path) -> list[Path]:
+    """Return the files of a run folder that hold its detector; no output may replace them."""
+    return [folder / FILE_NAME, folder / WEIGHTS]
+
+
 def store_thresholds(folder: Path, thresholds: Mapping[str, float]) -> None:
     """Notes in `model.json` the score per class name from which on a detection is shown."""
     write_description(folder, dataclasses.replace(read_description(folder), score_thresholds=thresholds))

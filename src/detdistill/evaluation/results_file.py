@@ -15,7 +15,7 @@ import numpy as np
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
-from detdistill.core.files import write_atomically
+from detdistill.core.json_files import JsonListFile
 from detdistill.evaluation.results import Results
 
 LARGEST_NUMBER = 1e9  # pixels; areas and sums stay far from overflow
@@ -77,15 +77,14 @@ def write_results(path: Path, results: Results, dataset: DetectionDataset) -> No
     Raises:
         DetdistillError: the file cannot be written.
     """
-    entries = []
     columns = (results.image, results.xywh, results.scores, results.labels)
-    for image, box, score, label in zip(*(column.tolist() for column in columns), strict=True):
-        record = dataset.images[image]
-        entry: dict[str, Any] = {"image_id": record.image_id}
-        if isinstance(record.image_id, str):
-            entry["file_name"] = record.file_name
-        entries.append(entry | {"category_id": dataset.category_ids[label], "bbox": box, "score": score})
-    write_atomically(path, json.dumps(entries, ensure_ascii=False, allow_nan=False))
+    with JsonListFile(path) as file:
+        for image, box, score, label in zip(*(column.tolist() for column in columns), strict=True):
+            record = dataset.images[image]
+            entry: dict[str, Any] = {"image_id": record.image_id}
+            if isinstance(record.image_id, str):
+                entry["file_name"] = record.file_name
+            file.add(entry | {"category_id": dataset.category_ids[label], "bbox": box, "score": score})
 
 
 def _malformed(entry: object) -> str | None:

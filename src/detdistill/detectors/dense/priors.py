@@ -90,10 +90,10 @@ class PriorLayout:
         if torch.compiler.is_compiling():
             return self._build(tuple(sizes), device)
         key = (tuple(sizes), device)
-        grid = self._grids.pop(key, None) or self._build(*key)
-        self._grids[key] = grid
-        if len(self._grids) > KEPT_GRIDS:
-            del self._grids[next(iter(self._grids))]
+        # The table is replaced and never changed: other threads may read it at the same time.
+        kept = [entry for entry in self._grids.items() if entry[0] != key]
+        grid = self._grids.get(key) or self._build(*key)
+        self._grids = dict([*kept[-(KEPT_GRIDS - 1) :], (key, grid)])
         return grid
 
     def _build(self, sizes: tuple[tuple[int, int], ...], device: torch.device) -> Grid:

@@ -9,7 +9,7 @@ from detdistill.detectors.importing.mmdet_config import ConfigReading
 from detdistill.detectors.importing.mmdet_layers import MmdetLayers
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 
-Source = Literal["weights", "config", "mmdetection's default", "given", "meta"]
+Source = Literal["weights", "config", "mmdetection's default", "torchvision's default", "given", "meta"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,32 @@
+"""Short names of run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from detdistill.core.errors import DetdistillError
+
+
+def names_of(folders: Sequence[str | PathLike[str]]) -> list[str]:
+    """Return a name for each folder: the last parts of its path, as few as tell all apart.
+
+    A number alone, such as the folder of a seed, is no name. Links are followed.
+
+    Args:
+        folders: Different folders, at least one.
+
+    Raises:
+        DetdistillError: A folder is given twice.
+    """
+    paths = [Path(folder).resolve() for folder in folders]
+    twice = next((given for given, path in zip(folders, paths, strict=True) if paths.count(path) > 1), None)
+    if twice is not None:
+        raise DetdistillError(f"{twice}: the same folder is given twice; expected different run folders")
+    names = [str(path) for path in paths]
+    for count in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(names)) == len(names) and not any(name.isdigit() for name in names):
+            break
+    return names

@@ -1,0 +1,118 @@
+"""A checkpoint of mmdetection or torchvision into a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from detdistill.core.errors import DetdistillError
+from detdistill.core.files import check_new
+from detdistill.core.image_options import ImageSize
+from detdistill.detectors.base import Detector
+from detdistill.detectors.importing.mmdet import NOTHING_GIVEN, import_mmdet
+from detdistill.detectors.importing.mmdet_findings import Finding
+from detdistill.detectors.importing.mmdet_keys import is_torchvision
+from detdistill.detectors.importing.mmdet_settings import MmdetSettings
+from detdistill.detectors.importing.torchvision_weights import import_torchvision
+from detdistill.detectors.importing.weights_file import ForeignWeights, read_weights
+from detdistill.detectors.saving import save_detector
+
+TORCHVISION_SIZE = ImageSize(800, 1333)
+"""Shorter and largest longer side in pixels, to which torchvision's detectors resize by default."""
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """An imported detector, and how it was understood.
+
+    Attributes:
+        detector: In evaluation mode, on the CPU, in float32.
+        name: The kind of detector, such as `gfl`, or torchvision's name of the network.
+        findings: Everything that was decided, with its source.
+        notes: Which weights were taken, what differs in training, or was left out.
+        image_size: Size of the images that it was made for; None if that is not known.
+        provenance: What to remember of the file, of JSON types.
+    """
+
+    detector: Detector
+    name: str
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    image_size: ImageSize | None
+    provenance: dict[str, Any]
+
+
+def import_checkpoint(
+    path: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    settings: MmdetSettings = NOTHING_GIVEN,
+    classes: Sequence[str] | None = None,
+    number_classes: bool = False,
+    frozen_norm_eps: float | None = None,
+) -> Imported:
+    """Import a checkpoint of mmdetection or torchvision, whichever it is, into a new run folder.
+
+    Args:
+        path: Checkpoint, `.pth` or `.safetensors`, see `import_mmdet` and `import_torchvision`.
+        out: Folder to write; it must not exist.
+        settings: mmdetection only: what the checkpoint's configuration does not tell; it also counts more than the
+            configuration.
+        classes: Class names, instead of those in the file.
+        number_classes: Name the classes `class_0`, `class_1`, … if the file has no names, or another number of them.
+        frozen_norm_eps: torchvision only: epsilon of frozen batch norms, see `import_torchvision`.
+
+    Returns:
+        The detector, and how it was understood.
+
+    Raises:
+        DetdistillError: `out` exists or cannot be written; the file cannot be opened safely; the detector is not
+            supported; something is not known; or an option belongs to the other library.
+    """
+    path, out = Path(path), Path(out)
+    check_new(out)
+    weights = read_weights(path)
+    if is_torchvision(weights.state):
+        if settings != NOTHING_GIVEN:
+            raise DetdistillError(
+                f"{path} is of torchvision, which fixes all settings: leave out all options but --out, --classes, "
+                "--number-classes and --frozen-norm-eps"
+            )
+        imported = _of_torchvision(path, weights, classes, number_classes, frozen_norm_eps)
+    else:
+        if frozen_norm_eps is not None:
+            raise DetdistillError(f"{path} is none of torchvision's detectors: leave --frozen-norm-eps out")
+        imported = _of_mmdet(path, settings, classes, number_classes)
+    save_detector(imported.detector, out, image_size=imported.image_size, provenance=imported.provenance)
+    return imported
+
+
+def _of_mmdet(path: Path, settings: MmdetSettings, classes: Sequence[str] | None, number_classes: bool) -> Imported:
+    found = import_mmdet(path, settings=settings, classes=classes, number_classes=number_classes)
+    kind = found.detector.architecture.kind
+    return Imported(found.detector, kind, found.findings, found.notes, found.image_size, found.provenance)
+
+
+def _of_torchvision(
+    path: Path,
+    weights: ForeignWeights,
+    classes: Sequence[str] | None,
+    number_classes: bool,
+    frozen_norm_eps: float | None,
+) -> Imported:
+    detector = import_torchvision(path, classes, frozen_norm_eps=frozen_norm_eps, number_classes=number_classes)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = detector.architecture.name
+    is_named = classes is not None or number_classes
+    findings = (
+        Finding("network", name, "weights"),
+        # torchvision's weights hold no names; its own models have COCO's.
+        Finding("classes", ", ".join(detector.classes), "given" if is_named else "torchvision's default"),
+    )
+    provenance = {"imported_from": path.name, "sha256": digest}
+    return Imported(detector, name, findings, weights.notes, TORCHVISION_SIZE, provenance)
