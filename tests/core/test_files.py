@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.files import write_atomically
+from detdistill.core.files import AtomicFile, check_new, new_folder, replacing, write_atomically
 
 
 def test_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -38,3 +39,59 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_device_is_written_to_and_not_replaced() -> None:
     write_atomically(Path("/dev/null"), "text")
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_file_written_in_pieces_appears_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.json"
+    path.write_text("old")
+    with AtomicFile(path) as file:
+        file.write("ne")
+        assert path.read_text() == "old"
+        file.write(b"w")
+    assert path.read_text() == "new"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_an_error_between_the_pieces_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.json"
+    path.write_text("old")
+    with contextlib.suppress(ZeroDivisionError), AtomicFile(path) as file:
+        file.write("new")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_full_disk_between_the_pieces_is_told() -> None:
+    full = Path("/dev/full")
+    with pytest.raises(DetdistillError, match="/dev/full cannot be written: No space left"), AtomicFile(full) as file:
+        file.write(bytes(1 << 20))
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_library_writes_beside_the_name_and_never_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "input.onnx").write_text("input")
+    link, hard = tmp_path / "link.onnx", tmp_path / "hard.onnx"
+    link.symlink_to("input.onnx")
+    hard.hardlink_to(tmp_path / "input.onnx")
+    for path in (link, hard, tmp_path / "new" / "x.onnx"):
+        with replacing(path) as partial:
+            assert partial.suffix == ".onnx"
+            partial.write_text("new")
+        assert path.read_text() == "new"
+        assert not path.is_symlink()
+    with contextlib.suppress(ZeroDivisionError), replacing(link) as partial:
+        partial.write_text("half")
+        raise ZeroDivisionError
+    assert link.read_text() == "new"
+    assert (tmp_path / "input.onnx").read_text() == "input"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hard.onnx", "input.onnx", "link.onnx", "new"]
+
+
+def test_a_dangling_link_is_no_place_for_a_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(DetdistillError, match="link exists already"):
+        check_new(tmp_path / "link")
+    with pytest.raises(DetdistillError, match="link exists already"), new_folder(tmp_path / "link"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from detdistill.core.modules import buffers_kept, modes_kept, untouched
+from detdistill.core.errors import DetdistillError
+from detdistill.core.modules import buffers_kept, evaluating, modes_kept, untouched
 
 
 def network() -> nn.Sequential:
@@ -22,6 +23,28 @@ def test_every_part_gets_its_own_mode_back() -> None:
         module.eval()
         module[3].train()
     assert [part.training for part in module.modules()] == [True, True, True, True, False]
+
+
+def test_a_copy_in_evaluation_mode_shares_the_weights_and_leaves_the_modes() -> None:
+    module = network()
+    values = {name: value.clone() for name, value in module.state_dict().items()}
+    copied = evaluating(module)
+    assert not any(part.training for part in copied.modules())
+    copied(torch.randn(5, 3))
+    assert [part.training for part in module.modules()] == [True, True, True, True, False]
+    assert all(torch.equal(value, values[name]) for name, value in module.state_dict().items())
+    assert [*map(id, copied.parameters())] == [*map(id, module.parameters())]
+    assert [*map(id, copied.buffers())] == [*map(id, module.buffers())]
+    assert evaluating(module.eval()) is module
+    module[1].train()
+    assert evaluating(module) is not module, "one part in training mode is enough"
+
+
+def test_a_module_that_cannot_be_copied_is_told() -> None:
+    module = network()
+    module.kept = module(torch.randn(5, 3))  # in a graph
+    with pytest.raises(DetdistillError, match=r"Sequential is in training mode .*eval\(\)"):
+        evaluating(module)
 
 
 def test_what_batch_norm_counted_is_forgotten() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import detdistill
 from detdistill.core.errors import DataError, DetdistillError
@@ -34,6 +36,31 @@ def test_the_same_as_in_a_data_set(tmp_path: Path, batch_size: int) -> None:
     assert torch.cat([one.scores for one in found]).tolist() == pytest.approx(expected.scores.tolist())
     assert torch.cat([one.boxes for one in found]).numpy() == pytest.approx(expected.boxes, abs=1e-3)
     assert detector.training
+
+
+def state_of(detector: nn.Module) -> list[bytes | bool]:
+    """Weights, statistics and modes, bit for bit."""
+    values = [value.numpy().tobytes() for value in detector.state_dict().values()]
+    return [*values, *(part.training for part in detector.modules())]
+
+
+@pytest.mark.parametrize("mode", ["evaluation", "training", "one part in training"])
+def test_a_detector_predicts_the_same_in_every_mode_and_from_several_threads(mode: str) -> None:
+    """With batch norms, whose statistics a pass in training mode would change, and canvases of several sizes."""
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (side, 64, 3), dtype=np.uint8) for side in range(40, 40 + 32 * 20, 32)]
+    detector, size = confident(tiny_detector()), ImageOptions(short_side=64, long_side=640)
+    expected = [detector.predict(image, size=size, threshold=0.1) for image in images]
+    assert sum(map(len, expected)) > 0
+    if mode != "evaluation":
+        (detector if mode == "training" else detector.backbone).train()
+    before = state_of(detector)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda image: detector.predict(image, size=size, threshold=0.1), images * 2))
+    assert state_of(detector) == before
+    for one, other in zip(expected * 2, found, strict=True):
+        torch.testing.assert_close(one.scores, other.scores)
+        torch.testing.assert_close(one.boxes, other.boxes)
 
 
 def test_pictures_of_different_sizes_in_one_batch_are_as_alone() -> None:

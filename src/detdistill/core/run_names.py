@@ -21,9 +21,12 @@ def names_of(folders: Sequence[str | PathLike[str]]) -> list[str]:
         DetdistillError: A folder is given twice.
     """
     paths = [Path(folder).resolve() for folder in folders]
-    twice = next((given for given, path in zip(folders, paths, strict=True) if paths.count(path) > 1), None)
-    if twice is not None:
-        raise DetdistillError(f"{twice}: the same folder is given twice; expected different run folders")
+    for place, path in enumerate(paths):
+        if path in paths[:place]:
+            first = folders[paths.index(path)]
+            raise DetdistillError(
+                f"{first} and {folders[place]}: the same folder is given twice; expected different ones"
+            )
     names = [str(path) for path in paths]
     for count in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-count:]) for path in paths]
