@@ -139,5 +139,5 @@ def check_dataset_outputs(
 
 def _is_annotation_below(path: Path, root: Path) -> bool:
     """Whether a file in a dataset's folder is one of annotations by its ending: formats read more than they name."""
-    is_kind = path.suffix.lower() in _ANNOTATIONS and path.is_file()
-    return is_kind and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+    real = Path(os.path.realpath(path))
+    return real.suffix.lower() in _ANNOTATIONS and real.is_file() and real.is_relative_to(os.path.realpath(root))

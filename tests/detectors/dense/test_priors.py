@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -118,3 +119,11 @@ def test_levels_that_do_not_fit_are_named() -> None:
         PriorLayout((8, 16), cell_boxes((8,)))
     with pytest.raises(DetdistillError, match="1 feature maps but priors for 2 levels"):
         PriorLayout((8, 16), cell_boxes((8, 16))).grid([(4, 4)], CPU)
+
+
+def test_several_threads_may_ask_for_grids() -> None:
+    layout = PriorLayout((8,), anchor_boxes((8,), (1.0,), (1.0,)))
+    sizes = [(1 + number % (KEPT_GRIDS + 5), 2) for number in range(400)]
+    with ThreadPoolExecutor(8) as threads:
+        grids = list(threads.map(lambda size: layout.grid([size], torch.device("cpu")), sizes))
+    assert [grid.num_priors for grid in grids] == [height * width for height, width in sizes]
