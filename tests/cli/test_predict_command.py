@@ -11,7 +11,6 @@ from PIL import Image
 from detdistill.cli import main
 from detdistill.core.image_options import ImageSize
 from detdistill.detectors.saving import save_detector
-from detdistill.detectors.storage import store_thresholds
 from support.pairs import confident
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector
@@ -39,18 +38,6 @@ def test_pictures_numbers_and_table(run: Path, tmp_path: Path, capsys: pytest.Ca
     before, after = (Image.open(folder / "0.png").convert("RGB") for folder in (images, out))
     assert after.size == (640, 640), "of 64, enlarged"
     assert (np.asarray(before.resize(after.size)) != np.asarray(after)).any(), "boxes are on it"
-
-
-def test_thresholds_of_the_run_count_unless_one_is_given(run: Path, tmp_path: Path) -> None:
-    images = write_boxes(tmp_path / "data") / "val"
-    store_thresholds(run, {"green": 0.999, "red": 0.999})
-    found = {}
-    for name, words in (("run", []), ("given", ["--threshold", "0"])):
-        file = tmp_path / f"{name}.json"
-        assert main(["predict", str(run), str(images), "--json", str(file), *words]) == 0
-        found[name] = json.loads(file.read_text())
-    assert found["run"] == []
-    assert len(found["given"]) > 0
 
 
 def test_a_broken_image_is_told_and_the_rest_goes_on(
@@ -123,17 +110,6 @@ def test_files_of_the_same_name_do_not_overwrite_one_another(run: Path, tmp_path
     words = [str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]
     assert main(["predict", str(run), *words, "--image-format", "jpg"]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.jpg", "x_2.jpg"]
-
-
-def test_drawings_never_overwrite_the_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    Image.new("RGB", (64, 64)).save(images / "x.jpg")
-    before = (images / "x.jpg").read_bytes()
-    assert main(["predict", str(run), str(images), "--out", str(tmp_path / "run" / ".." / "images")]) == 1
-    assert "x.jpg" in capsys.readouterr().err
-    assert [path.name for path in images.iterdir()] == ["x.jpg"]
-    assert (images / "x.jpg").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_created_is_named(

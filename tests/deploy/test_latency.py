@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from deploy.test_export import write_run
-from detdistill.cli import main
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.deploy.latency import ENGINES, Speed, sizes_of, speeds_of
@@ -46,14 +45,10 @@ def test_numbers_that_cannot_be(tmp_path: Path, changes: dict[str, object]) -> N
         speeds_of({"a": tmp_path}, **changes)  # type: ignore[arg-type]
 
 
-def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [str(write_run(tmp_path / name)) for name in ("teacher", "student")]  # equal: one export
-    file = tmp_path / "speeds.json"
-    assert main(["benchmark", *runs, "--rounds", "1", "--batch-size", "2", "--json", str(file)]) == 0
-    said = capsys.readouterr().out
-    assert "student, onnxruntime" in said
-    assert "MACs of the network" in said
-    numbers = json.loads(file.read_text())
-    assert list(numbers["detectors"]) == ["teacher", "student"]
-    assert len(numbers["speeds"]) == 2 * len(ENGINES) * 2
-    assert numbers["threads"] == 1
+def test_the_number_of_threads_is_restored(tmp_path: Path) -> None:
+    run, before = write_run(tmp_path / "run"), torch.get_num_threads()
+    speeds_of({"a": run}, engines=("eager",), batches=(1,), rounds=1, threads=before + 1)
+    assert torch.get_num_threads() == before
+    with pytest.raises(DetdistillError):
+        speeds_of({"a": tmp_path / "absent"}, engines=("eager",), threads=before + 1)
+    assert torch.get_num_threads() == before

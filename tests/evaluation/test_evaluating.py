@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from detdistill.cli import main
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.image_options import ImageSize
 from detdistill.data.opening import open_dataset
+from detdistill.data.source import DatasetSource
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.saving import save_detector
-from detdistill.evaluation.evaluating import evaluate, scores_of
+from detdistill.detectors.storage import read_description
+from detdistill.evaluation.evaluating import evaluate, evaluate_detections, scores_of, warn_if_trained_on
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector
 
@@ -49,10 +51,11 @@ def test_a_warning_for_images_that_were_trained_on(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = saved(tmp_path / "run", data)
-    evaluate(run, open_dataset(data, "val"))
+    assert not evaluate(run, open_dataset(data, "val")).trained_on
     assert "was trained on these images" not in capsys.readouterr().err
-    evaluate(run, open_dataset(data, "train"))
+    assert evaluate(run, DatasetSource(data, "train")).trained_on
     assert "was trained on these images" in capsys.readouterr().err
+    assert warn_if_trained_on(run, open_dataset(data, "train"))
 
 
 def test_the_size_and_the_protocol_can_be_chosen(data: Path, tmp_path: Path) -> None:
@@ -63,3 +66,54 @@ def test_the_size_and_the_protocol_can_be_chosen(data: Path, tmp_path: Path) -> 
     assert found.scores.AP is None
     assert found.scores.AP50 is not None
     assert found.scores.AP50 == scores_of(found.dataset, found.results, "voc10").AP50
+
+
+def test_files_and_thresholds_are_written_on_request(data: Path, tmp_path: Path) -> None:
+    run = saved(tmp_path / "run", data)
+    scores, detections, again = (tmp_path / name for name in ("scores.json", "found.json", "again.json"))
+    val = DatasetSource(data, "val")
+    found = evaluate(run, val, json=scores, detections=detections, keep_thresholds=True)
+    assert json.loads(scores.read_text()) == found.to_values()
+    assert read_description(run).score_thresholds == found.thresholds
+    of_file = evaluate_detections(detections, val, json=again)
+    assert of_file.scores == found.scores
+    assert json.loads(again.read_text()) == of_file.to_values()
+    assert found.to_values().items() >= of_file.to_values().items()
+
+
+@pytest.mark.parametrize("which", ["json", "detections"])
+@pytest.mark.parametrize("place", ["annotations", "image", "link", "model", "weights", "folder", "absent"])
+def test_no_output_replaces_an_input(data: Path, tmp_path: Path, which: str, place: str) -> None:
+    run = saved(tmp_path / "run", data)
+    (tmp_path / "link").symlink_to(data / "val" / "0.png")
+    output = {
+        "annotations": data / "annotations" / "instances_train.json",
+        "image": data / "val" / ".." / "val" / "0.png",
+        "link": tmp_path / "link",
+        "model": run / "model.json",
+        "weights": run / "model.safetensors",
+        "folder": run,
+        "absent": tmp_path / "absent" / "x.json",
+    }[place]
+    before = {path: path.read_bytes() for folder in (data, run) for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(DetdistillError, match="--json" if which == "json" else "--out"):
+        evaluate(run, DatasetSource(data, "val"), **{which: output})  # type: ignore[arg-type]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_scores_never_replace_the_detections_or_the_annotations(data: Path, tmp_path: Path) -> None:
+    detections = tmp_path / "found.json"
+    detections.write_text("[]")
+    annotations = data / "annotations" / "instances_val.json"
+    before = annotations.read_bytes()
+    for output in (detections, annotations):
+        with pytest.raises(DetdistillError, match="would replace the input"):
+            evaluate_detections(detections, DatasetSource(data, "val"), json=output)
+    assert detections.read_text() == "[]"
+    assert annotations.read_bytes() == before
+
+
+def test_a_wrong_canvas_is_the_arguments_fault(data: Path, tmp_path: Path) -> None:
+    run = saved(tmp_path / "run", data)
+    with pytest.raises(SettingsError, match=r"^ImageOptions: canvas"):
+        evaluate(run, data, canvas=(60, 64))

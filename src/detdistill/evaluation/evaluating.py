@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process, note, sharing_images
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.image_options import ImageOptions, options_for
 from detdistill.core.json_files import write_json
 from detdistill.core.overwriting import check_outputs
@@ -197,10 +197,13 @@ def run_options(
 
     Raises:
         DetdistillError: The folder holds no detector, or no size is known.
+        SettingsError: A side or the canvas is out of range.
     """
     trained = read_description(folder).input.size
     try:
         return options_for(trained, short_side=short_side, long_side=long_side, canvas=canvas)
+    except SettingsError:  # an argument's fault, not the file's
+        raise
     except DetdistillError as error:
         raise DetdistillError(f"{folder / 'model.json'}: {error}") from error
 
