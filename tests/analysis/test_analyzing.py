@@ -50,7 +50,7 @@ def test_mistakes_are_told_before_the_work(data: Path, tmp_path: Path) -> None:
         analyze(teacher, [student, student], data, tmp_path / "new")
     with pytest.raises(DetdistillError, match="does not tell the size of images"):
         analyze(teacher, [write_teacher(tmp_path / "unknown")], data, tmp_path / "new")
-    with pytest.raises(DetdistillError, match="--out .*would replace the input"):
+    with pytest.raises(DetdistillError, match=r"--out .*would replace the input"):
         analyze(teacher, [student], DatasetSource(data, "val"), tmp_path / "out")
     assert (student / "model.json").read_bytes() == before
     assert not (tmp_path / "new").exists()

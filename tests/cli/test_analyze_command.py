@@ -7,7 +7,7 @@ import pytest
 from detdistill.cli import main
 from detdistill.core.image_options import ImageSize
 from detdistill.detectors.saving import save_detector
-from support.small_runs import write_boxes, write_teacher
+from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector
 
 
@@ -29,10 +29,3 @@ def test_a_page_from_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "a: AP" in said
     assert "b: AP" in said
     assert (out / "analysis.html").exists()
-
-
-def test_a_student_of_unknown_image_size_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    teacher = write_teacher(tmp_path / "teacher")
-    words = ["--teacher", str(teacher), "--student", str(teacher), "--data", "d", "--out", str(tmp_path / "out")]
-    assert main(["analyze", *words]) == 1
-    assert "does not tell the size of images" in capsys.readouterr().err

@@ -83,18 +83,6 @@ def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_torchvision_goes_through_the_same_verb(
-    torchvision_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = tmp_path / "run"
-    assert main(["import", str(torchvision_file), "--out", str(run), "--classes", "[cat,dog]"]) == 0
-    assert "network: fcos_resnet50_fpn (weights)" in capsys.readouterr().out
-    assert detdistill.load(run).classes == ("cat", "dog")
-    description = read_description(run)
-    assert description.input.size == ImageSize(800, 1333)
-    assert description.provenance["imported_from"] == "fcos.pth"
-
-
 def test_wrapped_safetensors_of_torchvision(
     torchvision_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,15 +93,3 @@ def test_wrapped_safetensors_of_torchvision(
     assert main(words) == 0
     assert "teacher." in capsys.readouterr().out
     assert detdistill.load(tmp_path / "run").classes == ("class_0", "class_1", "class_2")
-
-
-def test_options_of_the_other_library_are_refused(
-    torchvision_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["--out", str(tmp_path / "run"), "--classes", "[cat,dog]"]
-    assert main(["import", str(torchvision_file), *words, "--head", "fcos"]) == 1
-    assert "is of torchvision, which fixes all settings" in capsys.readouterr().err
-    mmdet = saved(tmp_path, checkpoint(small("atss")))
-    assert main(["import", str(mmdet), *words, "--frozen-norm-eps", "0"]) == 1
-    assert "leave --frozen-norm-eps out" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()

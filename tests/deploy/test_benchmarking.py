@@ -37,7 +37,7 @@ def test_mistakes_are_told_before_the_work(tmp_path: Path) -> None:
         benchmark([])
     with pytest.raises(DetdistillError, match="given twice"):
         benchmark([run, run / ".." / "run"])
-    with pytest.raises(DetdistillError, match="--json .*would replace the input"):
+    with pytest.raises(DetdistillError, match=r"--json .*would replace the input"):
         benchmark([run], json=run / "model.json")
     with pytest.raises(DetdistillError, match="must be at least 1"):
         benchmark([run], rounds=0)

@@ -18,6 +18,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
+from detdistill.data.source import DatasetSource
 from detdistill.deploy.export import export
 from detdistill.deploy.onnx import METADATA, Form, export_onnx
 from detdistill.deploy.verify import is_excused, partners, session, verify
@@ -160,6 +161,27 @@ def test_what_is_scored_needs_data(
 ) -> None:
     assert main(["export", str(write_run(tmp_path / "run")), "--out", str(tmp_path / "m.onnx"), *options]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_file_never_replaces_an_input(tmp_path: Path) -> None:
+    run, data = write_run(tmp_path / "run"), write_boxes(tmp_path / "data")
+    names = {"soft.onnx": run / "model.safetensors", "described.onnx": run / "model.json"}
+    for name, target in names.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "image.onnx").hardlink_to(data / "val" / "0.png")
+    before = {path: path.read_bytes() for folder in (run, data) for path in folder.rglob("*") if path.is_file()}
+    for name in (*names, "image.onnx"):
+        with pytest.raises(DetdistillError, match=r"--out .*\.onnx: this would replace the input"):
+            export(run, tmp_path / name, dataset=DatasetSource(data, "val"))
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_arguments_that_exclude_each_other_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    for arguments in ({"any_size": True, "size": (64, 64)}, {"precision": "fp16"}, {"scored": True}):
+        with pytest.raises(DetdistillError, match=r"exclude each other|needs --data"):
+            export(run, tmp_path / "m.onnx", **arguments)  # type: ignore[arg-type]
+    assert not (tmp_path / "m.onnx").exists()
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ from PIL import Image
 import detdistill
 from detdistill.cli import main
 from detdistill.core.annotations import ImageTable
+from detdistill.core.errors import DetdistillError
 from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
-from detdistill.deploy.publish import limits, made, typical_image, without_folders
+from detdistill.deploy.publish import limits, made, publish, typical_image, without_folders
 from detdistill.detectors.saving import save_detector
 from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.results import Results
@@ -54,6 +55,14 @@ def test_what_is_given_away(run: tuple[Path, Path], tmp_path: Path, capsys: pyte
         assert max(picture.size) >= 600, "small pictures are enlarged"
     assert main(["publish", str(folder), "--out", str(out), "--data", str(data), "--split", "val"]) == 1
     assert "is not empty: give a new folder" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(run: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, data = run
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(DetdistillError, match="file: this is not a folder"):
+        publish(folder, tmp_path / "file", dataset=data)
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_a_detector_of_unknown_image_size_is_not_published(
