@@ -119,7 +119,7 @@ def predict_images(
     if drawings is not None and json is not None:
         check_outputs({Path(json): "--json"}, drawings.places.values())
     reading = _Reading(files)
-    ids = dict(zip(files, ids_of_files(files), strict=True))
+    ids = {} if json is None else dict(zip(files, ids_of_files(files), strict=True))
     counts = {name: ClassCount() for name in detector.classes}
     with ExitStack() as stack:
         entries = None if json is None else stack.enter_context(JsonListFile(Path(json)))
