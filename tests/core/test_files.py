@@ -88,6 +88,16 @@ def test_a_library_writes_beside_the_name_and_never_through_a_link(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hard.onnx", "input.onnx", "link.onnx", "new"]
 
 
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with (
+        pytest.raises(DetdistillError, match=r"file/x\.onnx cannot be written"),
+        replacing(tmp_path / "file" / "x.onnx"),
+    ):
+        pass
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_a_dangling_link_is_no_place_for_a_new_folder(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(DetdistillError, match="link exists already"):

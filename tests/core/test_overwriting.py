@@ -82,7 +82,7 @@ def test_all_files_of_a_folder_can_be_inputs(folder: Path) -> None:
 
 
 def test_places_that_cannot_be_written_are_told_before_the_work(folder: Path) -> None:
-    with pytest.raises(DetdistillError, match=r"--json .*in: this is a folder"):
+    with pytest.raises(DetdistillError, match=r"--json .*in cannot be written: this is a folder"):
         check_outputs({folder / "in": "--json"}, [])
     with pytest.raises(DetdistillError, match=r"--json .*there is no folder .*absent"):
         check_outputs({folder / "absent" / "x.json": "--json"}, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -94,7 +94,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise DetdistillError(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or no folder for it
+            partial.unlink()
 
 
 def check_new(folder: Path) -> None:

@@ -27,9 +27,9 @@ def check_outputs(outputs: Mapping[Path, str], inputs: Iterable[Path], *, makes_
     """
     for path, what in outputs.items():
         if os.path.isdir(path):  # noqa: PTH112
-            raise DetdistillError(f"{what} {path}: this is a folder; expected the name of a file")
+            raise DetdistillError(f"{what} {path} cannot be written: this is a folder; expected the name of a file")
         if not makes_folders and not os.path.isdir(path.parent):  # noqa: PTH112
-            raise DetdistillError(f"{what} {path}: there is no folder {path.parent}; create it, or name another one")
+            raise DetdistillError(f"{what} {path} cannot be written: there is no folder {path.parent}; create it")
     there = {path: what for path, what in outputs.items() if os.path.lexists(path)}
     if not there:
         return
