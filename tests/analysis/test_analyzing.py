@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from support.small_runs import write_boxes, write_teacher
 from support.tiny_detector import tiny_detector
 
 
-def write_run(folder: Path, *, seed: int, provenance: dict[str, object] | None = None) -> Path:
+def write_run(folder: Path, *, seed: int, provenance: Mapping[str, object] | None = None) -> Path:
     detector = tiny_detector("gfl", ("green", "red"), seed=seed)
     save_detector(detector, folder, image_size=ImageSize(short_side=64, long_side=64), provenance=provenance)
     return folder

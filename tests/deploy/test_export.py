@@ -180,7 +180,7 @@ def test_arguments_that_exclude_each_other_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     for arguments in ({"any_size": True, "size": (64, 64)}, {"precision": "fp16"}, {"scored": True}):
         with pytest.raises(DetdistillError, match=r"exclude each other|needs --data"):
-            export(run, tmp_path / "m.onnx", **arguments)  # type: ignore[arg-type]
+            export(run, tmp_path / "m.onnx", **arguments)
     assert not (tmp_path / "m.onnx").exists()
 
 
