@@ -31,7 +31,7 @@ def test_the_runs_are_listed_and_none_is_made(file: str, tmp_path: Path, capsys:
         (("--cell", "4"), 2, "cell is 4"),
         (("--jobs", "0"), 2, "jobs is 0"),
         (("--threads", "0"), 2, "threads is 0"),
-        (("--threads", "0", "--cell", "0"), 2, "threads is 0"),
+        (("--threads", "0", "--cell", "0"), 2, "threads"),
         (("--methods", "htin"), 1, "method htin"),
         (("--report-on", "train"), 1, "'train'"),
         (("--seeds", "0"), 1, "seed"),

@@ -65,6 +65,8 @@ def compare(
     """
     if jobs < 1:
         raise SettingsError(f"jobs is {jobs}; expected at least 1", "compare")
+    if threads is not None and threads < 1:
+        raise SettingsError(f"threads is {threads}; expected at least 1", "compare")
     if cluster is not None and jobs > 1:
         raise SettingsError(
             f"jobs is {jobs}, and the runs are jobs of a cluster, which decides how many run at the same time: "
