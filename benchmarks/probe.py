@@ -112,7 +112,7 @@ def main() -> None:
     loads.append(os.getloadavg()[0])
     record = {
         "results": results,
-        "command": f"python -m benchmarks.probe --rounds {options.rounds}",
+        "command": f"python -m benchmarks.probe --rounds {options.rounds} --pixels {options.pixels}",
         "machine": f"{machine()}, {usable_processors()} usable, shared with other work",
         "load_average": [round(load, 1) for load in loads],
         "torch": torch.__version__,

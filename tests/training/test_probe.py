@@ -170,6 +170,14 @@ def test_more_threads_are_taken_where_one_alone_is_much_too_slow(clock: Clock) -
     assert "much longer in float32 with 1 thread" in found.reason
 
 
+def test_one_thread_is_tried_where_all_together_are_much_too_slow(clock: Clock) -> None:
+    """As on a busy machine."""
+    found = choose(Work(clock, costs(one=0.2, two=9.0, four=15.0, bf16=0.5)), batch(), recipe(), CPU)
+    assert (found.precision, found.threads) == ("bf16", 1)
+    assert "much longer in float32 with 4 threads" in found.reason
+    assert clock.now <= LIMIT
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(
     one=st.floats(1e-3, 20),

@@ -220,9 +220,9 @@ class Trials:
         allowed = 1.5 * SLOW * self.images
         if self.first:
             allowed = min(allowed, max(SLOW, 2 * min(self.first.values())))
-        watch = Watch(min(count * allowed, self._steps.left))
-        with watch:
-            for _ in range(count):
+        for _ in range(count):
+            watch = Watch(min(allowed, self._steps.left))
+            with watch:
                 seconds, loss = self._steps.take(candidate, self.images)
         self.first[candidate], self._first_losses[candidate] = seconds, loss
         self.convolutions += watch.convolutions
