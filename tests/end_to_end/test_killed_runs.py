@@ -91,6 +91,7 @@ def test_killed_at_random_moments_a_run_ends_as_if_it_had_not_been(recipe: Recip
             process.join()
             if process.exitcode == 0:
                 break
+            assert process.exitcode == -signal.SIGKILL
             kills += 1
         distill(recipe, None, folder)
         assert_equal_runs(folder, whole)
