@@ -15,12 +15,18 @@ from detdistill.cli import main
 from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.structures import ReduceSum
+from detdistill.data.loading import Batch
 from detdistill.detectors.dense.architecture import FeaturePyramid
 from detdistill.detectors.storage import read_description
+from detdistill.evaluation.coco_metrics import CocoMetrics
+from detdistill.evaluation.results import Results
+from detdistill.evaluation.score import score
 from detdistill.training.loop import DivergedError, Loop
-from detdistill.training.recipe import Data, Logging, Machine, Optimization, Schedule, Start
+from detdistill.training.probe import Choice
+from detdistill.training.recipe import Data, Logging, Machine, Optimization, Recipe, Schedule, Start
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import train
+from detdistill.training.task import Task
 from support.small_runs import TINY, lines, small_recipe, state, write_boxes
 
 
@@ -183,6 +189,55 @@ def test_our_own_bugs_are_not_hidden(data: Path, tmp_path: Path, monkeypatch: py
     replace_losses(monkeypatch, fail)
     with pytest.raises(RuntimeError, match="a bug"):
         train(small_recipe(data), tmp_path / "run")
+
+
+# Precision and threads
+
+
+def test_what_is_auto_is_chosen_once_and_stands_in_the_runs_recipe(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def choice(task: Task, batch: Batch, recipe: Recipe, _: torch.device) -> Choice:
+        assert task.training
+        assert len(batch.indices) == recipe.batch_size
+        calls.append(recipe.machine)
+        return Choice("float32", 2, "because")
+
+    monkeypatch.setattr("detdistill.training.run.choose", choice)
+    before = torch.get_num_threads()
+    recipe = small_recipe(data, epochs=1, machine=Machine(accelerator="cpu", workers=0))
+    train(recipe, tmp_path / "run")
+    assert torch.get_num_threads() == before
+    kept = read_recipe(tmp_path / "run" / "recipe.yaml").machine
+    assert (kept.precision, kept.threads) == ("float32", 2)
+    train(recipe, tmp_path / "run")
+    longer = replace(recipe, schedule=replace(recipe.schedule, epochs=2))
+    assert train(longer, tmp_path / "run", resume=True).epochs == 2
+    assert read_recipe(tmp_path / "run" / "recipe.yaml").machine == kept
+    assert len(calls) == 1
+    with pytest.raises(DetdistillError, match=r"machine.threads: 2 -> 1"):
+        train(replace(longer, machine=replace(kept, threads=1)), tmp_path / "run")
+
+
+def test_the_page_and_the_last_detector_are_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scores fall after the first epoch, so that the last detector is another one than the best."""
+    scores = iter([0.5, 0.25])
+
+    def falling(*_: Any) -> tuple[CocoMetrics, Results]:
+        metrics, results = score(*_)
+        return replace(metrics, AP=next(scores)), results
+
+    monkeypatch.setattr("detdistill.training.scores.score", falling)
+    summary = train(small_recipe(data, epochs=2, logging=Logging(every=1)), tmp_path / "run")
+    assert (summary.AP, summary.best_epoch) == (0.5, 1)
+    assert read_description(tmp_path / "run").provenance["epoch"] == 1
+    assert read_description(tmp_path / "run" / "last").provenance["epoch"] == 2
+    assert load(tmp_path / "run" / "last").classes == ("green", "red")
+    page = (tmp_path / "run" / "run.html").read_text()
+    assert "Finished: 2 of 2 epochs, step 4 of 4." in page
+    assert "Best AP 50.0 in epoch 1" in page
 
 
 # Data

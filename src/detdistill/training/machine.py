@@ -86,6 +86,16 @@ def precision_of(machine: Machine, device: torch.device) -> Precision:
 
 
 @contextmanager
+def threads_restored() -> Iterator[None]:
+    """Afterwards torch computes with as many threads as before."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def told_errors() -> Iterator[None]:
     """Turn what torch raises for want of memory, of other processes, or of values for batch norm into our errors.
 

@@ -17,7 +17,7 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
 from detdistill.core.annotations import DetectionDataset
-from detdistill.core.distributed import computed_once, is_first_process, note
+from detdistill.core.distributed import is_first_process, note
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.seeds import derived_seed
 from detdistill.core.settings import to_values
@@ -27,13 +27,14 @@ from detdistill.training.distilled import Distilled
 from detdistill.training.freezing import make_ready
 from detdistill.training.loggers import Loggers
 from detdistill.training.loop import Loop
-from detdistill.training.machine import check_device, check_processes, fabric_of, launch, told_errors
+from detdistill.training.machine import check_device, check_processes, fabric_of, launch, threads_restored, told_errors
 from detdistill.training.materials import first_batch, open_training_data, starting_detector
 from detdistill.training.probe import choose
 from detdistill.training.recipe import DetectorSettings, Distillation, Recipe
-from detdistill.training.recipe_file import differences, recipe_from, recipe_of, write_recipe
+from detdistill.training.recipe_file import recipe_from, write_recipe
 from detdistill.training.run_folder import RunFolder
 from detdistill.training.scores import Scores
+from detdistill.training.starts import compare_starts
 from detdistill.training.summary import Summary, read_summary, write_summary
 from detdistill.training.task import Supervised, Task
 
@@ -197,7 +198,8 @@ def _run(
         if run.is_finished(recipe) and not overwrite:
             return read_summary(run.summary)
         is_resumed = run.checkpoint.exists() and not overwrite
-        return _train(recipe, run, detector, teacher, is_resumed=is_resumed)
+        with threads_restored():
+            return _train(recipe, run, detector, teacher, is_resumed=is_resumed)
 
 
 def _train(
@@ -221,7 +223,7 @@ def _train(
     check_device(recipe, fabric.device, detector)
     launch(fabric)
     with told_errors():
-        _meet(recipe, dataset, 0 if state is None else state["step"])
+        compare_starts(recipe, dataset, 0 if state is None else state["step"])
         make_ready(task, recipe, fabric.device)
         recipe = _settled(recipe, run, task, dataset, fabric)
         loggers = Loggers(recipe, run.path)
@@ -273,31 +275,3 @@ def _settled(recipe: Recipe, run: RunFolder, task: Task, dataset: DetectionDatas
     assert threads != "auto"
     torch.set_num_threads(threads)
     return replace(recipe, machine=replace(machine, precision=precision, threads=threads))
-
-
-def _meet(recipe: Recipe, dataset: DetectionDataset, step: int) -> None:
-    """Compare what all processes are about to do.
-
-    Raises:
-        DetdistillError: Another process has another recipe, other data or another checkpoint.
-    """
-    computed_once((to_values(recipe), dataset.fingerprint, step), _check_equal)
-
-
-def _check_equal(starts: list[tuple[dict[str, Any], str, int]]) -> None:
-    for number, other in enumerate(starts):
-        recipe, fingerprint, step = starts[0]
-        different = differences(recipe_of(recipe, "process 0"), recipe_of(other[0], f"process {number}"))
-        if different:
-            changes = "; ".join(f"{key}: {change}" for key, change in different.items())
-            raise DetdistillError(f"process {number} has another recipe than process 0 ({changes}): give all the same")
-        if other[1] != fingerprint:
-            raise DetdistillError(
-                f"process {number} has another training set than process 0: images or annotations differ between the "
-                "machines; copy them again"
-            )
-        if other[2] != step:
-            raise DetdistillError(
-                f"process {number} would go on after step {other[2]}, process 0 after step {step}: all need the run "
-                "folder on one shared file system"
-            )
