@@ -4,6 +4,8 @@ import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import AtomicFile, check_new, new_folder, replacing, write_atomically

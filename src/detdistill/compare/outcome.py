@@ -19,7 +19,7 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
 from detdistill.core.environment import machine
 from detdistill.core.errors import DetdistillError
-from detdistill.core.files import write_atomically
+from detdistill.core.files import read_json, write_atomically
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.score import score
@@ -135,7 +135,7 @@ def read_outcome(plan: Plan, cell: Cell, out: Path) -> Outcome | None:
     if not file.exists() or not folder.is_finished(plan.recipe(cell)):
         return None
     try:
-        outcome = Outcome(**json.loads(file.read_text(encoding="utf-8")))
+        outcome = Outcome(**read_json(file))
     except (ValueError, TypeError) as error:
         raise DetdistillError(f"{file} is damaged ({error}): remove it, and the run is scored again") from error
     return outcome if (outcome.report_on, outcome.select_on) == (plan.report_on, plan.select_on) else None

@@ -1,15 +1,107 @@
-"""Files and folders that are either whole or as they were before."""
+"""Files that are read only if they are files, and files and folders written whole or not at all."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from detdistill.core.errors import DetdistillError
+
+LARGEST_SETTINGS = 1 << 20
+"""Bytes of a recipe, a plan or another file of settings that people write. PyYAML needs seconds for a mebibyte."""
+LARGEST_RECORD = 1 << 26
+"""Bytes of a JSON file that describes a detector or a run. Provenance and a thousand class names need under 1 MiB."""
+DEEPEST = 64
+"""Levels of nested lists and mappings in a file of settings. Recipes have 4; Python gives up near 1,000."""
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """Open a regular file for reading in bytes. A pipe or device could block for ever, or never end.
+
+    Raises:
+        OSError: There is no such file, it cannot be opened, or it is a folder, a pipe, a socket or a device; `strerror`
+            says which.
+    """
+    _check_kind(path, os.stat(path))  # noqa: PTH116  # before opening, which can have effects on a device
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        _check_kind(path, os.fstat(file))
+        return os.fdopen(file, "rb")
+    except BaseException:
+        os.close(file)
+        raise
+
+
+def read_regular(path: str | Path, largest: int | None = None) -> bytes:
+    """Return the content of a regular file.
+
+    Args:
+        path: The file.
+        largest: Most bytes that such a file may have; None for any size.
+
+    Raises:
+        OSError: As in `open_regular`, or the file is larger.
+    """
+    with open_regular(path) as file:
+        if largest is None:
+            return file.read()
+        size = os.fstat(file.fileno()).st_size
+        # Files of the kernel say that they are empty.
+        content = file.read(largest + 1) if size <= largest else b""
+        if size > largest or len(content) > largest:
+            what = f"is larger than {largest:,} bytes, the most that such a file may have"
+            raise OSError(errno.EFBIG, what, str(path))
+        return content
+
+
+def read_json(path: str | Path, largest: int = LARGEST_RECORD) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: The file.
+        largest: Most bytes that it may have.
+
+    Raises:
+        OSError: As in `read_regular`.
+        ValueError: It is not JSON, is nested too deeply, or holds an integer of thousands of digits.
+    """
+    try:
+        values = json.loads(read_regular(path, largest))
+    except RecursionError:
+        raise ValueError(f"nested more than {DEEPEST} levels deep") from None
+    level = [values]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return values
+    raise ValueError(f"nested more than {DEEPEST} levels deep")
+
+
+def _check_kind(path: str | Path, state: os.stat_result) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        if stat.S_ISDIR(state.st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        kind = _KINDS.get(stat.S_IFMT(state.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"is {kind}, and only regular files are read", str(path))
 
 
 class AtomicFile:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from detdistill.core.errors import DataError
+from detdistill.core.files import open_regular
 
 Size = tuple[int, int]
 
@@ -129,7 +130,7 @@ def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The file's header; whatever Pillow raises then or in the body, as a `DataError`."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
             limit = Image.MAX_IMAGE_PIXELS
             # Pillow itself only warns up to twice its limit.
             if limit is not None and image.width * image.height > limit:

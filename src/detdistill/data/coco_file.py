@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from detdistill.core.errors import DataError
+from detdistill.core.files import open_regular
 
 PARTS = ("images", "annotations", "categories")
 """The three lists of an annotation file."""
@@ -20,6 +22,7 @@ PARTS = ("images", "annotations", "categories")
 _ENTRIES = 50_000  # in a block
 _BLOCK = 1 << 24  # bytes of about as many entries
 _MAPPED = 1 << 29  # bytes; smaller files are read, because a mapped file that is cut short ends the process
+_LARGEST_UNUSUAL = 1 << 32  # bytes, which Python needs several times as much memory for
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
 
 Row = TypeVar("Row", bound=msgspec.Struct)
@@ -110,6 +113,9 @@ class CocoFile:
             parts: dict[str, Any] = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
         except _UNUSUAL:
             # Python writes and reads more than JSON: NaN, half characters, other encodings.
+            if len(content) > _LARGEST_UNUSUAL:
+                what = f"is not JSON as other programs write it, and too large ({len(content):,} bytes) to look for why"
+                raise DataError(f"{file}: {what}") from None
             parts = _as_python_reads_it(bytes(content), file)
             if not isinstance(parts, dict):
                 what = f"it holds a {type(parts).__name__} where an object is expected"
@@ -172,9 +178,9 @@ def _first_block(
 
 def _content(file: Path) -> bytes | mmap.mmap:
     try:
-        if file.stat().st_size < _MAPPED:
-            return file.read_bytes()
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
+            if os.fstat(stream.fileno()).st_size < _MAPPED:
+                return stream.read(_MAPPED)
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error

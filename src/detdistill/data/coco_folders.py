@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from detdistill.core.errors import Problem
+from detdistill.core.files import open_regular
 from detdistill.data.coco_file import PARTS
 from detdistill.data.coco_reader import ANNOTATION_FOLDERS, read_coco
 from detdistill.data.folders import files_in, folders_in
@@ -20,6 +21,7 @@ LOOKED_FOR = (
 _ROBOFLOW = "_annotations.coco.json"
 _JSON = frozenset({".json"})
 _BLOCK = 1 << 24  # bytes
+_BEFORE = b" \t\r\n\xef\xbb\xbf"  # an object: white space and the byte order mark
 
 
 def coco_splits(root: Path, rejected: list[Problem]) -> list[Split]:
@@ -69,13 +71,13 @@ def _missing_lists(file: Path) -> list[str]:
     """Return the lists of an annotation file that a JSON file does not have, without parsing it."""
     wanted = {part: re.compile(rf'"{part}"\s*:\s*\['.encode()) for part in PARTS}
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             before = b""
             while wanted and (block := stream.read(_BLOCK)):
                 text = before + block
                 if not before and block[:2] in (b"\xff\xfe", b"\xfe\xff"):
                     text = decoded(block + stream.read(), errors="replace").encode()
-                if not before and text.lstrip().startswith(b"["):  # results, not annotations
+                if not before and not text.lstrip(_BEFORE).startswith(b"{"):  # for example results, or no text at all
                     break
                 wanted = {part: pattern for part, pattern in wanted.items() if not pattern.search(text)}
                 before = text[-100:]

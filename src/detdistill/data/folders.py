@@ -272,6 +272,14 @@ def exists(path: Path) -> bool:
         return False
 
 
+def is_within(path: Path, root: Path) -> bool:
+    """Return whether a path is in a folder or is the folder, all links followed."""
+    try:
+        return PurePath(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+    except (OSError, ValueError):
+        return False
+
+
 def is_image(name: str | PurePath) -> bool:
     """Return whether a file's name has the ending of an image format that is read."""
     return PurePath(name).suffix.lower() in ENDINGS

@@ -9,7 +9,7 @@ from pathlib import Path
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import ENDINGS, UNREADABLE_ENDINGS
 from detdistill.data.assembly import shown
-from detdistill.data.folders import FOLLOW_LINKS, Folder, Found, is_image, skipped_files
+from detdistill.data.folders import FOLLOW_LINKS, Folder, Found, is_image, is_within, skipped_files
 from detdistill.data.splits import ReadOptions
 from detdistill.data.text_files import first_lines, read_text
 
@@ -40,9 +40,7 @@ def images_of(
     second = None if images is None else Folder(images, within=root, follow_links=options.follow_links)
     skipped: list[str] = []
     for place in places:
-        if _leaves(place, root) and not options.follow_links:
-            what = f"is a link that leaves the folder {root}; copy the files there, or {FOLLOW_LINKS}"
-            problems.append(Problem(str(place), what, fatal=True))
+        if place != options.images and leaves(place, root, options, problems):
             continue
         if place.is_dir():
             within = root if place.is_relative_to(root) else None
@@ -71,6 +69,15 @@ def images_of(
                 problems.append(Problem(where, what, fatal=True))
     problems += skipped_files(source, skipped)
     return list(paths)
+
+
+def leaves(place: Path, root: Path, options: ReadOptions, problems: list[Problem]) -> bool:
+    """Return whether a file or folder that a dataset names is outside of its folder; that is added as a problem."""
+    if options.follow_links or is_within(place, root):
+        return False
+    what = f"leaves the folder {root}; copy the files there, or {FOLLOW_LINKS}"
+    problems.append(Problem(str(place), what, fatal=True))
+    return True
 
 
 def lists_images(listing: Path, root: Path) -> bool:
@@ -118,10 +125,3 @@ def _from_root(name: str, listing: Path, root: Path) -> str:
     if not name.startswith("."):
         return os.path.normpath(name) if name.startswith("/") else name
     return os.path.relpath(os.path.normpath(listing.parent / name), root)
-
-
-def _leaves(place: Path, root: Path) -> bool:
-    """Whether a place in the dataset's folder is, by a link, one outside of it."""
-    if not place.is_relative_to(root):
-        return False
-    return not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(root))

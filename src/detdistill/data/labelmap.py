@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detdistill.core.errors import DataError
+from detdistill.core.files import read_regular
+from detdistill.data.text_files import LARGEST_NAMES
 
 LABELMAP = "labelmap.txt"
 
@@ -37,7 +39,7 @@ def read_labelmap(folder: Path) -> list[str]:
     """
     file = folder / LABELMAP
     try:
-        lines = file.read_bytes().decode("utf-8-sig").split("\n")
+        lines = read_regular(file, LARGEST_NAMES).decode("utf-8-sig").split("\n")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

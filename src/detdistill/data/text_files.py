@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detdistill.core.errors import DataError
+from detdistill.core.files import open_regular, read_regular
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -19,26 +20,34 @@ _MARKS = (
 _LEGACY = ("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "cp1252", "latin-1")
 """The usual encodings of Chinese, Japanese, Korean, Russian and Western European Windows and Linux."""
 
+LARGEST_TEXT = 1 << 29
+"""Bytes of a list of images or a table of boxes: about five million lines of a hundred characters."""
+LARGEST_NAMES = 1 << 20
+"""Bytes of a file of class names: the longest lists in use have 20,000 names."""
+LARGEST_LABELS = 1 << 24
+"""Bytes of the annotations of one image: about a hundred thousand boxes, or a million corners of polygons."""
+
 _START = 1 << 16  # bytes
 
 
-def read_text(file: Path, is_right: Callable[[str], bool] | None = None) -> str:
+def read_text(file: Path, is_right: Callable[[str], bool] | None = None, *, largest: int = LARGEST_TEXT) -> str:
     """Read a text file whose encoding is not known.
 
     Args:
         file: The file.
         is_right: Whether a decoded text is the one that was written, for example because the file names in it exist.
             Called only for a text that is not UTF-8.
+        largest: Most bytes that the file may have.
 
     Returns:
         The text without a byte order mark. The encoding is that of the mark, else UTF-8, else the one usual encoding
         whose text `is_right`.
 
     Raises:
-        DataError: The file cannot be read, or its encoding cannot be determined.
+        DataError: The file cannot be read, is no regular file, is too large, or its encoding cannot be determined.
     """
     try:
-        content = file.read_bytes()
+        content = read_regular(file, largest)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error
     try:
@@ -62,7 +71,7 @@ def first_lines(file: Path) -> list[str]:
     Characters of an unknown encoding come out wrong. A file that cannot be read has no lines.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             content = stream.read(_START)
             is_whole = not stream.read(1)
     except OSError:

@@ -12,9 +12,11 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from detdistill.core.errors import DataError, Problem
+from detdistill.core.files import read_regular
 from detdistill.core.images import Size, image_size
 from detdistill.data.assembly import UNKNOWN_SIZE, shown, to_flag, to_number
 from detdistill.data.objects import Box
+from detdistill.data.text_files import LARGEST_LABELS
 
 
 class ImageFiles(NamedTuple):
@@ -66,7 +68,7 @@ def read_annotation(files: ImageFiles) -> Annotation:
 def parsed(xml: Path, problems: list[Problem]) -> Element | None:
     """Return the root element; None if the file cannot be used, which is added to `problems`."""
     try:
-        root = _root(xml.read_bytes())
+        root = _root(read_regular(xml, LARGEST_LABELS))
     except DefusedXmlException as error:
         problems.append(
             Problem(str(xml), f"refused: XML with entities can be a bomb ({error}); remove them", fatal=True)

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from detdistill.core.files import open_regular
 from detdistill.core.images import ENDINGS
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, files_in, folders_in, holds
 from detdistill.data.splits import Split, is_split_name
@@ -114,7 +115,7 @@ def _split_name(annotations: Path, root: Path) -> str:
 def _is_of_one_class(listing: Path) -> bool:
     """Whether a list is one of VOC's `aeroplane_train.txt`, which have a second column."""
     try:
-        with listing.open("rb") as stream:
+        with open_regular(listing) as stream:
             words = stream.readline(1000).split()
     except OSError:
         return False

@@ -11,6 +11,7 @@ from detdistill.core.images import ENDINGS
 from detdistill.core.parallel import work_through
 from detdistill.data.assembly import ImageEntry, assemble, image_columns, shown
 from detdistill.data.folders import Folder, is_image, skipped_files
+from detdistill.data.image_lists import leaves
 from detdistill.data.labelmap import LABELMAP, read_labelmap
 from detdistill.data.objects import ObjectList
 from detdistill.data.splits import ReadOptions
@@ -69,7 +70,7 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
             objects.add(len(entries), 0, box, f"{image.xml}: object {number}", difficult=difficult)
         height, width = annotation.size
         entries.append(ImageEntry(image.image_id, image.path, image.file_name, width, height))
-    classes = _classes(files.annotations.parent, names, problems)
+    classes = _classes(files.annotations.parent, names, options, problems)
     label_of = {name: label for label, name in enumerate(classes)}
     objects.labels = [label_of[name] for name in names]
     return assemble(source, classes, range(1, len(classes) + 1), image_columns(entries), objects.columns(), problems)
@@ -87,7 +88,7 @@ def _annotated_images(files: VocFiles, options: ReadOptions, problems: list[Prob
     files_of_image: list[ImageFiles] = []
     annotated: set[str] = set()
     xml_of_image: dict[str, str] = {}
-    for stem, listed_name in _listed_images(files, xml_folder, image_folder, problems).items():
+    for stem, listed_name in _listed_images(files, xml_folder, image_folder, options, problems).items():
         place = f"{source}: {shown(stem)}"
         same_stem = [listed_name] if is_image(listed_name) else by_stem.get(stem, [listed_name])
         annotated.update(same_stem)
@@ -125,9 +126,9 @@ def _annotated_images(files: VocFiles, options: ReadOptions, problems: list[Prob
     return files_of_image
 
 
-def _classes(folder: Path, names: list[str], problems: list[Problem]) -> list[str]:
+def _classes(folder: Path, names: list[str], options: ReadOptions, problems: list[Problem]) -> list[str]:
     """The class list beside the annotations, with the names of objects that it lacks added."""
-    classes = read_labelmap(folder)
+    classes = [] if leaves(folder / LABELMAP, folder, options, problems) else read_labelmap(folder)
     others = sorted(set(names) - set(classes))
     if classes and others:
         what = f"lacks the classes {', '.join(map(shown, others))} of objects; added at the end"
@@ -136,7 +137,7 @@ def _classes(folder: Path, names: list[str], problems: list[Problem]) -> list[st
 
 
 def _listed_images(
-    files: VocFiles, xml_folder: Folder, image_folder: Folder, problems: list[Problem]
+    files: VocFiles, xml_folder: Folder, image_folder: Folder, options: ReadOptions, problems: list[Problem]
 ) -> dict[str, str]:
     """Return the stems of the split's images, and the name of each as it is listed."""
     if files.listing is None:
@@ -147,6 +148,9 @@ def _listed_images(
         return all(image_folder.find(name.strip(), listed=True).fault is None for name in stems)
 
     listed: dict[str, str] = {}
+    root = files.annotations.parent
+    if files.listing.is_relative_to(root) and leaves(files.listing, root, options, problems):
+        return listed
     for number, line in enumerate(read_text(files.listing, is_right).split("\n"), start=1):
         name = line.strip()
         stem = name[: -len(Path(name).suffix)] if is_image(name) else name

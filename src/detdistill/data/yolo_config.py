@@ -13,14 +13,14 @@ import yaml
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
+from detdistill.core.files import LARGEST_SETTINGS, open_regular
 from detdistill.data.assembly import shown, to_number
-from detdistill.data.folders import exists, files_in
+from detdistill.data.folders import FOLLOW_LINKS, exists, files_in, is_within
 from detdistill.data.splits import NAME_THE_IMAGES, ReadOptions, Split, is_split_name
-from detdistill.data.text_files import decoded, read_text
+from detdistill.data.text_files import LARGEST_NAMES, decoded, read_text
 from detdistill.data.yolo_reader import LAYOUT, YoloFiles, read_yolo
 
 _SPLITS = ("train", "val", "valid", "test")
-_LARGEST_CONFIG = 1 << 20  # bytes; PyYAML is slow, and lists of names are short
 
 Config = dict[str, Any]
 
@@ -63,12 +63,7 @@ def load_config(file: Path) -> Config:
     Raises:
         DataError: The file cannot be read.
     """
-    try:
-        if file.stat().st_size > _LARGEST_CONFIG:
-            raise DataError(f"{file}: is {file.stat().st_size} bytes long; a YOLO data file has at most a megabyte")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
-    text = read_text(file)
+    text = read_text(file, largest=LARGEST_SETTINGS)
     if file.suffix.lower() == ".data":
         pairs = [line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#")]
         return {key.strip(): value.strip() for key, _, value in pairs}
@@ -84,12 +79,19 @@ def load_config(file: Path) -> Config:
     return config
 
 
-def config_classes(file: Path, config: Config, problems: list[Problem]) -> Sequence[str]:
-    """Return the class names that a file gives or whose file it names, in the order of their indices."""
+def config_classes(file: Path, config: Config, problems: list[Problem], *, follow_links: bool = False) -> Sequence[str]:
+    """Return the class names that a file gives or whose file it names, in the order of their indices.
+
+    Args:
+        file: The YAML or `*.data` file.
+        config: Its content.
+        problems: What is wrong is added.
+        follow_links: The file of class names may lie outside of the folder of `file`.
+    """
     names = config.get("names")
     source = str(file)
     if file.suffix.lower() == ".data":
-        place = _place(file.parent, names)
+        place = _place(file.parent, names, follow_links=follow_links)
         if isinstance(place, str):
             problems.append(Problem(source, f"'names' {place}; it must be the text file of class names", fatal=True))
             return []
@@ -119,7 +121,7 @@ def config_classes(file: Path, config: Config, problems: list[Problem]) -> Seque
 def listed_classes(file: Path, problems: list[Problem]) -> list[str]:
     """Return the class names of a text file, one a line, in the order of their indices."""
     try:
-        names = [line.strip() for line in read_text(file).rstrip().splitlines()]
+        names = [line.strip() for line in read_text(file, largest=LARGEST_NAMES).rstrip().splitlines()]
     except DataError as error:
         problems.append(Problem(str(file), str(error).removeprefix(f"{file}: "), fatal=True))
         return []
@@ -143,12 +145,12 @@ def _repeated(source: str, names: Sequence[str]) -> list[Problem]:
 
 def _read(file: Path, config: Config, split: str, options: ReadOptions) -> DetectionDataset:
     problems: list[Problem] = []
-    classes = config_classes(file, config, problems)
-    root = _root(file, config)
+    classes = config_classes(file, config, problems, follow_links=options.follow_links)
+    root = _root(file, config, problems, options)
     named = config[split] if isinstance(config[split], list) else [config[split]]
     places = []
     for name in named:
-        place = _place(root, name)
+        place = _place(root, name, follow_links=options.follow_links)
         if not isinstance(place, str):
             places.append(place)
         elif options.images is None:
@@ -160,41 +162,55 @@ def _read(file: Path, config: Config, split: str, options: ReadOptions) -> Detec
 
 def _names_classes(file: Path) -> bool:
     try:
-        with file.open("rb") as stream:
-            text = decoded(stream.read(_LARGEST_CONFIG), errors="replace")
+        with open_regular(file) as stream:
+            text = decoded(stream.read(LARGEST_SETTINGS), errors="replace")
     except OSError:
         return False
     return re.search(r"(?m)^\W?names\W", text) is not None
 
 
-def _root(file: Path, config: Config) -> Path:
+def _root(file: Path, config: Config, problems: list[Problem], options: ReadOptions) -> Path:
     """The folder that `path` names; where it is not there (it was made for another machine), the file's own."""
     path = config.get("path")
     named = file.parent / path if isinstance(path, str) else file.parent
-    return named if exists(named / ".") else file.parent
+    if not exists(named / "."):
+        return file.parent
+    if not options.follow_links and not is_within(named, file.parent):
+        if options.images is None:
+            what = f"'path' names {shown(path)}, which {_outside(file.parent)}"
+            problems.append(Problem(str(file), what, fatal=True))
+        return file.parent
+    return named
 
 
-def _place(root: Path, name: object) -> Path | str:
+def _outside(root: Path) -> str:
+    return f"leaves the folder {root}; move the data file into the dataset's folder, or {FOLLOW_LINKS}"
+
+
+def _place(root: Path, name: object, *, follow_links: bool) -> Path | str:
     """Return the folder or file that a data file names, or what is wrong with the name.
 
     Exports carry folders of the place where they were made: Roboflow's `../train/images` and `project/train/images`
     are `train/images`, CVAT's `data/train.txt` is `train.txt`. Such folders are dropped until the rest is there, but
-    never the name of a split.
+    never the name of a split. What is outside of `root` is refused unless `follow_links`.
     """
     if not isinstance(name, str):
         return f"names {shown(name)}; a folder or text file is expected"
     direct = [path for path in (root / name, root / name.removeprefix("../")) if exists(path)]
     if len(direct) > 1 and not direct[0].samefile(direct[1]):
         return f"names {shown(name)}, which can mean {direct[0].resolve()} and {direct[1]}; write the whole path"
-    if direct:
-        return direct[0]
+    inside = [path for path in direct if follow_links or is_within(path, root)]
+    if inside:
+        return inside[0]
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     for start, part in enumerate(parts):
         place = _alike(root, parts[start:])
-        if place is not None:
+        if place is not None and (follow_links or is_within(place, root)):
             return place
         if is_split_name(part):
             break
+    if direct:
+        return f"names {shown(name)}, which {_outside(root)}"
     return f"names {shown(name)}, and there is no such folder or file in {root}"
 
 

@@ -12,7 +12,7 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import ENDINGS
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, files_in, folders_in, holds
-from detdistill.data.image_lists import lists_images
+from detdistill.data.image_lists import leaves, lists_images
 from detdistill.data.splits import NAME_THE_IMAGES, ReadOptions, Split, is_split_name, names_a_split
 from detdistill.data.text_files import first_lines
 from detdistill.data.yolo_config import config_classes, config_files, listed_classes, load_config
@@ -96,7 +96,8 @@ def _read(name: str, root: Path, pair: _Pair | None, listing: Path | None, optio
     source = str(listing or place.labels)
     if listing is None and options.images is None and next(Folder(place.images).walk(ENDINGS), None) is None:
         raise DataError(f"{source}: no image folder was recognised; give it with {NAME_THE_IMAGES}")
-    classes = _classes(_class_files(root, place), source, problems)
+    files = _class_files(root, place)
+    classes = _classes([file for file in files if not leaves(file, root, options, problems)], source, options, problems)
     images, labels = (pair.images, pair.labels) if pair else (None, None)
     return read_yolo(YoloFiles(source, classes, root, [listing or place.images], images, labels), options, problems)
 
@@ -160,12 +161,12 @@ def _class_files(root: Path, pair: _Pair) -> list[Path]:
     return [file for file in texts if file.name.lower() in CLASS_FILES] + config_files(root)
 
 
-def _classes(files: Sequence[Path], source: str, problems: list[Problem]) -> Sequence[str]:
+def _classes(files: Sequence[Path], source: str, options: ReadOptions, problems: list[Problem]) -> Sequence[str]:
     """Return the class names of all files, which must agree."""
     lists = []
     for file in files:
         if file.suffix.lower() in (".yaml", ".yml", ".data"):
-            lists.append(config_classes(file, load_config(file), problems))
+            lists.append(config_classes(file, load_config(file), problems, follow_links=options.follow_links))
         else:
             lists.append(listed_classes(file, problems))
     for file, names in zip(files[1:], lists[1:], strict=True):

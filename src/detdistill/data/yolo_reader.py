@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
+from detdistill.core.files import read_regular
 from detdistill.core.images import Size, image_size
 from detdistill.core.parallel import work_through
 from detdistill.data.assembly import UNKNOWN_SIZE, ImageEntry, assemble, image_columns, raise_fatal, shown
 from detdistill.data.folders import IMAGE_FOLDERS, Folder, folders_in
 from detdistill.data.image_lists import images_of
 from detdistill.data.splits import ReadOptions
-from detdistill.data.text_files import decoded
+from detdistill.data.text_files import LARGEST_LABELS, decoded
 from detdistill.data.yolo_labels import LabelLine, label_lines, read_lines
 
 LAYOUT = "YOLO"
@@ -123,7 +124,7 @@ def read_labelled(image: LabelledImage) -> tuple[Size, list[LabelLine]] | DataEr
         size = image_size(image.path)
         if image.labels is None:
             return size, []
-        text = decoded(image.labels.read_bytes(), errors="replace")
+        text = decoded(read_regular(image.labels, LARGEST_LABELS), errors="replace")
     except DataError as error:
         return error
     except OSError as error:

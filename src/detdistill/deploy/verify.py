@@ -12,6 +12,7 @@ import torch
 
 from detdistill.core.boxes import pairwise_iou
 from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.files import open_regular
 from detdistill.core.structures import Detections
 from detdistill.deploy.canvases import Canvases
 from detdistill.deploy.onnx import Form
@@ -63,6 +64,11 @@ def session(file: Path, threads: int = 1) -> Any:
         DetdistillError: the file cannot be run.
     """
     import onnxruntime
+
+    try:
+        open_regular(file).close()
+    except OSError as error:
+        raise DetdistillError(f"{file} cannot be read: {error.strerror}") from error
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

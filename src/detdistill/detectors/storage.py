@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, SettingsError, listed
+from detdistill.core.files import open_regular, read_json
 from detdistill.core.settings import from_values
 from detdistill.detectors.base import Detector
 from detdistill.detectors.catalog import KINDS
@@ -31,7 +31,7 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / FILE_NAME
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DetdistillError(
             f"{folder} holds no {FILE_NAME}, so no whole detector: give the folder of a finished run, or bring a "
@@ -149,7 +149,7 @@ def _build(folder: Path, description: Description, num_tensors: int) -> Detector
 
 def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             raise DetdistillError(

@@ -18,6 +18,8 @@ from detdistill.core.errors import DataError, Problem
 from detdistill.core.json_files import JsonListFile
 from detdistill.evaluation.results import Results
 
+LARGEST_FILE = 1 << 32
+"""Bytes: about thirty million detections."""
 LARGEST_NUMBER = 1e9  # pixels; areas and sums stay far from overflow
 
 
@@ -34,7 +36,7 @@ def read_results(path: Path, dataset: DetectionDataset) -> Results:
         DataError: the file is not of this form, or an id is not one of `dataset`; every problem is listed.
     """
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json.loads(read_regular(path, LARGEST_FILE))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

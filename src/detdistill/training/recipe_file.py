@@ -14,7 +14,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from detdistill.core.errors import SettingsError
-from detdistill.core.files import write_atomically
+from detdistill.core.files import LARGEST_SETTINGS, read_regular, write_atomically
 from detdistill.core.settings import from_values, to_values
 from detdistill.training.recipe import Recipe
 from detdistill.training.renamed_keys import RENAMED, converted
@@ -49,7 +49,7 @@ def read_values(file: Path) -> dict[str, Any]:
         SettingsError: It cannot be read, holds something else, or has a key twice.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = str(read_regular(file, LARGEST_SETTINGS), "utf-8")
     except OSError as error:
         raise SettingsError(f"cannot be read: {error.strerror}", str(file)) from error
     except UnicodeDecodeError as error:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from detdistill.core.errors import LISTED, DetdistillError
+from detdistill.core.files import open_regular
 from detdistill.detectors.importing.file_kinds import START, is_safetensors, other_archive, other_kind
 from detdistill.detectors.importing.pickles import RefusedError, Restricted, check_pickle, check_pickles, load_pickle
 
@@ -49,7 +50,7 @@ def open_checkpoint(path: Path) -> Any:
     """
     _check_place(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(START)
             size = file.seek(0, 2)
             file.seek(0)
@@ -82,8 +83,6 @@ def _check_place(path: Path) -> None:
         inside = sorted(file.name for file in path.iterdir() if file.suffix in ENDINGS)[:LISTED]
         remedy = f"give one of the files in it ({', '.join(inside)})" if inside else "no checkpoint file is in it"
         raise DetdistillError(f"{path} is a folder; expected a checkpoint file (.pth or .safetensors): {remedy}")
-    if path.exists() and not path.is_file():
-        raise DetdistillError(f"{path} is a device or a pipe; expected a checkpoint file (.pth or .safetensors)")
 
 
 def _check_archive(file: IO[bytes]) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from detdistill.core.errors import LISTED, DetdistillError, listed
+from detdistill.core.files import open_regular
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
@@ -273,7 +274,7 @@ def _refuse_misfits(names: Mapping[str, str], wanted: Mapping[str, Tensor], stat
 
 
 def _provenance(path: Path, meta: Mapping[Any, Any]) -> dict[str, str | int]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         found: dict[str, str | int] = {
             "imported_from": path.name,
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
 from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.files import open_regular
 from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.backbone_weights import COUNTER
 from detdistill.detectors.dense.choices import NetworkName
@@ -139,7 +140,7 @@ def _frozen_eps(
     if network == "fcos_resnet50_fpn":
         return FROZEN_EPS
     if isinstance(source, Path):
-        with source.open("rb") as file:
+        with open_regular(source) as file:
             if hashlib.file_digest(file, "sha256").hexdigest().startswith(PUBLISHED_RETINANET):
                 return 0.0
     raise DetdistillError(
