@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.core.errors import LISTED, DataError, Problem, counted, grouped, listed, outcomes
+from detdistill.core.errors import LISTED, DataError, Problem, counted, first_line, grouped, listed, outcomes
 
 
 def test_few_entries_are_all_told() -> None:
@@ -68,3 +68,30 @@ def test_outcomes_are_counted_apart_with_their_nouns() -> None:
 @pytest.mark.parametrize(("noun", "plural"), [("image", "images"), ("entry", "entries"), ("class", "classes")])
 def test_numbers_have_the_right_noun(noun: str, plural: str) -> None:
     assert [counted(number, noun) for number in (0, 1, 1234)] == [f"0 {plural}", f"1 {noun}", f"1,234 {plural}"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError(), "ValueError"),
+        (ValueError(""), "ValueError"),
+        (ValueError("\n \n first \nsecond"), "first"),
+        (OSError(), "OSError"),
+        (KeyError("a"), "'a'"),
+    ],
+)
+def test_the_first_line_of_an_error(error: Exception, line: str) -> None:
+    assert first_line(error) == line
+
+
+@given(st.lists(st.builds(Problem, st.text(), st.text(), group=st.none() | st.text()), max_size=8))
+def test_each_kind_of_problem_is_one_line(problems: list[Problem]) -> None:
+    lines = grouped(problems)
+    assert not any("\n" in line or "\x1b" in line for line in [*lines, *map(str, problems)])
+    assert DataError("summary", problems).args[0].count("\n") <= LISTED + 1
+
+
+def test_long_names_make_no_long_message() -> None:
+    problems = [Problem(f"{number}" + "x" * 300_000, "y" * 300_000) for number in range(5)]
+    assert len(str(DataError("summary", problems))) < 20_000
+    assert len(str(DataError("summary", [Problem("a", f"{number}" + "y" * 300_000) for number in range(50)]))) < 50_000

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from cyclopts import App, Group, Parameter
 
 from detdistill.cli.parser import parse
 from detdistill.core.allocation import keep_freed_memory
+from detdistill.core.console import print_err
 from detdistill.core.errors import DetdistillError, SettingsError
 
 NESTED = {"data": "Inspect, split, convert or generate a dataset.", "recipe": "Print recipes and their schema."}
@@ -97,13 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         141 when the reader of our output went away.
     """
     keep_freed_memory()
+    if not sys.warnoptions:  # libraries warn their callers, not our users; `python -W` shows it
+        warnings.simplefilter("ignore")
     try:
         try:
             parse(build_app(), arguments).run()
         finally:
             sys.stdout.flush()
     except DetdistillError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_err(f"error: {error}")
         return 2 if isinstance(error, SettingsError) else 1
     except KeyboardInterrupt:
         return 130

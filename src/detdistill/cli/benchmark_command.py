@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from detdistill.cli.source import Source
+from detdistill.core.console import print_out
 
 if TYPE_CHECKING:
     from detdistill.deploy.benchmarking import Benchmark as Measured

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from detdistill.cli.train_command import interruptible
+from detdistill.core.console import print_err, print_out
 from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.starter import end_with_starter
@@ -101,7 +101,7 @@ class Compare:
             cluster = self._cluster()
             if self.list:
                 for number, cell in enumerate(plan.cells()):
-                    print(f"{number}\t{cell}\t{cell.folder(self.out)}")
+                    print_out(f"{number}\t{cell}\t{cell.folder(self.out)}")
             elif self.cell is not None:
                 self._one(plan, self.cell)
             else:
@@ -138,7 +138,7 @@ class Compare:
         try:
             result = compare(plan, self.out, jobs=self.jobs, threads=self.threads, cluster=cluster)
         except Stopped as stop:
-            print(stop, file=sys.stderr)
+            print_err(stop)
             raise SystemExit(stop.exit_status) from stop
         for setting in plan.settings:
             rows = [row for row in result.rows if row.setting == setting]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from detdistill.cli.source import DATA, Source
+from detdistill.core.console import print_out
 
 if TYPE_CHECKING:
     from detdistill.core.annotations import DetectionDataset
@@ -76,18 +77,18 @@ def print_repairs(dataset: DetectionDataset, path: Path) -> None:
 
     note = reading_note(dataset, path)
     if note is not None:
-        print(note)
+        print_out(note)
 
 
 def print_split(divided: DatasetSplit) -> None:
     """Lists the near-duplicates that stayed together and the classes that a part lacks."""
     for group in divided.duplicates[:LISTED_GROUPS]:
-        print(f"near-duplicates, kept together: {', '.join(group)}")
+        print_out(f"near-duplicates, kept together: {', '.join(group)}")
     if len(divided.duplicates) > LISTED_GROUPS:
-        print(f"… and {len(divided.duplicates) - LISTED_GROUPS} more groups of near-duplicates")
+        print_out(f"… and {len(divided.duplicates) - LISTED_GROUPS} more groups of near-duplicates")
     for name, classes in divided.absent_classes.items():
         if classes:
-            print(f"warning: {name} has no object of {', '.join(map(repr, classes))}")
+            print_out(f"warning: {name} has no object of {', '.join(map(repr, classes))}")
 
 
 def print_parts(parts: Mapping[str, DetectionDataset], total: int | None = None) -> None:
@@ -95,4 +96,4 @@ def print_parts(parts: Mapping[str, DetectionDataset], total: int | None = None)
     for name, part in parts.items():
         images, objects = len(part.images), len(part.images.labels)
         share = f" ({100 * images / total:.1f} %)" if total else ""
-        print(f"{name}: {images} image{'s' * (images != 1)}{share}, {objects} object{'s' * (objects != 1)}")
+        print_out(f"{name}: {images} image{'s' * (images != 1)}{share}, {objects} object{'s' * (objects != 1)}")

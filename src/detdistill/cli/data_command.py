@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from detdistill.cli.source import DATA, Source
+from detdistill.core.console import print_out
 
 if TYPE_CHECKING:
     from detdistill.core.errors import Problem
@@ -150,19 +151,23 @@ class Scenes:
         from detdistill.data.scenes import write_scenes
 
         write_scenes(self.out, seed=self.seed, train=self.train, val=self.val, test=self.test, size=self.size)
-        print(f"{self.out}: {self.train} training, {self.val} validation and {self.test} test pictures")
+        print_out(f"{self.out}: {self.train} training, {self.val} validation and {self.test} test pictures")
 
 
 def _print_problems(problems: Sequence[Problem]) -> int:
     """List all kinds of problems, the fatal ones first; return how many kinds are fatal."""
     from detdistill.core.errors import grouped
+    from detdistill.core.texts import MOST_LINES
 
     fatal = grouped(problem for problem in problems if problem.fatal)
-    for line in fatal:
-        print(f"  must be fixed: {line}")
+    kinds = {"must be fixed": fatal}
     for outcome in ("left out", "changed", "noted"):
-        for line in grouped(problem for problem in problems if not problem.fatal and problem.outcome == outcome):
-            print(f"  {outcome}: {line}")
+        kinds[outcome] = grouped(problem for problem in problems if not problem.fatal and problem.outcome == outcome)
+    for heading, lines in kinds.items():
+        for line in lines[:MOST_LINES]:
+            print_out(f"  {heading}: {line}")
+        if len(lines) > MOST_LINES:
+            print_out(f"  {heading}: … and {len(lines) - MOST_LINES:,} more kinds of problems")
     return len(fatal)
 
 
@@ -177,7 +182,7 @@ def _print_numbers(numbers: Inspection) -> None:
     print(f"{objects / numbers.images:.1f} objects an image, {numbers.most_objects} at most", end="")
     print(f"; {counted(numbers.without_objects, 'image')} without" if numbers.without_objects else "")
     same = smallest == largest
-    print(f"all images are {smallest}\n" if same else f"image sizes {smallest} to {largest}, median {median}\n")
+    print_out(f"all images are {smallest}\n" if same else f"image sizes {smallest} to {largest}, median {median}\n")
     flags = [flag for flag in ("difficult", "crowd") if any(getattr(row, flag) for row in numbers.classes)]
     columns = ("objects", "images", "small", "medium", "large", *flags)
     print_table(
@@ -189,12 +194,12 @@ def _print_numbers(numbers: Inspection) -> None:
     )
     if flags:
         meant = {"difficult": "difficult objects (unless data.difficult is true)", "crowd": "crowd regions"}
-        print(f"\ntraining ignores background inside {' and '.join(meant[flag] for flag in flags)}")
-    print("\nsmall, medium and large as COCO counts: annotated area below 32², below 96², from 96² pixels on")
-    print("\n√(width·height) of box, in pixels")
+        print_out(f"\ntraining ignores background inside {' and '.join(meant[flag] for flag in flags)}")
+    print_out("\nsmall, medium and large as COCO counts: annotated area below 32², below 96², from 96² pixels on")
+    print_out("\n√(width·height) of box, in pixels")
     # Bins beyond the largest object say nothing.
     used = max((number for number, count in enumerate(numbers.box_sides) if count), default=-1) + 1
     bounds = [*(f"{low} to {high}" for low, high in pairwise(SIDE_EDGES)), f"from {SIDE_EDGES[-1]}"]
     most = max(numbers.box_sides)
     for bound, count in zip(bounds[:used], numbers.box_sides[:used], strict=True):
-        print(f"{bound:>10} {count:>{len(str(most))}} {'█' * math.ceil(BAR * count / most)}".rstrip())
+        print_out(f"{bound:>10} {count:>{len(str(most))}} {'█' * math.ceil(BAR * count / most)}".rstrip())

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from detdistill.cli.recipe_options import DistillOptions
 from detdistill.cli.train_command import interruptible, report
+from detdistill.core.console import print_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,4 +48,4 @@ class Check(DistillOptions):
         with interruptible():
             from detdistill.training.run import check
 
-            print(check(recipe))
+            print_out(check(recipe))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from detdistill.cli.source import DATA, Source
+from detdistill.core.console import print_err, print_out
 from detdistill.core.distributed import is_first_process
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _print_coco(metrics: CocoMetrics) -> None:
         [(name, *(points(getattr(scores, column)) for column in CLASS_COLUMNS)) for name, scores in rows],
         last_apart=True,
     )
-    print()
+    print_out()
     print_table(
         ("recall", *RECALL_COLUMNS), [("mean", *(points(getattr(metrics, column)) for column in RECALL_COLUMNS))]
     )
@@ -145,7 +146,7 @@ def _print_best(best: Mapping[str, OperatingPoint | None]) -> None:
     from detdistill.cli.text_table import print_table
     from detdistill.core.texts import points
 
-    print()
+    print_out()
     rows = [
         (name, *(f"{point.threshold:.3f}", points(point.precision), points(point.recall), points(point.f1)))
         if point is not None

@@ -75,10 +75,10 @@ class Export(Source):
         print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB, {self.precision}")
         print("canvas: any multiples of 32" if found.canvas is None else f"canvas: {found.canvas[0]}x{found.canvas[1]}")
         if found.other_canvases:
-            print(
+            print_out(
                 f"note: {found.other_canvases} images have another canvas than the file; detections in them may "
                 "differ from those of `detdistill predict`. Measure it with --score, or export with --any-size"
             )
-        print(f"verified in fp32 on {found.verification}")
+        print_out(f"verified in fp32 on {found.verification}")
         if found.change is not None:
             print(found.change)

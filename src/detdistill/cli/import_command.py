@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from cyclopts import Parameter, Token
 
+from detdistill.core.console import print_out
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 
@@ -71,7 +72,7 @@ class Import:
             frozen_norm_eps=self.frozen_norm_eps,
         )
         for finding in imported.findings:
-            print(f"{finding.what}: {finding.value} ({finding.source})")
+            print_out(f"{finding.what}: {finding.value} ({finding.source})")
         for note in imported.notes:
             print(f"note: {note}")
         print(f"{imported.name} written to {self.out}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from detdistill.core.console import print_out
+
 
 @dataclass(frozen=True, kw_only=True)
 class Methods:
@@ -26,11 +28,11 @@ class Methods:
 
         methods = list_methods()
         if self.json:
-            print(json.dumps([asdict(method) for method in methods], indent=2))
+            print_out(json.dumps([asdict(method) for method in methods], indent=2))
             return
         for method in methods:
-            print(f"{method.name}: {method.paper}")
-            print(f"  compares   {method.compares}")
-            print(f"  needs      {method.needs}")
-            print(f"  detectors  {', '.join(method.detectors)}")
-            print(f"  weights    {published_weights(method.name)}")
+            print_out(f"{method.name}: {method.paper}")
+            print_out(f"  compares   {method.compares}")
+            print_out(f"  needs      {method.needs}")
+            print_out(f"  detectors  {', '.join(method.detectors)}")
+            print_out(f"  weights    {published_weights(method.name)}")

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from detdistill.cli.source import Source
+from detdistill.core.console import print_out
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from detdistill.cli.recipe_options import DistillOptions
+from detdistill.core.console import print_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Show(DistillOptions):
 
         has_nothing = self.recipe is None and self.data is None and not self.overrides
         shown = replace(self, data="DATA") if has_nothing else self
-        print(write_yaml(to_values(shown.read())), end="")
+        print_out(write_yaml(to_values(shown.read())), end="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,6 @@ class Schema:
         from detdistill.training.recipe_file import schema_text, write_schema
 
         if self.out is None:
-            print(schema_text(), end="")
+            print_out(schema_text(), end="")
         else:
             write_schema(self.out)

@@ -9,6 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from detdistill.core.texts import name_of
+
 UNBROKEN = 1000  # characters: a file or a pipe has no edge at which to wrap
 
 
@@ -26,9 +28,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, last_a
     )
     table = Table(box=SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        table.add_column(name_of(column), justify="right" if number else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(name_of, row))
     if last_apart and console.is_terminal and len(table.rows) > 1:
         table.rows[-2].end_section = True
     console.print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from detdistill.cli.recipe_options import RecipeOptions
+from detdistill.core.console import print_err, print_out
 from detdistill.core.distributed import is_first_process
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def interruptible() -> Iterator[None]:
         yield
     except Interrupted as stop:
         if is_first_process():
-            print(stop, file=sys.stderr)
+            print_err(stop)
         raise SystemExit(stop.exit_status) from stop
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from detdistill.compare.outcome import Outcome, read_outcome
 from detdistill.compare.plan import Cell, Plan
+from detdistill.core.console import print_err
 from detdistill.core.errors import DetdistillError
 
 PLAN, LOGS = "plan.yaml", "logs"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from detdistill.core.console import print_err
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ def is_first_process() -> bool:
 def note(text: str) -> None:
     """Print a note to stderr, in the first process only."""
     if is_first_process():
-        print(f"note: {text}", file=sys.stderr)
+        print_err(f"note: {text}")
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from detdistill.core.texts import LONGEST_LINE, one_line
+
 LISTED = 20
 """Largest number of entries of a list that a message shows."""
 
@@ -40,7 +42,7 @@ class Problem:
     group: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return f"{one_line(self.where)}: {one_line(self.what)}"
 
 
 class DetdistillError(Exception):
@@ -118,12 +120,13 @@ def _line(group: Sequence[Problem]) -> str:
     number = counted(sum(problem.count for problem in group), first.unit)
     if any(problem.what != first.what for problem in group):
         # What was done, or how to fix it, is said once.
-        remedy = str(first.group).partition("; ")[1:]
-        return f"{number}: {first.group}. First: {str(first).removesuffix(''.join(remedy))}"
+        remedy = "".join(str(first.group).partition("; ")[1:])
+        return f"{number}: {one_line(first.group)}. First: {str(first).removesuffix(remedy)}"
     # The first place in full, the others without the folders.
     places = list(dict.fromkeys([first.where, *(problem.where.rpartition("/")[2] for problem in group[1:])]))
     more = ", …" if len(places) > _EXAMPLES else ""
-    return f"{number}: {first.what} ({', '.join(places[:_EXAMPLES])}{more})"
+    some = ", ".join(one_line(place, LONGEST_LINE // _EXAMPLES) for place in places[:_EXAMPLES])
+    return f"{number}: {one_line(first.what)} ({some}{more})"
 
 
 def outcomes(problems: Iterable[Problem]) -> str:
@@ -162,4 +165,10 @@ def listed(entries: Collection[object], *, indent: int = 2) -> str:
         The lines, each after a line break; empty without entries.
     """
     more = [f"… and {len(entries) - LISTED} more"] if len(entries) > LISTED else []
-    return "".join(f"\n{' ' * indent}{line}" for line in [*islice(entries, LISTED), *more])
+    lines = [*map(one_line, islice(entries, LISTED)), *more]
+    return "".join(f"\n{' ' * indent}{line}" for line in lines)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that is not empty; without one the name of the error's type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

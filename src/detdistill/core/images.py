@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,7 +131,12 @@ def read_image(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The file's header; whatever Pillow raises then or in the body, as a `DataError`."""
     try:
-        with open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
+        # Pillow warns of sizes, which are checked here, and of damaged metadata, of which the pixels know nothing.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            open_regular(path) as file,
+            Image.open(file, formats=_FORMATS) as image,
+        ):
             limit = Image.MAX_IMAGE_PIXELS
             # Pillow itself only warns up to twice its limit.
             if limit is not None and image.width * image.height > limit:

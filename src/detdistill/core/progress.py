@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from detdistill.core.console import print_err
+from detdistill.core.texts import one_line
 
 Item = TypeVar("Item")
 ItemOut = TypeVar("ItemOut", covariant=True)
@@ -42,8 +44,8 @@ def track(items: SizedIterable[Item], what: str) -> Iterator[Item]:
             yield item
             is_step = done * PLAIN_STEPS // len(items) > (done - 1) * PLAIN_STEPS // len(items)
             if is_step and time.monotonic() - start >= PATIENCE:
-                print(f"{what}: {done} of {len(items)}", file=sys.stderr, flush=True)
+                print_err(f"{what}: {done} of {len(items)}")
         return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
-        yield from progress.track(items, total=len(items), description=what)
+        yield from progress.track(items, total=len(items), description=one_line(what))

@@ -1,6 +1,23 @@
-"""Numbers as people read them."""
+"""Texts as people read them: numbers, and what comes from files without anything that a terminal acts on."""
 
 from __future__ import annotations
+
+import re
+
+LONGEST_NAME = 80
+"""Characters of a name in a table, a drawing or a list. COCO's longest class name has 14, file names seldom over 60."""
+LONGEST_LINE = 1_000
+"""Characters of a line of a message."""
+MOST_LINES = 100
+"""Lines of a message."""
+
+# Control characters but tab and line feed, line and paragraph separators, half characters, and characters without a
+# shape. Not the two joiners, the variation selectors and the number signs, which belong to writing systems and emoji.
+_ACTIVE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
+_BREAKS = re.compile("[\t\n]")
 
 
 def points(value: float | None) -> str:

@@ -24,6 +24,8 @@ CAPTION = 20
 HEADING = 34
 FONT_SIZE = 13
 CROWDED = 12
+LONGEST_TITLE = 200
+"""Characters of the heading."""
 PAPER, INK, SHADE = (250, 250, 250), (30, 30, 30), (225, 225, 225)
 
 
@@ -42,7 +44,7 @@ def contact_sheet(dataset: DetectionDataset, title: str) -> Image.Image:
     columns, rows = min(COLUMNS, max(1, len(tiles))), max(1, -(-len(tiles) // COLUMNS))
     step_x, step_y = CELL + MARGIN, CELL + CAPTION + MARGIN
     font, title_font = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE + 4)
-    legend = _legend(dataset, font)
+    title, legend = one_line(title, LONGEST_TITLE), _legend(dataset, font)
     width = round(max(columns * step_x, title_font.getlength(title), sum(step for _, _, step in legend)))
     sheet = Image.new("RGB", (width + 2 * MARGIN, HEADING + rows * step_y + MARGIN + HEADING), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -108,7 +110,7 @@ def _marks(dataset: DetectionDataset, record: ImageRecord) -> list[Mark]:
 
 def _caption(record: ImageRecord, font: Font) -> str:
     facts = f"  {record.width}x{record.height}, {len(record.labels)} object{'s' * (len(record.labels) != 1)}"
-    name = PurePosixPath(record.file_name).name
+    name = name_of(PurePosixPath(record.file_name).name)
     if font.getlength(name + facts) > CELL:
         while len(name) > 1 and font.getlength(f"…{name}{facts}") > CELL:
             name = name[1:]
@@ -122,5 +124,5 @@ def _legend(dataset: DetectionDataset, font: Font) -> list[tuple[str, Color, int
         return []
     return [
         (name, class_color(label), FONT_SIZE + 30 + round(font.getlength(name)))
-        for label, name in enumerate(dataset.classes)
+        for label, name in enumerate(map(name_of, dataset.classes))
     ]

@@ -147,4 +147,4 @@ def _root(error: BaseException) -> str:
     """The first line of what went wrong first."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return first_line(error)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from detdistill.core.boxes import pairwise_iou
-from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.errors import DetdistillError, first_line, listed
 from detdistill.core.files import open_regular
 from detdistill.core.structures import Detections
 from detdistill.deploy.canvases import Canvases
@@ -75,7 +75,7 @@ def session(file: Path, threads: int = 1) -> Any:
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own, and of many kinds
-        raise DetdistillError(f"{file} cannot be run: {str(error).splitlines()[0]}") from error
+        raise DetdistillError(f"{file} cannot be run: {first_line(error)}") from error
 
 
 def verify(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, first_line
 from detdistill.core.output import Output
 from detdistill.core.structures import Detections, Targets
 
@@ -51,7 +51,7 @@ def chosen_device(name: str | None) -> torch.device:
         device = torch.device(name or _usual_device())
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
-        raise DetdistillError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise DetdistillError(f"device {name!r} cannot be used here: {first_line(error)}") from error
     return device
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ImageFont
 
 from detdistill.core.boxes import pairwise_iou
+from detdistill.core.texts import one_line
 from detdistill.report.tag_layout import Rect, TagLayout, group_by_place
 
 Color = tuple[int, int, int]
@@ -199,7 +200,7 @@ def _lines(place: Sequence[Mark], count: int, style: Style) -> tuple[str, ...]:
 
 def _text(mark: Mark, suffix: str, style: Style) -> str:
     """Name, score and what follows; the name is shortened if the line is too long."""
-    name = " ".join(mark.text[:LONGEST_TEXT].split())
+    name = one_line(" ".join(mark.text[:LONGEST_TEXT].split()), LONGEST_TEXT)
     facts = ([] if mark.score is None else [f"{mark.score:.2f}"]) + [suffix] * bool(suffix)
     whole = " ".join([name] * bool(name) + facts)
     if len(mark.text) <= LONGEST_TEXT and style.width(whole) <= style.widest:

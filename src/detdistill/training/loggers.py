@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Self
 from lightning_fabric.loggers.csv_logs import CSVLogger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
+from detdistill.core.console import print_err
 from detdistill.core.distributed import is_first_process
 from detdistill.core.errors import DetdistillError
 from detdistill.core.settings import to_values
@@ -64,7 +64,7 @@ class Loggers:
             pass  # some take no hyperparameters
         except Exception as error:  # whatever a service raises
             del self._loggers[name]
-            print(f"note: the logger {name} failed ({error!r}) and gets nothing more", file=sys.stderr)
+            print_err(f"note: the logger {name} failed ({error!r}) and gets nothing more")
 
 
 def _made(name: str, options: Mapping[str, Any], folder: Path) -> Any:

