@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -76,3 +77,43 @@ def test_a_key_twice_is_an_error(text: str, lines: str) -> None:
 
 def test_a_key_of_another_group_may_be_there_twice() -> None:
     assert read_yaml("a: {every: 3}\nb: {every: 4}") == {"a": {"every": 3}, "b": {"every": 4}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["{{x}}", "a: {{x}}", "{{x}: 1}", "? [a]\n: 1", "{a: {{x}}}", "- {{ batch_size }}"],
+        *[
+            "!!set {a}",
+            "!!omap [a: 1]",
+            "!!binary aGk=",
+            "!!timestamp 2020-01-01",
+            "!other x",
+            "!!python/name:os.system x",
+        ],
+        *["!!int word", "!!float word", "!!bool word", "!!null word", "!!timestamp word", "!!int ''", "!!map []"],
+        *["9" * 5_000, "a: 0x" + "f" * 5_000, "1e" + "9" * 50, "-" + "9" * 41],
+        *['"\\ud800"', 'a: "\\udfff"', '{"\\ud800": 1}'],
+    ],
+)
+def test_what_no_recipe_holds_is_an_error_of_yaml(text: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        read_yaml(text)
+
+
+@pytest.mark.parametrize(
+    "word", ["9" * 5_000, "\udc80", "[" * 10_000, "{{x}}", "[&a [*a]]", '"\\ud800"', "0x" + "f" * 5_000]
+)
+def test_words_that_cannot_be_read(word: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        read_word(word)
+
+
+@given(st.text())
+def test_any_text_is_yaml_or_an_error_of_yaml(text: str) -> None:
+    for read in (read_yaml, read_word):
+        try:
+            value = read(text)
+        except yaml.YAMLError:
+            continue
+        json.dumps(value)

@@ -14,6 +14,7 @@ import yaml
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.files import LARGEST_SETTINGS, open_regular
+from detdistill.core.yaml_nodes import checked_node
 from detdistill.data.assembly import shown, to_number
 from detdistill.data.folders import FOLLOW_LINKS, exists, files_in, is_within
 from detdistill.data.splits import NAME_THE_IMAGES, ReadOptions, Split, is_split_name
@@ -69,9 +70,9 @@ def load_config(file: Path) -> Config:
         return {key.strip(): value.strip() for key, _, value in pairs}
     try:
         # BaseLoader makes texts only: a class called `no` stays `no` instead of becoming False.
-        config = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
-    except RecursionError as error:
-        raise DataError(f"{file}: is no YOLO data file: it is nested too deeply") from error
+        loader = yaml.BaseLoader(text)
+        root = checked_node(loader)
+        config = None if root is None else loader.construct_document(root)
     except (yaml.YAMLError, ValueError) as error:
         raise DataError(f"{file}: is not valid YAML ({error})") from error
     if not isinstance(config, dict):

@@ -9,10 +9,16 @@ from typing import Any
 
 import yaml
 
+from detdistill.core.yaml_nodes import checked_node
+
 AS_WRITTEN = "class_map"
 """Key of a table of class names, which stay texts: `{0: apple}` is `{"0": apple}`."""
 
-_TEXT = "tag:yaml.org,2002:str"
+LONGEST_NUMBER = 40
+"""Characters of a number: float64 needs 24."""
+
+_TAG = "tag:yaml.org,2002:"
+_TEXT = f"{_TAG}str"
 _SCALARS = {
     "null": (re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
     "bool": (re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
@@ -71,9 +77,15 @@ def read_yaml(text: str) -> Any:
     """Read a YAML document.
 
     Raises:
-        yaml.YAMLError: It is not YAML, or has a key twice; the message names the lines.
+        yaml.YAMLError: It is not YAML, has a key twice, a value of an unknown kind, or more or larger values than a
+            recipe can have; the message names the lines.
     """
-    return _Loader(text).get_single_data()
+    loader = _Loader(text)
+    root = checked_node(loader)
+    if root is None:
+        return None
+    _check_scalars(root)
+    return loader.construct_document(root)
 
 
 def read_word(text: str, *, as_written: bool = False) -> Any:
@@ -84,7 +96,7 @@ def read_word(text: str, *, as_written: bool = False) -> Any:
         as_written: Names in a mapping stay texts.
 
     Raises:
-        yaml.YAMLError: Text in brackets or quotes is not YAML.
+        yaml.YAMLError: Text in brackets or quotes is not YAML, or the value cannot be read.
     """
     if text[:1] in "[{\"'" and text:
         document = f"{AS_WRITTEN if as_written else 'value'}: {text}"
@@ -92,13 +104,54 @@ def read_word(text: str, *, as_written: bool = False) -> Any:
         return value
     loader: Any = _Loader("")
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
-    return text if as_written else loader.construct_object(yaml.ScalarNode(tag, text))
+    node = yaml.ScalarNode(_TEXT if as_written else tag, text)
+    fault = _fault(node)
+    if fault:
+        raise yaml.YAMLError(fault)
+    return loader.construct_object(node)
 
 
 def write_yaml(values: Any) -> str:
     """Return nested values as YAML, in their order, so that readers of YAML 1.1 and 1.2 read the same."""
     text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
+
+
+def _check_scalars(root: yaml.Node) -> None:
+    """Refuse what YAML can say with a tag and no recipe holds, such as `!!set` or `!!int word`.
+
+    Raises:
+        yaml.YAMLError: The message names the line.
+    """
+    waiting, known = [root], {id(root)}
+    while waiting:
+        node = waiting.pop()
+        fault = _fault(node)
+        if fault:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {fault}")
+        parts: list[Any] = node.value if not isinstance(node, yaml.ScalarNode) else []
+        inner = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+        waiting += [part for part in inner if id(part) not in known]
+        known.update(map(id, inner))
+
+
+def _fault(node: yaml.Node) -> str:
+    kind = node.tag.removeprefix(_TAG)
+    if isinstance(node, yaml.MappingNode):
+        other = next((key for key, _ in node.value if not isinstance(key, yaml.ScalarNode)), None)
+        if other is not None:
+            return "a key is a list or a group of keys; expected text"
+        return "" if kind == "map" else f"unknown kind {node.tag!r}"
+    if isinstance(node, yaml.SequenceNode):
+        return "" if kind == "seq" else f"unknown kind {node.tag!r}"
+    if kind == "str":
+        half = any("\ud800" <= letter <= "\udfff" for letter in node.value)
+        return "the text holds half of a character (\\ud800 to \\udfff)" if half else ""
+    if kind not in _SCALARS:
+        return f"unknown kind {node.tag!r}"
+    if not _SCALARS[kind][0].match(node.value):
+        return f"{node.value!r} is no {kind}"
+    return f"a number of {len(node.value)} characters" if len(node.value) > LONGEST_NUMBER else ""
 
 
 def _keep_text(node: yaml.Node) -> None:

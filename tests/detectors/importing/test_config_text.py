@@ -77,3 +77,58 @@ size = [1, __import__('os').system('touch {marker}')]
 def test_what_is_no_configuration(text: str) -> None:
     with pytest.raises(DetdistillError, match="the configuration"):
         read_config(text)
+
+
+def nested(levels: int, form: str) -> str:
+    """A few hundred bytes whose last variable stands for 10^levels values."""
+    lines = ["a0 = 1" if "**" not in form else "a0 = dict(x=1)"]
+    for level in range(1, levels + 1):
+        names = [f"a{level - 1}"] * 10
+        keys = [f"k{number}" for number in range(10)]
+        lines.append(
+            f"a{level} = "
+            + form.format(
+                names=", ".join(names),
+                pairs=", ".join(f"{key!r}: {name}" for key, name in zip(keys, names, strict=True)),
+                keywords=", ".join(f"{key}={name}" for key, name in zip(keys, names, strict=True)),
+                merged=", ".join(f"**{name}" for name in names),
+            )
+        )
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "form", ["[{names}]", "({names})", "{{{pairs}}}", "dict({keywords})", "[[{names}]]", "dict(a=[{names}])"]
+)
+def test_names_that_stand_for_billions_of_values_are_refused(form: str) -> None:
+    with pytest.raises(DetdistillError, match="values"):
+        read_config(nested(11, form))
+    assert read_config(nested(2, form))["a2"]
+
+
+def test_a_second_file_does_not_start_the_count_anew() -> None:
+    file = "/configs/base.py\n" + nested(5, "[{names}]")
+    with pytest.raises(DetdistillError, match="values"):
+        read_config("\n".join([file] * 12))
+
+
+@pytest.mark.parametrize(
+    "text", ["\n".join(["a0 = 1", *(f"a{n} = [a{n - 1}]" for n in range(1, 2_000))]), "a = " + "[" * 80 + "]" * 80]
+)
+def test_deeply_nested_values_are_refused(text: str) -> None:
+    with pytest.raises(DetdistillError, match="levels"):
+        read_config(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "9" * 5_000, "a = " + "[" * 10_000, "a = " + "-" * 50_000 + "1", "a = '\\ud800'\x00"]
+)
+def test_what_python_cannot_parse_is_an_error(text: str) -> None:
+    with pytest.raises(DetdistillError):
+        read_config(text)
+
+
+def test_a_long_expression_is_shortened() -> None:
+    value = read_config("a = f('" + "x" * 100_000 + "')")["a"]
+    assert isinstance(value, Unread)
+    assert len(value.source) <= 200
