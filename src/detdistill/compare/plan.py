@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from detdistill.core.bounds import Count, Seed
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.settings import from_values, settings, to_values
 from detdistill.distill.building import build_terms
@@ -52,7 +53,7 @@ class _Written:
     recipe: str | None = None
     settings: dict[str, dict[str, Any] | None] | None = None
     methods: dict[str, Terms | None] | None = None
-    seeds: int | tuple[int, ...] = 1
+    seeds: Count | tuple[Seed, ...] = 1
     report_on: str = "val"
     select_on: str | None = None
     report_images: str | None = None

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
+from detdistill.core.bounds import LARGEST_SIDE, PositiveFactor, Probability, Side
 from detdistill.core.errors import DetdistillError
 from detdistill.core.settings import settings
 
 CANVAS_MULTIPLE = 32
 """Canvas sides are multiples of this, in pixels, as mmdetection and torchvision measured their published scores."""
 
-CanvasSide = Annotated[int, Field(ge=CANVAS_MULTIPLE, multiple_of=CANVAS_MULTIPLE)]
-Probability = Annotated[float, Field(ge=0, le=1)]
+CanvasSide = Annotated[int, Field(ge=CANVAS_MULTIPLE, le=LARGEST_SIDE, multiple_of=CANVAS_MULTIPLE)]
 
 
 @settings
@@ -30,11 +30,11 @@ class ImageSize:
 
     # Texts below fields would not reach the subclass.
     short_side: Annotated[
-        PositiveInt, Field(description="Pixels of the shorter side after resizing, as far as `long_side` allows.")
+        Side, Field(description="Pixels of the shorter side after resizing, as far as `long_side` allows.")
     ] = 800
-    long_side: Annotated[PositiveInt, Field(description="Upper limit of the longer side, in pixels.")] = 1333
+    long_side: Annotated[Side, Field(description="Upper limit of the longer side, in pixels.")] = 1333
     letterbox: Annotated[
-        PositiveInt | None,
+        Side | None,
         Field(
             description="Side of a square canvas in pixels, rounded up to a multiple of 32, that every image is "
             "resized to fit. `short_side` and `long_side` are then ignored."
@@ -78,7 +78,7 @@ class ImageOptions(ImageSize):
 
     flip: Probability = 0.5
     """Probability of a horizontal flip in training."""
-    scale_jitter: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    scale_jitter: tuple[PositiveFactor, PositiveFactor] = (1.0, 1.0)
     """Smallest and largest factor on the size in training; what exceeds the usual size is cropped at random. `[1, 1]`
     is no jitter."""
     photometric: Probability = 0.0

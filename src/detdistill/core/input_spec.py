@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from detdistill.core.bounds import Side
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import CANVAS_MULTIPLE, ImageSize
 from detdistill.core.normalization import IMAGENET, Normalization
@@ -16,9 +17,9 @@ class InputSpec:
     """Turns a batch of 0..255 RGB images into what `forward` takes."""
     size: ImageSize | None = None
     """Image size that the detector was trained for; None if that is not known."""
-    multiple: int = CANVAS_MULTIPLE
+    multiple: Side = CANVAS_MULTIPLE
     """Canvas sides are multiples of this, in pixels."""
-    canvas: tuple[int, int] | None = None
+    canvas: tuple[Side, Side] | None = None
     """Height and width of the only canvas that the detector reads, in pixels; None if any multiple will do."""
 
     def check_canvas(self, canvas: tuple[int, int]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor
 
+from detdistill.core.bounds import Number, PositiveFactor
 from detdistill.core.settings import settings
 
 
@@ -17,9 +17,9 @@ class Normalization:
         SettingsError: A deviation is not above 0.
     """
 
-    mean: tuple[float, float, float]
+    mean: tuple[Number, Number, Number]
     """Mean of the red, green and blue channel."""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    std: tuple[PositiveFactor, PositiveFactor, PositiveFactor]
     """Standard deviation of the red, green and blue channel."""
     bgr: bool = False
     """The backbone was trained on blue, green, red: the channels are turned round after normalisation, while `mean` and

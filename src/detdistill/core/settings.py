@@ -25,13 +25,18 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from detdistill.core.errors import SettingsError
+from detdistill.core.files import DEEPEST
 from detdistill.core.suggestions import did_you_mean
+from detdistill.core.texts import one_line
 
 T = TypeVar("T")
 STRICT = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_by_name=True
 )
 """Unknown keys are refused and nothing is coerced; only an integer passes for a number."""
+
+_MOST_BITS = 1_000  # of an integer: a float has 1,024, and Python shows none of above 14,000
+_LONGEST_VALUE = 200  # characters of a value in a message
 
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
@@ -71,12 +76,38 @@ def from_values(kind: type[T], values: Any, *, key: str = "", renamed: Mapping[s
     Raises:
         SettingsError: An unknown key, or a value of another type or out of range. The message names every key.
     """
+    fault = _fault(values, key, 1)
+    if fault:
+        raise SettingsError(fault)
     try:
         # JSON mode takes lists for tuples; strict Python mode would refuse them.
         written = json.dumps(values, default=_plain)
         return TypeAdapter(kind).validate_json(written, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise SettingsError("\n".join(in_words(error, kind, key=key, renamed=renamed))) from None
+
+
+def _fault(value: Any, key: str, depth: int) -> str:
+    """What keeps nested values from being JSON, with the key where it stands; empty if nothing does."""
+    name = key or "the content"
+    if depth > DEEPEST:
+        return f"{name} is nested more than {DEEPEST} levels deep"
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        return f"{name} must be text, not {_shown(value)}, which holds half of a character"
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return f"{name} must be a number of at most {_MOST_BITS:,} bits, and has {value.bit_length():,}"
+    if isinstance(value, Mapping):
+        for inner, item in value.items():
+            if not isinstance(inner, str | int | float | None):
+                return f"{name} has the key {_shown(inner)}; expected text"
+            own = f"{key}.{inner}".removeprefix(".") if isinstance(inner, str) and inner.isprintable() else name
+            if fault := _fault(inner, name, depth) or _fault(item, own, depth + 1):
+                return fault
+    if isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            if fault := _fault(item, f"{key}[{number}]", depth + 1):
+                return fault
+    return ""
 
 
 def to_values(made: Any) -> dict[str, Any]:
@@ -213,4 +244,6 @@ def _kinds(hint: Any) -> Iterator[str]:
 def _shown(value: Any) -> str:
     """A value as YAML has it, text in quotes."""
     plain = {None: "null", True: "true", False: "false"}
-    return plain[value] if value is None or isinstance(value, bool) else repr(value)
+    if value is None or isinstance(value, bool):
+        return plain[value]
+    return one_line(repr(value), _LONGEST_VALUE)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detdistill.core.annotations import DetectionDataset
+from detdistill.core.bounds import Count, Probability
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.core.input_spec import InputSpec
@@ -29,7 +30,7 @@ class Description:
     """The contents of `model.json`."""
 
     _: KW_ONLY
-    format: int = FORMAT
+    format: Count = FORMAT
     """Format of the file; a reader refuses what is newer than itself."""
     kind: str
     """Kind of the detector, a name of the catalog, or `own` for a class of somebody's own."""
@@ -44,7 +45,7 @@ class Description:
     """How detections are read off an output."""
     weights_sha256: str
     """SHA-256 of `model.safetensors`, in hexadecimal."""
-    score_thresholds: Mapping[str, float] | None = None
+    score_thresholds: Mapping[str, Probability] | None = None
     """By class name, the score from which on a detection is shown; None if none were chosen."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Where the weights come from: versions of the libraries, hashes, anything else."""

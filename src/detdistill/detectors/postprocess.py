@@ -6,10 +6,11 @@ import math
 from typing import Annotated
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from detdistill.core.bounds import Count, Probability
 from detdistill.core.boxes import clip_boxes
 from detdistill.core.output import Predictions
 from detdistill.core.settings import settings
@@ -39,11 +40,11 @@ class PostProcessing:
 
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Least class score (before a quality factor) of a candidate."""
-    iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.6
+    iou_threshold: Probability = 0.6
     """Overlap above which the lower-scored of two boxes of one class is suppressed."""
-    candidates_per_level: PositiveInt = 1000
+    candidates_per_level: Count = 1000
     """Largest number of (prior, class) pairs of a level, best class score first, that are decoded."""
-    max_detections: PositiveInt = 100
+    max_detections: Count = 100
     """Largest number of detections per image."""
     class_agnostic: bool = False
     """NMS among the boxes of all classes, so that one place has one class (mmdetection's `class_agnostic`); without it,

@@ -18,7 +18,6 @@ from detdistill.core.files import open_regular, read_json
 from detdistill.core.settings import from_values
 from detdistill.detectors.base import Detector
 from detdistill.detectors.catalog import KINDS
-from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.description import FILE_NAME, FORMAT, Description, check_names, write_description
 from detdistill.detectors.saving import OWN, WEIGHTS
 
@@ -108,9 +107,9 @@ def load_detector(folder: Path, into: Detector | None = None) -> Detector:
         # Nothing is allocated on the meta device: a broken description cannot ask for more memory than its weights
         # need. torchvision's anchors cannot be made there, but its networks have one size.
         with torch.device("meta"):
-            _check_state(folder, _build(folder, description, len(tensors)).state_dict(), tensors)
+            _check_state(folder, _build(folder, description).state_dict(), tensors)
     with torch.random.fork_rng(devices=[]):
-        detector = _build(folder, description, len(tensors))
+        detector = _build(folder, description)
     return _filled(folder, description, detector, tensors)
 
 
@@ -135,13 +134,9 @@ def _filled(
     return detector.eval()
 
 
-def _build(folder: Path, description: Description, num_tensors: int) -> Detector:
+def _build(folder: Path, description: Description) -> Detector:
     try:
         architecture = description.architecture
-        if isinstance(architecture, Architecture):
-            depth = architecture.towers.depth if architecture.towers else 0
-            if max(architecture.pyramid.extra_levels, depth) > num_tensors:
-                raise DetdistillError(f"it has more layers than {WEIGHTS} has tensors")
         return KINDS[description.kind].from_architecture(architecture, description.classes, description.input)
     except Exception as error:  # values of the right type can still make no sense: torch and timm then raise anything
         raise DetdistillError(f"{folder / FILE_NAME} describes no detector that can be built: {error}") from error

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
+from detdistill.core.bounds import Count, CountOrNone, Factor, Layers, PositiveFactor, Probability, Seed
 from detdistill.core.errors import SettingsError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.settings import settings
@@ -62,7 +63,7 @@ class Start:
     backbone: str | None = None
     """ImageNet weights for the backbone: a local file; `timm` downloads timm's; `lite0` loads those of
     EfficientNet-Lite0 from the extra `lite0`, for the backbone tf_efficientnet_lite0."""
-    frozen_stages: NonNegativeInt = 0
+    frozen_stages: Layers = 0
     """Stages of the backbone that are not trained: all up to its map of stride 2 * 2^n; for ResNets 1 is the stem and
     the first stage, as in mmdetection. 0 trains everything."""
     batch_norm: BatchNorm = "train"
@@ -76,17 +77,17 @@ class Optimization:
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Stochastic gradient descent with momentum, or AdamW."""
-    learning_rate: PositiveFloat = 0.01
+    learning_rate: PositiveFactor = 0.01
     """Highest learning rate, for `batch_size` images a step."""
-    backbone_factor: NonNegativeFloat = 1.0
+    backbone_factor: Factor = 1.0
     """Learning rate of the backbone, relative to the rest."""
-    momentum: float = 0.9
+    momentum: Probability = 0.9
     """Momentum of SGD."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
     """Coefficients of AdamW's two averages."""
-    weight_decay: NonNegativeFloat = 1e-4
+    weight_decay: Factor = 1e-4
     """Weight decay of convolutions and linear layers."""
-    clip_norm: PositiveFloat | None = 35.0
+    clip_norm: PositiveFactor | None = 35.0
     """Largest norm of the whole gradient; null never clips."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of the moving average of the weights, such as 0.9998, which is then what is evaluated and saved; null keeps
@@ -97,19 +98,19 @@ class Optimization:
 class Schedule:
     """The learning rate over time."""
 
-    epochs: PositiveInt = 12
+    epochs: Count = 12
     """Number of epochs, that is, of passes over the training images."""
-    warmup_steps: NonNegativeInt = 500
+    warmup_steps: CountOrNone = 500
     """Steps in which the learning rate grows linearly to its full height; at most a tenth of the run."""
-    warmup_factor: float = 0.001
+    warmup_factor: Factor = 0.001
     """Learning rate of the first step, relative to the full height."""
     decay: Literal["step", "cosine"] = "step"
     """`step` lowers the learning rate at `milestones`; `cosine` from the warm-up's end to the run's end."""
-    milestones: tuple[int, ...] = (8, 11)
+    milestones: tuple[CountOrNone, ...] = (8, 11)
     """Epochs after which `step` multiplies the learning rate by `gamma`."""
-    gamma: float = 0.1
+    gamma: Factor = 0.1
     """Factor of `step`."""
-    final_factor: float = 0.0
+    final_factor: Factor = 0.0
     """Learning rate at the end of `cosine`, relative to the full height."""
 
 
@@ -117,11 +118,11 @@ class Schedule:
 class Evaluation:
     """Scores on the validation set while training; the detector with the best COCO AP is the one that is kept."""
 
-    every: PositiveInt = 1
+    every: Count = 1
     """Epochs from one evaluation to the next; the last epoch is always evaluated."""
-    batch_size: PositiveInt = 8
+    batch_size: Count = 8
     """Images at a time, for each process."""
-    patience: PositiveInt | None = None
+    patience: Count | None = None
     """Evaluations without a better AP after which training stops; null never stops early."""
 
 
@@ -131,14 +132,14 @@ class Machine:
 
     accelerator: str = "auto"
     """`cpu`, `gpu`, `mps` … as lightning-fabric names them; `auto` takes a GPU where there is one."""
-    devices: PositiveInt = 1
+    devices: Count = 1
     """Processes on each machine, each with a device of its own."""
-    nodes: PositiveInt = 1
+    nodes: Count = 1
     """Number of machines."""
     strategy: Strategy = "auto"
     """`single_device` is one process, `ddp` several with a copy of the detector each; `auto` is what `devices` and
     `nodes` need. Others are not offered: a detector fits on one device."""
-    workers: NonNegativeInt = 2
+    workers: CountOrNone = 2
     """Processes that load images, for each training process. Their number changes nothing in the result."""
     precision: Precision = "auto"
     """Precision of the network; `bf16` and `fp16` are mixed, the weights stay float32. `auto` measures a few steps
@@ -154,9 +155,9 @@ class Machine:
 class Logging:
     """What a run writes during training, beside `metrics.jsonl`."""
 
-    every: PositiveInt = 50
+    every: Count = 50
     """Steps from one line of numbers to the next."""
-    save_every: PositiveInt | None = None
+    save_every: Count | None = None
     """Steps from one resumable checkpoint to the next; one is written after every epoch in any case."""
     loggers: tuple[str, ...] | dict[str, dict[str, Any]] = ()
     """Further places for the same numbers: `tensorboard`, `csv`, or the import path of a class with the methods of
@@ -186,13 +187,13 @@ class Distillation:
     weight: Literal["auto", "paper"] = "auto"
     """Weight of every term that does not say: `auto` finds it in the first steps, so that the term's gradient is
     `ratio` times as long as the detection loss's; `paper` takes the published one."""
-    ratio: PositiveFloat | None = None
+    ratio: PositiveFactor | None = None
     """Ratio of the two gradients' lengths, of every term that does not say; null takes each method's own: 0.5, and 2
     for `prediction_guided`."""
     class_map: dict[str, str] = field(default_factory=dict)
     """Classes of the teacher that mean a class of the data under another name, `{car: vehicle}`. Names are read as they
     are written, also `0`, `1.50`, `no` or `on`."""
-    memory: NonNegativeInt = 0
+    memory: CountOrNone = 0
     """MiB of main memory, for each process, in which the teacher's outputs are kept: an image that comes again pixel by
     pixel is not shown to it again. Where images vary by a flip alone, each comes in two forms; where their scale or
     colours vary, none ever comes again. 0 keeps nothing."""
@@ -216,9 +217,9 @@ class Recipe:
     """Image size, and how images are varied."""
     start: Start = field(default_factory=Start)
     """The weights to start from."""
-    batch_size: PositiveInt = 16
+    batch_size: Count = 16
     """Images per step, over all processes."""
-    accumulate: PositiveInt = 1
+    accumulate: Count = 1
     """Parts that each process cuts its share of a batch into, to need less memory: the step is that of the whole batch,
     normalisers included, at the price of a second forward pass."""
     optimization: Optimization = field(default_factory=Optimization)
@@ -231,7 +232,7 @@ class Recipe:
     """Devices, processes, precision."""
     logging: Logging = field(default_factory=Logging)
     """What is written during training."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed."""
     distill: Distillation | None = None
     """Teacher and distillation terms; null trains without a teacher."""

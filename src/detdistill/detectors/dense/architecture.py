@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
+from detdistill.core.bounds import MOST, Channels, Factor, Layers, Number, Stride
 from detdistill.core.settings import settings
 from detdistill.detectors.dense.choices import BackboneStyle, ExtraSource, HeadName, NetworkName, TowerNorm
+
+WIDEST = 16.0
+"""Factor on a backbone's channels. Wide ResNets have 2."""
+MOST_EXTRA_LEVELS = 8
+"""Levels beyond the backbone's. RetinaNet has 2; each halves the map."""
+MOST_LEVELS = 16
+"""Levels of a pyramid, and numbers of an option that has one for each of them."""
+
+Numbers = Annotated[tuple[Number, ...], Field(max_length=MOST_LEVELS)]
+Whole = Annotated[int, Field(ge=-MOST, le=MOST)]
 
 
 @settings
 class Towers:
     """A head's two stacks of convolutions, one for classes and one for boxes, shared by all levels."""
 
-    channels: PositiveInt | None = None
+    channels: Channels | None = None
     """Channels of every convolution. Default: the pyramid's."""
-    depth: NonNegativeInt = 4
+    depth: Layers = 4
     """Convolutions per stack."""
     norm: TowerNorm = "group"
     """Normalisation after each convolution."""
-    groups: PositiveInt | None = None
+    groups: Channels | None = None
     """Groups of a group normalisation. Default: groups of 8 channels, as 32 groups of 256 channels have."""
     bias: bool = False
     """Convolutions have a bias although a normalisation follows; without one they always have."""
@@ -36,9 +47,9 @@ class FeaturePyramid:
 
     kind: Literal["fpn"] = "fpn"
     """Feature Pyramid Network (Lin et al., CVPR 2017)."""
-    channels: PositiveInt = 256
+    channels: Channels = 256
     """Channels of every level, and of the head unless `towers` says otherwise."""
-    extra_levels: NonNegativeInt = 2
+    extra_levels: Annotated[int, Field(ge=0, le=MOST_EXTRA_LEVELS)] = 2
     """Coarser levels beyond the backbone's."""
     extra_source: ExtraSource = "output"
     """Map that the extra levels are made from: the backbone's last (`input`) or the pyramid's (`output`)."""
@@ -54,23 +65,23 @@ class Architecture:
     """Detection head."""
     backbone: str = "resnet18"
     """`resnet18` to `resnet152`, `mobilenetv2`, or any timm model that offers feature maps."""
-    backbone_width: PositiveFloat = 1.0
+    backbone_width: Annotated[float, Field(gt=0, le=WIDEST)] = 1.0
     """Factor on the backbone's channels (ResNets and MobileNetV2)."""
-    backbone_channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
+    backbone_channels: tuple[Channels, Channels, Channels, Channels] | None = None
     """Channels of a ResNet's four stages, before a bottleneck's expansion, instead of the factor."""
     backbone_style: BackboneStyle = "pytorch"
     """Where a ResNet's bottlenecks halve the map: `pytorch` in the 3x3 convolution, `caffe` in the first 1x1, as
     weights from Caffe and Detectron expect."""
-    backbone_deformable: tuple[int, ...] = ()
+    backbone_deformable: Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(max_length=4)] = ()
     """Stages, 1 to 4, in which the 3x3 convolutions of a ResNet's bottlenecks are deformable (Zhu et al., Deformable
     ConvNets v2, CVPR 2019)."""
-    strides: tuple[int, ...] = (8, 16, 32)
+    strides: Annotated[tuple[Stride, ...], Field(max_length=MOST_LEVELS)] = (8, 16, 32)
     """Strides of the backbone's maps that the pyramid uses; `[4, 8, 16, 32]` for small objects."""
     pyramid: FeaturePyramid = field(default_factory=FeaturePyramid)
     """Pyramid between backbone and head."""
     towers: Towers | None = None
     """The head's stacks of convolutions. Default: the head's own."""
-    options: Mapping[str, bool | int | float | tuple[float, ...]] = field(default_factory=dict)
+    options: Mapping[str, bool | Whole | Number | Numbers] = field(default_factory=dict)
     """Further keywords of the head, for example `{center_sampling: true}` for `fcos`."""
 
     @property
@@ -85,7 +96,7 @@ class TorchvisionArchitecture:
 
     name: NetworkName
     """torchvision's name of the model."""
-    frozen_norm_eps: NonNegativeFloat | None = None
+    frozen_norm_eps: Factor | None = None
     """What the frozen batch norms of the backbone add to variances; null for batch norms that learn. torchvision
     freezes those of `retinanet_resnet50_fpn` and `fcos_resnet50_fpn` when it starts from pretrained weights."""
     kind: Literal["torchvision"] = "torchvision"
