@@ -10,17 +10,18 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from detdistill.core.annotations import DetectionDataset, ImageRecord
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import LISTED, DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
-from detdistill.core.texts import points
+from detdistill.core.texts import one_line, points
 from detdistill.data.classes import with_classes
 from detdistill.data.source import DatasetLike, opened
 from detdistill.deploy.export import export
+from detdistill.deploy.markdown import Markdown, code, finalized, front_matter, plain_name
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.description import Description, was_trained_on, write_description
@@ -89,7 +90,8 @@ def publish(
     _write_example(detector, typical_image(known, results, detector.score_thresholds), to / EXAMPLE)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(),
+        autoescape=False,  # noqa: S701 (Markdown: everything is escaped by `finalized`)
+        finalize=finalized,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
@@ -97,15 +99,16 @@ def publish(
     card = environment.get_template("model_card.md.jinja").render(
         name=name or to.resolve().name,
         license=license,
-        classes=description.classes,
+        classes=[plain_name(each) for each in description.classes],
         about=_about(clean, sum(parameter.numel() for parameter in detector.parameters())),
-        data=without_folders(known.source),
+        data=code(without_folders(known.source)),
         images=len(known.images),
         objects=len(known.images.labels),
         size=_size(options),
         scores={key: points(getattr(scores, key)) for key in SHOWN},
         per_class=[
-            (label, str(count), points(own.AP), points(own.AP50)) for label, count, own in _classes(known, scores)
+            (plain_name(label), str(count), points(own.AP), points(own.AP50))
+            for label, count, own in _classes(known, scores)
         ],
         made=made(clean.provenance),
         teacher="teacher" in clean.provenance,
@@ -149,34 +152,63 @@ def without_folders(value: Any) -> Any:
     return str(PurePath(*PurePath(value).parts[-KEPT_PARTS:])) if isinstance(value, str) and "/" in value else value
 
 
-def made(provenance: Mapping[str, Any]) -> list[str]:
-    """How a detector came about, in sentences; of what is not known there is none."""
+def _header(license: str | None, *, teacher: bool) -> dict[str, Any]:
+    """The keys by which model hubs sort cards."""
+    return {
+        "library_name": "detdistill",
+        "pipeline_tag": "object-detection",
+        **({"license": one_line(license)} if license else {}),
+        "tags": ["object-detection", "onnx", *(["knowledge-distillation"] if teacher else [])],
+    }
+
+
+def made(provenance: Mapping[str, Any]) -> list[Markdown]:
+    """How a detector came about, in sentences; of what is not known there is none.
+
+    Args:
+        provenance: of a description, which may hold anything.
+    """
     said = []
     if "imported_from" in provenance:
-        said.append(f"Taken over from `{provenance['imported_from']}`.")
-    if data := provenance.get("data"):
-        said.append(f"Trained on `{data['source']}` (SHA-256 `{data['annotations_sha256'][:12]}…`).")
-    if teacher := provenance.get("teacher"):
-        terms = ", ".join(
-            f"{term} (weight {weight:.3g})" for term, weight in provenance.get("weights", {}).items()
-        ) or ", ".join(provenance.get("terms", {}))
-        sha256 = teacher["weights_sha256"]
+        said.append(f"Taken over from {code(provenance['imported_from'])}.")
+    data = _group(provenance, "data")
+    if "source" in data:
+        said.append(f"Trained on {code(data['source'])}{_hash(data.get('annotations_sha256'))}.")
+    teacher = _group(provenance, "teacher")
+    if "folder" in teacher:
+        weights = _group(provenance, "weights").items()
+        terms = [f"{plain_name(term)} (weight {plain_name(_rounded(weight))})" for term, weight in weights]
+        terms = terms or [plain_name(term) for term in _group(provenance, "terms")]
         said.append(
-            f"Taught by `{teacher['folder']}`" + (f" (SHA-256 `{sha256[:12]}…`)" if sha256 else "") + f": {terms}."
+            f"Taught by {code(teacher['folder'])}{_hash(teacher.get('weights_sha256'))}: {', '.join(terms[:LISTED])}."
         )
-    if "seed" in provenance:
-        said.append(f"Seed {provenance['seed']}, the weights of epoch {provenance['epoch']}.")
-    return said
+    if "seed" in provenance and "epoch" in provenance:
+        seed, epoch = plain_name(provenance["seed"]), plain_name(provenance["epoch"])
+        said.append(f"Seed {seed}, the weights of epoch {epoch}.")
+    return [Markdown(sentence) for sentence in said]
 
 
-def limits(dataset: DetectionDataset, scores: CocoMetrics, *, trained_on: bool) -> list[str]:
+def _group(provenance: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = provenance.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _hash(sha256: object) -> str:
+    return f" (SHA-256 {code(f'{sha256[:12]}…')})" if isinstance(sha256, str) and sha256 else ""
+
+
+def _rounded(weight: object) -> str:
+    return f"{weight:.3g}" if isinstance(weight, int | float) else str(weight)
+
+
+def limits(dataset: DetectionDataset, scores: CocoMetrics, *, trained_on: bool) -> list[Markdown]:
     """What the scores say that the detector cannot do, and what they cannot say."""
     said = ["The scores are of images like those of the data above; of others they say nothing."]
     if trained_on:
         said = ["**The scores are of the very images that it was trained on.** On any others it will do worse."]
     rows = _classes(dataset, scores)
-    unseen = [label for label, count, _ in rows if count == 0]
-    rare = [f"{label} ({count})" for label, count, _ in rows if 0 < count < FEW]
+    unseen = [plain_name(label) for label, count, _ in rows if count == 0]
+    rare = [f"{plain_name(label)} ({count})" for label, count, _ in rows if 0 < count < FEW]
     if unseen:
         said.append(f"Not scored, for want of objects: {', '.join(unseen)}.")
     if rare:
@@ -184,7 +216,7 @@ def limits(dataset: DetectionDataset, scores: CocoMetrics, *, trained_on: bool) 
     measured = {label: own.AP for label, _, own in rows if own.AP is not None}
     if len(measured) > 1:
         worst = min(measured, key=lambda label: measured[label])
-        said.append(f"Weakest class: {worst}, {points(measured[worst])} AP.")
+        said.append(f"Weakest class: {plain_name(worst)}, {points(measured[worst])} AP.")
     sizes = {
         "small (below 32 x 32 px)": scores.APs,
         "medium (to 96 x 96 px)": scores.APm,
@@ -193,7 +225,7 @@ def limits(dataset: DetectionDataset, scores: CocoMetrics, *, trained_on: bool) 
     absent = [size for size, ap in sizes.items() if ap is None]
     if absent:
         said.append(f"There were no objects to score that are {' or '.join(absent)}.")
-    return said
+    return [Markdown(sentence) for sentence in said]
 
 
 def _classes(dataset: DetectionDataset, scores: CocoMetrics) -> list[tuple[str, int, CocoScores]]:

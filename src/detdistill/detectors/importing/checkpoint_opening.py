@@ -67,6 +67,8 @@ def open_checkpoint(path: Path) -> Any:
     # A damaged pickle can raise anything at all.
     except Exception as error:
         reason = first_line(error)
+        if "weights_only" in reason:  # torch's advice is to run the file's code
+            reason = "the numbers of a tensor hold an object of another kind"
         raise DetdistillError(
             f"{path} is not a whole PyTorch checkpoint ({reason}): download or copy it again"
         ) from error
