@@ -6,16 +6,16 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from detdistill.core.boxes import clip_boxes
 from detdistill.core.output import Output, Predictions
+from detdistill.deploy.suppression import kept_by_nms
 from detdistill.detectors.base import Detector
 from detdistill.detectors.postprocess import PostProcessing
 
-GROUPS_ABREAST = 64
-"""Boxes of different images and classes are moved apart on a lattice this wide: in a row of N * C places, float32 would
-lose up to a sixteenth of a pixel."""
+CLASSES_ABREAST = 64
+"""Boxes of different classes are moved apart on a lattice this wide: in a row of C places, float32 would lose up to a
+sixteenth of a pixel."""
 NO_SCORE = -1.0
 
 
@@ -71,26 +71,25 @@ class EndToEnd(nn.Module):
             -1 where there is no detection, labels `(N, D)` int64; and the number `(N,)` of detections.
         """
         predictions = read(self.detector, images, sizes)
-        index, kept = self._selected(predictions)
-        image, _, label = index
-        images_, classes = predictions.class_logits.shape[0], predictions.num_classes
-        boxes = clip_boxes(predictions.boxes(index[:2]), sizes[image])
-        is_box = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        scores = torch.where(kept & is_box, predictions.scores(index), NO_SCORE)
+        (image, prior, label), passes = self._selected(predictions)
+        index = image.flatten(), prior.flatten(), label.flatten()
+        shape = prior.shape
+        boxes = clip_boxes(predictions.boxes(index[:2]).reshape(*shape, 4), sizes[:, None])
+        is_box = (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
+        scores = torch.where(passes & is_box, predictions.scores(index).reshape(shape), NO_SCORE)
 
-        group = image if self.postprocessing.class_agnostic else image * classes + label
-        place = torch.stack((group % GROUPS_ABREAST, group // GROUPS_ABREAST), dim=1).repeat(1, 2)
-        apart = boxes + place * (boxes.max() + 1)
-        # Only what has a score: suppression compares every box with every survivor, and most places are empty.
-        scored = (scores >= 0).nonzero()[:, 0]
-        survivors = scored[nms(apart[scored], scores[scored], self.postprocessing.iou_threshold)]
-        final = torch.full_like(scores, NO_SCORE).scatter(0, survivors, scores[survivors]).reshape(images_, -1)
+        apart = boxes
+        if not self.postprocessing.class_agnostic:
+            place = torch.stack((label % CLASSES_ABREAST, label // CLASSES_ABREAST), dim=2).repeat(1, 1, 2)
+            apart = boxes + place * (boxes.amax(dim=(1, 2), keepdim=True) + 1)
+        kept = kept_by_nms(apart, scores, self.postprocessing.iou_threshold)
+        final = torch.where(kept > 0, scores, NO_SCORE)
         best, order = final.topk(min(self.postprocessing.max_detections, final.shape[1]), dim=1)
-        places = boxes.reshape(images_, -1, 4).gather(1, order[..., None].expand(-1, -1, 4))
-        return places, best, label.reshape(images_, -1).gather(1, order), (best >= 0).sum(dim=1)
+        places = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+        return places, best, label.gather(1, order), (best >= 0).sum(dim=1)
 
     def _selected(self, predictions: Predictions) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Image, prior and class of the best candidates of each level, and which of them pass the threshold."""
+        """Image, prior and class of the best candidates of each level, and which pass the threshold, `(N, K)` each."""
         threshold = self.postprocessing.score_threshold
         least = math.log(threshold / (1 - threshold)) if threshold > 0 else -math.inf
         classes, start = predictions.num_classes, 0
@@ -104,5 +103,4 @@ class EndToEnd(nn.Module):
             start += length
         prior, label = torch.cat(priors, dim=1), torch.cat(labels, dim=1)
         image = torch.arange(prior.shape[0], device=prior.device)[:, None].expand(-1, prior.shape[1])
-        index = image.reshape(-1), prior.reshape(-1), label.reshape(-1)
-        return index, torch.cat(values, dim=1).reshape(-1) > least
+        return (image, prior, label), torch.cat(values, dim=1) > least

@@ -21,6 +21,7 @@ from detdistill.core.quiet import quiet
 from detdistill.deploy.canvases import Size, known_options, shared_canvas
 from detdistill.deploy.exportable import EndToEnd, Raw
 from detdistill.deploy.fixed_padding import fix_padding
+from detdistill.deploy.suppression import onnx_translations
 from detdistill.detectors.storage import load_detector, read_description
 
 Form = Literal["end_to_end", "raw"]
@@ -90,7 +91,7 @@ def export_onnx(
         "form": form,
         "precision": "fp16" if half else "fp32",
         "classes": list(description.classes),
-        "input": "images: N x 3 x H x W, uint8, RGB, 0 to 255, each image in the upper left corner, the rest 0; "
+        "input": "images: N x 3 x H x W, N at least 1, uint8, RGB, 0 to 255, each image in the upper left corner, the rest 0; "
         "sizes: N x 2, int64, true height and width of each image. Normalization is inside.",
         "canvas": f"any multiples of {CANVAS_MULTIPLE}" if canvas is None else list(canvas),
         "resize": None if description.input.size is None else asdict(description.input.size),
@@ -117,6 +118,7 @@ def export_onnx(
                 output_names=list(OUTPUTS[form]),
                 dynamic_shapes=(image_dims, {0: batch}),
                 verbose=False,
+                custom_translation_table=onnx_translations(),
             )
     except Exception as error:  # the exporter raises whatever it meets
         raise DetdistillError(f"{folder}: torch cannot export this detector as {form}: {_root(error)}") from error
