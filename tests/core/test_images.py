@@ -187,3 +187,25 @@ def test_all_endings_of_the_formats_are_known() -> None:
     registered = {ending for ending, name in Image.registered_extensions().items() if name in formats}
     assert registered - {".pfm"} == ENDINGS - {".pjpeg", ".pjp"}
     assert not ENDINGS & UNREADABLE_ENDINGS
+
+
+@pytest.mark.filterwarnings("error")
+def test_libraries_warn_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    damaged = bytearray(exif.tobytes())
+    damaged[14:16] = b"\xff\xff"  # the number of entries
+    Image.new("RGB", (30, 20)).save(tmp_path / "exif.jpg", exif=bytes(damaged))
+    Image.new("RGB", (30, 20)).save(tmp_path / "cut.tif")
+    content = (tmp_path / "cut.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(content[:-20])
+    assert read_image(tmp_path / "exif.jpg").shape[2] == 3
+    for name in ("exif.jpg", "cut.tif"):
+        try:
+            image_size(tmp_path / name)
+            read_image(tmp_path / name)
+        except DataError as error:
+            assert name in str(error)  # noqa: PT017  # either is right
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # Pillow warns up to twice as many
+    with pytest.raises(DataError, match="bomb"):
+        image_size(tmp_path / "exif.jpg")

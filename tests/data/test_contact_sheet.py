@@ -116,3 +116,13 @@ def test_the_sheet_of_photographs_is_a_jpeg(names: list[str], expected: str) -> 
     data = dataset(Path(), [[0]] * len(names), classes=1)
     images = tuple(replace(image, file_name=name) for image, name in zip(data.images, names, strict=True))
     assert default_file(replace(data, images=ImageTable.of(images))) == Path(expected)
+
+
+@pytest.mark.parametrize("letter", ["x", "猫", "\u202e", "\n", "\ud800"])
+def test_long_and_unprintable_names_leave_the_sheet_its_size(letter: str, tmp_path: Path) -> None:
+    data = dataset(tmp_path, [[0], [1]], 2)
+    write_images(data)
+    usual = contact_sheet(data, "title")
+    long = contact_sheet(replace(data, classes=(300_000 * letter, "cat")), 300_000 * letter)
+    assert long.height == usual.height
+    assert long.width < 10_000

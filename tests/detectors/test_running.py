@@ -59,3 +59,27 @@ def test_processes_that_torchrun_started_take_the_gpus_in_turns(
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(DetdistillError, match="not 0 and 2"):
         InferenceOptions(batch_size=0, workers=2)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_a_single_value_for_batch_norm_is_told_with_a_way_out(side: int) -> None:
+    detector = tiny_detector(strides=(32,), extra_levels=0).train()
+    image, size = torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.tensor([[side, side]])
+    if side > 32:  # four cells
+        output_of(detector, image, size, channels_last=False)
+        return
+    with pytest.raises(DetdistillError, match=r"images\.short_side.*batch_size.*start\.batch_norm: eval"):
+        output_of(detector, image, size, channels_last=False)
+    output_of(detector, image.repeat(2, 1, 1, 1), size.repeat(2, 1), channels_last=False)
+    output_of(detector.eval(), image, size, channels_last=False)
+
+
+def test_other_errors_of_a_network_are_its_own() -> None:
+    detector = tiny_detector()
+
+    def fail(*_: object) -> None:
+        raise ValueError("something else")
+
+    detector.register_forward_pre_hook(fail)
+    with pytest.raises(ValueError, match="something else"):
+        output_of(detector, IMAGES, SIZES, channels_last=False)

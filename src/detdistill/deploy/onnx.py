@@ -91,8 +91,8 @@ def export_onnx(
         "form": form,
         "precision": "fp16" if half else "fp32",
         "classes": list(description.classes),
-        "input": "images: N x 3 x H x W, N at least 1, uint8, RGB, 0 to 255, each image in the upper left corner, the rest 0; "
-        "sizes: N x 2, int64, true height and width of each image. Normalization is inside.",
+        "input": "images: N x 3 x H x W, N at least 1, uint8, RGB, 0 to 255, each image in the upper left corner, the "
+        "rest 0; sizes: N x 2, int64, true height and width of each image. Normalization is inside.",
         "canvas": f"any multiples of {CANVAS_MULTIPLE}" if canvas is None else list(canvas),
         "resize": None if description.input.size is None else asdict(description.input.size),
         "outputs": list(OUTPUTS[form]),

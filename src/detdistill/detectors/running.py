@@ -73,13 +73,25 @@ def output_of(
         targets: the objects, in training.
 
     Raises:
-        DetdistillError: the detector does not read this canvas.
+        DetdistillError: the detector does not read this canvas, or is in training mode and its batch norms have a
+            single value to normalise.
     """
     detector.input.check_canvas((images.shape[2], images.shape[3]))
     pixels = detector.input.normalization(images, sizes)
     if channels_last:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-    output: Output = detector(pixels, targets)
+    try:
+        output: Output = detector(pixels, targets)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        height, width = images.shape[2:]
+        raise DetdistillError(
+            f"batch norm has a single value per channel to normalise: {len(images)} image of {width}x{height} pixels "
+            "leaves one cell of the coarsest map; expected at least two cells in the batch. Use a larger image size "
+            "(images.short_side, images.letterbox), at least two images in each part of a batch (batch_size, "
+            "accumulate), or stored statistics (start.batch_norm: eval)"
+        ) from error
     return output
 
 

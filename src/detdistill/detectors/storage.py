@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detdistill.core.errors import DetdistillError, SettingsError, listed
+from detdistill.core.errors import DetdistillError, SettingsError, first_line, listed
 from detdistill.core.files import open_regular, read_json
 from detdistill.core.settings import from_values
 from detdistill.detectors.base import Detector
@@ -155,8 +155,8 @@ def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         return tensors
     except OSError as error:
         raise DetdistillError(f"{path} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise DetdistillError(f"{path} is no safetensors file: {error}") from error
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # the latter of types that torch lacks
+        raise DetdistillError(f"{path} is no safetensors file that can be read: {first_line(error)}") from error
 
 
 def _check_state(folder: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:

@@ -398,3 +398,33 @@ def test_flipped_bytes_of_the_pickle_under_a_right_checksum(
     path, _ = intact["training"]
     changed = rewritten(path, lambda name, content: flipped(content, places) if name.endswith("data.pkl") else content)
     outcome(import_mmdet, changed)
+
+
+class _Numbers:
+    """A tensor's numbers in a pickle, in whose place there is an object that would run a program."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        inner = io.BytesIO()
+        torch.save(_Program(), inner, _use_new_zipfile_serialization=False)
+        return torch.storage._load_from_bytes, (inner.getvalue(),)
+
+
+class _Program:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("true",)
+
+
+def test_nobody_is_advised_to_run_the_code_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.pkl"
+    path.write_bytes(pickle.dumps({"a": _Numbers()}))
+    with pytest.raises(DetdistillError) as error:
+        open_checkpoint(path)
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.timeout(60)  # opened as usual, a pipe blocks for ever
+@pytest.mark.parametrize("name", ["file.pth", "file.safetensors"])
+def test_a_pipe_is_no_checkpoint(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DetdistillError, match="regular files"):
+        open_checkpoint(tmp_path / name)

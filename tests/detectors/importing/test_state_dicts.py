@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,4 +103,12 @@ def test_modules_that_contain_each_other_end(tmp_path: Path) -> None:
         shared = outer
     path = saved(tmp_path, shared)
     with pytest.raises(DetdistillError, match="is damaged"):
+        find_state_dict(open_checkpoint(path), path)
+
+
+def test_tensors_of_more_dimensions_than_torch_has_are_refused(tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(DetdistillError, match="a: 70 dimensions"):
         find_state_dict(open_checkpoint(path), path)

@@ -29,6 +29,8 @@ TEACHERS = ("teacher", "teacher_state_dict", "teacher_model")
 OTHERS = ("optimizer", "optimizers", "optimizer_states", "optimizer_state_dict", "scheduler", "lr_scheduler")
 """Keys that hold tensors by name too, but no network."""
 
+MOST_DIMENSIONS = 64
+"""Of a tensor that PyTorch can compute with; safetensors files hold more."""
 DEEPEST = 4
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -155,6 +157,8 @@ def _tensor_problem(key: Any, value: Any, file_size: int) -> str | None:
         return f"{key}: {type(value).__name__} instead of a tensor"
     if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in FLOATS + INTEGERS:
         return f"{key}: not a dense tensor of plain numbers"
+    if value.dim() > MOST_DIMENSIONS:
+        return f"{key}: {value.dim()} dimensions; a network's tensors have at most 5"
     # Strides of 0 let a few bytes claim any shape.
     if value.numel() * value.element_size() > file_size:
         return f"{key}: shape {tuple(value.shape)} needs more bytes than the whole file has"
