@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,11 @@ def test_inspect_refuses_a_listed_image_that_training_refuses(
     assert is_harmless(said.out + said.err)
 
 
-def test_library_warnings_reach_nobody() -> None:
-    code = "import warnings, sys; from detdistill.cli import main; main(['methods']); warnings.warn('Pillow says')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Pillow says" not in done.stderr
-    loud = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True)
-    assert "Pillow says" in loud.stderr
+@pytest.mark.parametrize("options", [[], ["default"]])
+def test_library_warnings_reach_only_who_asks_for_them(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "warnoptions", options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        assert main(["methods"]) == 0
+        warnings.warn("Pillow says", stacklevel=1)
+    assert [str(each.message) for each in caught] == ["Pillow says"] * len(options)

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detdistill.core.files import DEEPEST
-from detdistill.core.yaml_nodes import MOST_VALUES, checked_node
+from detdistill.core.yaml_nodes import MOST_VALUES, BoundedComposer, checked_node
+
+
+class _Loader(BoundedComposer, yaml.SafeLoader):
+    """PyYAML's, bounded."""
+
 
 BOMB = "a0: &a0 [x]\n" + "".join(
     f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 12)
@@ -38,24 +43,24 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_documents_beyond_the_bounds_are_refused(case: str) -> None:
     with pytest.raises(yaml.YAMLError):
-        checked_node(yaml.SafeLoader(REFUSED[case]))
+        checked_node(_Loader(REFUSED[case]))
 
 
 def test_aliases_are_counted_each_time() -> None:
     inner = MOST_VALUES // 10 - 2
     text = f"a: &a [{', '.join(['1'] * inner)}]\nb: [{{}}]"
-    assert checked_node(yaml.SafeLoader(text.format(", ".join(["*a"] * 7)))) is not None
+    assert checked_node(_Loader(text.format(", ".join(["*a"] * 7)))) is not None
     with pytest.raises(yaml.YAMLError):
-        checked_node(yaml.SafeLoader(text.format(", ".join(["*a"] * 10))))
+        checked_node(_Loader(text.format(", ".join(["*a"] * 10))))
 
 
 @given(VALUES)
 def test_usual_documents_are_read(values: object) -> None:
-    loader = yaml.SafeLoader(yaml.safe_dump([values, values]))
+    loader = _Loader(yaml.safe_dump([values, values]))
     root = checked_node(loader)
     assert root is not None
     assert loader.construct_document(root) == [values, values]
 
 
 def test_an_empty_document_has_no_root() -> None:
-    assert checked_node(yaml.SafeLoader("")) is None
+    assert checked_node(_Loader("")) is None

@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails, to_jsonable_python
 from detdistill.core.errors import SettingsError
 from detdistill.core.files import DEEPEST
 from detdistill.core.suggestions import did_you_mean
-from detdistill.core.texts import one_line
+from detdistill.core.texts import has_half_character, one_line
 
 T = TypeVar("T")
 STRICT = ConfigDict(
@@ -92,7 +92,7 @@ def _fault(value: Any, key: str, depth: int) -> str:
     name = key or "the content"
     if depth > DEEPEST:
         return f"{name} is nested more than {DEEPEST} levels deep"
-    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+    if isinstance(value, str) and has_half_character(value):
         return f"{name} must be text, not {_shown(value)}, which holds half of a character"
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return f"{name} must be a number of at most {_MOST_BITS:,} bits, and has {value.bit_length():,}"

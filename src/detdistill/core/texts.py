@@ -18,6 +18,7 @@ _ACTIVE = re.compile(
     "\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
 )
 _BREAKS = re.compile("[\t\n]")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def points(value: float | None) -> str:

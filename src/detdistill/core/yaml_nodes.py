@@ -12,7 +12,22 @@ MOST_VALUES = 100_000
 """Values of a document, repeated ones counted each time. A data file of 20,000 classes has 40,000."""
 
 
-def checked_node(loader: yaml.Loader | yaml.SafeLoader | yaml.BaseLoader) -> yaml.Node | None:
+class BoundedComposer(yaml.composer.Composer):
+    """Refuses documents that are nested too deeply while they are read; PyYAML takes time quadratic in the depth."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Return the next node; see PyYAML."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"nested more than {DEEPEST} levels deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def checked_node(loader: BoundedComposer) -> yaml.Node | None:
     """Return the only document of a loader, which has a bounded depth and number of values.
 
     Args:
@@ -26,9 +41,7 @@ def checked_node(loader: yaml.Loader | yaml.SafeLoader | yaml.BaseLoader) -> yam
             are written out. The message names the line.
     """
     try:
-        root: yaml.Node | None = loader.get_single_node()  # type: ignore[no-untyped-call]
-    except RecursionError:
-        raise yaml.YAMLError(f"nested more than {DEEPEST} levels deep") from None
+        root: yaml.Node | None = loader.get_single_node()
     except (ValueError, OverflowError) as error:  # for example \UFFFFFFFF, which is no character
         raise yaml.YAMLError(str(error)) from None
     if root is not None:

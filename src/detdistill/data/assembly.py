@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import DataError, Outcome, Problem, counted
+from detdistill.core.texts import has_half_character
 from detdistill.data.box_forms import within_first_pixel, wrong_form
 from detdistill.data.objects import Objects
 
@@ -184,7 +185,7 @@ def are_numbers(values: NDArray[np.float64] | NDArray[np.int64]) -> bool:
 
 def is_text(value: object) -> TypeGuard[str]:
     """Whether a value from a file is a text that can be printed and written again (JSON can hold half characters)."""
-    return isinstance(value, str) and value != "" and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return isinstance(value, str) and value != "" and not has_half_character(value)
 
 
 def to_number(text: str | None) -> float | None:

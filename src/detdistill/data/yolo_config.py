@@ -14,7 +14,7 @@ import yaml
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.files import LARGEST_SETTINGS, open_regular
-from detdistill.core.yaml_nodes import checked_node
+from detdistill.core.yaml_nodes import BoundedComposer, checked_node
 from detdistill.data.assembly import shown, to_number
 from detdistill.data.folders import FOLLOW_LINKS, exists, files_in, is_within
 from detdistill.data.splits import NAME_THE_IMAGES, ReadOptions, Split, is_split_name
@@ -24,6 +24,10 @@ from detdistill.data.yolo_reader import LAYOUT, YoloFiles, read_yolo
 _SPLITS = ("train", "val", "valid", "test")
 
 Config = dict[str, Any]
+
+
+class _TextLoader(BoundedComposer, yaml.BaseLoader):
+    """Makes texts only: a class called `no` stays `no` instead of becoming False."""
 
 
 def config_files(root: Path) -> list[Path]:
@@ -69,8 +73,7 @@ def load_config(file: Path) -> Config:
         pairs = [line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#")]
         return {key.strip(): value.strip() for key, _, value in pairs}
     try:
-        # BaseLoader makes texts only: a class called `no` stays `no` instead of becoming False.
-        loader = yaml.BaseLoader(text)
+        loader = _TextLoader(text)
         root = checked_node(loader)
         config = None if root is None else loader.construct_document(root)
     except (yaml.YAMLError, ValueError) as error:

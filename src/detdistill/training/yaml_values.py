@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from detdistill.core.yaml_nodes import checked_node
+from detdistill.core.texts import has_half_character
+from detdistill.core.yaml_nodes import BoundedComposer, checked_node
 
 AS_WRITTEN = "class_map"
 """Key of a table of class names, which stay texts: `{0: apple}` is `{"0": apple}`."""
@@ -33,7 +34,7 @@ _SCALARS = {
 """The core schema of YAML 1.2 (chapter 10.3), with the first characters of each kind."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedComposer, yaml.SafeLoader):
     """Reads the scalars of YAML 1.2, and refuses a second value of a key."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (pyyaml's own form)
@@ -145,7 +146,7 @@ def _fault(node: yaml.Node) -> str:
     if isinstance(node, yaml.SequenceNode):
         return "" if kind == "seq" else f"unknown kind {node.tag!r}"
     if kind == "str":
-        half = any("\ud800" <= letter <= "\udfff" for letter in node.value)
+        half = has_half_character(node.value)
         return "the text holds half of a character (\\ud800 to \\udfff)" if half else ""
     if kind not in _SCALARS:
         return f"unknown kind {node.tag!r}"
