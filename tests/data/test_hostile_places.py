@@ -102,7 +102,7 @@ def test_linked_lists_of_voc_are_refused(name: str, root: Path) -> None:
     assert SECRET not in everything_said(error.value)
 
 
-SPECIAL: dict[str, tuple[Callable[[Path], None], str]] = {
+SPECIAL: dict[str, tuple[Callable[[Path], object], str]] = {
     "COCO file": (write_coco, "train.json"),
     "COCO image": (write_coco, "images/one.png"),
     "VOC file": (write_voc, "Annotations/one.xml"),
