@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detdistill.core.files import DEEPEST
-from detdistill.core.yaml_nodes import MOST_VALUES, BoundedComposer, checked_node
+from detdistill.core.yaml_nodes import BoundedComposer, checked_node
 
 
 class _Loader(BoundedComposer, yaml.SafeLoader):
@@ -46,8 +46,9 @@ def test_documents_beyond_the_bounds_are_refused(case: str) -> None:
         checked_node(_Loader(REFUSED[case]))
 
 
-def test_aliases_are_counted_each_time() -> None:
-    inner = MOST_VALUES // 10 - 2
+def test_aliases_are_counted_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detdistill.core.yaml_nodes.MOST_VALUES", 1_000)
+    inner = 98
     text = f"a: &a [{', '.join(['1'] * inner)}]\nb: [{{}}]"
     assert checked_node(_Loader(text.format(", ".join(["*a"] * 7)))) is not None
     with pytest.raises(yaml.YAMLError):

@@ -24,6 +24,9 @@ _FOREIGN = frozenset(
 )
 """What macOS, Windows and network storage leave beside images, in lower case."""
 
+LONGEST_PATH = 4_096
+"""Characters of a path: Linux's limit, in bytes."""
+
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _USUAL = re.compile(r"(?:[^./\\:\0][^/\\:\0]*/)*[^./\\:\0][^/\\:\0]*")
 """A relative name with slashes, of which no part begins with a dot."""
@@ -129,6 +132,8 @@ class Folder:
             listed: The name stands in a list of images: it may lack the ending, or begin with folders that are not
                 here.
         """
+        if len(name) > LONGEST_PATH:
+            return Found(name, f"is longer than {LONGEST_PATH:,} characters, which no path can be")
         usual = None if listed else self._usual(name, must_exist)
         if usual is not None:
             return usual
