@@ -133,7 +133,8 @@ class Folder:
                 here.
         """
         if len(name) > LONGEST_PATH:
-            return Found(name, f"is longer than {LONGEST_PATH:,} characters, which no path can be")
+            fault = f"is not there (looked in {self.root})" if must_exist else None  # nor could it be
+            return Found(name, fault, missing=True)
         usual = None if listed else self._usual(name, must_exist)
         if usual is not None:
             return usual
