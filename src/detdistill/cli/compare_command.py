@@ -126,7 +126,7 @@ class Compare:
         outcome = run_cell(plan, cell, self.out, threads=self.threads)
         if is_first_process():
             ap = outcome.scores["AP"]
-            print(f"{cell}: AP {'–' if ap is None else f'{100 * ap:.1f}'} on {plan.report_on}")
+            print_out(f"{cell}: AP {'–' if ap is None else f'{100 * ap:.1f}'} on {plan.report_on}")
 
     def _all(self, plan: Plan, cluster: Cluster | None) -> None:
         from detdistill.cli.text_table import print_table
@@ -142,12 +142,12 @@ class Compare:
             raise SystemExit(stop.exit_status) from stop
         for setting in plan.settings:
             rows = [row for row in result.rows if row.setting == setting]
-            print(f"\n{setting}, scores on {plan.report_on}")
+            print_out(f"\n{setting}, scores on {plan.report_on}")
             print_table(COLUMNS, [texts(row) for row in rows])
             if self.per_class:
                 print_table(*class_texts(rows))
-        print("\n" + "\n".join(verdict(plan, result.rows)))
-        print(f"page: {self.out / 'report.html'}")
+        print_out("\n" + "\n".join(verdict(plan, result.rows)))
+        print_out(f"page: {self.out / 'report.html'}")
         if result.failures:
             failed = "".join(f"\n  {each.cell}: {each.message}\n    log: {each.log}" for each in result.failures)
             raise DetdistillError(f"{len(result.failures)} of {len(plan.cells())} runs failed:{failed}")

@@ -62,4 +62,4 @@ def report(folder: Path, summary: Summary) -> None:
     from detdistill.training.run_folder import RunFolder
 
     run = RunFolder(folder.absolute())
-    print("\n".join(closing_words(run, read_recipe_of_run(run.recipe), summary)))
+    print_out("\n".join(closing_words(run, read_recipe_of_run(run.recipe), summary)))

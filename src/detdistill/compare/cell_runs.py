@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -187,7 +186,7 @@ def last_lines(log: Path, start: int = 0) -> str:
 
 def say(text: str) -> None:
     """Print a line of progress."""
-    print(text, file=sys.stderr, flush=True)
+    print_err(text)
 
 
 def _result(plan: Plan, cell: Cell, out: Path, work: Work, seconds: float) -> Failure | Outcome:

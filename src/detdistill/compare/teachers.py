@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from detdistill.core.files import read_json, write_atomically
+from detdistill.core.files import write_atomically
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_data_part

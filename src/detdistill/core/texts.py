@@ -33,9 +33,51 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
+def printable(text: str) -> str:
+    r"""Return a text with everything escaped that a terminal acts on or that changes the order of letters.
+
+    Letters of all writing systems, tabs and line feeds stay; others become `\x1b`, `\u202e` and so on.
+    """
+    return _ACTIVE.sub(_escaped, text)
+
+
+def has_half_character(text: str) -> bool:
+    """Return whether a text holds a surrogate: JSON and YAML can write halves of a character, and UTF-8 cannot."""
+    return not text.isascii() and _HALF.search(text) is not None
+
+
+def one_line(text: object, longest: int = LONGEST_LINE) -> str:
+    r"""Return a text in one printable line: a line feed becomes `\n`.
+
+    Args:
+        text: Any text, for example a name from a file.
+        longest: Characters from which on it is shortened.
+    """
+    return shortened(printable(_BREAKS.sub(_escaped, shortened(str(text), longest))), longest)
+
+
+def name_of(text: object) -> str:
+    """Return a name from a file for a table, a drawing or a list: one printable line of at most 80 characters."""
+    return one_line(text, LONGEST_NAME)
+
+
+def message(text: str) -> str:
+    """Return a printable message of at most 100 lines of 1,000 characters."""
+    lines = text.split("\n", MOST_LINES)
+    kept = [printable(shortened(line, LONGEST_LINE)) for line in lines[:MOST_LINES]]
+    if len(lines) > MOST_LINES:
+        more = lines[MOST_LINES].count("\n") + 1
+        kept.append(f"… and {more:,} more lines")
+    return "\n".join(kept)
+
+
 def shortened(text: str, length: int) -> str:
     """A text of at most `length` characters: a longer one loses its middle, for names often differ at their end."""
     if len(text) <= length:
         return text
     start = (length - 1) // 2
     return f"{text[:start]}…{text[start + 1 - length :]}"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")

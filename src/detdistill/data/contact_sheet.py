@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.core.errors import DataError
 from detdistill.core.images import read_image
+from detdistill.core.texts import name_of, one_line
 from detdistill.report.drawing import COLORS, class_color, draw_boxes, object_marks
 from detdistill.report.image_saving import format_like
 from detdistill.report.marks import Color, Font, Mark

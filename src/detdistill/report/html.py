@@ -186,7 +186,6 @@ def _template() -> Template:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -17,7 +17,7 @@ from detdistill.core.settings import settings
 from detdistill.detectors.dense.architecture import Architecture, TorchvisionArchitecture
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
-Threads = Literal["auto"] | PositiveInt
+Threads = Literal["auto"] | Count
 BatchNorm = Literal["train", "eval", "frozen", "sync"]
 Strategy = Literal["auto", "single_device", "ddp"]
 DEFAULT_TERMS = ("rank_mimicking", "prediction_guided")
