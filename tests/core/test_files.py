@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
+import os
+import re
+import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.files import AtomicFile, check_new, new_folder, replacing, write_atomically
+from detdistill.core.files import (
+    DEEPEST,
+    AtomicFile,
+    check_new,
+    new_folder,
+    open_regular,
+    read_json,
+    read_regular,
+    replacing,
+    write_atomically,
+)
 
 
 def test_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -107,3 +123,89 @@ def test_a_dangling_link_is_no_place_for_a_new_folder(tmp_path: Path) -> None:
     with pytest.raises(DetdistillError, match="link exists already"), new_folder(tmp_path / "link"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+@pytest.mark.timeout(60)  # opened as usual, a pipe blocks for ever
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "socket", "/dev/zero", "/dev/null"])
+def test_only_regular_files_are_opened(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    path = Path(kind if kind.startswith("/") else "special")
+    if kind == "socket":
+        socket.socket(socket.AF_UNIX).bind("special")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a pipe":
+        os.mkfifo("pipe")
+        path.symlink_to("pipe")
+    for read in (open_regular, read_regular, read_json):
+        with pytest.raises(OSError, match="regular files") as error:
+            read(path)
+        assert error.value.filename == str(path)
+    assert not re.search("regular", os.strerror(error.value.errno or 0))
+
+
+def test_folders_and_missing_files_are_the_systems_errors(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("size", [9, 1 << 40])
+def test_a_larger_file_is_not_read(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        try:
+            file.truncate(size)  # takes no room on disk
+        except OSError:
+            pytest.skip("this file system holds no file of that size")
+    with pytest.raises(OSError, match="8 bytes") as error:
+        read_regular(path, 8)
+    assert error.value.errno == errno.EFBIG
+
+
+def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345678")
+    assert read_regular(path, 8) == read_regular(path) == b"12345678"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system has no /proc")
+def test_a_file_that_grows_beyond_its_size_is_not_read() -> None:
+    assert Path("/proc/self/maps").stat().st_size == 0
+    with pytest.raises(OSError, match="larger"):
+        read_regular("/proc/self/maps", 8)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * (DEEPEST + 1) + "]" * (DEEPEST + 1),
+        '{"a":' * 100_000,
+        '{"a":' * 5_000 + "1" + "}" * 5_000,
+        "9" * 5_000,
+        "{",
+        "\xff",
+    ],
+)
+def test_what_is_no_usual_json_is_a_value_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=r".") as error:
+        read_json(path)
+    assert not isinstance(error.value, RecursionError)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
+    )
+)
+@settings(max_examples=30)
+def test_json_of_usual_depth_is_read(values: object) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file.json"
+        path.write_text(json.dumps(values), encoding="utf-8")
+        assert read_json(path) == values

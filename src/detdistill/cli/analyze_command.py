@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from detdistill.cli.source import DATA, Source
+from detdistill.core.console import print_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,5 +47,5 @@ class Analyze(Source):
             device=self.device,
             options=InferenceOptions(self.batch_size, self.workers, self.bf16, self.channels_last),
         )
-        print("\n".join(found.verdict))
-        print(f"{found.page} shows it")
+        print_out("\n".join(found.verdict))
+        print_out(f"{found.page} shows it")

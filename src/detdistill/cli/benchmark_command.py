@@ -47,7 +47,7 @@ class Benchmark(Source):
         )
         _print(found)
         threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
-        print(f"\n{found.machine}, {threads}, medians of {found.rounds} rounds; MACs of the network for an image")
+        print_out(f"\n{found.machine}, {threads}, medians of {found.rounds} rounds; MACs of the network for an image")
 
 
 def _print(found: Measured) -> None:
@@ -68,7 +68,7 @@ def _print(found: Measured) -> None:
             for name, size in found.sizes.items()
         ],
     )
-    print()
+    print_out()
     names = list(found.sizes)
     rows = [
         (

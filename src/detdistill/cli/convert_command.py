@@ -66,7 +66,7 @@ class Convert(Source):
         if converted.split is not None:
             print_split(converted.split)
         for warning in converted.written.warnings:
-            print(f"warning: {warning}")
+            print_out(f"warning: {warning}")
         named = {f"{self.out}: {name}": part for name, part in converted.written.parts.items()}
         print_parts(named, None if converted.split is None else len(converted.sources[0].images))
 

@@ -58,15 +58,15 @@ class Inspect(Source):
         fatal = 0
         for part in inspect_parts(self.source(self.path), self._checks(), sheet=self.sheet):
             if part.dataset is None or part.numbers is None:
-                print(part.title)
+                print_out(part.title)
                 fatal += _print_problems(part.problems) or 1
             else:
-                print(f"{part.title} ({part.dataset.source})")
+                print_out(f"{part.title} ({part.dataset.source})")
                 _print_numbers(part.numbers)
-                print("\nproblems:" if part.problems else "\nno problems")
+                print_out("\nproblems:" if part.problems else "\nno problems")
                 fatal += _print_problems(part.problems)
-                print(f"contact sheet: {part.sheet}")
-            print()
+                print_out(f"contact sheet: {part.sheet}")
+            print_out()
         if fatal:
             raise DataError(
                 f"{self.path}: {fatal} of the problems above must be fixed before a detector can be trained on the data"
@@ -178,9 +178,9 @@ def _print_numbers(numbers: Inspection) -> None:
 
     objects = sum(row.objects for row in numbers.classes)
     smallest, median, largest = (f"{width}x{height}" for width, height in numbers.image_sizes)
-    print(numbers)
-    print(f"{objects / numbers.images:.1f} objects an image, {numbers.most_objects} at most", end="")
-    print(f"; {counted(numbers.without_objects, 'image')} without" if numbers.without_objects else "")
+    print_out(numbers)
+    print_out(f"{objects / numbers.images:.1f} objects an image, {numbers.most_objects} at most", end="")
+    print_out(f"; {counted(numbers.without_objects, 'image')} without" if numbers.without_objects else "")
     same = smallest == largest
     print_out(f"all images are {smallest}\n" if same else f"image sizes {smallest} to {largest}, median {median}\n")
     flags = [flag for flag in ("difficult", "crowd") if any(getattr(row, flag) for row in numbers.classes)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from detdistill.cli.source import DATA, Source
-from detdistill.core.console import print_err, print_out
+from detdistill.core.console import print_out
 from detdistill.core.distributed import is_first_process
 
 if TYPE_CHECKING:
@@ -107,11 +107,11 @@ class Evaluate(Source):
             self._print(found)
             _print_best(found.best_f1)
             if self.store_thresholds:
-                print(f"the thresholds of {len(found.thresholds)} classes are kept in {folder / 'model.json'}")
+                print_out(f"the thresholds of {len(found.thresholds)} classes are kept in {folder / 'model.json'}")
 
     def _print(self, found: Scored) -> None:
         images = len(found.dataset.images)
-        print(f"{len(found.results)} detections in {images} images of {found.dataset.source}; scores 0 to 100")
+        print_out(f"{len(found.results)} detections in {images} images of {found.dataset.source}; scores 0 to 100")
         if self.protocol == "coco":
             _print_coco(found.scores)
         else:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from detdistill.cli.source import Source
+from detdistill.core.console import print_out
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,10 @@ class Export(Source):
             tolerated=self.ap_drop / 100,
         )
         if found.calibrated_on is not None:
-            print(f"calibrated on {found.calibrated_on}")
-        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB, {self.precision}")
-        print("canvas: any multiples of 32" if found.canvas is None else f"canvas: {found.canvas[0]}x{found.canvas[1]}")
+            print_out(f"calibrated on {found.calibrated_on}")
+        print_out(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB, {self.precision}")
+        canvas = "any multiples of 32" if found.canvas is None else f"{found.canvas[0]}x{found.canvas[1]}"
+        print_out(f"canvas: {canvas}")
         if found.other_canvases:
             print_out(
                 f"note: {found.other_canvases} images have another canvas than the file; detections in them may "
@@ -81,4 +83,4 @@ class Export(Source):
             )
         print_out(f"verified in fp32 on {found.verification}")
         if found.change is not None:
-            print(found.change)
+            print_out(found.change)

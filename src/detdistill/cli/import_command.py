@@ -74,5 +74,5 @@ class Import:
         for finding in imported.findings:
             print_out(f"{finding.what}: {finding.value} ({finding.source})")
         for note in imported.notes:
-            print(f"note: {note}")
-        print(f"{imported.name} written to {self.out}")
+            print_out(f"note: {note}")
+        print_out(f"{imported.name} written to {self.out}")

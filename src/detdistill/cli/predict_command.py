@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from detdistill.core.console import print_err, print_out
 from detdistill.core.errors import DetdistillError
 
 
@@ -83,11 +83,11 @@ class Predict:
         )
         rows = [(name, str(count.detections), str(count.images)) for name, count in found.counts.items()]
         print_table(("class", "detections", "in images"), rows)
-        print(f"\n{found.detections} detections in {found.images} images")
+        print_out(f"\n{found.detections} detections in {found.images} images")
         if self.out is not None and found.images:
-            print(f"pictures in {self.out}")
+            print_out(f"pictures in {self.out}")
         for reason in found.unreadable.values():
-            print(f"left out: {reason}", file=sys.stderr)
+            print_err(f"left out: {reason}")
         if found.unreadable:
             total = found.images + len(found.unreadable)
             raise DetdistillError(f"{len(found.unreadable)} of {total} images could not be read, see above")

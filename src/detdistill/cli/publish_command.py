@@ -33,5 +33,5 @@ class Publish(Source):
         from detdistill.deploy.publish import CARD, EXAMPLE, publish
 
         files = publish(self.run_folder, self.out, dataset=self.source(self.data), name=self.name, license=self.license)
-        print(f"{self.out} holds {', '.join(file.name for file in files)}")
-        print(f"read {CARD} and look at {EXAMPLE} before you give them away: the picture is one of your images")
+        print_out(f"{self.out} holds {', '.join(file.name for file in files)}")
+        print_out(f"read {CARD} and look at {EXAMPLE} before you give them away: the picture is one of your images")

@@ -9,8 +9,9 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from detdistill.core.errors import DetdistillError
 

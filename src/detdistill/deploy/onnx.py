@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, first_line
 from detdistill.core.files import replacing
 from detdistill.core.image_options import CANVAS_MULTIPLE
 from detdistill.core.quiet import quiet

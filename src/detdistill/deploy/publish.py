@@ -97,7 +97,8 @@ def publish(
         undefined=StrictUndefined,
     )
     card = environment.get_template("model_card.md.jinja").render(
-        name=name or to.resolve().name,
+        front_matter=front_matter(_header(license, teacher="teacher" in clean.provenance)),
+        name=plain_name(name or to.resolve().name),
         license=license,
         classes=[plain_name(each) for each in description.classes],
         about=_about(clean, sum(parameter.numel() for parameter in detector.parameters())),
@@ -111,7 +112,6 @@ def publish(
             for label, count, own in _classes(known, scores)
         ],
         made=made(clean.provenance),
-        teacher="teacher" in clean.provenance,
         limits=limits(known, scores, trained_on=was_trained_on(description, truth)),
         onnx=f"end to end, for onnxruntime and others; checked against PyTorch on {exported.verification}",
     )

@@ -15,6 +15,7 @@ import numpy as np
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
+from detdistill.core.files import read_regular
 from detdistill.core.json_files import JsonListFile
 from detdistill.evaluation.results import Results
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.files import check_new
+from detdistill.core.files import check_new, open_regular
 from detdistill.core.image_options import ImageSize
 from detdistill.detectors.base import Detector
 from detdistill.detectors.importing.mmdet import NOTHING_GIVEN, import_mmdet
@@ -105,7 +105,7 @@ def _of_torchvision(
     frozen_norm_eps: float | None,
 ) -> Imported:
     detector = import_torchvision(path, classes, frozen_norm_eps=frozen_norm_eps, number_classes=number_classes)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = detector.architecture.name
     is_named = classes is not None or number_classes
