@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from detdistill.compare.kept_record import read_kept
 from detdistill.compare.plan import Plan, Terms
 from detdistill.core.distributed import note
 from detdistill.core.errors import DetdistillError, SettingsError
@@ -155,8 +156,8 @@ def _pinned(recipe: Recipe, threads: int) -> Recipe:
 
 def _read(file: Path) -> Machine:
     try:
-        kept = from_values(Machine, json.loads(file.read_text(encoding="utf-8")), key="machine")
-    except (ValueError, SettingsError) as error:
+        kept = from_values(Machine, read_kept(file), key="machine")
+    except DetdistillError as error:
         raise SettingsError(f"damaged ({error}): remove it, and the values are chosen again", str(file)) from error
     if "auto" in (kept.precision, kept.threads):
         raise SettingsError("damaged (a value is missing): remove it, and the values are chosen again", str(file))

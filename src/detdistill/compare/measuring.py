@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from detdistill.compare.kept_record import read_kept
 from detdistill.compare.machine_values import threads_of, with_machine_values
 from detdistill.compare.outcome import read_outcome
 from detdistill.compare.plan import Plan
@@ -65,9 +66,7 @@ def is_measured(plan: Plan, out: Path) -> bool:
 
 def kept_times(setting: str, out: Path) -> dict[str, float]:
     """Return the seconds of a step by method, as far as they are kept."""
-    file = out / setting / TIMES
-    times: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return times
+    return read_kept(out / setting / TIMES)
 
 
 def _finished(plan: Plan, setting: str, out: Path) -> set[str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from detdistill.compare.kept_record import read_kept
 from detdistill.core.files import write_atomically
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.training.machine import device_beside_training
@@ -49,9 +50,8 @@ def kept_teacher_scores(recipe: Recipe, split: str, folder: Path) -> dict[str, A
     Raises:
         DetdistillError: The teacher is not there, or damaged.
     """
-    key, file = _key(recipe, split), folder / FILE
-    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    scores: dict[str, Any] | None = kept["scores"] if key.items() <= kept.items() else None
+    key, kept = _key(recipe, split), read_kept(folder / FILE)
+    scores: dict[str, Any] | None = kept.get("scores") if key.items() <= kept.items() else None
     return scores
 
 

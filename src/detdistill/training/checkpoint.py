@@ -10,7 +10,7 @@ import torch
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
-from detdistill.core.files import write_atomically
+from detdistill.core.files import open_regular, write_atomically
 
 FORMAT = 2
 """Number of the format; the first one was pytorch-lightning's."""
@@ -45,7 +45,8 @@ def read_checkpoint(file: Path, dataset: DetectionDataset, teacher: object) -> d
         DetdistillError: It is damaged, of another version, or of a run on other data or with another teacher.
     """
     try:
-        state: Any = torch.load(file, map_location="cpu", weights_only=True)
+        with open_regular(file) as content:
+            state: Any = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything for a damaged file
         reason = type(error).__name__
         raise DetdistillError(f"{file} is damaged ({reason}): {_WAY_OUT}") from error

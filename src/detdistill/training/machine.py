@@ -18,7 +18,7 @@ from torch import nn
 from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 
 from detdistill.core.distributed import note
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, first_line
 from detdistill.core.quiet import quiet
 from detdistill.detectors.running import chosen_device
 from detdistill.training.bf16_faults import NARROWEST, has_bf16_instructions, narrow_shortcuts
@@ -113,7 +113,7 @@ def told_errors() -> Iterator[None]:
 
 def _told(error: RuntimeError | ValueError) -> str | None:
     text = str(error)
-    line = text.partition("\n")[0]
+    line = first_line(error)
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
         return (
             f"out of memory ({line}). Lower, in this order: accumulate higher (parts of a batch, the same result), "

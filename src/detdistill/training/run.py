@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
 from detdistill.core.annotations import DetectionDataset
+from detdistill.core.console import print_err
 from detdistill.core.distributed import is_first_process, note
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.seeds import derived_seed
@@ -215,7 +215,8 @@ def _train(
     else:
         task = Distilled(recipe, detector, teacher)
         if is_first:
-            print(task.preflight(dataset, validation), file=sys.stderr, flush=True)
+            for line in task.preflight(dataset, validation).splitlines():
+                print_err(line)
     state = read_checkpoint(run.checkpoint, dataset, task.origin().get("teacher")) if is_resumed else None
     if is_first:
         run.forget_after(0 if state is None else state["step"])

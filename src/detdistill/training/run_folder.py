@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from detdistill.core.errors import DetdistillError, listed
-from detdistill.core.files import write_atomically
+from detdistill.core.files import read_regular, write_atomically
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import differences, read_recipe_of_run, resolved, write_recipe
 
@@ -215,7 +215,10 @@ class RunFolder:
 
     def _lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """Yield each line of `metrics.jsonl`, and what it says; a last one that a kill or a full disk tore is none."""
-        lines = self.metrics.read_bytes().splitlines(keepends=True)
+        try:
+            lines = read_regular(self.metrics).splitlines(keepends=True)
+        except OSError as error:
+            raise DetdistillError(f"{self.metrics} cannot be read: {error.strerror}") from error
         for number, line in enumerate(lines, start=1):
             try:
                 values = json.loads(line)

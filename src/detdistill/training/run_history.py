@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.files import read_regular
 
 NO_TERMS = ("step", "epoch", "loss", "gradient_norm", "learning_rate")
 """Keys of a line that are no terms of the loss."""
@@ -71,7 +72,7 @@ def read_history(file: Path) -> History:
         DetdistillError: The file cannot be read.
     """
     try:
-        content = file.read_bytes() if file.exists() else b""
+        content = read_regular(file) if file.exists() else b""
     except OSError as error:
         raise DetdistillError(f"{file} cannot be read: {error.strerror}") from error
     lines = [values for line in content.splitlines() if (values := _values(line)) is not None]

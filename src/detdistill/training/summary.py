@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.files import write_atomically
+from detdistill.core.files import LARGEST_RECORD, read_regular, write_atomically
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read_summary(file: Path) -> Summary:
         DetdistillError: The file cannot be read or holds something else.
     """
     try:
-        return TypeAdapter(Summary).validate_json(file.read_bytes())
+        return TypeAdapter(Summary).validate_json(read_regular(file, LARGEST_RECORD))
     except OSError as error:
         raise DetdistillError(f"{file} cannot be read: {error.strerror}") from error
     except ValidationError as error:
