@@ -100,7 +100,8 @@ def test_paths_are_cut(value: Any, kept: Any) -> None:
 def test_what_is_not_known_is_not_said() -> None:
     assert made({}) == []
     assert made({"imported_from": "gfl.pth", "sha256": "0"}) == ["Taken over from `gfl.pth`."]
-    for value in (None, 5, "text", [], {"source": 1}, {"folder": ["a"]}):
+    values: list[Any] = [None, 5, "text", [], {"source": 1}, {"folder": ["a"]}]
+    for value in values:
         for key in ("data", "teacher", "weights", "terms", "seed", "epoch", "imported_from"):
             assert all("\n" not in sentence for sentence in made({key: value, "epoch": value}))
     taught = {"teacher": {"folder": "t", "weights_sha256": None}, "terms": {"hint": {}}, "weights": {}}
