@@ -43,7 +43,7 @@ def onnx_translations() -> dict[Any, Any]:
     """Return how `torch.onnx.export` writes the operator."""
     from onnxscript import opset20
 
-    op: Any = opset20  # its types know no constants
+    op: Any = opset20  # its types know no values of a trace
 
     def written(boxes: Any, scores: Any, iou_threshold: float) -> Any:
         most, least = op.Constant(value_int=MOST_BOXES), op.Constant(value_float=-0.5)
