@@ -189,7 +189,7 @@ def test_a_reader_that_went_away_is_no_error() -> None:
         (b"3", "expected `key: value` lines"),
         (b"data:\n\tpath: x", "cannot start any token"),
         (b"seed: 1\nseed: 2", "duplicate key 'seed' (lines 1 and 2)"),
-        (b"data: {path: x}\nlogging:", "logging must be a group of keys (every, save_every, loggers), not null"),
+        (b"data: {path: x}\nlogging:", "logging must be a group of keys (every, save_every, loggers, page), not null"),
         (b"data: {path: x}\nsede: 1", "did you mean seed?"),
     ],
 )

@@ -44,7 +44,7 @@ def test_the_command_stops_with_the_shells_status_and_goes_on(
     rest = running.stderr.read()
     assert running.wait() == status
     assert "everything is saved: the same command goes on from there" in rest
-    stopped = state(tmp_path / "run")["global_step"]
+    stopped = state(tmp_path / "run")["step"]
     again = command(*words)
     assert again.stderr is not None
     assert f"step {stopped + 1}/" in again.stderr.readline()

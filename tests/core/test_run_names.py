@@ -19,6 +19,7 @@ from detdistill.core.run_names import names_of
         (["runs/a/0", "runs/b/0"], ["a/0", "b/0"]),
         (["runs/a/0", "runs/a/1"], ["a/0", "a/1"]),
         (["x/a/0", "y/a/0"], ["x/a/0", "y/a/0"]),
+        (["/r/a", "/r/a/a/a", "/r/a/a/a/a"], ["r/a", "r/a/a/a", "a/a/a/a"]),
     ],
 )
 def test_students_are_told_apart_by_as_little_as_can_be(folders: list[str], names: list[str]) -> None:

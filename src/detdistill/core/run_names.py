@@ -27,9 +27,10 @@ def names_of(folders: Sequence[str | PathLike[str]]) -> list[str]:
             raise DetdistillError(
                 f"{first} and {folders[place]}: the same folder is given twice; expected different ones"
             )
-    names = [str(path) for path in paths]
-    for count in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-count:]) for path in paths]
+    parts = [path.relative_to(path.anchor).parts for path in paths]
+    names = ["/".join(each) for each in parts]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-count:]) for each in parts]
         if len(set(names)) == len(names) and not any(name.isdigit() for name in names):
             break
     return names

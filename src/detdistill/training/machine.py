@@ -97,33 +97,27 @@ def threads_restored() -> Iterator[None]:
 
 @contextmanager
 def told_errors() -> Iterator[None]:
-    """Turn what torch raises for want of memory, of other processes, or of values for batch norm into our errors.
+    """Turn what torch raises for want of memory or of other processes into our errors.
 
     Raises:
         DetdistillError: With the way out.
     """
     try:
         yield
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         told = _told(error)
         if told is None:
             raise
         raise DetdistillError(told) from error
 
 
-def _told(error: RuntimeError | ValueError) -> str | None:
+def _told(error: RuntimeError) -> str | None:
     text = str(error)
     line = first_line(error)
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
         return (
             f"out of memory ({line}). Lower, in this order: accumulate higher (parts of a batch, the same result), "
             "machine.precision bf16, images.short_side and long_side (or letterbox), batch_size"
-        )
-    if "Expected more than 1 value per channel" in text:
-        return (
-            f"batch norm cannot normalise a map of one value ({line}): use larger images (images.letterbox, or "
-            "short_side and long_side), more images at a time (batch_size, a lower accumulate), or start.batch_norm "
-            "eval or frozen"
         )
     if isinstance(error, DistBackendError | DistNetworkError | DistStoreError) or "gloo" in text:
         return (
