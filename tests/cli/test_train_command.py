@@ -47,6 +47,7 @@ def test_the_command_stops_with_the_shells_status_and_goes_on(
     stopped = state(tmp_path / "run")["step"]
     again = command(*words)
     assert again.stderr is not None
+    assert f"{stopped} of 800 done" in again.stderr.readline()
     assert f"step {stopped + 1}/" in again.stderr.readline()
     again.kill()
     again.wait()

@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from detdistill.core.annotations import DetectionDataset
-from detdistill.core.distributed import is_first_process, summed
+from detdistill.core.distributed import is_first_process, note, summed
 from detdistill.core.draws import Draws
-from detdistill.core.errors import DetdistillError
+from detdistill.core.errors import DetdistillError, counted
 from detdistill.core.modules import buffers_kept
 from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import ReduceSum
@@ -126,6 +126,7 @@ class Loop:
         recipe, epoch_steps = self.recipe, len(self.batches)
         line = ProgressLine(recipe, self.step, self.total, epoch_steps)
         with self.interruption, line, closing(self.batches):
+            self._say_start()
             with self.interruption.at_once(self.step):
                 self.scores.score_teacher()
             self._evaluate()
@@ -241,6 +242,15 @@ class Loop:
         # fp16 lowers its scale and leaves such a step out.
         if not math.isfinite(self.gradient_norm) and self.recipe.machine.precision != "fp16":
             raise self._diverged(batch, "the gradient is not finite, though the loss is")
+
+    def _say_start(self) -> None:
+        """Say what begins: the first step can take as long as many others."""
+        machine = self.recipe.machine
+        note(
+            f"training on {self.fabric.device} in {machine.precision} with {counted(torch.get_num_threads(), 'thread')}: "
+            f"{counted(len(self.dataset.images), 'image')}, {counted(len(self.batches), 'step')} an epoch, "
+            f"{self.step} of {self.total} done"
+        )
 
     def _after_step(self, epoch: int, *, is_last: bool) -> None:
         """Log, save, stop, as far as it is time to; after the last step of an epoch the epoch's end saves."""
