@@ -245,9 +245,9 @@ class Loop:
 
     def _say_start(self) -> None:
         """Say what begins: the first step can take as long as many others."""
-        machine = self.recipe.machine
+        threads = counted(torch.get_num_threads(), "thread")
         note(
-            f"training on {self.fabric.device} in {machine.precision} with {counted(torch.get_num_threads(), 'thread')}: "
+            f"training on {self.fabric.device} in {self.recipe.machine.precision} with {threads}: "
             f"{counted(len(self.dataset.images), 'image')}, {counted(len(self.batches), 'step')} an epoch, "
             f"{self.step} of {self.total} done"
         )
