@@ -121,7 +121,7 @@ def _told(error: RuntimeError) -> str | None:
         )
     if isinstance(error, DistBackendError | DistNetworkError | DistStoreError) or "gloo" in text:
         return (
-            f"another process of this run has ended or does not answer ({line}): its own message says why; without one "
+            "another process of this run has ended or does not answer: its own message says why; without one "
             "it was killed, perhaps because memory did not suffice. The same command goes on from the last checkpoint"
         )
     return None
