@@ -112,7 +112,7 @@ def test_a_class_index_may_have_decimals(folder: Path) -> None:
         ("names: []", "must list"),
         ("names: 2", "must list"),
         ("names: [cat, [dog]]", "must list"),
-        ("names: &a [cat, *a]", "recursive"),
+        ("names: &a [cat, *a]", "the value holds itself"),
         ("names: [cat, cat]", "2 times"),
         ("names: [cat, dog]\nnc: 3", "'nc' says '3' classes and 'names' lists 2"),
     ],
