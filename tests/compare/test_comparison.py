@@ -18,7 +18,7 @@ from detdistill.compare.cell_runs import PLAN
 from detdistill.compare.comparison import LOCK, compare
 from detdistill.compare.local_pool import cell_command
 from detdistill.compare.outcome import FILE, read_outcome
-from detdistill.compare.plan import BASELINE, Plan
+from detdistill.compare.plan import BASELINE, Plan, read_plan
 from detdistill.compare.summary import write_summary
 from detdistill.compare.table import Row
 from detdistill.core.errors import DetdistillError
@@ -76,7 +76,7 @@ def test_a_comparison_from_plan_to_page(
     assert [(row.method, row.seeds) for row in came_out.rows] == [("teacher", ()), (BASELINE, (0, 1)), ("pfi", (1,))]
     assert 0 < written[0] < 3, "the page can be read while the comparison goes on"
     assert written[-1] == 3
-    outcome = read_outcome(plan, plan.cells()[0], out)
+    outcome = read_outcome(read_plan(out / PLAN), plan.cells()[0], out)  # the kept plan has the number of threads
     assert outcome is not None
     assert outcome.threads == 2
     (blocked / "letter.txt").unlink()
