@@ -12,6 +12,8 @@ MARGIN = 16
 """At the left and the right of a page."""
 LEAST_TEXT = 12
 """Size of text in charts and images as displayed, at least."""
+CHART_WIDEST = 800
+"""Width of a chart that stands alone, at most."""
 PANEL_GAP = 10
 """Between neighbours in a row of panels."""
 PANELS_ON_DESK, PANELS_ON_PHONE = 4, 2
