@@ -21,7 +21,7 @@ INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u
 """Control characters, changes of the writing direction, and surrogates, which UTF-8 cannot hold."""
 
 Hint = Literal["always", "phone"]
-LETTER, PHONE_LETTER = 8.5, 7.0
+LETTER, PHONE_LETTER = 10.0, 8.2
 """Width of a letter in a table, in pixels, on a desk and on a phone; rather too large than too small."""
 PADDING, PHONE_PADDING = 20, 10
 """Of a table's cell, left and right together, in pixels."""
