@@ -14,7 +14,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -46,8 +46,10 @@ from detdistill.evaluation.results import Results
 from detdistill.evaluation.voc_metrics import rank_detections
 from detdistill.report.charts import Chart
 from detdistill.report.drawing import draw_boxes
-from detdistill.report.html import Code, Picture, Section, Table, Text, write_report
+from detdistill.report.html import Code, Panels, Picture, Section, Table, Text, write_report
+from detdistill.report.image_saving import jpeg_for_page
 from detdistill.report.marks import Color, Mark
+from detdistill.report.page_layout import PHONE, drawn_text_size, panel_width
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import distill, train
@@ -63,9 +65,15 @@ COLUMNS = ("", "AP", "AP50", "parameters", "images/s")
 BATCH = 16
 
 SHOWN = 6
-CELL_SCALE = 2.25
-GAP, HEADING = 12, 34
-TRUTH, RIGHT, WRONG, MISSED = (255, 255, 255), (86, 180, 233), (213, 94, 0), (240, 228, 66)
+CELL, GAP, HEADING = 288, 12, 20
+"""Pixels of a drawing's side, between drawings, and of the headings' text on the sheet."""
+TAG = drawn_text_size(CELL, panel_width(PHONE))
+TRUTH: Color = (255, 255, 255)
+RIGHT: Color = (86, 180, 233)
+WRONG: Color = (213, 94, 0)
+MISSED: Color = (240, 228, 66)
+MEANINGS = {RIGHT: "right class, IoU at least 0.5", WRONG: "wrong", MISSED: "missed (broken line)"}
+PAIRS = (("ground truth", TITLES["teacher"]), (TITLES["baseline"], TITLES["distilled"]))
 SAME_PLACE = 0.6
 PAPER, INK = (250, 250, 250), (30, 30, 30)
 
@@ -117,9 +125,9 @@ def demonstrate(out: Path, seed: int, *, tiny: bool) -> None:
     speeds = images_per_second({name: load_detector(out / name) for name in RUNS}, test, recipes["teacher"].images)
     table = {name: {**outcomes[name].numbers, "images_per_second": round(speeds[name], 1)} for name in RUNS}
     write_atomically(out / "table.json", json.dumps(table, indent=1) + "\n")
-    picture = comparison(test, {name: outcome.found for name, outcome in outcomes.items()})
-    write_atomically(out / "pictures.png", picture)
-    write_page(out, table, picture, recipes)
+    drawn = compared(test, {name: outcome.found for name, outcome in outcomes.items()})
+    write_atomically(out / "pictures.png", png(sheet_of(drawn)))
+    write_page(out, table, drawn, recipes)
     print_table(COLUMNS, rows(table))
     print(f"\n{out / 'report.html'} has pictures and curves")
 
@@ -175,33 +183,46 @@ def images_per_second(
     return {name: len(batch.images) / median(measured) for name, measured in seconds.items()}
 
 
-def comparison(dataset: DetectionDataset, found: Mapping[str, Results]) -> bytes:
-    """A PNG of the first test pictures with at least three objects: ground truth, then what each detector finds."""
-    shown = [index for index, record in enumerate(dataset.images) if len(record.labels) >= 3][:SHOWN]
-    cell = round(SIZE * CELL_SCALE)
-    font = ImageFont.load_default(17)
-    headings = ("ground truth", *(TITLES[name] for name in found))
-    sheet = Image.new("RGB", (GAP + len(headings) * (cell + GAP), 2 * HEADING + len(shown) * (cell + GAP) + GAP), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    for column, heading in enumerate(headings):
-        pen.text((GAP + column * (cell + GAP), GAP), heading, fill=INK, font=font)
-    for row, index in enumerate(shown):
+def compared(dataset: DetectionDataset, found: Mapping[str, Results]) -> list[list[Image.Image]]:
+    """Draw the first test images with at least three objects: ground truth, then what each detector finds."""
+    drawn = []
+    for index in [index for index, record in enumerate(dataset.images) if len(record.labels) >= 3][:SHOWN]:
         record = dataset.images[index]
         truth = [
             mark(box, dataset.classes[label], TRUTH) for box, label in zip(record.boxes, record.labels, strict=True)
         ]
-        marks = [truth, *(judged(dataset, index, results) for results in found.values())]
         image = read_image(record.path, (record.height, record.width))
-        for column, own in enumerate(marks):
-            place = GAP + column * (cell + GAP), HEADING + GAP + row * (cell + GAP)
-            sheet.paste(draw_boxes(image, own, scale=cell / max(image.shape), font_size=15), place)
-    x, y = GAP, sheet.height - HEADING
-    for color, meaning in ((RIGHT, "right class, IoU at least .5"), (WRONG, "wrong"), (MISSED, "missed (broken line)")):
-        pen.rectangle((x, y, x + 17, y + 17), fill=color, outline=INK)
-        pen.text((x + 26, y - 1), meaning, fill=INK, font=font)
-        x += 60 + round(font.getlength(meaning))
+        drawn.append(
+            [
+                draw_boxes(image, marks, scale=CELL / max(image.shape), font_size=TAG)
+                for marks in (truth, *(judged(dataset, index, results) for results in found.values()))
+            ]
+        )
+    return drawn
+
+
+def sheet_of(drawn: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Put all drawings on one sheet, two in a row under their headings, so that a phone shows them large enough."""
+    font = ImageFont.load_default(HEADING)
+    rows = [(headings, images) for four in drawn for headings, images in zip(PAIRS, (four[:2], four[2:]), strict=True)]
+    step = CELL + 2 * HEADING
+    sheet = Image.new("RGB", (GAP + 2 * (CELL + GAP), len(rows) * step + (len(MEANINGS) + 1) * 2 * HEADING), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for row, (headings, images) in enumerate(rows):
+        for column, (heading, image) in enumerate(zip(headings, images, strict=True)):
+            left, top = GAP + column * (CELL + GAP), row * step
+            pen.text((left, top + HEADING // 2), heading, fill=INK, font=font)
+            sheet.paste(image, (left, top + 2 * HEADING))
+    for line, (color, meaning) in enumerate(MEANINGS.items()):
+        y = len(rows) * step + HEADING + line * 2 * HEADING
+        pen.rectangle((GAP, y, GAP + HEADING, y + HEADING), fill=color, outline=INK)
+        pen.text((GAP + 2 * HEADING, y - 2), meaning, fill=INK, font=font)
+    return sheet
+
+
+def png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    sheet.save(file, "PNG")
+    image.save(file, "PNG")
     return file.getvalue()
 
 
@@ -255,7 +276,9 @@ def detection_loss(folder: Path) -> list[tuple[float, float]]:
     ]
 
 
-def write_page(out: Path, table: Numbers, picture: bytes, recipes: Mapping[str, Recipe]) -> None:
+def write_page(
+    out: Path, table: Numbers, drawn: Sequence[Sequence[Image.Image]], recipes: Mapping[str, Recipe]
+) -> None:
     teacher, alone, taught = (points(table[name]["AP"]) for name in RUNS)
     weights = read_description(out / "distilled").provenance["weights"]
     found = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
@@ -269,11 +292,22 @@ def write_page(out: Path, table: Numbers, picture: bytes, recipes: Mapping[str, 
         "thread.",
     )
     seeds = Text(f"This is one run, of seed {recipes['baseline'].seed}; the README has the pairs of five seeds.")
-    pictures = Picture(
-        picture,
-        "Test pictures in rows; ground truth, teacher, student alone and taught student in columns.",
-        f"The first {SHOWN} test pictures with at least three objects, whatever came out on them. A box is shown from "
-        "the score on that was best for its class (F1) on the validation pictures; of boxes on one another, the best.",
+    headings = [heading for pair in PAIRS for heading in pair]
+    pictures = [
+        Panels(
+            f"Test image {number}",
+            [
+                Picture(jpeg_for_page(image), f"Test image {number}: {heading}.", heading, media="jpeg")
+                for heading, image in zip(headings, images, strict=True)
+            ],
+        )
+        for number, images in enumerate(drawn, start=1)
+    ]
+    selection = Text(
+        f"These are the first {SHOWN} test images with at least three objects, whatever the detectors find in them. "
+        "Blue boxes are right: the class is correct and the IoU is at least 0.5. Orange boxes are wrong. Yellow broken "
+        "boxes are missed objects. A detection is drawn if its score reaches the threshold of the best F1 of its class "
+        "on the validation images. Of several overlapping boxes only the best is drawn."
     )
     losses = Chart(
         "step",
@@ -297,7 +331,7 @@ def write_page(out: Path, table: Numbers, picture: bytes, recipes: Mapping[str, 
         ],
         sections=[
             Section("What came out", [scores, seeds]),
-            Section("What they find", [pictures]),
+            Section("What they find", [selection, *pictures]),
             Section("How they learned", [losses]),
             Section("How it was made", [fairness, Code("\n".join(commands))]),
         ],

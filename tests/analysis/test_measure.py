@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from detdistill.analysis.findings import numbers, verdict
+from detdistill.analysis.findings import numbers, verdicts
 from detdistill.analysis.measure import Measured, measure
 from detdistill.analysis.observation import ALL, MEASURES, Observation
 from detdistill.analysis.page import write_analysis
@@ -18,6 +18,7 @@ from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.running import InferenceOptions
+from support.html_page import Page
 from support.pairs import confident
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector
@@ -84,14 +85,29 @@ def test_the_page_and_its_numbers(dataset: DetectionDataset, tmp_path: Path, cou
     students = [detector(seed=number) for number in range(count)]
     found = measured(dataset, detector(seed=5, channels=24), *students)
     said = write_analysis(found, tmp_path / "out")
-    page = (tmp_path / "out" / "analysis.html").read_text()
-    assert page.count("data:image/png;base64,") == 2 * count
-    assert ("The students side by side" in page) == (count > 1)
+    page = Page(tmp_path / "out" / "analysis.html")
+    observations = [student.observation for student in found.students]
+    shown = [
+        len(each.objects.cases) + sum(1 + 2 * len(case.strides) for case in each.images.cases) for each in observations
+    ]
+    assert len(page.of("img")) == sum(shown) > 0
+    found_texts = verdicts(found).values()
+    headlines = sum(len(verdict.headline) for verdict in found_texts) if count == 1 else count
+    assert len(page.of("li")) == headlines + sum(len(verdict.details) for verdict in found_texts), "a finding a bullet"
     read = json.loads((tmp_path / "out" / "analysis.json").read_text())
     assert read == json.loads(json.dumps(numbers(found)))
     assert list(read["students"]) == [f"s{number}" for number in range(count)]
-    assert len(said) == sum(len(verdict(found, student)) for student in found.students)
+    assert said == [sentence for verdict in verdicts(found).values() for sentence in verdict.sentences]
     assert all(any(digit in sentence for digit in "0123456789") for sentence in said), "a number for each"
+
+
+def test_terms_are_explained_in_the_first_verdict_only(dataset: DetectionDataset) -> None:
+    same = detector()
+    found = verdicts(measured(dataset, detector(seed=5), same, same))
+    first, second = found["s0"].sentences, found["s1"].sentences
+    assert len(first) == len(second)
+    assert sum(map(len, second)) < sum(map(len, first))
+    assert all(sentence.endswith(".") for sentence in (*first, *second))
 
 
 def test_a_class_that_the_teacher_lacks_is_said(dataset: DetectionDataset) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from detdistill import load
+from support.html_page import Page
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 RUNS = ("teacher", "baseline", "distilled")
@@ -39,6 +40,8 @@ def test_the_demo_gives_runs_table_pictures_and_page(tmp_path: Path) -> None:
     for heading in ("teacher", "student alone", "student, RM + PFI"):
         assert heading in finished.stdout
         assert heading in page
+    page_images = [image["alt"] for image in Page(out / "report.html").of("img")]
+    assert len(page_images) == 4 * 6, "each image as annotated and as each detector sees it"
     with Image.open(out / "pictures.png") as picture:
         assert len(picture.getcolors(picture.width * picture.height) or []) > 1000
 

@@ -10,10 +10,11 @@ from PIL import Image
 
 from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.evaluation.evaluating import Evaluation
-from detdistill.evaluation.example_images import GAP, MOST_BYTES, example_section
+from detdistill.evaluation.example_images import GAP, example_section
 from detdistill.evaluation.results import Results
 from detdistill.report.drawing import class_color
 from detdistill.report.html import Grid, Picture
+from detdistill.report.image_saving import MOST_BYTES
 from support.evaluations import boxes_dataset, guessed
 from support.small_runs import write_boxes
 

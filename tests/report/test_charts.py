@@ -7,7 +7,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detdistill.core.errors import DetdistillError
-from detdistill.report.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, Dots, round_numbers, short_number
+from detdistill.report.charts import (
+    BOTTOM,
+    DIGIT,
+    FIRST,
+    LAST,
+    LEFT,
+    LONGEST_NAME,
+    PHONE_TEXT,
+    RIGHT,
+    SMALL_WIDTH,
+    TEXT,
+    TOP,
+    WIDTH,
+    Chart,
+    Dots,
+    round_numbers,
+    short_number,
+)
+from detdistill.report.page_layout import CHART_WIDEST, DESK, LEAST_TEXT, PHONE, content_width, grid_width
 
 FINITE = st.floats(-1e9, 1e9, allow_nan=False)
 
@@ -51,8 +69,7 @@ def test_round_numbers_enclose_the_range_closely(lowest: float, spread: float) -
 def test_dots_stand_where_the_axis_says() -> None:
     dots = Dots("AP", {"a": [10.0, 20.0], "b": []}, {"a": (10.0, 15.0, 20.0)}, ("teacher", 30.0))
     assert [text for _, text in dots.ticks] == ["10", "15", "20", "25", "30"]
-    assert (dots.place(10), dots.place(30)) == (dots.left, dots.right)
-    assert dots.place(20) == (dots.left + dots.right) / 2
+    assert (dots.place(10), dots.place(20), dots.place(30)) == (FIRST, 50, LAST)
     with pytest.raises(DetdistillError, match="dots of AP: there is no value to draw"):
         Dots("AP", {"a": []}, {})
 
@@ -111,3 +128,28 @@ def test_a_faint_line_is_that_of_its_name() -> None:
 )
 def test_numbers_on_axes_are_short(value: float, text: str) -> None:
     assert short_number(value) == text
+
+
+def test_text_of_charts_can_be_read_at_both_widths() -> None:
+    assert min(TEXT * grid_width(window) / SMALL_WIDTH for window in (PHONE, DESK)) >= LEAST_TEXT
+    assert TEXT * min(CHART_WIDEST, content_width(DESK)) / WIDTH >= LEAST_TEXT
+    assert PHONE_TEXT * content_width(PHONE) / WIDTH >= LEAST_TEXT
+
+
+@given(st.lists(FINITE, min_size=1, max_size=5), FINITE)
+def test_dots_and_their_reference_lie_inside_the_drawing(values: list[float], reference: float) -> None:
+    dots = Dots("AP", {"a": values}, {}, ("teacher", reference))
+    assert all(FIRST - 1e-6 <= dots.place(value) <= LAST + 1e-6 for value in (*values, reference))
+    assert dots.reference_side == ("end" if dots.place(reference) > 50 else "start"), "its name lies inside, too"
+
+
+def test_numbers_on_the_vertical_axis_have_room_on_a_phone() -> None:
+    chart = Chart("step", "loss", {"one": [(0, 0.001), (1, 0.0015)]})
+    longest = max(len(text) for _, text in chart.y_ticks)
+    assert chart.left - 8 >= DIGIT * PHONE_TEXT * longest
+
+
+def test_a_long_name_of_a_row_is_shortened() -> None:
+    ((name, shown, values),) = Dots("AP", {"n" * 100: [1.0]}, {}).rows
+    assert (len(name), values) == (100, [1.0])
+    assert len(shown) <= LONGEST_NAME

@@ -7,7 +7,7 @@ import pytest
 
 from detdistill.core.errors import DetdistillError
 from detdistill.report.charts import Chart, Dots
-from detdistill.report.html import Code, Facts, Grid, Matrix, Part, Picture, Section, Table, Text
+from detdistill.report.html import Bullets, Code, Facts, Grid, Matrix, Panels, Part, Picture, Section, Table, Text
 from detdistill.report.html import write_report as write
 from support.html_page import Page
 
@@ -78,12 +78,15 @@ def test_parts_of_all_kinds_are_escaped(tmp_path: Path) -> None:
         Matrix(NASTY, [NASTY], [NASTY], [[3]], NASTY),
         Grid([chart, Picture(b"x", NASTY, NASTY, media="jpeg")]),
         Code(NASTY, NASTY),
+        Bullets([NASTY]),
+        Panels(NASTY, [Picture(b"x", NASTY, NASTY, media="jpeg")]),
+        Dots(NASTY, {NASTY[:40]: [1.0]}, {}, (NASTY, 1.0), NASTY),
     )
     assert page.of("script") == []
-    assert page.text.count(NASTY) == 2 + 4 + 4 + 1 + 2
-    (image,) = page.of("img")
-    assert image["alt"] == NASTY
-    assert str(image["src"]).startswith("data:image/jpeg;base64,")
+    assert page.text.count(NASTY) == 2 + 4 + 4 + 1 + 2 + 1 + 2 + 3
+    for image in page.of("img"):
+        assert image["alt"] == NASTY
+        assert str(image["src"]).startswith("data:image/jpeg;base64,")
 
 
 def test_characters_that_cannot_be_seen_are_replaced(tmp_path: Path) -> None:
@@ -113,3 +116,54 @@ def test_long_tables_scroll_in_their_own_box(tmp_path: Path) -> None:
 def test_a_single_point_is_drawn(tmp_path: Path) -> None:
     page = page_with(tmp_path, Chart("step", "loss", {"one": [(1, 0.5)]}, counts=True, small=True))
     assert len(page.of("circle")) == 1
+
+
+def test_only_tables_scroll_sideways(tmp_path: Path) -> None:
+    picture = Picture(b"x", "wide")
+    line = Chart("step", "loss", {"one": [(0, 1)]})
+    page = page_with(tmp_path, picture, line, Dots("AP", {"a": [1.0]}, {}), Panels("h", [picture]), Grid([picture]))
+    assert [str(box["class"]) for box in page.of("div")] == ["panels", "grid"]
+    page = page_with(tmp_path, Table(["a"], [["1"]]), Matrix("", ["a"], ["a"], [[1]]))
+    assert [str(box["class"]) for box in page.of("div")] == ["scroll", "scroll"]
+    assert all(box["tabindex"] == "0" for box in page.of("div")), "keys scroll, too"
+
+
+@pytest.mark.parametrize(
+    ("columns", "cell", "hint"),
+    [(2, "12.3", None), (7, "12.3 +- 4.5", "phone"), (30, "12.3", "always")],
+)
+def test_a_table_wider_than_the_page_has_a_hint(tmp_path: Path, columns: int, cell: str, hint: str | None) -> None:
+    table = Table(["AP"] * columns, [[cell] * columns])
+    assert table.hint == hint
+    hints = [str(text["class"]) for text in page_with(tmp_path, table).of("p") if "hint" in str(text.get("class"))]
+    assert hints == ([] if hint is None else [f"hint {hint}"])
+
+
+def test_a_long_first_column_needs_no_hint_on_a_phone_because_it_is_wrapped() -> None:
+    assert Table(["", "AP"], [["n" * 60, "12.3"]]).hint is None
+    assert Table(["AP", ""], [["12.3", "n" * 60]]).hint == "phone"
+
+
+def test_a_matrix_of_many_classes_has_a_hint() -> None:
+    assert [Matrix("", names, names, [[0] * len(names)] * len(names)).hint for names in (["a"] * 3, ["a"] * 12)] == [
+        None,
+        "phone",
+    ]
+
+
+def test_panels_show_each_picture_with_its_name(tmp_path: Path) -> None:
+    pictures = [Picture(b"x", f"image {name}", name) for name in ("truth", "teacher", "student")]
+    page = page_with(tmp_path, Panels("First", pictures, large_first=True))
+    assert [image["alt"] for image in page.of("img")] == ["image truth", "image teacher", "image student"]
+    assert len(page.of("figcaption")) == 3
+    assert [str(box["class"]) for box in page.of("div")] == ["panels large-first"]
+
+
+def test_dots_stand_at_shares_of_the_width(tmp_path: Path) -> None:
+    page = page_with(tmp_path, Dots("AP", {"a": [1.0, 4.0]}, {"a": (1.0, 2.0, 3.0)}, ("teacher", 5.0)))
+    (drawing,) = page.of("svg")
+    assert "viewbox" not in drawing, "text keeps its size on a phone"
+    places = [
+        str(each[key]) for tag, key in (("circle", "cx"), ("line", "x1"), ("line", "x2")) for each in page.of(tag)
+    ]
+    assert all(place.endswith("%") and 0 <= float(place[:-1]) <= 100 for place in places)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from detdistill.core.errors import DetdistillError
-from detdistill.report.image_saving import check_image_ending, format_like, save_image
+from detdistill.report.image_saving import MOST_BYTES, check_image_ending, format_like, jpeg_for_page, save_image
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8))
 
@@ -56,3 +57,12 @@ def test_what_a_format_cannot_hold_is_an_error_that_names_the_file(tmp_path: Pat
 )
 def test_photographs_become_jpeg_and_graphics_png(name: str, expected: str) -> None:
     assert format_like(name) == format_like(Path("folder") / name) == expected
+
+
+def test_an_image_of_a_page_is_a_jpeg_of_bounded_size() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8))
+    for image in (IMAGE, noise):
+        content = jpeg_for_page(image)
+        assert len(content) <= MOST_BYTES
+        assert Image.open(io.BytesIO(content)).size == image.size
+        assert Image.open(io.BytesIO(content)).format == "JPEG"

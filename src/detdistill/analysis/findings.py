@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
+from detdistill.analysis.differences import AGREED
+from detdistill.analysis.error_types import Kind
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import ALL, MEASURES
 from detdistill.core.texts import points
 from detdistill.evaluation.gap import share_closed
 
 WORTH_NAMING = 0.01
-"""AP, 0 to 1, that a student must gain by something for us to say that it lacks it."""
+"""AP, 0 to 1, that a student must gain by something before it is named as a weakness."""
+
+Weakness = Literal["boxes", "order within objects", "order of objects"]
+WEAKNESSES: dict[Weakness, str] = {
+    "boxes": "Its largest weakness is the position of its boxes",
+    "order within objects": "Its largest weakness is the ranking of the candidate boxes within each object",
+    "order of objects": "Its largest weakness is the ranking of its boxes across objects and background",
+}
+ERRORS: dict[Kind, str] = {
+    "classification": "boxes with the wrong class",
+    "localization": "boxes that lie badly on their object",
+    "both": "boxes with the wrong class that also lie badly on the object",
+    "duplicate": "duplicate boxes of objects that are already found",
+    "background": "boxes on background",
+    "missed": "missed objects",
+}
 
 
 def numbers(measured: Measured) -> dict[str, Any]:
@@ -40,47 +58,120 @@ def numbers(measured: Measured) -> dict[str, Any]:
     }
 
 
-def verdict(measured: Measured, student: Student) -> list[str]:
-    """What the numbers say of a student, a sentence each; each has the number that it rests on."""
-    said = []
-    teacher, own, order = measured.teacher.AP, student.scores.AP, student.teachers_order.AP
-    within, boxes = student.teachers_order_within.AP, student.teachers_boxes.AP
-    if teacher is not None and own is not None:
-        said.append(f"{student.name}: AP {points(own)}, its teacher {points(teacher)}.")
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say of a student, one sentence for each finding, the most important first.
+
+    Attributes:
+        headline: its AP beside the teacher's, and its largest weakness.
+        details: what the headline rests on.
+    """
+
+    headline: tuple[str, ...]
+    details: tuple[str, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.headline + self.details
+
+
+def verdicts(measured: Measured) -> dict[str, Verdict]:
+    """Return a verdict for each student; terms are explained in the first one."""
+    return {
+        student.name: Verdict(
+            tuple(_headline(measured, student, explain=number == 0)),
+            (
+                *_costliest_errors(student, explain=number == 0),
+                *_exchanges(student, explain=number == 0),
+                *_ranking(student, explain=number == 0),
+                *_features(student),
+            ),
+        )
+        for number, student in enumerate(measured.students)
+    }
+
+
+def _headline(measured: Measured, student: Student, *, explain: bool) -> Iterator[str]:
+    own, teacher = student.scores.AP, measured.teacher.AP
+    if own is not None and teacher is not None:
+        yield (
+            f"{student.name} reaches {points(own)} AP, its teacher {points(teacher)} AP"
+            f"{_note('COCO average precision, from 0 to 100', explain)}."
+        )
+    order, within = student.teachers_order.AP, student.teachers_order_within.AP
+    boxes = student.teachers_boxes.AP
     if own is not None and order is not None and within is not None and boxes is not None:
-        said.append(
-            f"Ranked by its teacher's scores, its own boxes would reach {points(order)}, and {points(within)} if only "
-            "the candidates of each object changed places, which is what Rank Mimicking teaches; its teacher's boxes, "
-            f"ranked by its own scores, {points(boxes)}: {lack(own, order=order, within=within, boxes=boxes)}."
-        )
-    ranks = student.observation.ranks
-    top, tau = (ranks.mean(ALL, measure) for measure in ("top1", "tau"))
-    if top is not None:
-        said.append(
-            f"Of {100 * top:.0f} % of the objects both put the same candidate first"
-            + ("." if tau is None else f" (mean tau {tau:.2f}).")
-        )
-    first, others = (ranks.mean(ALL, measure) for measure in ("own_best_iou", "own_iou_at_teachers_best"))
-    if first is not None and others is not None:
-        said.append(
-            f"Its box at the candidate that it ranks first overlaps the object by {first:.3f}, at the one that its "
-            f"teacher ranks first by {others:.3f}."
-        )
-    levels = student.observation.levels.values()
-    total, agreed = (sum(getattr(level, name) for level in levels) for name in ("features", "features_agreed"))
-    if total > 0:
-        said.append(
-            f"{100 * agreed / total:.0f} % of the difference of features lies where the predictions agree already."
-        )
+        gains = gains_of(own, order=order, within=within, boxes=boxes)
+        weakness = largest_weakness(gains)
+        if weakness is None:
+            yield f"No single weakness stands out: correcting any one adds less than {100 * WORTH_NAMING:.1f} AP."
+        else:
+            yield f"{WEAKNESSES[weakness]}: correcting it adds {100 * gains[weakness]:.1f} AP."
+
+
+def _costliest_errors(student: Student, *, explain: bool) -> Iterator[str]:
     costs = {kind: cost for kind, cost in student.errors.costs.items() if cost is not None}
     if costs:
         kind = max(costs, key=lambda each: costs[each])
-        said.append(f"The costliest errors are of the kind {kind}: {points(costs[kind])} AP50.")
-    return said
+        note = _note("AP where an IoU of 0.5 counts as found; IoU is the overlap of two boxes, from 0 to 1", explain)
+        yield f"Its costliest errors are {ERRORS[kind]}: correcting them adds {points(costs[kind])} AP50{note}."
 
 
-def lack(own: float, *, order: float, within: float, boxes: float) -> str:
-    """What a student lacks most, in words.
+def _exchanges(student: Student, *, explain: bool) -> Iterator[str]:
+    """What the student would reach with one thing of its teacher's."""
+    own, order = student.scores.AP, student.teachers_order.AP
+    within, boxes = student.teachers_order_within.AP, student.teachers_boxes.AP
+    if own is None:
+        return
+    if order is not None:
+        yield f"Its own boxes with the teacher's scores would reach {_reached(order, own)}."
+    if within is not None:
+        note = _note("the predictions that training assigns to it", explain)
+        yield (
+            f"If only the candidates of each object{note} were ranked in the teacher's order, it would reach "
+            f"{_reached(within, own)}. Rank Mimicking teaches this order."
+        )
+    if boxes is not None:
+        yield f"The teacher's boxes with the student's scores would reach {_reached(boxes, own)}."
+
+
+def _ranking(student: Student, *, explain: bool) -> Iterator[str]:
+    ranks = student.observation.ranks
+    top, tau = (ranks.mean(ALL, measure) for measure in ("top1", "tau"))
+    if top is not None:
+        yield f"Student and teacher rank the same candidate first for {percent(top)} of the objects."
+    if tau is not None:
+        note = "; 1: same order, 0: unrelated, -1: reversed" if explain else ""
+        yield f"The mean rank correlation of their candidates is {correlation(tau)} (Kendall's tau{note})."
+    first, others = (ranks.mean(ALL, measure) for measure in ("own_best_iou", "own_iou_at_teachers_best"))
+    if first is not None:
+        yield f"The student's box at the candidate that it ranks first has a mean IoU of {first:.3f} with the object."
+    if others is not None:
+        yield f"The student's box at the candidate that the teacher ranks first has a mean IoU of {others:.3f}."
+
+
+def _features(student: Student) -> Iterator[str]:
+    levels = student.observation.levels.values()
+    total, agreed = (sum(getattr(level, name) for level in levels) for name in ("features", "features_agreed"))
+    if total > 0:
+        yield (
+            f"{percent(agreed / total)} of the difference between their features lies where their class probabilities "
+            f"already agree within {AGREED:g}."
+        )
+
+
+def _note(text: str, explain: bool) -> str:
+    """An explanation in brackets, where a term stands first."""
+    return f" ({text})" if explain else ""
+
+
+def _reached(score: float, own: float) -> str:
+    return f"{points(score)} AP ({gap(score - own)})"
+
+
+def gains_of(own: float, *, order: float, within: float, boxes: float) -> dict[Weakness, float]:
+    """Return the AP, 0 to 1, that a student would gain from each thing of its teacher's alone.
 
     Args:
         own: its AP, 0 to 1; the others are AP, too.
@@ -88,13 +179,13 @@ def lack(own: float, *, order: float, within: float, boxes: float) -> str:
         within: of its boxes with the candidates of each object alone in the teacher's order.
         boxes: of the teacher's boxes in its order.
     """
-    gains = {
-        "the boxes themselves": boxes - own,
-        "the order of the candidates of each object": within - own,
-        "the order of its boxes across objects and background": order - max(within, own),
-    }
-    most = max(gains, key=lambda part: gains[part])
-    return f"what it lacks most is {most}" if gains[most] >= WORTH_NAMING else "it lacks little of each alone"
+    return {"boxes": boxes - own, "order within objects": within - own, "order of objects": order - max(within, own)}
+
+
+def largest_weakness(gains: Mapping[Weakness, float]) -> Weakness | None:
+    """Return what gains most; None where nothing gains enough to be named."""
+    most = max(gains, key=lambda each: gains[each])
+    return most if gains[most] >= WORTH_NAMING else None
 
 
 def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:
@@ -122,13 +213,19 @@ def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:
 
     rows = [
         ["AP", *(points(student.scores.AP) for student in students)],
-        ["of the way to the teacher", *(share(student) for student in students)],
-        ["same candidate first", *(percent(ranks(student, "top1")) for student in students)],
-        ["tau", *(number(ranks(student, "tau")) for student in students)],
-        ["RM loss", *(number(ranks(student, "divergence")) for student in students)],
-        ["F, mean over levels", *(number(levels(student, "feature_difference")) for student in students)],
-        ["P, mean over levels", *(number(levels(student, "prediction_difference")) for student in students)],
-        ["AP50 lost by all kinds of errors", *(points(costs(student)) for student in students)],
+        ["gap to the teacher closed", *(share(student) for student in students)],
+        ["same candidate ranked first", *(percent(ranks(student, "top1")) for student in students)],
+        ["rank correlation (Kendall's tau)", *(correlation(ranks(student, "tau")) for student in students)],
+        ["Rank Mimicking loss", *(number(ranks(student, "divergence")) for student in students)],
+        [
+            "feature difference F (level mean)",
+            *(number(levels(student, "feature_difference")) for student in students),
+        ],
+        [
+            "prediction difference P (level mean)",
+            *(number(levels(student, "prediction_difference")) for student in students),
+        ],
+        ["AP50 lost to errors of all kinds", *(points(costs(student)) for student in students)],
     ]
     return ["", *(student.name for student in students)], rows
 
@@ -136,6 +233,16 @@ def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:
 def percent(value: float | None) -> str:
     """A share of 0 to 1 in percent."""
     return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def correlation(value: float | None) -> str:
+    """A correlation, -1 to 1, with two decimals."""
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
+def gap(difference: float | None) -> str:
+    """A difference of AP, -1 to 1, as signed points with one decimal; no difference is +0.0."""
+    return "–" if difference is None else f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def number(value: float | None) -> str:

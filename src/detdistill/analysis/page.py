@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detdistill.analysis.differences import AGREED
 from detdistill.analysis.error_types import KINDS, Errors
-from detdistill.analysis.findings import number, numbers, percent, side_by_side, verdict
+from detdistill.analysis.findings import Verdict, correlation, gap, number, numbers, percent, side_by_side, verdicts
 from detdistill.analysis.galleries import image_gallery, object_gallery
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import MEASURES
@@ -15,7 +15,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.json_files import write_json
 from detdistill.core.texts import points
 from detdistill.evaluation.coco_metrics import CocoMetrics
-from detdistill.report.html import Part, Picture, Section, Table, Text, write_report
+from detdistill.report.html import Bullets, Grid, Part, Section, Table, Text, write_report
 
 PAGE, JSON = "analysis.html", "analysis.json"
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -29,7 +29,7 @@ def write_analysis(measured: Measured, folder: Path) -> list[str]:
         folder: made if need be.
 
     Returns:
-        The verdict, a sentence each.
+        All findings, one sentence each, student by student.
 
     Raises:
         DetdistillError: a file cannot be written.
@@ -39,13 +39,13 @@ def write_analysis(measured: Measured, folder: Path) -> list[str]:
     except OSError as error:
         raise DetdistillError(f"{folder} cannot be created: {error.strerror}") from error
     write_json(folder / JSON, numbers(measured), indent=1)
-    said = {student.name: verdict(measured, student) for student in measured.students}
+    found = verdicts(measured)
     write_report(
         folder / PAGE,
-        title="Why the student lags",
-        summary=said[measured.students[0].name],
+        title="Why the student lags" if len(found) == 1 else "Why the students lag",
+        summary=summary_of(found),
         sections=[
-            *_others(measured, said),
+            *_findings(measured, found),
             _scores(measured),
             *(_ranks(measured, student) for student in measured.students),
             *(_differences(measured, student) for student in measured.students),
@@ -53,23 +53,27 @@ def write_analysis(measured: Measured, folder: Path) -> list[str]:
             _notes(measured),
         ],
     )
-    return [sentence for sentences in said.values() for sentence in sentences]
+    return [sentence for verdict in found.values() for sentence in verdict.sentences]
 
 
-def _others(measured: Measured, said: Mapping[str, Sequence[str]]) -> list[Section]:
-    """What is said of all students but the first, which is the page's summary, and what each of them closed."""
-    if len(said) == 1:
+def summary_of(found: Mapping[str, Verdict]) -> list[str]:
+    """Return all findings on a single student, or the headlines of several."""
+    if len(found) == 1:
+        return [sentence for verdict in found.values() for sentence in verdict.sentences]
+    return [" ".join(verdict.headline) for verdict in found.values() if verdict.headline]
+
+
+def _findings(measured: Measured, found: Mapping[str, Verdict]) -> list[Section]:
+    """Several students side by side, then the details of each; those of a single one stand in the summary."""
+    if len(found) == 1:
         return []
-    parts: list[Part] = [Text(" ".join(sentences)) for sentences in list(said.values())[1:]]
-    parts.append(
-        Table(
-            *side_by_side(measured),
-            "What each student has closed of the first one's distance to the teacher. A better student has the same "
-            "candidate first more often, a higher tau, and less of all that follows; the sections below say what each "
-            "of them is.",
-        )
+    table = Table(
+        *side_by_side(measured),
+        "The gap is that between the first student and the teacher. Better students have higher values in the first "
+        "four rows and lower values in the last four. The sections below explain each row.",
     )
-    return [Section("The students side by side", parts)]
+    details = [Section(f"Findings: {name}", [Bullets(verdict.details)]) for name, verdict in found.items()]
+    return [Section("Students side by side", [table]), *details]
 
 
 def _scores(measured: Measured) -> Section:
@@ -77,7 +81,7 @@ def _scores(measured: Measured) -> Section:
     for student in measured.students:
         rows.append([student.name, *_texts(student.scores)])
         rows.append([f"{student.name}, in the teacher's order", *_texts(student.teachers_order)])
-        rows.append([f"{student.name}, in it only within objects", *_texts(student.teachers_order_within)])
+        rows.append([f"{student.name}, teacher's order only within objects", *_texts(student.teachers_order_within)])
         rows.append([f"{student.name}'s order of the teacher's boxes", *_texts(student.teachers_boxes)])
     names = [student.name for student in measured.students]
     columns = ["class", "teacher", *(column for name in names for column in (name, f"{name}: gap"))]
@@ -86,8 +90,8 @@ def _scores(measured: Measured) -> Section:
         cells = [name, points(scores.AP)]
         for student in measured.students:
             own = student.scores.per_class[name].AP
-            gap = None if own is None or scores.AP is None else own - scores.AP
-            cells += [points(own), "–" if gap is None else f"{100 * gap:+.1f}"]
+            difference = None if own is None or scores.AP is None else own - scores.AP
+            cells += [points(own), gap(difference)]
         by_class.append(cells)
     return Section(
         "Scores, and what the order of boxes decides",
@@ -95,11 +99,10 @@ def _scores(measured: Measured) -> Section:
             Table(
                 ["", *SCORES],
                 rows,
-                "COCO's AP, 0 to 100. In the teacher's order: the student's boxes with the teacher's scores, "
-                "candidate by candidate: what the student would reach if it ranked as its teacher does. Within "
-                "objects: only the candidates of each object change places, with the student's own scores; this is "
-                "what Rank Mimicking alone could give. The last line is the reverse of the first: the teacher's boxes "
-                "with the student's scores. Only levels and classes that both have take part in these three.",
+                "COCO AP, from 0 to 100. In the teacher's order: the student's boxes with the teacher's scores. Only "
+                "within objects: the candidates of each object are ranked in the teacher's order, with the student's "
+                "own scores. Rank Mimicking alone teaches this order. Order of the teacher's boxes: the teacher's "
+                "boxes with the student's scores. These three rows use only the levels and classes that both have.",
             ),
             Table(columns, by_class, "AP by class, and how far the student is behind."),
         ],
@@ -109,7 +112,7 @@ def _scores(measured: Measured) -> Section:
 def _ranks(measured: Measured, student: Student) -> Section:
     table = student.observation.ranks.table(MEASURES)
     rows = [
-        [name if kind != "class" else f"class {name}", *_rank_texts(values)]
+        [f"{kind} {name}" if kind in ("all", "class") else name, *_rank_texts(values)]
         for (kind, name), values in sorted(
             table.items(), key=lambda item: ["all", "size", "crowding", "class"].index(item[0][0])
         )
@@ -129,25 +132,26 @@ def _ranks(measured: Measured, student: Student) -> Section:
                 "student at teacher's",
             ],
             rows,
-            "The candidates of an object are the student's positives, as in Rank Mimicking. Same first: both give the"
-            " same candidate their best score. tau: Kendall's tau-b, rho: Spearman's, of the two lists of scores; 1 "
-            "is the same order, -1 the reverse. IoU: of the box that each one ranks first with the object; the last "
-            "column is the student's own box at the candidate that the teacher ranks first. Crowded: IoU with another"
-            " object of at least .3.",
+            "The candidates of an object are the predictions that training assigns to it, as in Rank Mimicking. Same "
+            "first: both give the same candidate their best score. tau: Kendall's tau-b, and rho: Spearman's rho, of "
+            "the two lists of scores. 1 is the same order, -1 the reverse. RM loss: the loss of Rank Mimicking. IoU: "
+            "overlap of the object with the box that each one ranks first. Student at teacher's: IoU of the student's "
+            "box at the candidate that the teacher ranks first. Crowded: IoU with another object of at least 0.3.",
         )
     ]
     cases = student.observation.objects.cases
     if cases:
-        parts.append(
-            Picture(
-                object_gallery(measured.dataset, cases),
-                "Objects with the box that teacher and student rank first, and their scores of the candidates as bars.",
-                "The objects on which the order differs most. Broken white: the object. Blue: the box that the "
-                "teacher ranks first, orange: the student's. Below, a pair of bars for each candidate, in the "
-                "teacher's order: blue the teacher's score, orange the student's. If orange rises where blue falls, "
-                "the student ranks the other way.",
-            )
-        )
+        parts += [
+            Text(
+                "These are the objects whose ranking differs most. White broken line: the object. Blue: the box that "
+                "the teacher ranks first. Orange: the box that the student ranks first."
+            ),
+            Text(
+                "The bars show the scores of the candidates, sorted by the teacher's scores: blue for the teacher, "
+                "orange for the student. If orange rises where blue falls, the student ranks in the reverse order."
+            ),
+            Grid(object_gallery(measured.dataset, cases)),
+        ]
     else:
         parts.append(Text("There is no object of which the two put different candidates first."))
     return Section(f"Observation 1, the ranks: {student.name}", parts)
@@ -157,7 +161,8 @@ def _differences(measured: Measured, student: Student) -> Section:
     rows = [
         [
             f"stride {stride}",
-            *(number(summary[key]) for key in ("feature_difference", "prediction_difference", "correlation")),
+            *(number(summary[key]) for key in ("feature_difference", "prediction_difference")),
+            correlation(summary["correlation"]),
             *(percent(summary[key]) for key in ("cells_agreed", "feature_difference_agreed")),
         ]
         for stride, summary in ((stride, level.summary()) for stride, level in student.observation.levels.items())
@@ -166,24 +171,23 @@ def _differences(measured: Measured, student: Student) -> Section:
         Table(
             ["level", "F", "P", "correlation", "cells that agree", "share of F there"],
             rows,
-            "F: the part of the teacher's features that no linear map of the student's gives, in units of their "
-            "variance (the map is found by least squares on the first batches). P: mean squared difference of class "
-            f"probabilities. Cells agree where no probability differs by more than {AGREED:g}. What of F lies there, "
-            "feature imitation on the whole map spends on cells that need nothing; Prediction-guided Feature "
-            "Imitation does not.",
+            "F: the part of the teacher's features that no linear map of the student's features gives, in units of "
+            "their variance. The map is fitted by least squares on the first batches. P: mean squared difference of "
+            f"class probabilities. Cells agree where no probability differs by more than {AGREED:g}. Imitating "
+            "features on the whole map also imitates these cells; Prediction-guided Feature Imitation does not.",
         )
     ]
     cases = student.observation.images.cases
     if cases:
-        parts.append(
-            Picture(
-                image_gallery(measured.dataset, cases),
-                "Images with their maps of feature difference and prediction difference, level by level.",
-                "The images whose predictions differ most. Each row: the image with its objects, then F and P of each"
-                " level. All F share one scale, all P another, dark is 0. Where F is bright and P dark, features "
-                "differ and predictions do not.",
-            )
-        )
+        galleries, (features, predictions) = image_gallery(measured.dataset, cases)
+        parts += [
+            Text(
+                "These are the images whose predictions differ most, with F and P of each level. Dark blue is 0. "
+                f"Yellow is {features:.3g} or more in maps of F, and {predictions:.3g} or more in maps of P. White "
+                "boxes: the objects. Where F is bright and P is dark, features differ but predictions do not."
+            ),
+            *galleries,
+        ]
     return Section(f"Observation 2, features and predictions: {student.name}", parts)
 
 
@@ -198,11 +202,11 @@ def _errors(measured: Measured) -> Section:
         Table(
             columns,
             rows,
-            "Errors in the manner of TIDE (Bolya et al., ECCV 2020). Each first column counts detections, of "
-            "missed objects; the second is the AP50 that mending this kind alone would gain. classification: on "
-            "an object of another class; localization: IoU of .1 to .5 with an object of its class; both: the "
-            "same with another class; duplicate: the object is found already; background: on nothing; missed: "
-            "neither found nor nearly.",
+            "Errors by kind, after TIDE (Bolya et al., ECCV 2020). The first column of each detector counts "
+            "detections, or objects for missed. The second is the AP50 that correcting this kind alone would add. "
+            "classification: on an object of another class. localization: IoU of 0.1 to 0.5 with an object of its "
+            "class. both: the same with another class. duplicate: the object is found already. background: IoU below "
+            "0.1 with all objects. missed: objects that are neither found nor nearly found.",
         )
     ]
     for student in measured.students:
@@ -246,8 +250,8 @@ def _rank_texts(values: Mapping[str, float | None]) -> list[str]:
     shown: Sequence[tuple[str, Callable[[float | None], str]]] = (
         ("candidates", lambda value: "–" if value is None else f"{value:.1f}"),
         ("top1", percent),
-        ("tau", number),
-        ("rho", number),
+        ("tau", correlation),
+        ("rho", correlation),
         ("divergence", number),
         ("teacher_best_iou", number),
         ("own_best_iou", number),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -18,6 +17,8 @@ from detdistill.core.texts import shortened
 from detdistill.evaluation.results import Results
 from detdistill.report.drawing import detection_marks, draw_boxes, object_marks
 from detdistill.report.html import Grid, Picture, Section, Text
+from detdistill.report.image_saving import jpeg_for_page
+from detdistill.report.page_layout import DESK, PHONE, drawn_text_size, grid_width
 
 SIDE = 400
 """Pixels of the longer side of an image on the page."""
@@ -27,9 +28,7 @@ MOST_BOXES = 30
 GAP, PAPER = 8, (128, 128, 128)
 NAME = 40
 """Characters of a file name that are shown."""
-QUALITIES = (85, 60, 30, 10)
-MOST_BYTES = 120_000
-"""Of an image on the page; JPEG's quality is lowered until it fits, or is the lowest."""
+TEXT = drawn_text_size(SIDE, min(grid_width(PHONE), grid_width(DESK)))
 
 
 def example_section(
@@ -76,7 +75,7 @@ def _picture(record: ImageRecord, classes: Sequence[str], found: Detections) -> 
     pixels = read_image(record.path, (record.height, record.width))
     scale = min(SIDE / max(pixels.shape[:2]), LARGEST_ENLARGEMENT)
     drawings = [
-        draw_boxes(pixels, marks, scale=scale)
+        draw_boxes(pixels, marks, scale=scale, font_size=TEXT)
         for marks in (object_marks(record, classes), detection_marks(found, classes))
     ]
     width, height = drawings[0].size
@@ -84,13 +83,4 @@ def _picture(record: ImageRecord, classes: Sequence[str], found: Detections) -> 
     for number, drawing in enumerate(drawings):
         both.paste(drawing, (0, number * (height + GAP)))
     name = shortened(PurePosixPath(record.file_name).name, NAME)
-    return Picture(_jpeg(both), f"Objects and detections in {name}.", name, media="jpeg")
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    for quality in QUALITIES:
-        content = io.BytesIO()
-        image.save(content, "JPEG", quality=quality, subsampling=0)
-        if content.tell() <= MOST_BYTES:
-            break
-    return content.getvalue()
+    return Picture(jpeg_for_page(both), f"Objects and detections in {name}.", name, media="jpeg")

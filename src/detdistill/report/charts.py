@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.texts import shortened
 
 Point = tuple[float, float]
 
@@ -21,8 +22,10 @@ LEFT, TOP = 52, 12
 RIGHT_MARGIN, BOTTOM_MARGIN = 24, 46
 RIGHT, BOTTOM = WIDTH - RIGHT_MARGIN, HEIGHT - BOTTOM_MARGIN
 """The last edges of a chart that is not small."""
-DIGIT = 7.5
-"""Width of a digit on an axis."""
+TEXT, PHONE_TEXT = 13, 23
+"""Text size in units of a chart: of all charts on a desk and of small ones anywhere, and of large ones on a phone."""
+DIGIT = 0.58
+"""Width of a digit on an axis, relative to the text size."""
 STEPS_OF_AXIS = 5
 SAME = 1e-4
 """Spread of values, relative to the largest, below which the numbers on an axis could not be told apart."""
@@ -87,7 +90,8 @@ class Chart:
     @property
     def left(self) -> float:
         """Where the horizontal axis starts."""
-        return max(LEFT, 16 + DIGIT * max(len(short_number(tick)) for tick in self.ticks[1]))
+        text = TEXT if self.small else PHONE_TEXT
+        return max(LEFT, 16 + DIGIT * text * max(len(short_number(tick)) for tick in self.ticks[1]))
 
     @property
     def right(self) -> int:
@@ -174,13 +178,19 @@ class Chart:
         return self.left, across, self.bottom, up
 
 
-ROW, NAMES, AXIS = 30, 190, 46
-"""Of a chart of dots: the height of a row, the width of the names, the height of the axis."""
+FIRST, LAST = 5.0, 95.0
+"""Ends of the axis of a chart of dots, in percent of its width."""
+ROW, NAME, AXIS, REFERENCE = 46, 16, 46, 22
+"""Of a chart of dots, in pixels: a row, the baseline of the name in it, the axis, the room for the reference's name."""
+LONGEST_NAME = 44
+"""Characters of a name in a chart of dots: a phone shows no more."""
 
 
 @dataclass(frozen=True)
 class Dots:
     """Values of a few names on one axis: a dot for each value, a bar for an interval, a line for a reference.
+
+    Positions across are percentages, so that the drawing fits any width while its text keeps its size.
 
     Attributes:
         x_label: what runs to the right.
@@ -191,10 +201,9 @@ class Dots:
     """
 
     kind: ClassVar[str] = "dots"
-    width: ClassVar[int] = WIDTH
-    left: ClassVar[int] = NAMES
-    right: ClassVar[int] = RIGHT
     row: ClassVar[int] = ROW
+    name: ClassVar[int] = NAME
+    axis: ClassVar[int] = AXIS
     x_label: str
     values: Mapping[str, Sequence[float]]
     intervals: Mapping[str, tuple[float, float, float]]
@@ -208,15 +217,25 @@ class Dots:
 
     @property
     def height(self) -> int:
-        """Of the drawing."""
+        """Of the drawing, in pixels."""
         return self.top + ROW * len(self.values) + AXIS
 
     @property
     def top(self) -> int:
-        """Where the first row begins: the reference's name stands above it."""
-        return 0 if self.reference is None else ROW // 2
+        """Where the first row begins, in pixels: the reference's name stands above it."""
+        return 0 if self.reference is None else REFERENCE
 
     @property
+    def rows(self) -> list[tuple[str, str, Sequence[float]]]:
+        """Name, name as shown, and values of each row."""
+        return [(name, shortened(name, LONGEST_NAME), values) for name, values in self.values.items()]
+
+    @property
+    def reference_side(self) -> Literal["start", "end"]:
+        """The end of the reference's name that stands at its line: the name lies towards the middle."""
+        return "end" if self.reference is not None and self.place(self.reference[1]) > 50 else "start"
+
+    @cached_property
     def _ends(self) -> list[float]:
         found = [value for values in self.values.values() for value in values]
         found += [end for interval in self.intervals.values() for end in interval]
@@ -229,9 +248,9 @@ class Dots:
         return [(self.place(tick), f"{tick:g}") for tick in self._ends]
 
     def place(self, value: float) -> float:
-        """The position of a value."""
+        """The position of a value across the drawing, in percent."""
         first, *_, last = self._ends
-        return NAMES + (value - first) / (last - first) * (RIGHT - NAMES)
+        return FIRST + (value - first) / (last - first) * (LAST - FIRST)
 
 
 def round_numbers(lowest: float, highest: float, least_step: float = 0) -> list[float]:

@@ -7,16 +7,24 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from detdistill.core.files import write_atomically
-from detdistill.report.charts import Chart, Dots
+from detdistill.report import page_layout
+from detdistill.report.charts import PHONE_TEXT, TEXT, Chart, Dots
 
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, changes of the writing direction, and surrogates, which UTF-8 cannot hold."""
+
+Hint = Literal["always", "phone"]
+LETTER, PHONE_LETTER = 10.0, 8.2
+"""Width of a letter in a table, in pixels, on a desk and on a phone; rather too large than too small."""
+PADDING, PHONE_PADDING = 20, 10
+"""Of a table's cell, left and right together, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,18 @@ class Text:
 
     kind: ClassVar[str] = "text"
     text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of sentences.
+
+    Attributes:
+        items: plain texts, in their order.
+    """
+
+    kind: ClassVar[str] = "bullets"
+    items: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,8 @@ class Code:
 class Table:
     """Rows of texts; the first column is aligned to the left, the others to the right.
 
+    A table that is wider than the page scrolls in a box of its own, with a hint above it; the first column stays.
+
     Attributes:
         columns: the headings.
         rows: one text per column.
@@ -60,10 +82,18 @@ class Table:
     rows: Sequence[Sequence[str]]
     caption: str = ""
 
+    @property
+    def hint(self) -> Hint | None:
+        """Where the columns may not fit side by side: on any screen, only on a phone, or nowhere."""
+        cells = [max(map(len, column)) for column in zip(*self.rows, strict=True)] if self.rows else []
+        words = [max(map(len, name.split() or [""])) for name in self.columns]
+        widest = [max(pair) for pair in zip_longest(words, cells, fillvalue=0)]
+        return _hint(widest)
+
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, which becomes part of the page.
+    """A picture, which becomes part of the page; it is never wider than the page.
 
     Attributes:
         content: of the image file.
@@ -116,6 +146,11 @@ class Matrix:
     caption: str = ""
 
     @property
+    def hint(self) -> Hint | None:
+        """Where the columns may not fit side by side: on any screen, only on a phone, or nowhere."""
+        return _hint([max(map(len, self.rows), default=0), *(4 for _ in self.columns)])
+
+    @property
     def cells(self) -> list[tuple[str, list[tuple[int, int, str]]]]:
         """Name of each row, and count, percent of the row and colour of each of its cells."""
         table = []
@@ -139,7 +174,23 @@ class Grid:
     items: Sequence[Chart | Picture]
 
 
-Part = Text | Code | Facts | Table | Matrix | Picture | Chart | Dots | Grid
+@dataclass(frozen=True)
+class Panels:
+    """Pictures to compare with one another: four in a row on a desk, two on a phone.
+
+    Attributes:
+        heading: stands above.
+        pictures: in their order; each one's caption names it.
+        large_first: the first one is as wide as two.
+    """
+
+    kind: ClassVar[str] = "panels"
+    heading: str
+    pictures: Sequence[Picture]
+    large_first: bool = False
+
+
+Part = Text | Bullets | Code | Facts | Table | Matrix | Picture | Chart | Dots | Grid | Panels
 
 
 @dataclass(frozen=True)
@@ -176,8 +227,25 @@ def write_report(
     Raises:
         DetdistillError: the file cannot be written.
     """
-    page = _template().render(title=title, summary=summary, sections=sections, reload_every=reload_every)
+    page = _template().render(
+        title=title,
+        summary=summary,
+        sections=sections,
+        reload_every=reload_every,
+        layout=page_layout,
+        text_size=TEXT,
+        phone_text_size=PHONE_TEXT,
+    )
     write_atomically(file, INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", page))
+
+
+def _hint(letters: Sequence[int]) -> Hint | None:
+    """Where columns of these numbers of letters may be wider than the page."""
+    if sum(LETTER * count + PADDING for count in letters) > page_layout.content_width(page_layout.DESK):
+        return "always"
+    first, *others = (PHONE_LETTER * count + PHONE_PADDING for count in letters)
+    on_phone = min(first, page_layout.FIRST_COLUMN * page_layout.PHONE) + sum(others)
+    return "phone" if on_phone > page_layout.content_width(page_layout.PHONE) else None
 
 
 @cache

@@ -14,6 +14,9 @@ from detdistill.core.files import write_atomically
 ImageFormat = Literal["jpg", "png"]
 
 JPEG_QUALITY = 92
+PAGE_QUALITIES = (85, 60, 30, 10)
+MOST_BYTES = 120_000
+"""Of an image on a page; JPEG's quality is lowered until it fits, or is the lowest."""
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 _GRAPHICS = frozenset({".png", ".gif"})
 
@@ -54,3 +57,13 @@ def save_image(image: Image.Image, path: Path) -> None:
             "choose the other format, .png or .jpg"
         ) from error
     write_atomically(path, content.getvalue())
+
+
+def jpeg_for_page(image: Image.Image) -> bytes:
+    """Return an RGB image as JPEG of at most `MOST_BYTES`, so that pages with many images stay small."""
+    for quality in PAGE_QUALITIES:
+        content = io.BytesIO()
+        image.save(content, "JPEG", quality=quality, subsampling=0)
+        if content.tell() <= MOST_BYTES:
+            break
+    return content.getvalue()
