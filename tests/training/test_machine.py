@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (
             {"machine": Machine("toaster", precision="float32", threads=1)},
-            "machine: accelerator toaster, devices 1, nodes 1 cannot be had",
+            "machine: accelerator toaster, devices 1, nodes 1 is not available",
         ),
         ({"machine": Machine("cpu", precision="fp16", threads=1)}, "precision fp16 needs a GPU"),
         (

@@ -33,7 +33,7 @@ def find_pictures(paths: Sequence[str | PathLike[str]]) -> list[Path]:
             matches = sorted(map(Path, glob(str(path), recursive=True)))  # noqa: PTH207
             own = [file for file in matches if stat.S_ISREG(_mode(file) or 0)]
         elif stat.S_ISDIR(mode):
-            # A dangling link is told when it is read.
+            # A dangling link is an error when it is read.
             files = [path / each for each in Folder(path).walk(ENDINGS)]
             own = [file for file in files if stat.S_ISREG(_mode(file) or stat.S_IFREG)]
         elif stat.S_ISREG(mode):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 NARROWEST = 16
 """Channels. With fewer, the backward pass of a bfloat16, channels-last 1x1 convolution with a stride writes beyond its
-memory on CPUs: it crashes, or goes on with damaged numbers."""
+memory on CPUs: it crashes, or continues with damaged numbers."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from detdistill.training.recipe import Recipe
 class Loggers:
     """The loggers of a recipe, in the first process; in the others nothing is logged.
 
-    One that fails during the run is told once and left out: a service that cannot be reached ends no training.
+    If a logger fails during the run, a note says so once, and the run continues without it.
 
     Args:
         recipe: With `logging.loggers`.

@@ -1,4 +1,4 @@
-"""What a recipe asks of the machine, and an error in the recipe's words where it cannot be had."""
+"""Devices, processes and precision of a recipe, and errors in the recipe's words where they are not available."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fabric_of(machine: Machine) -> Fabric:
             )
         except (ValueError, MisconfigurationException) as error:
             asked = ", ".join(f"{key} {asdict(machine)[key]}" for key in ("accelerator", "devices", "nodes"))
-            raise DetdistillError(f"machine: {asked} cannot be had here: {error}") from error
+            raise DetdistillError(f"machine: {asked} is not available here: {error}") from error
 
 
 def launch(fabric: Fabric) -> None:
@@ -100,7 +100,7 @@ def told_errors() -> Iterator[None]:
     """Turn what torch raises for want of memory or of other processes into our errors.
 
     Raises:
-        DetdistillError: With the way out.
+        DetdistillError: Memory does not suffice, or another process has ended; the message says what to do.
     """
     try:
         yield

@@ -185,7 +185,7 @@ def _run(
     overwrite: bool,
 ) -> Summary:
     if resume and overwrite:
-        raise DetdistillError("--resume goes on with a run and --overwrite throws it away: give one of them")
+        raise DetdistillError("--resume continues a run and --overwrite deletes it: give one of them")
     check_processes(recipe.machine)
     run = RunFolder(Path(out).absolute())
     is_first = is_first_process()

@@ -158,7 +158,7 @@ class RunFolder:
                 entry.unlink()
 
     def _agreed(self, recipe: Recipe, *, resume: bool) -> Recipe:
-        """The recipe that the run goes on with."""
+        """The recipe of the resumed run."""
         old = read_recipe_of_run(self.recipe)
         recipe = resolved(recipe, old)
         different = differences(old, recipe)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import computed_once
 from detdistill.core.errors import DetdistillError
-from detdistill.core.settings import to_values
 from detdistill.training.recipe import Recipe
-from detdistill.training.recipe_file import differences, recipe_of
+from detdistill.training.recipe_file import differences
 
 
 def compare_starts(recipe: Recipe, dataset: DetectionDataset, step: int) -> None:
@@ -18,18 +15,18 @@ def compare_starts(recipe: Recipe, dataset: DetectionDataset, step: int) -> None
     Args:
         recipe: Of the run; `auto` equals every value.
         dataset: The training set.
-        step: The step after which the run goes on.
+        step: The last step that is done.
 
     Raises:
         DetdistillError: Another process has another recipe, other data or another checkpoint.
     """
-    computed_once((to_values(recipe), dataset.fingerprint, step), _check_equal)
+    computed_once((recipe, dataset.fingerprint, step), _check_equal)
 
 
-def _check_equal(starts: list[tuple[dict[str, Any], str, int]]) -> None:
+def _check_equal(starts: list[tuple[Recipe, str, int]]) -> None:
+    recipe, fingerprint, step = starts[0]
     for number, other in enumerate(starts):
-        recipe, fingerprint, step = starts[0]
-        different = differences(recipe_of(recipe, "process 0"), recipe_of(other[0], f"process {number}"))
+        different = differences(recipe, other[0])
         if different:
             changes = "; ".join(f"{key}: {change}" for key, change in different.items())
             raise DetdistillError(f"process {number} has another recipe than process 0 ({changes}): give all the same")
@@ -40,6 +37,6 @@ def _check_equal(starts: list[tuple[dict[str, Any], str, int]]) -> None:
             )
         if other[2] != step:
             raise DetdistillError(
-                f"process {number} would go on after step {other[2]}, process 0 after step {step}: all need the run "
-                "folder on one shared file system"
+                f"process {number} resumes after step {other[2]}, process 0 after step {step}: put the run folder "
+                "on a file system that all processes share"
             )
