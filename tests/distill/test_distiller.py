@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -105,7 +106,7 @@ class TestTeacher:
         images, targets = batch([0], [1])
         with torch.no_grad():
             expected = teacher(caffe(images, targets.sizes)).predictions.class_logits
-        assert torch.equal(learner.guide(images, targets.sizes).dense.predictions.class_logits, expected)
+        assert torch.equal(learner.guide(images, targets).dense.predictions.class_logits, expected)
         assert (
             "input: each gets the images in its own normalization; the teacher BGR, mean 123.675, 116.28, 103.53, "
             "deviation 1, 1, 1; the student RGB, mean 127, 127, 127, deviation 128, 128, 128"
@@ -352,6 +353,6 @@ def test_torchvision_at_sizes_where_its_strides_are_rounded() -> None:
     learner = distiller(tiny_detector(), torchvision("fcos_resnet50_fpn", ("cell",)), {"prediction_guided": {}})
     images = torch.zeros(1, 3, 96, 160, dtype=torch.uint8)
     targets = batch([0], padded=False)[1]
-    teacher = learner.guide(images, torch.tensor([[96, 160]])).dense
+    teacher = learner.guide(images, replace(targets, sizes=torch.tensor([[96, 160]]))).dense
     assert teacher.predictions.grid.strides[3:] != ((64, 64), (128, 128))
     assert learner.compare(images, targets).terms["prediction_guided"].isfinite()

@@ -62,7 +62,7 @@ def truth(*labels: int) -> Targets:
 
 def align(student: Output, teacher: Output, assignment: Assignment, teacher_classes: tuple[str, ...] = CLASSES) -> View:
     alignment = grid_correspondence(
-        student.predictions.grid, teacher.predictions.grid, ClassMap(CLASSES, teacher_classes)
+        student.predictions.grid.strides, teacher.predictions.grid.strides, ClassMap(CLASSES, teacher_classes)
     )
     return alignment(student, Guidance(teacher), {DENSE: assignment}, truth(0, 1, 2))
 
@@ -73,7 +73,7 @@ STRIDES, SIZES = (8, 16, 32), ((8, 8), (4, 4), (2, 2))
 def test_equal_grids_and_classes_are_not_copied() -> None:
     grid = layout(STRIDES, SIZES)
     student, teacher, assignment, targets = output(grid), output(grid, seed=1), some_matches(grid), truth(0, 1, 2)
-    alignment = grid_correspondence(grid, grid, identical_classes(CLASSES))
+    alignment = grid_correspondence(grid.strides, grid.strides, identical_classes(CLASSES))
     aligned = alignment(student, Guidance(teacher), {DENSE: assignment}, targets)
     assert aligned.student is student
     assert aligned.teacher is teacher
@@ -92,7 +92,9 @@ def test_levels_that_only_one_side_has_are_left_out() -> None:
     assert torch.equal(aligned.assignment.matched, assignment.matched[:, 64:])
     assert torch.equal(aligned.student.predictions.boxes(), student.predictions.boxes()[:, 64:])
     assert all(a is b for a, b in zip(aligned.student.features.maps, student.features.maps[1:], strict=True))
-    notes = grid_correspondence(own, other, identical_classes(CLASSES)).notes(student, Guidance(teacher))
+    notes = grid_correspondence(own.strides, other.strides, identical_classes(CLASSES)).notes(
+        student, Guidance(teacher)
+    )
     assert notes == [
         "levels: strides 16, 32 are compared",
         "levels that only the student has: stride 8, left out",
@@ -103,8 +105,8 @@ def test_levels_that_only_one_side_has_are_left_out() -> None:
 def test_rounded_strides_are_taken_for_the_same() -> None:
     """torchvision's step is the canvas divided by the cells: 57 and 114 for strides 64 and 128 at some sizes."""
     alignment = grid_correspondence(
-        layout((32, 64, 128), ((25, 25), (13, 13), (7, 7))),
-        layout((32, 57, 114), ((25, 25), (13, 13), (7, 7))),
+        ((32, 32), (64, 64), (128, 128)),
+        ((32, 32), (57, 57), (114, 114)),
         identical_classes(CLASSES),
     )
     assert alignment.levels == ((0, 0), (1, 1), (2, 2))
@@ -112,7 +114,7 @@ def test_rounded_strides_are_taken_for_the_same() -> None:
 
 def test_no_common_level_names_both_sides_and_the_way_out() -> None:
     with pytest.raises(DetdistillError) as refused:
-        grid_correspondence(layout((4,), ((8, 8),)), layout((8, 16), ((4, 4), (2, 2))), identical_classes(CLASSES))
+        grid_correspondence(((4, 4),), ((8, 8), (16, 16)), identical_classes(CLASSES))
     assert "the teacher's strides are 8, 16, the student's 4; choose detector.strides" in str(refused.value)
 
 
@@ -122,15 +124,17 @@ def test_features_are_resized_bilinearly() -> None:
     teacher.features.maps[0].copy_(torch.tensor([0.0, 4.0]))
     aligned = align(student, teacher, some_matches(own))
     assert aligned.teacher.features.maps[0][1, 2, 0].tolist() == [0, 1, 3, 4]
-    (note,) = grid_correspondence(own, other, identical_classes(CLASSES)).notes(student, Guidance(teacher))[1:]
+    (note,) = grid_correspondence(own.strides, other.strides, identical_classes(CLASSES)).notes(
+        student, Guidance(teacher)
+    )[1:]
     assert note == "the teacher's maps are resized to the student's: stride 8: 1x2 to 1x4"
 
 
 def test_other_anchors_are_said() -> None:
     own, other = output(layout((8,), ((2, 2),))), output(layout((8,), ((2, 2),), anchors=9))
-    notes = grid_correspondence(own.predictions.grid, other.predictions.grid, identical_classes(CLASSES)).notes(
-        own, Guidance(other)
-    )
+    notes = grid_correspondence(
+        own.predictions.grid.strides, other.predictions.grid.strides, identical_classes(CLASSES)
+    ).notes(own, Guidance(other))
     assert notes[1].startswith("anchors per cell: 1 in the student, 9 in the teacher; cells are compared")
 
 
@@ -262,7 +266,7 @@ def test_a_cell_has_the_prior_of_the_anchor_that_it_stands_for() -> None:
     student = anchor_output(own, [torch.zeros(1, 2, 2, 2)], logits, deltas)
     other = anchor_grid((2, 2))
     teacher = anchor_output(other, student.features.maps, torch.zeros(1, 4, 1))
-    alignment = grid_correspondence(own, other, identical_classes(("cat",)))
+    alignment = grid_correspondence(own.strides, other.strides, identical_classes(("cat",)))
     aligned = alignment(student, Guidance(teacher), {DENSE: Assignment(torch.full((1, 8), BACKGROUND))}, truth())
     assert isinstance(student.predictions.coder, DeltaCoder)
     index = torch.tensor([0, 0]), torch.tensor([0, 3])

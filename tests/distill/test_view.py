@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -14,17 +15,15 @@ from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import DENSE_OFFERS, Offer
 from detdistill.core.output import Candidates, Features, Output, Predictions, TowerHead
-from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, single_process
+from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, TeacherBoxes, single_process
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.distill.distiller import Distiller, example_canvas
 from detdistill.distill.term import GRID, Method, Term
 from detdistill.distill.terms import TERMS
 from detdistill.distill.terms.hint import Hint
 from detdistill.distill.terms.rank_mimicking import RankMimicking
-from detdistill.distill.view import Correspondence, View
-from detdistill.losses.rank import rank_mimicking
+from detdistill.distill.view import Correspondence, Need, View
 from detdistill.teachers.teacher import Guidance, TeacherBatch
-from detdistill.teachers.teacher_boxes import TeacherBoxes
 from support.pairs import batch
 from support.tiny_detector import tiny_detector
 from support.two_stage import TwoStageDetector
@@ -35,42 +34,19 @@ CLASSES = tiny_detector().classes
 class StoredBoxes:
     """A teacher that has boxes and nothing else: the same two in every image."""
 
-    classes, kind, reads_images = CLASSES, "stored", False
+    classes, kind, stored = CLASSES, "stored", None
+    origin: Mapping[str, Any] = {}
     offers: frozenset[Offer] = frozenset({"boxes", "opinions"})
     tower_head: TowerHead | None = None
 
     def guide(self, batch: TeacherBatch) -> Guidance:
         boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0], [30.0, 20.0, 70.0, 60.0]])
         probabilities = torch.linspace(0.1, 0.9, 2 * len(CLASSES)).view(2, -1)
-        return Guidance(boxes=(TeacherBoxes(boxes, probabilities),) * len(batch.images))
+        labels = probabilities.argmax(dim=1)
+        return Guidance(boxes=(TeacherBoxes(boxes, labels, probabilities),) * len(batch.images))
 
     def notes(self, student: InputSpec) -> list[str]:  # noqa: ARG002 (the contract's)
         return ["boxes are stored"]
-
-
-@dataclass(frozen=True)
-class ByBoxes:
-    """The student's candidates, scored by the teacher's opinions of their boxes."""
-
-    offers: frozenset[Offer] = frozenset({"opinions"})
-
-    def __call__(
-        self,
-        student: Output,
-        guidance: Guidance,
-        matches: Matches,
-        targets: Targets,
-        reduce_sum: ReduceSum = single_process,
-    ) -> View:
-        own = student.predictions
-        boxes = own.boxes().detach()
-        image = torch.arange(len(boxes)).repeat_interleave(boxes.shape[1])
-        opinions = guidance.opinions(boxes.flatten(0, 1), image).view(own.class_logits.shape)
-        scored = replace(own, logits=opinions.logit(eps=1e-6), quality_logits=None)
-        return View(student, student.with_predictions(scored), matches[student.final], targets, reduce_sum)
-
-    def notes(self, student: Output, guidance: Guidance) -> list[str]:  # noqa: ARG002 (the contract's)
-        return ["candidates are compared by the teacher's opinions of the student's boxes"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +54,9 @@ class SharedProposals:
     """Both second stages read the same proposals: the boxes of the objects."""
 
     offers: frozenset[Offer] = frozenset({"rois"})
+
+    def serving(self, need: Need) -> SharedProposals:  # noqa: ARG002 (the contract's)
+        return self
 
     def __call__(
         self,
@@ -113,14 +92,10 @@ class Unmoved:
         return priors + strides[:, None] * regression
 
 
-class RankByOpinion(RankMimicking):
-    method = replace(RankMimicking.method, teacher=frozenset({"opinions"}))
-
-
 class RoiGap(Term):
     """The squared difference of the log-odds of shared proposals."""
 
-    method = Method("nobody", "log-odds", teacher=frozenset({"rois"}), student=GRID)
+    method = Method("nobody", "log-odds", teacher=(frozenset({"rois"}),), student=GRID)
 
     def forward(self, view: View) -> dict[str, Tensor]:
         index = *view.assignment.positive, view.targets.labels[view.assignment.positive_targets]
@@ -129,22 +104,26 @@ class RoiGap(Term):
 
 
 def test_a_teacher_of_boxes_ranks_a_students_candidates() -> None:
+    """Each object's opinions, by hand, against the student's logits: the weight is the best opinion."""
     student = tiny_detector()
-    learner = Distiller(student, StoredBoxes(), {"rank": RankByOpinion()}, correspondences=[ByBoxes()]).train()
-    assert learner.notes[-2:] == [
-        "candidates are compared by the teacher's opinions of the student's boxes",
-        "boxes are stored",
-    ]
+    learner = Distiller(student, StoredBoxes(), {"rank": RankMimicking()}).train()
+    assert learner.notes[-1] == "boxes are stored"
     images, targets = batch([0, 1, 2], [2, 1])
     compared = learner.compare(images, targets)
-    opinions = StoredBoxes().guide(TeacherBatch(images, targets.sizes))
+    guidance = StoredBoxes().guide(TeacherBatch(images, targets.sizes))
     assignment = student.match(compared.output, targets)[compared.output.final]
     (image, prior), objects = assignment.positive, assignment.positive_targets
     index = image, prior, targets.labels[objects]
     own = compared.output.predictions.class_logits[index]
-    other = opinions.opinions(compared.output.predictions.boxes((image, prior)).detach(), image)
-    other = other[torch.arange(len(other)), targets.labels[objects]].logit(eps=1e-6)
-    torch.testing.assert_close(compared.terms["rank"], rank_mimicking(own, other, objects))
+    other = guidance.opinions(compared.output.predictions.boxes((image, prior)).detach(), image).scores
+    other = other[torch.arange(len(other)), targets.labels[objects]]
+    losses, weights = [], []
+    for each in sorted(set(objects.tolist())):
+        scores = other[objects == each].clamp(min=1e-4).log()
+        divergence = (scores.softmax(0) * (scores.log_softmax(0) - own[objects == each].log_softmax(0))).sum()
+        weights.append(other[objects == each].max())
+        losses.append(weights[-1] * divergence)
+    torch.testing.assert_close(compared.terms["rank"], torch.stack(losses).sum() / torch.stack(weights).sum())
     torch.autograd.backward(compared.terms["rank"])
     assert any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in student.parameters())
 
@@ -165,7 +144,7 @@ def test_two_second_stages_read_shared_proposals() -> None:
     learner = Distiller(student, teacher, {"gap": RoiGap()}, correspondences=ways)
     images, targets = batch([0, 1, 2], [2, 1])
     compared = learner.compare(images, targets)
-    guidance = learner.guide(images, targets.sizes)
+    guidance = learner.guide(images, targets)
     gaps = []
     for image, label in zip(targets.image.tolist(), targets.labels.tolist(), strict=True):
         means = [output.features.maps[0][image].mean() for output in (compared.output, guidance.dense)]
@@ -174,17 +153,29 @@ def test_two_second_stages_read_shared_proposals() -> None:
     torch.testing.assert_close(compared.terms["gap"], torch.stack(gaps).mean(), rtol=1e-3, atol=1e-9)
 
 
+BY_BOXES = {"rank_mimicking", "soft_label", "binary_classification", "bounded_regression", "chen"}
+"""Terms that need no more of a teacher than its boxes."""
+
+
 @pytest.mark.parametrize("name", TERMS)
 def test_a_teacher_of_boxes_is_refused_by_name_where_maps_or_a_grid_are_needed(name: str) -> None:
+    if name in BY_BOXES:
+        learner = Distiller(tiny_detector(), StoredBoxes(), {name: TERMS[name]()})
+        assert learner.compare(*batch([0, 1, 2], [2, 1])).terms[name].isfinite()
+        return
     with pytest.raises(DetdistillError, match=f"{name} cannot be used: the teacher offers no ") as refused:
-        Distiller(tiny_detector(), StoredBoxes(), {name: TERMS[name]()}, correspondences=[ByBoxes()])
-    assert all(offer in str(refused.value) for offer in TERMS[name].method.teacher)
+        Distiller(tiny_detector(), StoredBoxes(), {name: TERMS[name]()})
+    assert any(offer in str(refused.value) for offer in TERMS[name].method.teacher[0])
+
+
+@pytest.mark.parametrize("name", sorted(BY_BOXES))
+def test_the_grid_is_refused_where_the_teacher_has_none(name: str) -> None:
+    with pytest.raises(DetdistillError, match=f"{name} cannot be used: the teacher offers no .*grid"):
+        Distiller(tiny_detector(), StoredBoxes(), {name: TERMS[name](source="grid")})
 
 
 def test_pairs_without_a_common_grid_need_a_correspondence() -> None:
-    with pytest.raises(DetdistillError, match="the teacher's final predictions are not on a grid"):
-        Distiller(tiny_detector(), StoredBoxes(), {})
-    with pytest.raises(DetdistillError, match="the student's final predictions are not on a grid"):
+    with pytest.raises(DetdistillError, match="not on a grid"):
         Distiller(TwoStageDetector(CLASSES), tiny_detector(), {"hint": Hint()})
 
 

@@ -68,7 +68,10 @@ def align(student: Detector, classes: ClassMap, own: Output, other: Output, targ
     Raises:
         DetdistillError: no common level.
     """
-    way, guidance = grid_correspondence(own.predictions.grid, other.predictions.grid, classes), Guidance(other)
+    way, guidance = (
+        grid_correspondence(own.predictions.grid.strides, other.predictions.grid.strides, classes),
+        Guidance(other),
+    )
     return way(own, guidance, student.match(own, targets), targets), way.notes(own, guidance)
 
 

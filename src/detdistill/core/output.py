@@ -235,11 +235,12 @@ class TowerHead(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What a detector's forward returns, in training and in inference.
+    """What a detector's forward returns, in training and in inference, or as much of it as a teacher offers.
 
     Attributes:
-        features: the maps that the stages read.
-        stages: predictions by name, in order; `dense` is the only stage of a dense detector.
+        features: the maps that the stages read; none of a teacher that offers no features.
+        stages: predictions by name, in order; `dense` is the only stage of a dense detector; none of a teacher that
+            offers features without predictions at their cells.
         final: the name of the stage that detections come from.
         towers: what the head's towers held, or None if no method needs it.
     """
@@ -251,8 +252,9 @@ class Output:
 
     @classmethod
     def dense(cls, maps: Sequence[Tensor], predictions: Predictions, towers: TowerMaps | None = None) -> Self:
-        """The output of a dense detector: one stage on the grid of the maps, L x `(N, Q, H, W)`."""
-        return cls(Features(tuple(maps), predictions.grid.strides), {DENSE: predictions}, DENSE, towers)
+        """The output of a dense detector: one stage on the grid of the maps, L x `(N, Q, H, W)`, if it gives maps."""
+        strides = predictions.grid.strides if maps else ()
+        return cls(Features(tuple(maps), strides), {DENSE: predictions}, DENSE, towers)
 
     @property
     def predictions(self) -> Predictions:

@@ -29,6 +29,73 @@ def single_process(value: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector found in one image, best first.
+
+    Attributes:
+        boxes: `(K, 4)` in pixels.
+        scores: `(K,)` 0 to 1.
+        labels: `(K,)` int64, 0 to C - 1.
+    """
+
+    boxes: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
+    scores: Tensor = field(default_factory=lambda: torch.zeros(0))
+    labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherBoxes:
+    """What a teacher predicts in one image, best first. Scores of other classes than a box's own may be known.
+
+    Attributes:
+        boxes: `(J, 4)` in pixels.
+        labels: `(J,)` int64, the class that each box was detected as, 0 to C - 1.
+        probabilities: `(J, C)` of the teacher's classes, 0 to 1; 0 where a class is not known.
+        floor: the score below which nothing is known: a place without boxes may hold an object of a lower score.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    probabilities: Tensor
+    floor: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def scores(self) -> Tensor:
+        """`(J,)` the probability of each box's own class."""
+        return self.probabilities.gather(1, self.labels[:, None]).squeeze(1)
+
+    @classmethod
+    def from_detections(cls, found: Detections, num_classes: int, floor: float) -> Self:
+        """Those of detections, of which only the detected class's score is known."""
+        probabilities = found.scores.new_zeros(len(found), num_classes)
+        probabilities[torch.arange(len(found), device=found.labels.device), found.labels] = found.scores
+        return cls(found.boxes, found.labels, probabilities, floor)
+
+    def detections(self) -> Detections:
+        """The boxes with the scores of their own classes."""
+        return Detections(self.boxes, self.scores, self.labels)
+
+    def keep(self, chosen: Tensor, boxes: Tensor | None = None) -> Self:
+        """Some of the boxes, `chosen` being a bool mask or indices; moved ones if `boxes` `(J, 4)` are given."""
+        boxes = self.boxes if boxes is None else boxes
+        return replace(self, boxes=boxes[chosen], labels=self.labels[chosen], probabilities=self.probabilities[chosen])
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """The same on another device."""
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=non_blocking)
+            for name in ("boxes", "labels", "probabilities")
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, eq=False)
 class Targets:
     """The ground truth of one batch, all its objects in one list.
 
@@ -40,6 +107,8 @@ class Targets:
         ignored: `(I, 4)` boxes whose inside is no background: crowd regions, and objects too difficult to train on.
         ignored_image: `(I,)` int64, the image each of them is in, ascending.
         draws: random numbers for detectors that draw in `forward` or `match`; None outside of training.
+        stored: what a teacher predicted beforehand in each of the N images, moved as the objects were; None if nothing
+            is stored.
     """
 
     boxes: Tensor
@@ -49,6 +118,7 @@ class Targets:
     ignored: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
     ignored_image: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     draws: Draws | None = None
+    stored: tuple[TeacherBoxes, ...] | None = None
 
     def __post_init__(self) -> None:
         """Puts the defaults, which are made on the CPU, where the boxes are."""
@@ -80,7 +150,8 @@ class Targets:
             name: getattr(self, name).to(device, non_blocking=non_blocking)
             for name in ("boxes", "labels", "image", "sizes", "ignored", "ignored_image")
         }
-        return replace(self, **moved)
+        stored = self.stored and tuple(each.to(device, non_blocking=non_blocking) for each in self.stored)
+        return replace(self, **moved, stored=stored)
 
     def of_images(self, start: int, stop: int) -> Self:
         """Return the targets of the images from `start` to before `stop`, counted from 0 again."""
@@ -95,6 +166,7 @@ class Targets:
             ignored=self.ignored[near],
             ignored_image=self.ignored_image[near] - start,
             draws=None if self.draws is None else self.draws.of_images(start, stop),
+            stored=self.stored and self.stored[start:stop],
         )
 
 
@@ -134,21 +206,3 @@ class Assignment:
 
 Matches = dict[str, Assignment]
 """The assignment of each stage's candidates, by the stage's name."""
-
-
-@dataclass(frozen=True, eq=False)
-class Detections:
-    """What a detector found in one image, best first.
-
-    Attributes:
-        boxes: `(K, 4)` in pixels.
-        scores: `(K,)` 0 to 1.
-        labels: `(K,)` int64, 0 to C - 1.
-    """
-
-    boxes: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
-    scores: Tensor = field(default_factory=lambda: torch.zeros(0))
-    labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-
-    def __len__(self) -> int:
-        return len(self.scores)

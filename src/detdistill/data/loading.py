@@ -23,6 +23,7 @@ from detdistill.core.images import read_image
 from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import Targets
 from detdistill.data.batching import Draw, EvaluationBatches, Size, TrainingBatches, training_canvases
+from detdistill.data.stored_detections import StoredDetections
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
 
 
@@ -35,10 +36,20 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
             beforehand and put back as it was afterwards.
         seed: of the run.
         cache: keeps every decoded image in memory, as uint8 at its original size, once per worker process.
+        stored: what a teacher predicted beforehand in these images.
     """
 
-    def __init__(self, dataset: DetectionDataset, transform: Transform, *, seed: int = 0, cache: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        transform: Transform,
+        *,
+        seed: int = 0,
+        cache: bool = False,
+        stored: StoredDetections | None = None,
+    ) -> None:
         self.dataset = dataset
+        self.stored = stored
         self.transform = transform
         self.seed = seed
         self._decoded: dict[int, NDArray[np.uint8]] | None = {} if cache else None
@@ -60,6 +71,7 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
             labels=torch.from_numpy(record.labels),
             crowd=torch.tensor(record.crowd),
             difficult=torch.tensor(record.difficult),
+            stored=None if self.stored is None else self.stored.of(record),
         )
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would reseed the accelerators too, which the fork does not put back.
@@ -130,14 +142,16 @@ class Collate:
         loaded = [sample for _, sample in samples]
         trained = [~sample.crowd & (~sample.difficult | self.difficult) for sample in loaded]
         pairs = list(zip(loaded, trained, strict=True))
+        targets = Targets.from_images(
+            boxes=[sample.boxes[chosen] for sample, chosen in pairs],
+            labels=[sample.labels[chosen] for sample, chosen in pairs],
+            sizes=torch.tensor([sample.size for sample in loaded]),
+            ignored=[sample.boxes[~chosen] for sample, chosen in pairs],
+        )
+        stored = tuple(sample.stored for sample in loaded if sample.stored is not None)
         return Batch(
             images=on_canvas([sample.image for sample in loaded], canvas),
-            targets=Targets.from_images(
-                boxes=[sample.boxes[chosen] for sample, chosen in pairs],
-                labels=[sample.labels[chosen] for sample, chosen in pairs],
-                sizes=torch.tensor([sample.size for sample in loaded]),
-                ignored=[sample.boxes[~chosen] for sample, chosen in pairs],
-            ),
+            targets=replace(targets, stored=stored or None),
             indices=indices,
             original_sizes=torch.from_numpy(self.dataset.images.sizes[list(indices)]),
             counts=all(draw.counts for draw, _ in samples),
@@ -161,6 +175,7 @@ def training_loader(
     workers: int = 0,
     cache: bool = False,
     difficult: bool = False,
+    stored: StoredDetections | None = None,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:
@@ -174,6 +189,7 @@ def training_loader(
         workers: processes that load; their number changes nothing in the batches.
         cache: keep decoded images in memory, once per worker.
         difficult: train on objects marked `difficult` too, instead of ignoring them.
+        stored: what a teacher predicted beforehand in these images; it comes with the targets, moved as the objects.
         rank: this process.
         world: number of processes.
 
@@ -186,7 +202,7 @@ def training_loader(
     batches = TrainingBatches(
         dataset.images.file_names, canvases, batch_size=batch_size, seed=seed, rank=rank, world=world
     )
-    images = DetectionImages(dataset, TrainingTransform(options), seed=seed, cache=cache)
+    images = DetectionImages(dataset, TrainingTransform(options), seed=seed, cache=cache, stored=stored)
     return _loader(images, batches, Collate(dataset, canvases, difficult), workers)
 
 
@@ -196,6 +212,7 @@ def evaluation_loader(
     *,
     batch_size: int,
     workers: int = 0,
+    stored: StoredDetections | None = None,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:
@@ -205,7 +222,8 @@ def evaluation_loader(
     """
     canvases = own_canvases(dataset, options)
     batches = EvaluationBatches(canvases, batch_size=batch_size, rank=rank, world=world)
-    return _loader(DetectionImages(dataset, EvaluationTransform(options)), batches, Collate(dataset, canvases), workers)
+    images = DetectionImages(dataset, EvaluationTransform(options), stored=stored)
+    return _loader(images, batches, Collate(dataset, canvases), workers)
 
 
 def _loader(images: DetectionImages, batches: Sampler[list[Draw]], collate: Collate, workers: int) -> DataLoader[Batch]:

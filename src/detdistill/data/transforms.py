@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 
 from detdistill.core.image_options import ImageOptions, scaled
 from detdistill.core.images import Size
+from detdistill.core.structures import TeacherBoxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,8 @@ class Sample:
         labels: `(n,)` int64.
         crowd: `(n,)` bool; these boxes are regions to ignore, and move like all others.
         difficult: `(n,)` bool.
+        stored: what a teacher predicted beforehand, in pixels of `image`; its boxes move like all others. None if
+            nothing is stored.
     """
 
     image: Tensor
@@ -36,6 +39,7 @@ class Sample:
     labels: Tensor
     crowd: Tensor
     difficult: Tensor
+    stored: TeacherBoxes | None = None
 
     @property
     def size(self) -> Size:
@@ -90,7 +94,9 @@ class TrainingTransform:
 
 
 def _typed(sample: Sample) -> tuple[tv_tensors.Image, tv_tensors.BoundingBoxes]:
-    boxes = tv_tensors.BoundingBoxes(sample.boxes, format="XYXY", canvas_size=sample.size)
+    """The image, and the boxes of all objects, followed by the stored ones."""
+    own = sample.boxes if sample.stored is None else torch.cat((sample.boxes, sample.stored.boxes))
+    boxes = tv_tensors.BoundingBoxes(own, format="XYXY", canvas_size=sample.size)
     return tv_tensors.Image(sample.image), boxes
 
 
@@ -98,5 +104,6 @@ def _sanitized(sample: Sample, image: tv_tensors.Image, boxes: tv_tensors.Boundi
     """Clips the boxes; drops those with less than a pixel left, and their labels and flags with them."""
     clipped = v2.functional.clamp_bounding_boxes(boxes)
     _, valid = v2.functional.sanitize_bounding_boxes(clipped)
-    moved = replace(sample, image=image.as_subclass(Tensor), boxes=clipped.as_subclass(Tensor))
-    return moved.keep(valid)
+    moved, objects = clipped.as_subclass(Tensor), len(sample.boxes)
+    stored = sample.stored and sample.stored.keep(valid[objects:], moved[objects:])
+    return replace(sample, image=image.as_subclass(Tensor), boxes=moved[:objects], stored=stored).keep(valid[:objects])

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
-from detdistill.core.grid import Grid
 from detdistill.core.modules import Held, untouched
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output
@@ -19,10 +18,11 @@ from detdistill.core.suggestions import did_you_mean
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 from detdistill.distill.class_map import ClassMap
-from detdistill.distill.grid_correspondence import grid_correspondence
+from detdistill.distill.grid_correspondence import grid_correspondence, strides_of
 from detdistill.distill.memory import TeacherMemory
-from detdistill.distill.term import Method, Pair, Term
-from detdistill.distill.view import Correspondence, View
+from detdistill.distill.opinion_correspondence import OpinionCorrespondence
+from detdistill.distill.term import Pair, Term, missing
+from detdistill.distill.view import Correspondence, Need, View
 from detdistill.distill.weighting import Weight, Weighting
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
@@ -47,11 +47,13 @@ class Compared:
         output: the student's.
         detection: terms of the detection loss, weighted.
         terms: the distillation terms, not weighted.
+        views: what they compared.
     """
 
     output: Output
     detection: dict[str, Tensor]
     terms: dict[str, Tensor]
+    views: tuple[View, ...]
 
     def squared_lengths(self) -> dict[str, Tensor]:
         """Squared length of the gradient at the student's pyramid features, of the `detection` loss and each term.
@@ -86,7 +88,7 @@ class Distiller(nn.Module):
         channels_last: store images with the channels innermost.
         memory: of what the teacher predicted; without one it predicts again in every step.
         correspondences: ways to bring the two together; each term takes the first that offers what it needs. None for
-            the cells that both have.
+            the cells that both have, and the teacher's opinions of the student's boxes, as far as it offers them.
         seed: of the adapters' first weights; no other random number is drawn.
 
     Attributes:
@@ -163,8 +165,7 @@ class Distiller(nn.Module):
         weights = self.weights()
         guidance = None
         if self._memory is not None:
-            batch = TeacherBatch(images, targets.sizes, self._wanted)
-            guidance = self._memory.guidance(batch, self.teacher.guide)
+            guidance = self._memory.guidance(self._teacher_batch(images, targets), self.teacher.guide)
         compared = self.compare(images, targets, reduce_sum, guidance)
         self.raw = {name: value.detach() for name, value in compared.terms.items()}
         if self.weighting.is_measuring and torch.is_grad_enabled():
@@ -189,23 +190,20 @@ class Distiller(nn.Module):
         """
         if guidance is None:
             # First: what the teacher needs on the way is free again before the student's activations pile up.
-            guidance = self.guide(images, targets.sizes)
+            guidance = self.guide(images, targets)
         output = self._output(images, targets)
         matches = self.student.match(output, targets)
         detection = self.student.loss(output, targets, matches, reduce_sum)
-        views: dict[int, View] = {}
+        views = {name: way(output, guidance, matches, targets, reduce_sum) for name, way in self._ways.items()}
         terms = {}
         for name, term in self.terms.items():
-            way = self._ways[name]
-            if id(way) not in views:
-                views[id(way)] = way(output, guidance, matches, targets, reduce_sum)
-            parts: dict[str, Tensor] = term(views[id(way)])
+            parts: dict[str, Tensor] = term(views[self._way_of[name]])
             terms[name] = torch.stack(tuple(parts.values())).sum()
-        return Compared(output, detection, terms)
+        return Compared(output, detection, terms, tuple(views.values()))
 
-    def guide(self, images: Tensor, sizes: Tensor) -> Guidance:
-        """What the teacher predicts for images, 0 to 255, of true sizes `(N, 2)`."""
-        return self.teacher.guide(TeacherBatch(images, sizes, self._wanted))
+    def guide(self, images: Tensor, targets: Targets) -> Guidance:
+        """What the teacher predicts for images, 0 to 255, of which `targets` has the sizes and what is stored."""
+        return self.teacher.guide(self._teacher_batch(images, targets))
 
     def begin_step(self, step: int, total: int, warmup: int) -> None:
         """Says where in the run the next step is; see `Weighting.begin_step`.
@@ -245,26 +243,29 @@ class Distiller(nn.Module):
     def _output(self, images: Tensor, targets: Targets) -> Output:
         return output_of(self.student, images, targets.sizes, channels_last=self._channels_last, targets=targets)
 
-    @property
-    def _wanted(self) -> frozenset[Offer]:
-        return frozenset[Offer]().union(*(_term(term).method.teacher for term in self.terms.values()))
+    def _teacher_batch(self, images: Tensor, targets: Targets) -> TeacherBatch:
+        return TeacherBatch(images, targets.sizes, self._wanted, targets.stored)
 
     def _bind(self, correspondences: Sequence[Correspondence] | None, seed: int) -> list[str]:
         student, teacher = self.student, self.teacher
         for name, term in self.terms.items():
-            missing = _term(term).method.missing(student.offers, teacher.offers)
-            if missing:
-                raise DetdistillError(f"{name} cannot be used: {missing}. It needs {_term(term).method.needs}")
+            lacking = missing(
+                _term(term).method.student - student.offers,
+                [need.offers - teacher.offers for need in _term(term).needs],
+            )
+            if lacking:
+                raise DetdistillError(f"{name} cannot be used: {lacking}. It needs {_term(term).method.needs}")
         device = next(student.parameters()).device
         canvas = example_canvas(student)
         sizes = torch.tensor([canvas], device=device)
         nothing = Targets.from_images([sizes.new_zeros(0, 4).float()], [sizes.new_zeros(0)], sizes)
+        self._wanted: frozenset[Offer] = teacher.offers
         with untouched(student, seed=seed):
             # Noise moves features about as far as photographs do: adapters take their scale from it.
             images = torch.randint(0, 256, (1, 3, *canvas), dtype=torch.uint8).to(device)
             with torch.no_grad():
                 student.eval()
-                own, guidance = self._output(images, nothing), self.guide(images, sizes)
+                own, guidance = self._output(images, nothing), self.guide(images, nothing)
                 matches = student.match(own, nothing)
                 taken = {DETECTION, *student.loss(own, nothing, matches)} & self.terms.keys()
             if taken:
@@ -272,15 +273,24 @@ class Distiller(nn.Module):
                     f"a term may not be called {' or '.join(sorted(taken))}: that is the name of a loss of the "
                     "student's own; name it after its method"
                 )
+            why = ""
             if correspondences is None:
-                grids = _grid(own, "student"), _grid(guidance.output, "teacher")
-                correspondences = [grid_correspondence(*grids, self._classes)]
-            self._ways = {name: _way(name, _term(term).method, correspondences) for name, term in self.terms.items()}
-            notes = [*self._classes.notes(), *(note for way in correspondences for note in way.notes(own, guidance))]
+                correspondences, why = usual_correspondences(own, guidance, teacher.offers, self._classes)
+            chosen = {name: _way(name, _term(term), correspondences, why) for name, term in self.terms.items()}
+            self._ways: dict[int, Correspondence] = {}
+            self._way_of: dict[str, int] = {}
+            for name, (way, _) in chosen.items():
+                same = next((number for number, known in self._ways.items() if known == way), len(self._ways))
+                self._ways.setdefault(same, way)
+                self._way_of[name] = same
+            self._wanted = frozenset[Offer]().union(*(need.offers for _, need in chosen.values()))
+            notes = [*self._classes.notes()]
+            for way in self._ways.values():
+                notes += [note for note in way.notes(own, guidance) if note not in notes]
             notes += teacher.notes(student.input)
             for name, term in self.terms.items():
                 with torch.no_grad():
-                    view = self._ways[name](own, guidance, matches, nothing)
+                    view = chosen[name][0](own, guidance, matches, nothing)
                 pair = Pair(student, teacher, view.student, view.teacher)
                 try:
                     notes += [f"{name}: {note}" for note in _term(term).bind(pair)]
@@ -288,6 +298,32 @@ class Distiller(nn.Module):
                     raise DetdistillError(f"{name} cannot be used: {error}") from error
                 term.to(device)
         return notes
+
+
+def usual_correspondences(
+    student: Output, guidance: Guidance, offers: frozenset[Offer], classes: ClassMap
+) -> tuple[list[Correspondence], str]:
+    """Return the ways to bring a student and a teacher together that the teacher's offers allow, the best first.
+
+    Args:
+        student: its output for an example.
+        guidance: the teacher's.
+        offers: of the teacher.
+        classes: which classes mean the same.
+
+    Returns:
+        The ways, and why the two are not compared on common cells; empty if they are.
+    """
+    ways: list[Correspondence] = [OpinionCorrespondence(classes)] if "opinions" in offers else []
+    for side, output in (("student", student), ("teacher", guidance.output)):
+        if output is None or (output.stages and output.predictions.candidates.grid is None):
+            return ways, f"the {side}'s final predictions are not on a grid of cells"
+    assert guidance.output is not None
+    try:
+        strides = strides_of(student), strides_of(guidance.output)
+        return [grid_correspondence(*strides, classes, offers), *ways], ""
+    except DetdistillError as error:
+        return ways, str(error)
 
 
 def example_canvas(student: Detector) -> tuple[int, int]:
@@ -298,22 +334,16 @@ def example_canvas(student: Detector) -> tuple[int, int]:
     return EXAMPLE_CANVAS if spec.size is None else spec.size.canvas_of(EXAMPLE_PHOTOGRAPH)
 
 
-def _grid(output: Output | None, side: str) -> Grid:
-    if output is None or output.predictions.candidates.grid is None:
-        raise DetdistillError(
-            f"teacher and student are compared on the cells that both have, and the {side}'s final predictions are not "
-            "on a grid of cells; give the distiller correspondences that it can be compared by"
-        )
-    return output.predictions.candidates.grid
-
-
-def _way(name: str, method: Method, correspondences: Sequence[Correspondence]) -> Correspondence:
-    for way in correspondences:
-        if method.teacher <= way.offers:
-            return way
+def _way(name: str, term: Term, correspondences: Sequence[Correspondence], why: str) -> tuple[Correspondence, Need]:
+    """The first way that a term can be served by, and what it needs of it; `why` there are no more ways."""
+    for need in term.needs:
+        for way in correspondences:
+            if need.offers <= way.offers:
+                return way.serving(need), need
+    needs, offers = ([", ".join(sorted(each.offers)) for each in group] for group in (term.needs, correspondences))
     raise DetdistillError(
-        f"{name} cannot be used: it needs {', '.join(sorted(method.teacher))}, and the two detectors are compared by "
-        f"{' or '.join(', '.join(sorted(way.offers)) for way in correspondences)}"
+        f"{name} cannot be used: it needs {' or '.join(needs)}, and the two detectors are compared by "
+        f"{' or '.join(offers) or 'nothing'}{why and ': '}{why}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +14,20 @@ from torch import Tensor
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.offers import Offer
-from detdistill.core.output import Candidates, Output, Predictions
+from detdistill.core.output import Candidates, Features, Output, Predictions
 from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import BACKGROUND, Assignment, Matches, ReduceSum, Targets, single_process
 from detdistill.distill.class_map import ClassMap
-from detdistill.distill.view import View
+from detdistill.distill.view import Need, View
 from detdistill.teachers.teacher import Guidance
 
 LARGEST_STRIDE_RATIO = 1.25
 """Strides of two levels that are taken for the same: some detectors round the step of coarse levels."""
+Strides = Sequence[tuple[int, int]]
+"""(vertical, horizontal) step of a cell in pixels, per level."""
+
+ON_CELLS: frozenset[Offer] = frozenset({"features", "grid", "anchors", "distributions", "head"})
+"""What can be read off the cells that two detectors have in common."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -62,15 +67,21 @@ class GridCorrespondence:
     candidates are cells, and on the side that has more a cell's score is the best of its anchors, class by class, and
     its box and quality are those of the anchor with the best score of any class.
 
+    Of a teacher that offers features without predictions at their cells, only the features are brought together.
+
     Attributes:
         classes: which classes mean the same.
         levels: pairs (student's level, teacher's level).
+        offers: of the teacher, as far as views have it.
     """
 
     classes: ClassMap
     levels: tuple[tuple[int, int], ...]
+    offers: frozenset[Offer] = ON_CELLS
 
-    offers: ClassVar[frozenset[Offer]] = frozenset({"features", "grid", "anchors", "distributions", "head"})
+    def serving(self, need: Need) -> Self:  # noqa: ARG002
+        """Itself: its views have all."""
+        return self
 
     def __call__(
         self,
@@ -84,7 +95,12 @@ class GridCorrespondence:
         teacher, assignment = guidance.dense, matches[student.final]
         own_levels, other_levels = ([pair[side] for pair in self.levels] for side in (0, 1))
         matched = _flat_levels(student.predictions.grid, assignment.matched, own_levels)
-        student, teacher = _with_levels(student, own_levels), _with_levels(teacher, other_levels)
+        student = _with_levels(student, own_levels)
+        if "grid" not in self.offers:
+            targets = replace(targets, labels=self.classes.labels(targets.labels))
+            features = _features_on(teacher, other_levels, student.predictions.grid)
+            return View(student, Output(features, {}, teacher.final), Assignment(matched), targets, reduce_sum)
+        teacher = _with_levels(teacher, other_levels)
         # Before the best anchor of a cell is chosen: it is the best for a class that both have.
         if not self.classes.is_identity:
             student = _with_class_logits(student, self.classes.of_student(student.predictions.class_logits))
@@ -104,23 +120,26 @@ class GridCorrespondence:
 
     def notes(self, student: Output, guidance: Guidance) -> list[str]:
         """What a user should know about levels and anchors, a line each."""
-        own, other = student.predictions.grid, guidance.dense.predictions.grid
-        strides = ", ".join(str(own.strides[level][0]) for level, _ in self.levels)
-        notes = [f"levels: strides {strides} are compared"]
-        for side, grid, used in (
-            ("student", own, {level for level, _ in self.levels}),
-            ("teacher", other, {level for _, level in self.levels}),
+        own_strides, other_strides = strides_of(student), strides_of(guidance.dense)
+        own_sizes, other_sizes = _sizes_of(student), _sizes_of(guidance.dense)
+        notes = [f"levels: strides {', '.join(str(own_strides[level][0]) for level, _ in self.levels)} are compared"]
+        for side, strides, used in (
+            ("student", own_strides, {level for level, _ in self.levels}),
+            ("teacher", other_strides, {level for _, level in self.levels}),
         ):
-            left = [str(grid.strides[level][0]) for level in range(grid.num_levels) if level not in used]
+            left = [str(stride) for level, (stride, _) in enumerate(strides) if level not in used]
             if left:
                 notes.append(f"levels that only the {side} has: stride {', '.join(left)}, left out")
         resized = [
-            f"stride {own.strides[level][0]}: {_by(other.sizes[theirs])} to {_by(own.sizes[level])}"
+            f"stride {own_strides[level][0]}: {_by(other_sizes[theirs])} to {_by(own_sizes[level])}"
             for level, theirs in self.levels
-            if own.sizes[level] != other.sizes[theirs]
+            if own_sizes[level] != other_sizes[theirs]
         ]
         if resized:
             notes.append(f"the teacher's maps are resized to the student's: {', '.join(resized)}")
+        if "grid" not in self.offers:
+            return notes
+        own, other = student.predictions.grid, guidance.dense.predictions.grid
         if own.anchors_per_cell != other.anchors_per_cell:
             notes.append(
                 f"anchors per cell: {_counts(own)} in the student, {_counts(other)} in the teacher; "
@@ -129,26 +148,51 @@ class GridCorrespondence:
         return notes
 
 
-def grid_correspondence(student: Grid, teacher: Grid, classes: ClassMap) -> GridCorrespondence:
-    """Pairs the levels of two grids by their strides.
+def grid_correspondence(
+    student: Strides, teacher: Strides, classes: ClassMap, offers: frozenset[Offer] = ON_CELLS
+) -> GridCorrespondence:
+    """Pair the levels of two detectors by their strides.
+
+    Args:
+        student: of its levels.
+        teacher: of its levels.
+        classes: which classes mean the same.
+        offers: of the teacher.
 
     Raises:
         DetdistillError: no level has the same stride.
     """
+    own, other = ([stride for stride, _ in strides] for strides in (student, teacher))
     pairs = []
-    for own, (own_stride, _) in enumerate(student.strides):
-        distance = [abs(math.log(stride / own_stride)) for stride, _ in teacher.strides]
-        nearest = min(range(teacher.num_levels), key=distance.__getitem__)
+    for level, own_stride in enumerate(own):
+        distance = [abs(math.log(stride / own_stride)) for stride in other]
+        nearest = min(range(len(other)), key=distance.__getitem__)
         if distance[nearest] < math.log(LARGEST_STRIDE_RATIO):
-            pairs.append((own, nearest))
+            pairs.append((level, nearest))
     if not pairs:
         raise DetdistillError(
             f"teacher and student have no pyramid level in common: the teacher's strides are "
-            f"{', '.join(str(stride) for stride, _ in teacher.strides)}, the student's "
-            f"{', '.join(str(stride) for stride, _ in student.strides)}; choose detector.strides and "
+            f"{', '.join(map(str, other))}, the student's {', '.join(map(str, own))}; choose detector.strides and "
             "detector.extra_levels of the student so that some agree"
         )
-    return GridCorrespondence(classes, tuple(pairs))
+    return GridCorrespondence(classes, tuple(pairs), offers & ON_CELLS)
+
+
+def strides_of(output: Output) -> Strides:
+    """Strides of the levels on a grid, or of the feature maps where there is no grid."""
+    return output.predictions.grid.strides if output.stages else output.features.strides
+
+
+def _sizes_of(output: Output) -> list[tuple[int, int]]:
+    if output.stages:
+        return list(output.predictions.grid.sizes)
+    return [(int(level.shape[-2]), int(level.shape[-1])) for level in output.features.maps]
+
+
+def _features_on(teacher: Output, levels: Sequence[int], grid: Grid) -> Features:
+    """Some of the teacher's maps, resampled to the cells of a grid."""
+    maps = [_resized(teacher.features.maps[level], size) for level, size in zip(levels, grid.sizes, strict=True)]
+    return Features(tuple(maps), grid.strides)
 
 
 def _by(size: tuple[int, int]) -> str:
@@ -180,7 +224,7 @@ def _with_levels(output: Output, levels: Sequence[int]) -> Output:
         if isinstance(value, Tensor)
     }
     return Output.dense(
-        [maps[level] for level in levels],
+        [maps[level] for level in levels] if maps else [],
         replace(predictions, candidates=Candidates(chosen), **per_candidate),
         output.towers,
     )
@@ -218,7 +262,9 @@ def _resampled(output: Output, sizes: tuple[tuple[int, int], ...], *, by_cell: b
         origin=predictions,
         chosen=chosen,
     )
-    maps = [_resized(level, size) for level, size in zip(output.features.maps, sizes, strict=True)]
+    maps = output.features.maps and [
+        _resized(level, size) for level, size in zip(output.features.maps, sizes, strict=True)
+    ]
     return Output.dense(maps, resampled, output.towers)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -13,10 +13,20 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output
 from detdistill.detectors.base import Detector
-from detdistill.distill.view import View
+from detdistill.distill.view import Need, View
 from detdistill.teachers.teacher import Teacher
 
 GRID: frozenset[Offer] = frozenset({"features", "grid"})
+FEATURES: frozenset[Offer] = frozenset({"features"})
+SCORES: frozenset[Offer] = frozenset({"grid"})
+OPINIONS: frozenset[Offer] = frozenset({"opinions"})
+
+Source = Literal["auto", "grid", "opinion"]
+"""Where a teacher's scores of a candidate come from.
+
+`grid`: its own score of the same cell and anchor. `opinion`: its boxes, by their overlap with the student's box; see
+`teachers/opinions.py`. `auto`: the grid of a teacher that has cells in common with the student, else opinions.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,8 @@ class Method:
         paper: authors, title, where and when.
         compares: what of the two detectors is compared, in a few words.
         needs: what both must have, in words.
-        teacher: what the teacher must offer.
+        teacher: what the teacher must offer: one of these sets; the first that it has is used, unless an option of the
+            term names another one.
         student: what the student must offer.
         weights: published weight by the student's `kind`, with `sources`; none without an official configuration.
         sources: where the weights come from.
@@ -38,7 +49,7 @@ class Method:
     paper: str
     compares: str
     needs: str = "nothing beyond predictions"
-    teacher: frozenset[Offer] = GRID
+    teacher: tuple[frozenset[Offer], ...] = (GRID,)
     student: frozenset[Offer] = GRID
     weights: Mapping[str, float] = field(default_factory=dict)
     sources: str = ""
@@ -47,8 +58,24 @@ class Method:
 
     def missing(self, student: frozenset[Offer], teacher: frozenset[Offer]) -> str:
         """What a student and a teacher with these offers lack for the method, in words; empty if nothing."""
-        sides = (("student", self.student - student), ("teacher", self.teacher - teacher))
-        return "; ".join(f"the {side} offers no {', no '.join(sorted(lacking))}" for side, lacking in sides if lacking)
+        return missing(self.student - student, tuple(each - teacher for each in self.teacher))
+
+
+def missing(student: frozenset[Offer], teacher: Sequence[frozenset[Offer]]) -> str:
+    """What is missing, in words; empty if nothing.
+
+    Args:
+        student: what the student lacks.
+        teacher: what the teacher lacks for each of several ways, one of which is enough.
+    """
+    words = [f"the student offers no {_named(student)}"] if student else []
+    if all(teacher):
+        words.append(f"the teacher offers no {' and no '.join(dict.fromkeys(map(_named, teacher)))}")
+    return "; ".join(words)
+
+
+def _named(offers: frozenset[Offer]) -> str:
+    return ", no ".join(sorted(offers))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +104,11 @@ class Term(nn.Module, ABC):
 
     method: ClassVar[Method]
 
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What its views must have: one of these, the first that can be had."""
+        return tuple(Need(offers) for offers in self.method.teacher)
+
     def bind(self, pair: Pair) -> list[str]:  # noqa: ARG002 (most terms need no more than what forward gets)
         """Builds adapters for a pair of detectors. Called once, before anything is trained.
 
@@ -101,3 +133,23 @@ def check_temperature(temperature: float) -> None:
     """Raises `DetdistillError` for a temperature that is not above 0."""
     if not temperature > 0:
         raise DetdistillError(f"temperature must be above 0, not {temperature}")
+
+
+def needs_of(
+    source: Source, *, sharpness: float, everywhere: bool = False, grid: frozenset[Offer] = SCORES
+) -> tuple[Need, ...]:
+    """What a term needs that compares class scores of a given source.
+
+    Args:
+        source: as a recipe names it.
+        sharpness: of opinions, above 0.
+        everywhere: it reads all candidates, not only the positives.
+        grid: what it reads of a teacher with the same cells.
+
+    Raises:
+        DetdistillError: the sharpness is not above 0.
+    """
+    if not sharpness > 0:
+        raise DetdistillError(f"sharpness must be above 0, not {sharpness}")
+    same_cells, opinion = Need(grid), Need(OPINIONS, sharpness, everywhere)
+    return {"auto": (same_cells, opinion), "grid": (same_cells,), "opinion": (opinion,)}[source]

@@ -8,6 +8,7 @@ from typing import Protocol
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output
 from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, single_process
+from detdistill.teachers.opinions import SHARPNESS
 from detdistill.teachers.teacher import Guidance
 
 
@@ -22,6 +23,9 @@ class View:
         targets: the objects; labels are positions among the shared classes, `BACKGROUND` for an object that the
             teacher has no class for.
         reduce_sum: sums counts over processes.
+        by_opinion: the teacher's scores are its opinions of the student's boxes, and its boxes are those that it
+            predicts there, NaN where there are none. In views that were not made for all candidates, other candidates'
+            scores than those of positives are NaN.
     """
 
     student: Output
@@ -29,6 +33,22 @@ class View:
     assignment: Assignment
     targets: Targets
     reduce_sum: ReduceSum = single_process
+    by_opinion: bool = False
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a term must be able to read off its views.
+
+    Attributes:
+        offers: of the teacher.
+        sharpness: of opinions, see `opinions`.
+        everywhere: opinions of all candidates, not only of the positives.
+    """
+
+    offers: frozenset[Offer]
+    sharpness: float = SHARPNESS
+    everywhere: bool = False
 
 
 class Correspondence(Protocol):
@@ -37,6 +57,9 @@ class Correspondence(Protocol):
     @property
     def offers(self) -> frozenset[Offer]:
         """What a term may read off its views."""
+
+    def serving(self, need: Need) -> Correspondence:
+        """The same way, with views as a term needs them, whose offers are among its own."""
 
     def __call__(
         self,

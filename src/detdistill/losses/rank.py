@@ -14,6 +14,9 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import ReduceSum, single_process
 
+SMALLEST_WEIGHT = 1e-6
+"""Least sum of an objects' weights that is divided by."""
+
 
 def segment_log_softmax(scores: Tensor, segment: Tensor, num_segments: int) -> Tensor:
     """The logarithm of a softmax over the scores of each segment.
@@ -40,6 +43,7 @@ def rank_mimicking(
     instance: Tensor,
     *,
     temperature: float = 1.0,
+    weights: Tensor | None = None,
     reduce_sum: ReduceSum = single_process,
 ) -> Tensor:
     """T² · KL(teacher ‖ student) of each object's rank distribution, mean over objects that have candidates.
@@ -53,6 +57,8 @@ def rank_mimicking(
         teacher: `(K,)` the teacher's scores of the same candidates; no gradient flows into them.
         instance: `(K,)` int64: each candidate's object, an index into the batch's `Targets`.
         temperature: T, above 0; both softmaxes take scores / T.
+        weights: `(G,)` at least 0, of each object, for a weighted mean over the objects that have candidates; G is
+            above every `instance`. None weighs all the same.
         reduce_sum: over all processes.
 
     Returns:
@@ -65,9 +71,14 @@ def rank_mimicking(
     student, teacher = at_least_float32(student) / temperature, at_least_float32(teacher.detach()) / temperature
     log_student = segment_log_softmax(student, instance, len(sizes))
     log_teacher = segment_log_softmax(teacher, instance, len(sizes))
-    divergence = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
-    num_instances = reduce_sum((sizes > 0).sum().to(divergence.dtype))
-    return divergence * temperature**2 / num_instances.clamp(min=1)
+    if weights is None:
+        divergence = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+        num_instances = reduce_sum((sizes > 0).sum().to(divergence.dtype))
+        return divergence * temperature**2 / num_instances.clamp(min=1)
+    own = at_least_float32(weights.detach())
+    divergences = F.kl_div(log_student, log_teacher, reduction="none", log_target=True)
+    total = reduce_sum((own[: len(sizes)] * (sizes > 0)).sum())
+    return (divergences * own[instance]).sum() * temperature**2 / total.clamp(min=SMALLEST_WEIGHT)
 
 
 def plackett_luce(

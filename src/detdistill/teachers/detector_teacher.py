@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 
@@ -10,10 +11,10 @@ from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
 from detdistill.core.offers import Offer
 from detdistill.core.output import TowerHead
+from detdistill.core.structures import TeacherBoxes
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 from detdistill.teachers.teacher import Guidance, TeacherBatch
-from detdistill.teachers.teacher_boxes import TeacherBoxes
 
 BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
 
@@ -26,11 +27,15 @@ class DetectorTeacher:
     Args:
         detector: is put into evaluation mode and gets no gradient from now on.
         channels_last: store images with the channels innermost.
+        origin: where it comes from, see `Teacher.origin`; None for the name of its class.
     """
 
-    reads_images = True
+    stored = None
 
-    def __init__(self, detector: Detector, *, channels_last: bool = False) -> None:
+    def __init__(
+        self, detector: Detector, *, channels_last: bool = False, origin: Mapping[str, Any] | None = None
+    ) -> None:
+        self.origin = {"detector": type(detector).__name__} if origin is None else origin
         self.detector = detector.eval().requires_grad_(requires_grad=False)
         self._channels_last = channels_last
         if channels_last:

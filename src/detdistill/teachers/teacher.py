@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -12,7 +12,9 @@ from torch import Tensor
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output, TowerHead, combined
-from detdistill.teachers.teacher_boxes import TeacherBoxes
+from detdistill.core.structures import TeacherBoxes
+from detdistill.data.stored_detections import StoredDetections
+from detdistill.teachers.opinions import SHARPNESS, Opinions, opinions
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +25,13 @@ class TeacherBatch:
         images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of its canvas, at the teacher's size.
         sizes: `(N, 2)` true height and width of each image.
         wanted: what is read of its guidance; a teacher may leave out the rest.
-        image_names: names of the images in their dataset, for teachers that do not read images; None if not known.
-        boxes: each image's stored boxes, already moved by the transforms; None if nothing is stored.
+        stored: what was predicted beforehand in each image, already moved by the transforms; None if nothing is stored.
     """
 
     images: Tensor
     sizes: Tensor
     wanted: frozenset[Offer] = frozenset()
-    image_names: tuple[str, ...] | None = None
-    boxes: tuple[TeacherBoxes, ...] | None = None
+    stored: tuple[TeacherBoxes, ...] | None = None
 
     def of_images(self, numbers: Sequence[int]) -> TeacherBatch:
         """Some of the images, by their place in the batch."""
@@ -40,8 +40,7 @@ class TeacherBatch:
             self.images[chosen],
             self.sizes[chosen],
             self.wanted,
-            None if self.image_names is None else tuple(self.image_names[number] for number in chosen),
-            None if self.boxes is None else tuple(self.boxes[number] for number in chosen),
+            None if self.stored is None else tuple(self.stored[number] for number in chosen),
         )
 
 
@@ -68,23 +67,32 @@ class Guidance:
             raise ValueError("this guidance has no output: the teacher offers neither features nor a grid")
         return self.output
 
-    def opinions(self, boxes: Tensor, image: Tensor) -> Tensor:
-        """The teacher's opinion of any boxes.
+    def opinions(self, boxes: Tensor, image: Tensor, sharpness: float = SHARPNESS) -> Opinions:
+        """The teacher's opinion of any boxes, of the teacher's classes.
+
+        A teacher with another way to judge given boxes, such as the second stage of a two-stage detector, returns a
+        subclass that overrides this.
 
         Args:
             boxes: `(K, 4)` in pixels of the canvas.
             image: `(K,)` the image of each, ascending.
-
-        Returns:
-            `(K, C)` of the teacher's classes, 0 to 1.
+            sharpness: γ, see `opinions`.
 
         Raises:
             ValueError: the guidance has no boxes.
         """
+        return opinions(self.set_of_boxes, boxes, image, sharpness)
+
+    @property
+    def set_of_boxes(self) -> tuple[TeacherBoxes, ...]:
+        """The boxes of each image.
+
+        Raises:
+            ValueError: the teacher offers none, or nobody wanted them.
+        """
         if self.boxes is None:
             raise ValueError("this guidance has no boxes, so no opinion of others")
-        parts = torch.split(boxes, torch.bincount(image, minlength=len(self.boxes)).tolist())
-        return torch.cat([own.opinions(part) for own, part in zip(self.boxes, parts, strict=True)])
+        return self.boxes
 
     @property
     def nbytes(self) -> int:
@@ -110,11 +118,7 @@ class Guidance:
         """The same on another device."""
         return Guidance(
             None if self.output is None else combined([self.output], lambda parts: parts[0].to(device, copy=copy)),
-            None
-            if self.boxes is None
-            else tuple(
-                TeacherBoxes(each.boxes.to(device), each.probabilities.to(device), each.floor) for each in self.boxes
-            ),
+            None if self.boxes is None else tuple(each.to(device) for each in self.boxes),
         )
 
     @classmethod
@@ -141,12 +145,19 @@ class Teacher(Protocol):
         """What can be asked of it."""
 
     @property
-    def reads_images(self) -> bool:
-        """False for stored predictions."""
+    def stored(self) -> StoredDetections | None:
+        """What it predicted beforehand in the images of a dataset; None for teachers that read images."""
 
     @property
     def tower_head(self) -> TowerHead | None:
         """The head that runs on given features, of teachers that offer `head`."""
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What a run remembers of it, of JSON types: where it came from, and a hash of what decides its predictions.
+
+        A run is resumed with a teacher of the same origin only.
+        """
 
     def guide(self, batch: TeacherBatch) -> Guidance:
         """Predict a batch, without gradient. The teacher owns its preprocessing."""

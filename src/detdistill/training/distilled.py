@@ -132,7 +132,7 @@ class Distilled(Task):
         recipe = self._recipe
         if not recipe.distillation.memory:
             return []
-        guidance = self.distiller.guide(batch.images, batch.targets.sizes)
+        guidance = self.distiller.guide(batch.images, batch.targets)
         count = len(batch.images)
         return [memory_note(recipe.distillation.memory, guidance, count, len(dataset.images), recipe.images)]
 

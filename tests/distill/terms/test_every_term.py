@@ -63,7 +63,8 @@ def test_a_step_with_every_head(name: str, head: str) -> None:
     torch.optim.SGD(learner.parameters(), lr=1e-3 / min(max(length, 1e-9), 1.0)).step()
     after = learner.compare(images, targets).terms[name]
     assert after.isfinite()
-    assert after < loss or loss == 0
+    # Bounded regression is no continuous loss: a candidate joins it as soon as the teacher's box is better.
+    assert after < loss or loss == 0 or name == "bounded_regression"
 
     learner.zero_grad()
     images, targets = batch(1, objects_per_image=0)

@@ -64,7 +64,7 @@ def test_cells_of_objects_count_all_anchors_where_cells_are_compared() -> None:
     student = output(own, [torch.zeros(1, 2, 4, 4)], torch.zeros(1, 32, 1))
     teacher = output(other, [torch.ones(1, 2, 4, 4)], torch.zeros(1, 16, 1))
     background, targets = Assignment(torch.full((1, 32), -1)), objects([[0, 0, 32, 8]], side=32)
-    aligned = grid_correspondence(own, other, identical_classes(("cat",)))(
+    aligned = grid_correspondence(own.strides, other.strides, identical_classes(("cat",)))(
         student, Guidance(teacher), {DENSE: background}, targets
     )
     term = bound(FineGrained(adapter="auto", share=0.9), aligned.student, aligned.teacher)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from detdistill.distill.term import Term
 from detdistill.distill.terms.binary_classification import BinaryClassification
+from detdistill.distill.terms.bounded_regression import BoundedRegression
 from detdistill.distill.terms.channel_wise import ChannelWise
 from detdistill.distill.terms.chen import Chen
 from detdistill.distill.terms.cross_head import CrossHead
@@ -27,6 +28,7 @@ TERMS: dict[str, type[Term]] = {
     "soft_label": SoftLabel,
     "hint": Hint,
     "binary_classification": BinaryClassification,
+    "bounded_regression": BoundedRegression,
     "channel_wise": ChannelWise,
     "chen": Chen,
     "cross_head": CrossHead,

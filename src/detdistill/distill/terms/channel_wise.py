@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.distill.adapters import FeatureTerm
-from detdistill.distill.term import Method, Pair, check_temperature
+from detdistill.distill.term import FEATURES, Method, Pair, check_temperature
 from detdistill.distill.view import View
 from detdistill.losses.features import channel_wise_divergence
 
@@ -31,6 +31,7 @@ class ChannelWise(FeatureTerm):
         paper="Shu et al., ICCV 2021, arXiv 2011.13256",
         compares="where each channel of the pyramid features, or of the class logits, is strong",
         needs="pyramid features",
+        teacher=(FEATURES,),
         weights={"retinanet": 10.0, "gfl": 5.0},
         sources="mmrazor: RetinaNet on features, GFL with compare class; mmdetection-distiller has 5 for RetinaNet",
         reported="GFL R50 40.2 to 41.9, teacher R101 44.7, on class logits (mmrazor)",

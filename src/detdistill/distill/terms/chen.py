@@ -7,11 +7,12 @@ from torch import Tensor
 from detdistill.core.boxes import encode_deltas
 from detdistill.distill.adapters import Adapter, FeatureTerm
 from detdistill.distill.candidates import taught_positives
-from detdistill.distill.term import Method
-from detdistill.distill.view import View
+from detdistill.distill.term import GRID, OPINIONS, Method, Pair, Source, needs_of
+from detdistill.distill.view import Need, View
 from detdistill.losses.box import teacher_bounded_regression
 from detdistill.losses.imitation import feature_imitation
 from detdistill.losses.soft_labels import weighted_binary_cross_entropy
+from detdistill.teachers.opinions import SHARPNESS
 
 
 class Chen(FeatureTerm):
@@ -32,12 +33,19 @@ class Chen(FeatureTerm):
         regression_weight: ν; the paper's value could not be verified.
         hint_weight: γ.
         adapter: 1x1 convolutions of the student's features `always`, as in the paper, or where channels differ.
+        source: of the teacher's probabilities and boxes (an extension), see `Source`. By `opinion` there is no hint,
+            and the regression counts where a box of the teacher overlaps with the student's by an IoU of 0.5.
+        sharpness: power of the IoU in an opinion, above 0.
+
+    Raises:
+        DetdistillError: the sharpness is not above 0.
     """
 
     method = Method(
         paper="Chen et al., NIPS 2017",
         compares="class probabilities and boxes at positives, pyramid features",
-        needs="pyramid features, class predictions and boxes of the same candidates",
+        needs="pyramid features, class predictions and boxes of the same candidates; or boxes, without the hint",
+        teacher=(GRID, OPINIONS),
     )
 
     def __init__(
@@ -48,35 +56,47 @@ class Chen(FeatureTerm):
         regression_weight: float = 0.5,
         hint_weight: float = 0.5,
         adapter: Adapter = "always",
+        source: Source = "auto",
+        sharpness: float = SHARPNESS,
     ) -> None:
         super().__init__(adapter)
+        self._needs = needs_of(source, sharpness=sharpness, grid=GRID)
         self.background_weight, self.margin = background_weight, margin
         self.regression_weight, self.hint_weight = regression_weight, hint_weight
 
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Maps, scores and boxes of the same candidates, or opinions."""
+        return self._needs
+
+    def bind(self, pair: Pair) -> list[str]:
+        """Makes the adapters, unless the teacher has no maps."""
+        if not pair.teacher_output.features.maps:
+            return ["the hint is left out, by opinion there are no maps"]
+        return super().bind(pair)
+
     def forward(self, view: View) -> dict[str, Tensor]:
-        """`classification`, `regression` and `hint`."""
+        """`classification`, `regression`, and `hint` where there are maps."""
         student, teacher = view.student, view.teacher
-        own, other = self.maps(view)
         index, goals = taught_positives(view.assignment, view.targets)
         count = view.reduce_sum(goals.new_tensor(len(goals))).clamp(min=1)
         classification = weighted_binary_cross_entropy(
             student.predictions.class_logits[index], teacher.predictions.class_logits[index], self.background_weight
         )
-        priors = student.predictions.priors(index)
+        priors, boxes = student.predictions.priors(index), teacher.predictions.boxes(index)
         regression = teacher_bounded_regression(
             encode_deltas(priors, student.predictions.boxes(index)),
-            encode_deltas(priors, teacher.predictions.boxes(index)),
+            encode_deltas(priors, boxes),  # NaN where there is no box: then no error exceeds it
             encode_deltas(priors, goals),
             self.margin,
         )
-        hint = feature_imitation(
-            own,
-            other,
-            student.predictions.grid.valid_cells(view.targets.sizes),
-            reduce_sum=view.reduce_sum,
-        )
-        return {
+        parts = {
             "classification": classification.sum() / count,
             "regression": self.regression_weight * regression.sum() / count,
-            "hint": self.hint_weight * hint,
         }
+        if view.by_opinion:
+            return parts
+        own, other = self.maps(view)
+        cells = student.predictions.grid.valid_cells(view.targets.sizes)
+        hint = feature_imitation(own, other, cells, reduce_sum=view.reduce_sum)
+        return {**parts, "hint": self.hint_weight * hint}

@@ -56,7 +56,7 @@ class CrossHead(Term):
         paper="Wang et al., CVPR 2024, arXiv 2306.11369",
         compares="predictions of the teacher's head, from its own features and from the student's",
         needs="heads of this package on the same levels, with maps of the same sizes",
-        teacher=GRID | {"head"},
+        teacher=(GRID | {"head"},),
         student=GRID | {"head"},
         weights={"retinanet": 1.0, "fcos": 1.0, "atss": 1.0, "gfl": 1.0},
         sources="the authors' configurations; parts: RetinaNet and ATSS 1, 1; FCOS 0.4, 0.75; GFL 1, 4 / 4",

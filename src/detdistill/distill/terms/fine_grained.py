@@ -12,7 +12,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.structures import Targets
 from detdistill.distill.adapters import Adapter, FeatureTerm
-from detdistill.distill.term import GRID, Method
+from detdistill.distill.term import FEATURES, GRID, Method
 from detdistill.distill.view import View
 from detdistill.losses.regional import fine_grained_imitation
 
@@ -41,7 +41,7 @@ class FineGrained(FeatureTerm):
         paper="Wang et al., CVPR 2019, arXiv 1906.03609",
         compares="pyramid features at cells whose anchors overlap objects",
         needs="pyramid features; anchors",
-        teacher=frozenset({"features"}),
+        teacher=(FEATURES,),
         student=GRID | {"anchors"},
         reported="RetinaNet R50 37.4 to 38.6, Faster R-CNN 38.4 to 39.3 (tables of FGD and DAVAR)",
     )

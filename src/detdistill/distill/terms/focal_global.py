@@ -13,7 +13,7 @@ from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import Targets
 from detdistill.distill.adapters import FeatureTerm
 from detdistill.distill.regions import ignored_cells, largest_by_image
-from detdistill.distill.term import Method, Pair, check_temperature
+from detdistill.distill.term import FEATURES, Method, Pair, check_temperature
 from detdistill.distill.view import View
 from detdistill.losses.features import channel_attention, spatial_attention
 
@@ -44,6 +44,7 @@ class FocalGlobal(FeatureTerm):
         paper="Yang et al., CVPR 2022, arXiv 2111.11837",
         compares="pyramid features in objects and in the background, their attention, their global context",
         needs="pyramid features",
+        teacher=(FEATURES,),
         weights={"retinanet": 1e-3, "fcos": 1.6e-3, "gfl": 1e-3},
         sources="the authors' configurations (FCOS with temperature 0.8)",
         reported="RetinaNet R50 37.4 to 39.6, FCOS R50 38.5 to 42.1, teachers R101 (the authors)",

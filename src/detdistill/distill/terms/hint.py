@@ -8,7 +8,7 @@ from torch import Tensor
 
 from detdistill.distill.adapters import Adapter, FeatureTerm
 from detdistill.distill.candidates import object_cells, positive_cells
-from detdistill.distill.term import Method
+from detdistill.distill.term import FEATURES, Method
 from detdistill.distill.view import View
 from detdistill.losses.imitation import feature_imitation
 
@@ -29,6 +29,7 @@ class Hint(FeatureTerm):
         paper="Romero et al., ICLR 2015, arXiv 1412.6550",
         compares="pyramid features at all cells",
         needs="pyramid features",
+        teacher=(FEATURES,),
     )
 
     def __init__(

@@ -46,7 +46,7 @@ class Localization(Term):
         paper="Zheng et al., CVPR 2022, arXiv 2102.12252",
         compares="distributions of box sides, at positives and around them",
         needs="box distributions of as many bins in both (GFL, GFLv2)",
-        teacher=GRID | {"distributions"},
+        teacher=(GRID | {"distributions"},),
         student=GRID | {"distributions"},
         weights={"gfl": 0.25},
         sources="the authors' configuration",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from detdistill.core.errors import DetdistillError
 from detdistill.core.precision import at_least_float32
 from detdistill.distill.adapters import FeatureTerm
-from detdistill.distill.term import Method, Pair
+from detdistill.distill.term import FEATURES, Method, Pair
 from detdistill.distill.view import View
 
 
@@ -30,6 +30,7 @@ class MaskedGenerative(FeatureTerm):
         paper="Yang et al., ECCV 2022, arXiv 2205.01529",
         compares="pyramid features, generated from the student's at random cells",
         needs="pyramid features",
+        teacher=(FEATURES,),
         weights={"retinanet": 2e-5},
         sources="the authors' configuration",
         reported="RetinaNet R50 37.4 to 41.0, teacher X101 (the authors)",

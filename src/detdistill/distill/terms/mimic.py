@@ -8,7 +8,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.precision import at_least_float32
 from detdistill.distill.adapters import Adapter, FeatureTerm
 from detdistill.distill.regions import best_regions, region_features
-from detdistill.distill.term import Method
+from detdistill.distill.term import FEATURES, Method
 from detdistill.distill.view import View
 
 OVERLAP = 0.7
@@ -39,6 +39,7 @@ class Mimic(FeatureTerm):
         paper="Li et al., Mimicking Very Efficient Network, CVPR 2017",
         compares="pyramid features in the student's best regions",
         needs="pyramid features",
+        teacher=(FEATURES,),
     )
 
     def __init__(self, *, regions: int = 100, adapter: Adapter = "always") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.distill.term import Method, Pair, Term
+from detdistill.distill.term import FEATURES, Method, Pair, Term
 from detdistill.distill.view import View
 from detdistill.losses.features import pearson_imitation
 
@@ -24,6 +24,7 @@ class Pearson(Term):
         paper="Cao et al., NeurIPS 2022, arXiv 2207.02039",
         compares="pyramid features, channel by channel, by their correlation",
         needs="pyramids of equally many channels",
+        teacher=(FEATURES,),
         weights={"retinanet": 10.0, "fcos": 2.0, "atss": 1.0, "gfl": 6.0},
         sources="mmrazor's configuration for RetinaNet, ResNeXt-101 teacher; for the others CrossKD's, which has both",
         reported="RetinaNet R50 36.5 to 40.3, teacher FCOS X101 42.6 (mmrazor)",

@@ -15,9 +15,13 @@ from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import Assignment, ReduceSum, Targets
 from detdistill.distill.candidates import CandidateLists, positives_and_best
-from detdistill.distill.term import Method, Term, check_temperature
-from detdistill.distill.view import View
+from detdistill.distill.term import OPINIONS, SCORES, Method, Source, Term, check_temperature, needs_of
+from detdistill.distill.view import Need, View
 from detdistill.losses.rank import plackett_luce, rank_mimicking
+from detdistill.teachers.opinions import SHARPNESS
+
+LEAST_OPINION = 1e-4
+"""What an opinion is at least before its logarithm is ranked by."""
 
 Scores = Callable[[Output, Tensor, Tensor], Tensor]
 """What an output's candidates are ranked by, `(K,)`, from the object and the prior of each, both `(K,)`."""
@@ -46,15 +50,24 @@ class RankMimicking(Term):
             that the teacher ranks highest among those with their centre in the object's box, so that the student also
             learns whom to rank low. A candidate may then be in the lists of several objects.
         k: of `topk`, at least 1.
+        source: of the teacher's scores (an extension), see `Source`. By `opinion`, the teacher's distribution is
+            softmax(log max(F, 1e-4) / T), F being its opinion of the student's boxes; with one box of the teacher an
+            object it is proportional to IoU^(sharpness / T). `rank_by` and `candidates` keep their first value.
+        sharpness: power of the IoU in an opinion, above 0.
+        object_weight: of the mean over objects, by opinion: `opinion`, the best of an object's candidates, so that
+            objects count as the teacher is sure of them, or `equal`.
 
     Raises:
-        DetdistillError: the temperature is not above 0, or k is below 1.
+        DetdistillError: the temperature or the sharpness is not above 0, k is below 1, or options that exclude each
+            other.
     """
 
     method = Method(
         paper="Li et al., AAAI 2022, arXiv 2112.04840",
         compares="the ranking of each object's candidates",
-        needs="class scores at the student's positives; boxes for rank_by localization",
+        needs="class scores at the student's positives, or boxes; boxes for rank_by localization",
+        teacher=(SCORES, OPINIONS),
+        student=SCORES,
         weights={"retinanet": 4.0},
         sources="an unmerged configuration of mmrazor; the paper's own weight is not known",
         reported=(
@@ -73,17 +86,35 @@ class RankMimicking(Term):
         form: Literal["kl", "plackett_luce"] = "kl",
         candidates: Literal["positive", "topk"] = "positive",
         k: int = 9,
+        source: Source = "auto",
+        sharpness: float = SHARPNESS,
+        object_weight: Literal["opinion", "equal"] = "opinion",
     ) -> None:
         super().__init__()
         check_temperature(temperature)
         if k < 1:
             raise DetdistillError(f"k must be at least 1, not {k}")
+        if source == "opinion" and (rank_by != "classification" or candidates != "positive"):
+            raise DetdistillError(
+                f"source opinion ranks the positives by the teacher's opinion alone: leave out rank_by {rank_by} and "
+                f"candidates {candidates}, or set source grid"
+            )
         self.space, self.temperature = space, temperature
         self.rank_by, self.detector_score = rank_by, detector_score
         self.form, self.candidates, self.k = form, candidates, k
+        self.object_weight = object_weight
+        is_plain = rank_by == "classification" and candidates == "positive"
+        self._needs = needs_of(source if is_plain else "grid", sharpness=sharpness)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Scores of the same candidates, or opinions."""
+        return self._needs
 
     def forward(self, view: View) -> dict[str, Tensor]:
         """`classification` and `localization`, as far as asked for."""
+        if view.by_opinion:
+            return {"classification": self._by_opinion(view)}
         student, teacher, targets = view.student, view.teacher, view.targets
 
         def class_scores(output: Output, objects: Tensor, priors: Tensor) -> Tensor:
@@ -111,6 +142,24 @@ class RankMimicking(Term):
             parts[name] = self._difference(own(objects, priors), other(objects, priors), objects, view.reduce_sum)
         return parts
 
+    def _by_opinion(self, view: View) -> Tensor:
+        targets, objects = view.targets, view.assignment.positive_targets
+        known = targets.labels[objects] >= 0
+        objects = objects[known]
+        image, prior = (place[known] for place in view.assignment.positive)
+        index = image, prior, targets.labels[objects]
+        own = view.student.predictions
+        logits = own.log_odds(index) if self.detector_score else at_least_float32(own.class_logits[index])
+        opinions = view.teacher.predictions.scores(index)
+        weights = opinions.new_zeros(len(targets.labels)).scatter_reduce(0, objects, opinions, "amax")
+        return self._difference(
+            logits if self.space == "logit" else logits.sigmoid(),
+            opinions.clamp(min=LEAST_OPINION).log(),
+            objects,
+            view.reduce_sum,
+            weights if self.object_weight == "opinion" else None,
+        )
+
     def _lists(
         self,
         grid: Grid,
@@ -126,7 +175,16 @@ class RankMimicking(Term):
         kept = among[objects]
         return objects[kept], priors[kept]
 
-    def _difference(self, student: Tensor, teacher: Tensor, objects: Tensor, reduce_sum: ReduceSum) -> Tensor:
+    def _difference(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        objects: Tensor,
+        reduce_sum: ReduceSum,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         if self.form == "kl":
-            return rank_mimicking(student, teacher, objects, temperature=self.temperature, reduce_sum=reduce_sum)
+            return rank_mimicking(
+                student, teacher, objects, temperature=self.temperature, weights=weights, reduce_sum=reduce_sum
+            )
         return plackett_luce(student / self.temperature, teacher, objects, reduce_sum=reduce_sum)

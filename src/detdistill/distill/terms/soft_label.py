@@ -8,10 +8,11 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.structures import BACKGROUND
-from detdistill.distill.term import Method, Pair, Term, check_temperature
-from detdistill.distill.view import View
+from detdistill.distill.term import OPINIONS, SCORES, Method, Pair, Source, Term, check_temperature, needs_of
+from detdistill.distill.view import Need, View
 from detdistill.losses.distribution import distribution_kl
 from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy
+from detdistill.teachers.opinions import SHARPNESS
 
 
 class SoftLabel(Term):
@@ -23,15 +24,20 @@ class SoftLabel(Term):
             times |p_teacher − p_student|, as in BCKD and CrossKD.
         where: the student's positives, which rank mimicking compares too, or all candidates that are not ignored.
         temperature: T, above 0, of `binary` and `softmax`: logits are divided by it, the loss multiplied by T².
+        source: of the teacher's probabilities (an extension), see `Source`. By `opinion` they follow the boxes: the
+            student learns to score a candidate by how well its box overlaps with a box of the teacher.
+        sharpness: power of the IoU in an opinion, above 0.
 
     Raises:
-        DetdistillError: the temperature is not above 0.
+        DetdistillError: the temperature or the sharpness is not above 0.
     """
 
     method = Method(
         paper="Hinton et al., 2015, arXiv 1503.02531",
         compares="class probabilities, candidate by candidate",
-        needs="class predictions of the same candidates",
+        needs="class predictions of the same candidates, or boxes",
+        teacher=(SCORES, OPINIONS),
+        student=SCORES,
         weights={"retinanet": 10.0, "fcos": 10.0, "atss": 10.0, "gfl": 10.0},
         sources="LD's configurations, for form softmax with temperature 2 (RetinaNet 8)",
     )
@@ -42,10 +48,18 @@ class SoftLabel(Term):
         form: Literal["binary", "softmax", "modulated"] = "binary",
         where: Literal["positive", "all"] = "positive",
         temperature: float = 1.0,
+        source: Source = "auto",
+        sharpness: float = SHARPNESS,
     ) -> None:
         super().__init__()
         check_temperature(temperature)
         self.form, self.where, self.temperature = form, where, temperature
+        self._needs = needs_of(source, sharpness=sharpness, everywhere=where == "all")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Scores of the same candidates, or opinions."""
+        return self._needs
 
     def bind(self, pair: Pair) -> list[str]:
         """Raises `DetdistillError` for a softmax over a single class, which is 1 whatever the logits."""
