@@ -18,7 +18,7 @@ setup: $(STAMP) ## create .venv with everything; the second call does nothing
 # torch and torchvision are tied by their binary interface: they are chosen in one resolution.
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[scenes,lite0,loggers,export,cluster,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[scenes,lite0,loggers,export,transformers,cluster,dev]'
 	touch $@
 
 demo: setup ## a teacher, a small student alone, the same student taught: minutes on 2 cores, results in runs/demo
