@@ -59,10 +59,11 @@ def test_a_dataset_and_sections_make_a_run(tmp_path: Path) -> None:
 def test_a_teacher_and_sections_make_a_distillation(tmp_path: Path) -> None:
     data, teacher = write_boxes(tmp_path / "data"), write_teacher(tmp_path / "teacher")
     recipe = small_recipe(data, epochs=1)
-    distill(recipe, teacher, tmp_path / "run", distill={"terms": {"hint": {}}})
+    section = {"terms": {"hint": {}}, "accept_teacher": True}
+    distill(recipe, teacher, tmp_path / "run", distill=section)
     found = read_recipe(tmp_path / "run" / "recipe.yaml").distillation
     assert (found.teacher, found.terms) == (str(teacher), {"hint": {}})
-    distill(recipe, load(teacher), tmp_path / "module", distill={"terms": {"hint": {}}})
+    distill(recipe, load(teacher), tmp_path / "module", distill=section)
     assert read_recipe(tmp_path / "module" / "recipe.yaml").distillation.teacher == "DenseDetector"
 
 

@@ -4,12 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from detdistill.compare import teachers
 from detdistill.compare.teachers import FILE, teacher_scores
 from detdistill.core.annotations import DetectionDataset
-from detdistill.detectors.base import Detector
 from detdistill.evaluation.coco_metrics import CocoMetrics
+from detdistill.teachers.teacher import Teacher
 from detdistill.training.recipe import Recipe
 from detdistill.training.teacher_score import teacher_metrics
 from support.small_runs import small_distillation, write_boxes, write_teacher
@@ -20,9 +21,9 @@ def test_a_teacher_is_scored_once_for_each_split_and_anew_when_it_is_another(
 ) -> None:
     scored: list[DetectionDataset] = []
 
-    def metrics(teacher: Detector, dataset: DetectionDataset, recipe: Recipe) -> CocoMetrics:
+    def metrics(teacher: Teacher, dataset: DetectionDataset, recipe: Recipe, device: torch.device) -> CocoMetrics:
         scored.append(dataset)
-        return teacher_metrics(teacher, dataset, recipe)
+        return teacher_metrics(teacher, dataset, recipe, device)
 
     monkeypatch.setattr(teachers, "teacher_metrics", metrics)
     teacher = write_teacher(tmp_path / "teacher")

@@ -104,7 +104,7 @@ def test_what_is_not_known_is_not_said() -> None:
     for value in values:
         for key in ("data", "teacher", "weights", "terms", "seed", "epoch", "imported_from"):
             assert all("\n" not in sentence for sentence in made({key: value, "epoch": value}))
-    taught = {"teacher": {"folder": "t", "weights_sha256": None}, "terms": {"hint": {}}, "weights": {}}
+    taught = {"teacher": {"source": "t", "sha256": None}, "terms": {"hint": {}}, "weights": {}}
     assert made(taught) == ["Taught by `t`: hint."]
 
 

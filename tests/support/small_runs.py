@@ -86,7 +86,7 @@ def small_distillation(data: Path, teacher: Path, **changes: Any) -> Recipe:
     options: dict[str, Any] = {"terms": {"rank_mimicking": {}, "prediction_guided": {}, "hint": {}}}
     own = {field.name for field in fields(Distillation)}
     options |= {name: changes.pop(name) for name in own & changes.keys()}
-    return small_recipe(data, distill=Distillation(str(teacher), **options), **changes)
+    return small_recipe(data, distill=Distillation(str(teacher), **{"accept_teacher": True, **options}), **changes)
 
 
 def taught_otherwise(recipe: Recipe, **changes: Any) -> Recipe:

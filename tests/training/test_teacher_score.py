@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from detdistill.core.annotations import DetectionDataset, ImageTable
+from detdistill.core.errors import DetdistillError
 from detdistill.data.opening import open_dataset
 from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores
 from detdistill.evaluation.results import Results
+from detdistill.teachers.detector_teacher import DetectorTeacher
+from detdistill.teachers.teacher import Teacher
 from detdistill.training.recipe import Recipe
 from detdistill.training.teacher_score import LOOKED_AT, quick_look, teacher_metrics
-from support.small_runs import small_distillation, write_boxes
+from support.small_runs import small_distillation, taught_otherwise, write_boxes
 from support.tiny_detector import tiny_detector
 
 
@@ -30,23 +33,23 @@ def recipe(tmp_path: Path) -> Recipe:
 def finding(monkeypatch: pytest.MonkeyPatch, truth: DetectionDataset, names: dict[str, str]) -> None:
     """A teacher finds every object of these classes, names them in its own way, and sees a `ghost` beside each."""
 
-    def predict(_: object, renamed: DetectionDataset, *__: Any) -> Results:
+    def predict(teacher: Teacher, dataset: DetectionDataset, *_: Any, **__: Any) -> Results:
         image, boxes, labels = [], [], []
-        for index, record in enumerate(renamed.images):
+        for index, record in enumerate(dataset.images):
             for box, label in zip(record.boxes, truth.images[index].labels, strict=True):
                 name = truth.classes[label]
                 if name in names:
                     image += [index, index]
                     boxes += [box, box]
-                    labels += [renamed.classes.index(names[name]), renamed.classes.index("ghost")]
+                    labels += [teacher.classes.index(names[name]), teacher.classes.index("ghost")]
         corners = np.array(boxes).reshape(-1, 4)
         xywh = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
         return Results(np.array(image, np.int64), xywh, np.ones(len(image)), np.array(labels, np.int64))
 
-    monkeypatch.setattr("detdistill.training.teacher_score.predict", predict)
+    monkeypatch.setattr("detdistill.training.teacher_score.predict_with_teacher", predict)
 
 
-TEACHER = tiny_detector(classes=("ghost", "red", "verde"))
+TEACHER = DetectorTeacher(tiny_detector(classes=("ghost", "red", "verde")))
 
 
 def test_a_teachers_classes_go_by_name(data: DetectionDataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +66,10 @@ def test_detections_under_another_name_are_wrong(
     assert teacher_metrics(TEACHER, data, recipe).AP == 0
     found, warning = quick_look(TEACHER, data, None, recipe)
     assert found.endswith("0.0")
-    assert warning.startswith("WARNING: the teacher finds next to nothing here")
+    assert warning.startswith("WARNING: the teacher's AP")
     assert "class_map" in warning
+    with pytest.raises(DetdistillError, match=r"AP50 0\.0.*accept_teacher"):
+        quick_look(TEACHER, data, None, taught_otherwise(recipe, accept_teacher=False))
 
 
 def test_a_class_that_the_teacher_never_finds_is_named(
@@ -79,7 +84,7 @@ def test_a_class_that_the_teacher_lacks_is_no_surprise(
     data: DetectionDataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding(monkeypatch, data, {"green": "verde"})
-    (found,) = quick_look(tiny_detector(classes=("ghost", "verde")), data, None, recipe)
+    (found,) = quick_look(DetectorTeacher(tiny_detector(classes=("ghost", "verde"))), data, None, recipe)
     assert found.endswith(": 100.0 over the classes that it knows")
 
 

@@ -65,15 +65,24 @@ class DistillOptions(RecipeOptions):
     """The same, with a teacher."""
 
     teacher: Annotated[
-        str | None, Parameter(help="Folder of a trained, distilled or imported detector (distill.teacher).")
+        list[str] | None,
+        Parameter(
+            help="Folder of a trained, distilled or imported detector, or python:package.module:function "
+            "(distill.teacher). Given several times, the boxes of all teachers are joined."
+        ),
     ] = None
+    accept_teacher: Annotated[
+        bool, Parameter(help="Train although the teacher finds next to nothing on the validation images.")
+    ] = False
     terms: Annotated[
         str | None, Parameter(help="Distillation terms, for example rank_mimicking,hint (distill.terms).")
     ] = None
 
     def _changes(self) -> dict[str, Any]:
         changes = super()._changes()
-        given: dict[str, Any] = {} if self.teacher is None else {"teacher": self.teacher}
+        given: dict[str, Any] = {"accept_teacher": True} if self.accept_teacher else {}
+        if self.teacher:
+            given["teacher"] = self.teacher[0] if len(self.teacher) == 1 else self.teacher
         if self.terms is not None:
             given["terms"] = {name.strip(): {} for name in self.terms.split(",")}
         return {**changes, "distill": given} if given else changes

@@ -108,7 +108,7 @@ def _kept_scores(plan: Plan, out: Path) -> dict[str, dict[str, Any]]:
     kept = {
         setting: kept_teacher_scores(recipe, plan.report_on, out / setting) for setting, recipe in plan.settings.items()
     }
-    return {setting: scores for setting, scores in kept.items() if scores is not None}
+    return {setting: scores for setting, scores in kept.items() if scores}
 
 
 def _wait_for(work: Work, pool: Pool) -> None:

@@ -12,13 +12,14 @@ from filelock import FileLock
 
 from detdistill.compare.kept_record import read_kept
 from detdistill.compare.plan import Plan, Terms
+from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import note
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.files import write_atomically
 from detdistill.core.seeds import derived_seed
 from detdistill.core.settings import from_values
 from detdistill.detectors.base import Detector
-from detdistill.training.distilled import Distilled
+from detdistill.training.distilled import Distilled, recipe_teacher
 from detdistill.training.freezing import make_ready
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import first_batch, open_training_data, starting_detector
@@ -113,36 +114,36 @@ def _chosen(plan: Plan, setting: str, jobs: int) -> Recipe:
 def _measured(plan: Plan, recipe: Recipe) -> Choice:
     """The choice for a student that learns by the terms of all methods: what is unsafe for one of them is for all."""
     dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images)
-    task = _task(plan.methods, recipe, dataset.classes)
+    task = _task(plan.methods, recipe, dataset)
     device = device_beside_training(recipe.machine)
     make_ready(task, recipe, device)
-    batch = first_batch(recipe, dataset, recipe.images_per_process).to(device)
+    batch = first_batch(recipe, dataset, recipe.images_per_process, task.stored).to(device)
     return choose(task, batch, recipe, device)
 
 
-def _task(methods: Mapping[str, Terms], recipe: Recipe, classes: Sequence[str]) -> Task:
+def _task(methods: Mapping[str, Terms], recipe: Recipe, dataset: DetectionDataset) -> Task:
     """The task of all methods that can be used: the runs of the others fail, and say why."""
     try:
-        return _distilled(methods.values(), recipe, classes)
+        return _distilled(methods.values(), recipe, dataset)
     except DetdistillError:
-        usable = [terms for terms in methods.values() if terms and _is_usable(terms, recipe, classes)]
+        usable = [terms for terms in methods.values() if terms and _is_usable(terms, recipe, dataset)]
     if usable:
-        return _distilled(usable, recipe, classes)
-    return Supervised(_student(recipe, classes), channels_last=recipe.machine.channels_last)
+        return _distilled(usable, recipe, dataset)
+    return Supervised(_student(recipe, dataset.classes), channels_last=recipe.machine.channels_last)
 
 
-def _is_usable(terms: Terms, recipe: Recipe, classes: Sequence[str]) -> bool:
+def _is_usable(terms: Terms, recipe: Recipe, dataset: DetectionDataset) -> bool:
     try:
-        _distilled([terms], recipe, classes)
+        _distilled([terms], recipe, dataset)
     except DetdistillError:
         return False
     return True
 
 
-def _distilled(methods: Iterable[Terms], recipe: Recipe, classes: Sequence[str]) -> Distilled:
+def _distilled(methods: Iterable[Terms], recipe: Recipe, dataset: DetectionDataset) -> Distilled:
     terms = {name: options for method in methods for name, options in method.items()}
     taught = replace(recipe, distill=replace(recipe.distillation, terms=terms))
-    return Distilled(taught, _student(recipe, classes))
+    return Distilled(taught, _student(recipe, dataset.classes), recipe_teacher(taught, dataset))
 
 
 def _student(recipe: Recipe, classes: Sequence[str]) -> Detector:

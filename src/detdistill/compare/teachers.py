@@ -9,7 +9,8 @@ from typing import Any
 
 from detdistill.compare.kept_record import read_kept
 from detdistill.core.files import write_atomically
-from detdistill.detectors.storage import load_detector, read_description
+from detdistill.teachers.loading import origin_of
+from detdistill.training.distilled import recipe_teacher
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_data_part
 from detdistill.training.recipe import Recipe
@@ -28,7 +29,7 @@ def teacher_scores(recipe: Recipe, split: str, folder: Path, *, images: str | No
         images: Image folder of the split, where it is not recognised.
 
     Returns:
-        As `outcome.json` has them, 0 to 1.
+        As `outcome.json` has them, 0 to 1; nothing for a teacher that reads no images and has none of the split.
 
     Raises:
         DetdistillError: the teacher or the data cannot be used.
@@ -36,9 +37,11 @@ def teacher_scores(recipe: Recipe, split: str, folder: Path, *, images: str | No
     kept = kept_teacher_scores(recipe, split, folder)
     if kept is not None:
         return kept
-    teacher = Path(recipe.distillation.teacher).expanduser()
-    detector = load_detector(teacher).to(device_beside_training(recipe.machine))
-    scores = asdict(teacher_metrics(detector, open_data_part(recipe.data, split, images), recipe))
+    dataset = open_data_part(recipe.data, split, images)
+    teacher, device = recipe_teacher(recipe, dataset), device_beside_training(recipe.machine)
+    scores: dict[str, Any] = {}
+    if teacher.stored is None or teacher.stored.covered(dataset).all():
+        scores = asdict(teacher_metrics(teacher, dataset, recipe, device))
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / FILE, json.dumps({**_key(recipe, split), "scores": scores}, indent=1) + "\n")
     return scores
@@ -55,6 +58,5 @@ def kept_teacher_scores(recipe: Recipe, split: str, folder: Path) -> dict[str, A
     return scores
 
 
-def _key(recipe: Recipe, split: str) -> dict[str, str]:
-    teacher = Path(recipe.distillation.teacher).expanduser()
-    return {"split": split, "weights_sha256": read_description(teacher).weights_sha256}
+def _key(recipe: Recipe, split: str) -> dict[str, Any]:
+    return {"split": split, "teachers": [dict(origin_of(source)) for source in recipe.distillation.teachers]}

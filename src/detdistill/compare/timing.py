@@ -13,7 +13,8 @@ import torch
 from detdistill.compare.plan import Terms
 from detdistill.core.structures import single_process
 from detdistill.data.loading import Batch, training_loader
-from detdistill.training.distilled import Distilled
+from detdistill.teachers.teacher import Teacher
+from detdistill.training.distilled import Distilled, recipe_teacher
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.optim import build_optimizer
@@ -39,14 +40,17 @@ def step_seconds(
         rounds: times that each method sees each batch; one more before warms up.
     """
     dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images)
-    loader = training_loader(dataset, recipe.images, batch_size=recipe.images_per_process, seed=recipe.seed)
+    teacher = recipe_teacher(recipe, dataset)
+    loader = training_loader(
+        dataset, recipe.images, batch_size=recipe.images_per_process, seed=recipe.seed, stored=teacher.stored
+    )
     loaded = list(islice(loader, batches))
     device = device_beside_training(recipe.machine)
     # A few batches in turns would always be remembered, those of a run only from the second epoch on.
     recipe = replace(recipe, distill=replace(recipe.distillation, memory=0))
     # Nor does it matter to a step's time which weights it finds; reading them would tell of them once more.
     recipe = replace(recipe, start=replace(recipe.start, backbone=None, source=None))
-    works = {name: _step(recipe, terms, dataset.classes, device) for name, terms in methods.items()}
+    works = {name: _step(recipe, terms, dataset.classes, teacher, device) for name, terms in methods.items()}
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for number in range(rounds + 1):
         for batch in loaded:
@@ -60,12 +64,14 @@ def step_seconds(
     return {name: median(times) for name, times in taken.items()}
 
 
-def _step(recipe: Recipe, terms: Terms, classes: tuple[str, ...], device: torch.device) -> Callable[[Batch], None]:
+def _step(
+    recipe: Recipe, terms: Terms, classes: tuple[str, ...], teacher: Teacher, device: torch.device
+) -> Callable[[Batch], None]:
     student = starting_detector(recipe, classes)
     task: Task = Supervised(student, channels_last=recipe.machine.channels_last)
     if terms:
         given = {name: {**options, "weight": GIVEN} for name, options in terms.items()}
-        task = Distilled(replace(recipe, distill=replace(recipe.distillation, terms=given)), student)
+        task = Distilled(replace(recipe, distill=replace(recipe.distillation, terms=given)), student, teacher)
     task.to(device).train()
     optimizer = build_optimizer(task, student.backbone_module, recipe.optimization)
 

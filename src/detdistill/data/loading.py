@@ -23,7 +23,7 @@ from detdistill.core.images import read_image
 from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import Targets
 from detdistill.data.batching import Draw, EvaluationBatches, Size, TrainingBatches, training_canvases
-from detdistill.data.stored_detections import StoredDetections
+from detdistill.data.stored_detections import BoxSource
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
 
 
@@ -46,7 +46,7 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
         *,
         seed: int = 0,
         cache: bool = False,
-        stored: StoredDetections | None = None,
+        stored: BoxSource | None = None,
     ) -> None:
         self.dataset = dataset
         self.stored = stored
@@ -175,7 +175,7 @@ def training_loader(
     workers: int = 0,
     cache: bool = False,
     difficult: bool = False,
-    stored: StoredDetections | None = None,
+    stored: BoxSource | None = None,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:
@@ -212,7 +212,7 @@ def evaluation_loader(
     *,
     batch_size: int,
     workers: int = 0,
-    stored: StoredDetections | None = None,
+    stored: BoxSource | None = None,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,6 +12,24 @@ from numpy.typing import NDArray
 
 from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.core.structures import TeacherBoxes
+
+
+class BoxSource(Protocol):
+    """Where loaders look up what a teacher predicted beforehand in an image."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names of the teacher."""
+
+    def covered(self, dataset: DetectionDataset) -> NDArray[np.bool_]:
+        """`(images,)` which images of a dataset are among the stored ones."""
+
+    def of(self, record: ImageRecord) -> TeacherBoxes:
+        """What was predicted in an image, in pixels of its file.
+
+        Raises:
+            KeyError: the image is not among the stored ones.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -175,13 +175,15 @@ def made(provenance: Mapping[str, Any]) -> list[Markdown]:
     if "source" in data:
         said.append(f"Trained on {code(data['source'])}{_hash(data.get('annotations_sha256'))}.")
     teacher = _group(provenance, "teacher")
-    if "folder" in teacher:
+    several = teacher.get("teachers")
+    teachers = several if isinstance(several, list) else [teacher]
+    known = [each for each in teachers if isinstance(each, Mapping) and "source" in each]
+    names = [code(each["source"]) + _hash(each.get("sha256")) for each in known]
+    if names:
         weights = _group(provenance, "weights").items()
         terms = [f"{plain_name(term)} (weight {plain_name(_rounded(weight))})" for term, weight in weights]
         terms = terms or [plain_name(term) for term in _group(provenance, "terms")]
-        said.append(
-            f"Taught by {code(teacher['folder'])}{_hash(teacher.get('weights_sha256'))}: {', '.join(terms[:LISTED])}."
-        )
+        said.append(f"Taught by {', '.join(names[:LISTED])}: {', '.join(terms[:LISTED])}.")
     if "seed" in provenance and "epoch" in provenance:
         seed, epoch = plain_name(provenance["seed"]), plain_name(provenance["epoch"])
         said.append(f"Seed {seed}, the weights of epoch {epoch}.")

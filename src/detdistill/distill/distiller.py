@@ -13,7 +13,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.modules import Held, untouched
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output
-from detdistill.core.structures import ReduceSum, Targets, single_process
+from detdistill.core.structures import Matches, ReduceSum, Targets, single_process
 from detdistill.core.suggestions import did_you_mean
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
@@ -48,12 +48,14 @@ class Compared:
         detection: terms of the detection loss, weighted.
         terms: the distillation terms, not weighted.
         views: what they compared.
+        matches: of the student's candidates, by stage.
     """
 
     output: Output
     detection: dict[str, Tensor]
     terms: dict[str, Tensor]
     views: tuple[View, ...]
+    matches: Matches
 
     def squared_lengths(self) -> dict[str, Tensor]:
         """Squared length of the gradient at the student's pyramid features, of the `detection` loss and each term.
@@ -199,7 +201,7 @@ class Distiller(nn.Module):
         for name, term in self.terms.items():
             parts: dict[str, Tensor] = term(views[self._way_of[name]])
             terms[name] = torch.stack(tuple(parts.values())).sum()
-        return Compared(output, detection, terms, tuple(views.values()))
+        return Compared(output, detection, terms, tuple(views.values()), matches)
 
     def guide(self, images: Tensor, targets: Targets) -> Guidance:
         """What the teacher predicts for images, 0 to 255, of which `targets` has the sizes and what is stored."""

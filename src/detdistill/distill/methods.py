@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from detdistill.core.offers import Offer
 from detdistill.detectors.dense.detector import HEADS
 from detdistill.distill.term import Method
 from detdistill.distill.terms import TERMS
@@ -49,6 +50,25 @@ def list_methods() -> list[ListedMethod]:
 def supported_heads(method: Method) -> tuple[str, ...]:
     """The heads that a method works with, as student and as teacher."""
     return tuple(head for head, kind in HEADS.items() if not method.missing(kind.offers, kind.offers))
+
+
+def what_works(student: frozenset[Offer], teacher: frozenset[Offer]) -> list[str]:
+    """Which terms work for a student and a teacher with these offers, and why others do not, a line each."""
+    on_cells, by_opinion = [], []
+    refused: dict[str, list[str]] = {}
+    for name, kind in TERMS.items():
+        why = kind.method.missing(student, teacher)
+        if why:
+            refused.setdefault(why, []).append(name)
+        elif kind.method.teacher[0] <= teacher:
+            on_cells.append(name)
+        else:
+            by_opinion.append(name)
+    lines = [f"the teacher offers {', '.join(sorted(teacher))}"]
+    for what, names in (("terms on common cells", on_cells), ("terms by the teacher's opinion", by_opinion)):
+        if names:
+            lines.append(f"{what}: {', '.join(names)}")
+    return [*lines, *(f"not possible, {why}: {', '.join(names)}" for why, names in refused.items())]
 
 
 def published_weights(name: str) -> str:

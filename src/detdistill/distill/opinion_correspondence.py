@@ -93,6 +93,30 @@ class OpinionCorrespondence:
         return replace(found, scores=self.classes.of_teacher(found.scores))
 
 
+def left_out(view: View, matched: Tensor, targets: Targets) -> list[str]:
+    """What a view by opinion leaves out of a batch, a line each.
+
+    Args:
+        view: of the batch.
+        matched: `(N, P)` the student's matches.
+        targets: the objects.
+    """
+    lines = []
+    listed = torch.zeros_like(targets.labels, dtype=torch.bool)
+    listed[matched[matched >= 0]] = True
+    silent = int((listed & (view.targets.labels < 0)).sum())
+    if silent:
+        lines.append(f"no opinion of {silent} of {int(listed.sum())} objects in the first batch; they are left out")
+    background = matched == BACKGROUND
+    unknown = int((background & (view.assignment.matched == IGNORED)).sum())
+    if unknown:
+        lines.append(
+            f"{unknown} of {int(background.sum())} background candidates of the first batch are left out: the "
+            "teacher's opinion of them is below its floor, which means unknown"
+        )
+    return lines
+
+
 def _all_of(matched: Tensor) -> tuple[Tensor, Tensor]:
     """Image and candidate of all candidates `(N, P)`."""
     images, candidates = matched.shape

@@ -10,6 +10,7 @@ from torch import Tensor
 from detdistill.core.modules import untouched
 from detdistill.core.structures import Targets
 from detdistill.distill.distiller import DETECTION, Distiller
+from detdistill.distill.opinion_correspondence import left_out
 
 HEADING = (
     "losses of the first batch, before they are weighted; gradient: its length at the student's pyramid features; "
@@ -90,9 +91,13 @@ def preflight(distiller: Distiller, images: Tensor, targets: Targets) -> Preflig
         lengths = {name: float(square.sqrt()) for name, square in compared.squared_lengths().items()}
     detection = Loss(DETECTION, sum(float(value.detach()) for value in compared.detection.values()), lengths[DETECTION])
     losses = [detection]
+    matched = compared.matches[compared.output.final].matched
+    notes = dict.fromkeys(
+        line for view in compared.views if view.by_opinion for line in left_out(view, matched, targets)
+    )
     for name, value in compared.terms.items():
         options = distiller.weighting.terms[name].options
         found = options.ratio * detection.gradient / lengths[name] if lengths[name] else 0.0
         weight = found if options.value is None else options.value
         losses.append(Loss(name, float(value.detach()), lengths[name], weight, is_automatic=options.value is None))
-    return Preflight(tuple(distiller.notes), tuple(losses))
+    return Preflight((*distiller.notes, *notes), tuple(losses))

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 
+from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
 from detdistill.core.offers import Offer
@@ -35,7 +36,7 @@ class DetectorTeacher:
     def __init__(
         self, detector: Detector, *, channels_last: bool = False, origin: Mapping[str, Any] | None = None
     ) -> None:
-        self.origin = {"detector": type(detector).__name__} if origin is None else origin
+        self.origin = {"source": type(detector).__name__, "sha256": None} if origin is None else origin
         self.detector = detector.eval().requires_grad_(requires_grad=False)
         self._channels_last = channels_last
         if channels_last:
@@ -77,20 +78,28 @@ class DetectorTeacher:
         return Guidance(output, boxes)
 
     def notes(self, student: InputSpec) -> list[str]:
-        """Whether the two read images in different normalizations."""
-        own = self.detector.input.normalization
-        if student.normalization == own:
-            return []
-        return [
-            f"input: each gets the images in its own normalization; the teacher {_in_words(own)}; the student "
-            f"{_in_words(student.normalization)}"
-        ]
+        """Whether the two read images in different normalizations, or were made for different sizes."""
+        own, notes = self.detector.input, []
+        if own.size is not None and student.size is not None and _size(own.size) != _size(student.size):
+            notes.append(f"image size: the teacher was made for {_size(own.size)}; both get {_size(student.size)}")
+        if student.normalization != own.normalization:
+            notes.append(
+                f"input: each gets the images in its own normalization; the teacher {_in_words(own.normalization)}; "
+                f"the student {_in_words(student.normalization)}"
+            )
+        return notes
 
     def move_to(self, device: torch.device) -> None:
         """Moves the detector to a device, unless it is there."""
         parameter = next(self.detector.parameters(), None)
         if parameter is not None and parameter.device != device:
             self.detector.to(device)
+
+
+def _size(size: ImageSize) -> str:
+    if size.letterbox is not None:
+        return f"a square of {size.letterbox} px"
+    return f"sides of {size.short_side} and at most {size.long_side} px"
 
 
 def _in_words(normalization: Normalization) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output, TowerHead, combined
 from detdistill.core.structures import TeacherBoxes
-from detdistill.data.stored_detections import StoredDetections
+from detdistill.data.stored_detections import BoxSource
 from detdistill.teachers.opinions import SHARPNESS, Opinions, opinions
 
 
@@ -129,6 +129,7 @@ class Guidance:
         return cls(combined(outputs, torch.cat) if outputs else None, sum(boxes, start=()) if boxes else None)
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """Whatever predicts for a batch of images."""
 
@@ -145,7 +146,7 @@ class Teacher(Protocol):
         """What can be asked of it."""
 
     @property
-    def stored(self) -> StoredDetections | None:
+    def stored(self) -> BoxSource | None:
         """What it predicted beforehand in the images of a dataset; None for teachers that read images."""
 
     @property

@@ -8,23 +8,26 @@ from typing import Any
 from torch import Tensor
 
 from detdistill.core.annotations import DetectionDataset
-from detdistill.core.image_options import ImageOptions, ImageSize
-from detdistill.core.modules import Held
+from detdistill.core.errors import DetdistillError
 from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import ReduceSum, Targets
 from detdistill.data.loading import Batch
+from detdistill.data.stored_detections import BoxSource
 from detdistill.detectors.base import Detector
-from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense.folding import folded
-from detdistill.detectors.storage import load_detector, read_description
+from detdistill.detectors.storage import load_detector
 from detdistill.distill.building import build_terms
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.inheritance import inherit
 from detdistill.distill.memory import TeacherMemory, memory_note
+from detdistill.distill.methods import what_works
 from detdistill.distill.preflight import preflight
+from detdistill.teachers.callable_teacher import PYTHON, CallableTeacher
+from detdistill.teachers.detector_teacher import DetectorTeacher
+from detdistill.teachers.loading import GivenTeacher, as_teacher, load_teachers
+from detdistill.teachers.teacher import Teacher
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import first_batch
-from detdistill.training.recipe import Recipe
+from detdistill.training.recipe import Distillation, Recipe
 from detdistill.training.task import Task
 from detdistill.training.teacher_score import quick_look, teacher_metrics
 
@@ -35,42 +38,31 @@ class Distilled(Task):
     Args:
         recipe: With a `distill` section.
         student: The detector that is trained.
-        teacher: A teacher that is no folder; None for the folder `distill.teacher`.
+        teacher: What it learns from; see `recipe_teacher`.
 
     Raises:
-        DetdistillError: The teacher cannot be loaded, or teacher, student and terms do not fit.
+        DetdistillError: Teacher, student and terms do not fit.
     """
 
-    def __init__(self, recipe: Recipe, student: Detector, teacher: Detector | None = None) -> None:
+    def __init__(self, recipe: Recipe, student: Detector, teacher: Teacher) -> None:
         super().__init__()
         distillation = recipe.distillation
         self.raw = {}
         self._recipe = recipe
         self._notes: list[str] = []
-        self._sha256 = None
-        if teacher is None:
-            folder = Path(distillation.teacher).expanduser()
-            loaded, description = load_detector(folder), read_description(folder)
-            self._sha256 = description.weights_sha256
-            self._notes += _size_note(recipe.images, description.input.size)
-        else:
-            check_detector(teacher)
-            loaded = teacher
         if distillation.init_from_teacher:
-            self._notes.append(inherit(student, loaded, distillation.init_from_teacher))
-        # A teacher of the user's own stays as it is. Held: it is no submodule.
-        self._held = Held[Detector](folded(loaded) if teacher is None else loaded)
+            self._notes.append(inherit(student, _original(teacher, distillation), distillation.init_from_teacher))
         terms, weights = build_terms(
             distillation.terms, weight=distillation.weight, ratio=distillation.ratio, detector=student.kind
         )
         self.distiller = Distiller(
             student,
-            self._held.thing,
+            teacher,
             terms,
             weights=weights,
             class_table=distillation.class_map,
             channels_last=recipe.machine.channels_last,
-            memory=TeacherMemory(distillation.memory) if distillation.memory else None,
+            memory=TeacherMemory(distillation.memory) if distillation.memory and teacher.stored is None else None,
             seed=derived_seed(recipe.seed, "adapters"),
         )
 
@@ -102,15 +94,22 @@ class Distilled(Task):
         distillation = self._recipe.distillation
         return {
             "made_by": "distillation",
-            "teacher": {"folder": distillation.teacher, "weights_sha256": self._sha256},
+            "teacher": dict(self.distiller.teacher.origin),
             "terms": distillation.terms,
             "weights": {name: weight.value for name, weight in self.distiller.weighting.terms.items()},
         }
 
     def teacher_ap(self, dataset: DetectionDataset) -> float | None:
-        """Return the teacher's COCO AP on a dataset, 0 to 1."""
-        self._held.thing.to(next(self.distiller.student.parameters()).device)
-        return teacher_metrics(self._held.thing, dataset, self._recipe).AP
+        """Return the teacher's COCO AP on a dataset, 0 to 1; None if it reads no images and nothing is stored there."""
+        if self.stored is not None and not self.stored.covered(dataset).all():
+            return None
+        device = next(self.distiller.student.parameters()).device
+        return teacher_metrics(self.distiller.teacher, dataset, self._recipe, device).AP
+
+    @property
+    def stored(self) -> BoxSource | None:
+        """What the teacher predicted beforehand, if it reads no images."""
+        return self.distiller.teacher.stored
 
     def preflight(self, dataset: DetectionDataset, validation: DetectionDataset | None) -> str:
         """Describe what fits between teacher and student, what the first batch gives, and how good the teacher is.
@@ -118,32 +117,67 @@ class Distilled(Task):
         Args:
             dataset: The training set.
             validation: The validation set, if there is one.
+
+        Raises:
+            DetdistillError: The teacher finds next to nothing, and `distill.accept_teacher` is not set.
         """
         recipe = self._recipe
-        batch = first_batch(recipe, dataset, recipe.images_per_process // recipe.accumulate)
+        batch = first_batch(recipe, dataset, recipe.images_per_process // recipe.accumulate, self.stored)
         device = device_beside_training(recipe.machine)
         self.distiller.to(device)
         batch = batch.to(device)
         report = preflight(self.distiller, batch.images, batch.targets)
-        look = quick_look(self._held.thing, dataset, validation, recipe)
-        return "\n".join([*self._notes, *self._memory_notes(batch, dataset), str(report), *look])
+        look = quick_look(self.distiller.teacher, dataset, validation, recipe, device)
+        works = what_works(self.distiller.student.offers, self.distiller.teacher.offers)
+        return "\n".join([*self._notes, *works, *self._memory_notes(batch, dataset), str(report), *look])
 
     def _memory_notes(self, batch: Batch, dataset: DetectionDataset) -> list[str]:
         recipe = self._recipe
         if not recipe.distillation.memory:
             return []
+        if self.stored is not None:
+            return ["teacher memory: of no use here, for the teacher's boxes are stored"]
         guidance = self.distiller.guide(batch.images, batch.targets)
         count = len(batch.images)
         return [memory_note(recipe.distillation.memory, guidance, count, len(dataset.images), recipe.images)]
 
 
-def _size_note(own: ImageOptions, theirs: ImageSize | None) -> list[str]:
-    if theirs is None or _in_words(theirs) == _in_words(own):
-        return []
-    return [f"image size: the teacher was made for {_in_words(theirs)}; both get {_in_words(own)}"]
+def recipe_teacher(recipe: Recipe, dataset: DetectionDataset, given: GivenTeacher | None = None) -> Teacher:
+    """The teacher of a distillation.
+
+    Args:
+        recipe: With a `distill` section.
+        dataset: The training set.
+        given: A teacher that is an object; None for what `distill.teacher` names.
+
+    Raises:
+        DetdistillError: It cannot be loaded, or does not do what a teacher must.
+    """
+    channels_last, distillation = recipe.machine.channels_last, recipe.distillation
+    if given is not None:
+        teacher = as_teacher(given, channels_last=channels_last)
+        if isinstance(teacher, CallableTeacher) and recipe.machine.devices * recipe.machine.nodes > 1:
+            raise DetdistillError(
+                f"{distillation.teacher}: a function that is passed in Python teaches in one process; name it as "
+                f"{PYTHON}package.module:function for machine.devices {recipe.machine.devices} * machine.nodes "
+                f"{recipe.machine.nodes}"
+            )
+        return teacher
+    return load_teachers(
+        distillation.teachers, dataset, weights=distillation.teacher_weights, channels_last=channels_last
+    )
 
 
-def _in_words(size: ImageOptions | ImageSize) -> str:
-    if size.letterbox is not None:
-        return f"a square of {size.letterbox} px"
-    return f"sides of {size.short_side} and at most {size.long_side} px"
+def _original(teacher: Teacher, distillation: Distillation) -> Detector:
+    """The detector that parts of the student can be copied from; batch norms of a loaded teacher are folded.
+
+    Raises:
+        DetdistillError: The teacher is no detector of this package.
+    """
+    if not isinstance(teacher, DetectorTeacher):
+        raise DetdistillError(
+            f"distill.init_from_teacher copies layers, and the teacher ({teacher.kind}) has none of this package; "
+            "leave it empty"
+        )
+    is_loaded = teacher.origin["sha256"] is not None
+    return load_detector(Path(distillation.teachers[0]).expanduser()) if is_loaded else teacher.detector

@@ -82,6 +82,7 @@ class Loop:
                 workers=recipe.machine.workers,
                 cache=recipe.data.cache,
                 difficult=recipe.data.difficult,
+                stored=task.stored,
                 rank=fabric.global_rank,
                 world=fabric.world_size,
             )

@@ -19,6 +19,7 @@ from detdistill.data.checking import reading_note, training_problems, validation
 from detdistill.data.classes import with_classes
 from detdistill.data.loading import Batch, training_loader
 from detdistill.data.opening import open_part
+from detdistill.data.stored_detections import BoxSource
 from detdistill.detectors.base import Detector
 from detdistill.detectors.catalog import build_detector
 from detdistill.detectors.conformance import check_detector
@@ -90,17 +91,18 @@ def _open(data: Data, part: str | None, images: str | None, *, use_cache: bool) 
     return dataset
 
 
-def first_batch(recipe: Recipe, dataset: DetectionDataset, batch_size: int) -> Batch:
+def first_batch(recipe: Recipe, dataset: DetectionDataset, batch_size: int, stored: BoxSource | None = None) -> Batch:
     """Return the first batch with an object, or one without if the first few have none.
 
     Args:
         recipe: Of the run.
         dataset: The training set.
         batch_size: Largest number of images.
+        stored: What a teacher predicted beforehand.
     """
     batch: Batch
     loader = training_loader(
-        dataset, recipe.images, batch_size=batch_size, seed=recipe.seed, difficult=recipe.data.difficult
+        dataset, recipe.images, batch_size=batch_size, seed=recipe.seed, difficult=recipe.data.difficult, stored=stored
     )
     for batch in islice(loader, FIRST_BATCHES):
         if len(batch.targets.labels):

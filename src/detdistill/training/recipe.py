@@ -176,8 +176,9 @@ class Logging:
 class Distillation:
     """What the detector learns from a teacher, beside the annotations."""
 
-    teacher: str
-    """Folder of a trained, distilled or imported detector."""
+    teacher: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """Folder of a trained, distilled or imported detector; `python:package.module:function`; or a list of several,
+    whose boxes are joined by NMS within each class."""
     terms: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = field(
         default_factory=lambda: {name: {} for name in DEFAULT_TERMS}
     )
@@ -199,6 +200,15 @@ class Distillation:
     colours vary, none ever comes again. 0 keeps nothing."""
     init_from_teacher: tuple[Literal["pyramid", "head"], ...] = ()
     """Parts of the student, `pyramid` and `head`, that start as a copy of the teacher's, as far as shapes agree."""
+    teacher_weights: tuple[PositiveFactor, ...] = ()
+    """Weights of several teachers' scores in the NMS that joins their boxes; empty for equal ones."""
+    accept_teacher: bool = False
+    """Train although the teacher finds next to nothing on the validation images."""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The teachers, of which there is mostly one."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
 
 @settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
@@ -22,8 +22,11 @@ from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.seeds import derived_seed
 from detdistill.core.settings import to_values
 from detdistill.detectors.base import Detector
+from detdistill.teachers.callable_teacher import name_of
+from detdistill.teachers.loading import GivenTeacher, NamedTeacher
+from detdistill.teachers.teacher import Teacher
 from detdistill.training.checkpoint import read_checkpoint
-from detdistill.training.distilled import Distilled
+from detdistill.training.distilled import Distilled, recipe_teacher
 from detdistill.training.freezing import make_ready
 from detdistill.training.loggers import Loggers
 from detdistill.training.loop import Loop
@@ -85,7 +88,7 @@ def train(
 
 def distill(
     data_or_recipe: str | PathLike[str] | Recipe,
-    teacher: str | PathLike[str] | Detector | None,
+    teacher: NamedTeacher | GivenTeacher | None,
     out: str | PathLike[str],
     *,
     student: Detector | None = None,
@@ -97,8 +100,9 @@ def distill(
 
     Args:
         data_or_recipe: Dataset (COCO, PASCAL VOC, YOLO or CSV), for a recipe with defaults, or a `Recipe`.
-        teacher: Folder of a trained, distilled or imported detector; or any `Detector` that passes `check_detector`,
-            for which `distill.teacher` is only a name in the record. None for the recipe's `distill.teacher`.
+        teacher: What `load_teacher` reads, or several of them; or an object: any `Detector` that passes
+            `check_detector`, a `Teacher`, or a function, see `Predict`. Of an object `distill.teacher` is only a name
+            in the record. None for the recipe's `distill.teacher`.
         out: Folder of the run; as in `train`.
         student: A detector of your own, with the weights that it starts from, instead of the one that the sections
             `detector` and `start` describe.
@@ -117,18 +121,18 @@ def distill(
             or disk do not suffice.
     """
     recipe, own_teacher = taught_by(data_or_recipe, teacher, settings)
-    named = Path(recipe.distillation.teacher).expanduser()
-    if own_teacher is None and named.resolve().is_relative_to(Path(out).resolve()):
-        raise DetdistillError(
-            f"the teacher {named} lies in the folder of the run, {out}: name another folder, for the student would "
-            "take its place"
-        )
+    for name in () if own_teacher is not None else recipe.distillation.teachers:
+        if Path(name).expanduser().resolve().is_relative_to(Path(out).resolve()):
+            raise DetdistillError(
+                f"the teacher {name} lies in the folder of the run, {out}: name another folder, for the student would "
+                "take its place"
+            )
     return _run(recipe, out, detector=student, teacher=own_teacher, resume=resume, overwrite=overwrite)
 
 
 def check(
     data_or_recipe: str | PathLike[str] | Recipe,
-    teacher: str | PathLike[str] | Detector | None = None,
+    teacher: NamedTeacher | GivenTeacher | None = None,
     *,
     student: Detector | None = None,
     **settings: Any,
@@ -146,30 +150,34 @@ def check(
     """
     recipe, own_teacher = taught_by(data_or_recipe, teacher, settings)
     dataset, validation = open_training_data(recipe.data, recipe.images)
-    return Distilled(recipe, _starting(recipe, dataset, student), own_teacher).preflight(dataset, validation)
+    loaded = recipe_teacher(recipe, dataset, own_teacher)
+    return Distilled(recipe, _starting(recipe, dataset, student), loaded).preflight(dataset, validation)
 
 
 def taught_by(
     data_or_recipe: str | PathLike[str] | Recipe,
-    teacher: str | PathLike[str] | Detector | None,
+    teacher: NamedTeacher | GivenTeacher | None,
     settings: Mapping[str, Any],
-) -> tuple[Recipe, Detector | None]:
-    """Return the recipe of a distillation, and the teacher if it is a detector and no folder.
+) -> tuple[Recipe, GivenTeacher | None]:
+    """Return the recipe of a distillation, and the teacher if it is an object.
 
     Raises:
         SettingsError: An unknown key or a wrong value, or no teacher.
     """
-    own = None if teacher is None or isinstance(teacher, str | PathLike) else teacher
+    own = None if teacher is None or isinstance(teacher, str | PathLike | Sequence) else teacher
     if teacher is None:
         recipe = recipe_from(data_or_recipe, settings)
     else:
         section = settings.get("distill", {})
         given = to_values(section) if isinstance(section, Distillation) else dict(section)
         has_name = isinstance(data_or_recipe, Recipe) and data_or_recipe.distill is not None
-        if own is None:
+        if isinstance(teacher, str | PathLike):
             given["teacher"] = str(teacher)
+        elif isinstance(teacher, Sequence):
+            given["teacher"] = [str(each) for each in teacher]
         elif not has_name:
-            given.setdefault("teacher", type(own).__name__)
+            is_object = isinstance(teacher, Detector | Teacher)
+            given.setdefault("teacher", type(teacher).__name__ if is_object else name_of(teacher))
         recipe = recipe_from(data_or_recipe, {**settings, "distill": given} if given else settings)
     recipe.distillation  # noqa: B018 (refuses a recipe without a teacher)
     return recipe, own
@@ -180,7 +188,7 @@ def _run(
     out: str | PathLike[str],
     *,
     detector: Detector | None,
-    teacher: Detector | None,
+    teacher: GivenTeacher | None,
     resume: bool,
     overwrite: bool,
 ) -> Summary:
@@ -203,7 +211,7 @@ def _run(
 
 
 def _train(
-    recipe: Recipe, run: RunFolder, own: Detector | None, teacher: Detector | None, *, is_resumed: bool
+    recipe: Recipe, run: RunFolder, own: Detector | None, teacher: GivenTeacher | None, *, is_resumed: bool
 ) -> Summary:
     started = time.monotonic()
     is_first = is_first_process()
@@ -213,7 +221,7 @@ def _train(
     if recipe.distill is None:
         task = Supervised(detector, channels_last=recipe.machine.channels_last)
     else:
-        task = Distilled(recipe, detector, teacher)
+        task = Distilled(recipe, detector, recipe_teacher(recipe, dataset, teacher))
         if is_first:
             for line in task.preflight(dataset, validation).splitlines():
                 print_err(line)
@@ -267,7 +275,7 @@ def _settled(recipe: Recipe, run: RunFolder, task: Task, dataset: DetectionDatas
     """
     machine = recipe.machine
     if is_first_process() and "auto" in (machine.precision, machine.threads):
-        batch = first_batch(recipe, dataset, recipe.images_per_process).to(fabric.device)
+        batch = first_batch(recipe, dataset, recipe.images_per_process, task.stored).to(fabric.device)
         choice = choose(task, batch, recipe, fabric.device)
         note(choice.reason)
         machine = replace(machine, precision=choice.precision, threads=choice.threads)

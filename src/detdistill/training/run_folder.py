@@ -17,9 +17,10 @@ from detdistill.core.files import read_regular, write_atomically
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import differences, read_recipe_of_run, resolved, write_recipe
 
+LOCKED_OF_DISTILL = ("teacher", "teacher_weights", "terms", "weight", "ratio", "class_map", "init_from_teacher")
 LOCKED = (
     *("detector", "images", "start", "batch_size", "seed", "optimization.optimizer", "optimization.ema"),
-    *(f"distill.{key}" for key in ("teacher", "terms", "weight", "ratio", "class_map", "init_from_teacher")),
+    *(f"distill.{key}" for key in LOCKED_OF_DISTILL),
 )
 """What a run that goes on cannot change: its checkpoint would not fit, or its past would be another's."""
 

@@ -145,7 +145,7 @@ def _origin(run: RunFolder, recipe: Recipe, progress: Progress) -> Section:
         "validation set": recipe.data.val or "none",
     }
     if recipe.distill is not None:
-        facts["teacher"] = recipe.distill.teacher
+        facts["teacher"] = ", ".join(recipe.distill.teachers)
     facts |= {
         "seed": str(recipe.seed),
         "precision": recipe.machine.precision,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.structures import ReduceSum, Targets
+from detdistill.data.stored_detections import BoxSource
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 
@@ -59,6 +60,11 @@ class Task(nn.Module, ABC):
     def origin(self) -> dict[str, Any]:
         """Return where what the detector knows comes from, for `model.json`; `teacher` among it if there is one."""
         return {"made_by": "training"}
+
+    @property
+    def stored(self) -> BoxSource | None:
+        """What a teacher predicted beforehand, which comes with the batches; None if nothing is stored."""
+        return None
 
     def teacher_ap(self, dataset: DetectionDataset) -> float | None:  # noqa: ARG002
         """Return the teacher's COCO AP on a dataset, 0 to 1; None without a teacher."""

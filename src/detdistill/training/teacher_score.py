@@ -6,45 +6,63 @@ from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
+import torch
 
 from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DetdistillError
 from detdistill.data.sampling import sample
-from detdistill.detectors.base import Detector
 from detdistill.distill.class_map import ClassMap
 from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from detdistill.evaluation.gather import score_together
-from detdistill.evaluation.predict import predict
+from detdistill.evaluation.predict import predict_with_teacher
 from detdistill.evaluation.results import Results
+from detdistill.teachers.teacher import Teacher
 from detdistill.training.recipe import Recipe
 from detdistill.training.scoring import inference_options
 
 LOOKED_AT = 50
 """Images of a dataset that are drawn to estimate the teacher's AP."""
-HARDLY_ANY = 0.02
-"""AP, 0 to 1, below which a teacher is taken for broken."""
+HARDLY_ANY = 0.01
+"""AP50, 0 to 1, below which a teacher is taken for broken."""
+REASONS = (
+    "Are its classes named as the data's, in the right order (class_map)? Is its input right: image size, scale (0 to "
+    "255 or 0 to 1), mean, RGB or BGR? Are its boxes in the right form (x1 y1 x2 y2 or centre and size, pixels or 0 to "
+    "1), and not swapped with the scores? Was it trained at all?"
+)
 BY_HEART = 0.15
 """AP, 0 to 1, by which a teacher is better on the images that it is to teach than on others, if it knows them."""
 
 
 def quick_look(
-    teacher: Detector, dataset: DetectionDataset, validation: DetectionDataset | None, recipe: Recipe
+    teacher: Teacher,
+    dataset: DetectionDataset,
+    validation: DetectionDataset | None,
+    recipe: Recipe,
+    device: torch.device | None = None,
 ) -> list[str]:
     """What a few images say of a teacher, in plain words.
 
-    It warns of a teacher that finds next to nothing, and of one that overfits the training images: on them its
-    scores are little more than the labels, which the student has anyway.
+    It warns of a teacher that overfits the training images: on them its scores are little more than the labels, which
+    the student has anyway.
 
     Args:
         teacher: the teacher.
         dataset: the training images, of which some with objects are drawn at random, always the same ones.
         validation: other images; None if there are none, and then the second warning cannot be given.
         recipe: of the distillation.
+        device: where the teacher is to run; None for the CPU.
+
+    Raises:
+        DetdistillError: the teacher finds next to nothing, on the validation images if it knows them, and
+            `distill.accept_teacher` is not set.
     """
+    if validation is not None and teacher.stored is not None and not teacher.stored.covered(validation).all():
+        words = _look(teacher, dataset, recipe, device)[1]
+        return [*words, f"nothing is stored for {validation.source}: the teacher is scored on training images"]
     if validation is None:
-        _, words = _look(teacher, dataset, recipe)
-        return words
-    elsewhere, words = _look(teacher, validation, recipe)
-    taught, (found, *_) = _look(teacher, dataset, recipe)
+        return _look(teacher, dataset, recipe, device)[1]
+    elsewhere, words = _look(teacher, validation, recipe, device)
+    taught, (found, *_) = _look(teacher, dataset, recipe, device)
     words.insert(1, found)
     if taught - elsewhere > BY_HEART:
         words.append(
@@ -54,25 +72,29 @@ def quick_look(
     return words
 
 
-def _look(teacher: Detector, dataset: DetectionDataset, recipe: Recipe) -> tuple[float, list[str]]:
+def _look(
+    teacher: Teacher, dataset: DetectionDataset, recipe: Recipe, device: torch.device | None
+) -> tuple[float, list[str]]:
     """A teacher's AP, 0 to 1, on a few images, and in words: what was found, and warnings."""
     with_objects = np.flatnonzero(dataset.images.counts).tolist()
     few = replace(
         dataset, images=dataset.images.take(sample(with_objects, LOOKED_AT, dataset.images.file_names.__getitem__))
     )
-    metrics = teacher_metrics(teacher, few, recipe)
+    metrics = teacher_metrics(teacher, few, recipe, device)
     missing = ClassMap(dataset.classes, teacher.classes, recipe.distillation.class_map).unknown_to_teacher
     known = {name: scores for name, scores in metrics.per_class.items() if name not in missing}
-    ap = fmean([scores.AP for scores in known.values() if scores.AP is not None] or [0.0])
+    ap, ap50 = (
+        fmean([value for scores in known.values() if (value := getattr(scores, name)) is not None] or [0.0])
+        for name in ("AP", "AP50")
+    )
     found = f"the teacher's AP on {len(few.images)} images of {dataset.source}: {100 * ap:.1f}"
     if missing:
         found += " over the classes that it knows"
-    if ap < HARDLY_ANY:
-        return ap, [
-            found,
-            "WARNING: the teacher finds next to nothing here. Are its classes named as the data's (class_map)? Is its "
-            "normalization that of its training, and the image size what it was made for? Was it trained at all?",
-        ]
+    if ap50 < HARDLY_ANY:
+        broken = f"{found}, AP50 {100 * ap50:.1f}; a teacher that works finds more. {REASONS}"
+        if not recipe.distillation.accept_teacher:
+            raise DetdistillError(f"{broken} To train nevertheless, set distill.accept_teacher (--accept-teacher)")
+        return ap, [found, f"WARNING: {broken}"]
     unseen = [name for name, scores in known.items() if scores.AP50 is not None and scores.AP50 < HARDLY_ANY]
     if not unseen:
         return ap, [found]
@@ -82,17 +104,19 @@ def _look(teacher: Detector, dataset: DetectionDataset, recipe: Recipe) -> tuple
     ]
 
 
-def teacher_metrics(teacher: Detector, dataset: DetectionDataset, recipe: Recipe) -> CocoMetrics:
+def teacher_metrics(
+    teacher: Teacher, dataset: DetectionDataset, recipe: Recipe, device: torch.device | None = None
+) -> CocoMetrics:
     """COCO's numbers of a teacher on a data set with the student's classes; of several processes all take part.
 
     Args:
         teacher: the teacher; detections of classes that the student lacks do not count.
         dataset: the ground truth.
         recipe: of the distillation.
+        device: where the teacher is to run; None for the CPU.
     """
     classes = ClassMap(dataset.classes, teacher.classes, recipe.distillation.class_map)
-    renamed = replace(dataset, classes=teacher.classes, category_ids=tuple(range(len(teacher.classes))))
-    found = predict(teacher, renamed, recipe.images, inference_options(recipe))
+    found = predict_with_teacher(teacher, dataset, recipe.images, inference_options(recipe), device=device)
     return score_together(found, lambda results: coco_metrics(dataset, with_student_labels(results, classes)))
 
 
