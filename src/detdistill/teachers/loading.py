@@ -7,6 +7,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.base import Detector
@@ -77,9 +79,10 @@ def as_teacher(given: GivenTeacher, *, channels_last: bool = False) -> Teacher:
     Raises:
         DetdistillError: a detector does not meet the contract, or a function has no class names.
     """
-    if isinstance(given, Detector):
-        check_detector(given)
-        return DetectorTeacher(given, channels_last=channels_last)
+    if isinstance(given, nn.Module):
+        detector: Any = given  # `check_detector` refuses other modules
+        check_detector(detector)
+        return DetectorTeacher(detector, channels_last=channels_last)
     return given if isinstance(given, Teacher) else CallableTeacher(given, name_of(given))
 
 
