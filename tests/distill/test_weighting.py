@@ -144,7 +144,16 @@ def test_a_changed_number_and_another_term_are_not_overruled_by_the_state_before
     assert not after.terms["a"].is_fixed
 
 
-@pytest.mark.parametrize("weight", [Weight(), Weight(1.0, decay="linear")])
+def test_a_ramp_delays_a_weight() -> None:
+    weighting = Weighting({"a": Weight(2.0, ramp=0.5)})
+    weights = []
+    for step in (0, 25, 50, 99):
+        weighting.begin_step(step, 100, 0)
+        weights.append(weighting.weight("a"))
+    assert weights == [0.0, 1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("weight", [Weight(), Weight(1.0, decay="linear"), Weight(1.0, ramp=0.1)])
 def test_a_weight_that_depends_on_the_step_needs_one(weight: Weight) -> None:
     with pytest.raises(DetdistillError, match=r"the weight of a depends on the step: call begin_step\(step, total"):
         Weighting({"a": weight}).weight("a")
@@ -157,6 +166,7 @@ def test_a_weight_that_depends_on_the_step_needs_one(weight: Weight) -> None:
         ({"value": float("inf")}, "weight must be a number of at least 0, not inf"),
         ({"value": True}, "weight must be a number of at least 0, not True"),
         ({"ratio": 0}, "ratio must be a number above 0, not 0"),
+        ({"ramp": 1.5}, r"ramp must be a number from 0 to 1, not 1\.5"),
         ({"decay": "exp"}, "decay must be one of none, linear, cosine, not 'exp'"),
     ],
 )

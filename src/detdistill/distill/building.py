@@ -13,7 +13,7 @@ from detdistill.distill.term import Term
 from detdistill.distill.terms import TERMS
 from detdistill.distill.weighting import Weight
 
-WEIGHTING = ("weight", "ratio", "decay")
+WEIGHTING = ("weight", "ratio", "decay", "ramp")
 
 
 def build_terms(
@@ -22,7 +22,7 @@ def build_terms(
     """Makes terms and their weights.
 
     Args:
-        options: of each term by its name in `TERMS`: its keyword arguments, and any of `weight`, `ratio`, `decay`.
+        options: of each term by its name in `TERMS`: its keyword arguments, and any of `weight`, `ratio`, `decay`, `ramp`.
         weight: of terms that do not say.
         ratio: of terms that do not say; None takes each method's own.
         detector: the student's `kind`, for published weights.
@@ -38,7 +38,7 @@ def build_terms(
     for name, given in options.items():
         kind = TERMS[name]
         terms[name] = _build(name, kind, {key: value for key, value in given.items() if key not in WEIGHTING})
-        defaults = {"weight": weight, "ratio": kind.method.ratio if ratio is None else ratio, "decay": "none"}
+        defaults = {"weight": weight, "ratio": kind.method.ratio if ratio is None else ratio, "decay": "none", "ramp": 0.0}
         weights[name] = _weight(name, kind, defaults | dict(given), detector)
     return terms, weights
 
@@ -63,7 +63,7 @@ def _build(name: str, kind: type[Term], options: Mapping[str, Any]) -> Term:
 
 
 def _weight(name: str, kind: type[Term], given: Mapping[str, Any], detector: str) -> Weight:
-    value, ratio, decay = (given[key] for key in WEIGHTING)
+    value, ratio, decay, ramp = (given[key] for key in WEIGHTING)
     if value == "paper":
         published = kind.method.weights
         if detector not in published:
@@ -78,6 +78,6 @@ def _weight(name: str, kind: type[Term], given: Mapping[str, Any], detector: str
             f"{did_you_mean(repr(value), ('auto', 'paper'))}"
         )
     try:
-        return Weight(None if value == "auto" else value, ratio, decay)
+        return Weight(None if value == "auto" else value, ratio, decay, ramp)
     except DetdistillError as error:
         raise SettingsError(f"distill.terms.{name}.{error}") from error

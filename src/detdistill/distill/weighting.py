@@ -28,6 +28,7 @@ class Weight:
             detection loss's.
         ratio: of the two gradients' lengths, with respect to the student's pyramid features; above 0.
         decay: to 0 over the run, linearly or as a cosine; `none` keeps the weight.
+        ramp: share of the run, 0 to 1, in which the weight rises linearly from 0.
 
     Raises:
         DetdistillError: a value that cannot be.
@@ -36,6 +37,7 @@ class Weight:
     value: float | None = None
     ratio: float = 0.5
     decay: Decay = "none"
+    ramp: float = 0.0
 
     def __post_init__(self) -> None:
         if self.value is not None and not (_is_number(self.value) and self.value >= 0):
@@ -44,6 +46,8 @@ class Weight:
             raise DetdistillError(f"ratio must be a number above 0, not {self.ratio!r}")
         if self.decay not in get_args(Decay):
             raise DetdistillError(f"decay must be one of {', '.join(get_args(Decay))}, not {self.decay!r}")
+        if not (_is_number(self.ramp) and 0 <= self.ramp <= 1):
+            raise DetdistillError(f"ramp must be a number from 0 to 1, not {self.ramp!r}")
 
 
 def _is_number(value: object) -> bool:
@@ -168,15 +172,17 @@ class Weighting:
             DetdistillError: it depends on the step, and `begin_step` was never called.
         """
         term = self.terms[name]
-        if not self._has_begun and (term.options.value is None or term.options.decay != "none"):
+        options = term.options
+        if not self._has_begun and (options.value is None or options.decay != "none" or options.ramp):
             raise DetdistillError(
                 f"the weight of {name} depends on the step: call begin_step(step, total, warmup) before each step and "
                 f"end_step() after its backward pass, or give a number: weights={{{name!r}: Weight(1.0)}}"
             )
-        ramp = 1.0 if term.options.value is not None or self.is_calibrating else self._step / self._warmup
+        warmup = 1.0 if options.value is not None or self.is_calibrating else self._step / self._warmup
         progress = self._step / self._total
+        ramp = min(1.0, progress / options.ramp) if options.ramp else 1.0
         decay = {"none": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
-        return term.value * ramp * decay[term.options.decay]
+        return term.value * warmup * ramp * decay[options.decay]
 
     def state(self) -> dict[str, dict[str, Any]]:
         """What a resumed run must know of the automatic weights, in plain types."""

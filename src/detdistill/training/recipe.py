@@ -183,8 +183,8 @@ class Distillation:
         default_factory=lambda: {name: {} for name in DEFAULT_TERMS}
     )
     """Distillation terms: the options of each method by its name, `{}` for its defaults. Beside the method's own there
-    are `weight` (a number, `auto`, or `paper` for a published one), `ratio` (instead of the one below) and `decay`
-    (`none`, `linear`, `cosine`: to 0 over the run)."""
+    are `weight` (a number, `auto`, or `paper` for a published one), `ratio` (instead of the one below), `decay`
+    (`none`, `linear`, `cosine`: to 0 over the run) and `ramp` (share of the run in which the weight rises from 0)."""
     weight: Literal["auto", "paper"] = "auto"
     """Weight of every term that does not say: `auto` finds it in the first steps, so that the term's gradient is
     `ratio` times as long as the detection loss's; `paper` takes the published one."""
