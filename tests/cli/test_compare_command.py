@@ -65,5 +65,5 @@ def test_a_teacher_that_is_not_there_is_told_before_any_run(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compare", file, "--out", str(tmp_path / "out")]) == 1
-    assert "model.json" in capsys.readouterr().err
+    assert "no such file or folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

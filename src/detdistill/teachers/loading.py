@@ -95,4 +95,6 @@ def origin_of(source: str) -> Mapping[str, Any]:
     path = Path(source).expanduser()
     if (path / FILE_NAME).exists():
         return {"source": source, "sha256": read_description(path).weights_sha256}
+    if not source.startswith((PYTHON, CALLABLE)) and not path.exists():
+        raise DetdistillError(f"teacher {source}: no such file or folder")
     return {"source": source, "sha256": None}
