@@ -41,10 +41,14 @@ def teacher(kind: str, runs: Path) -> Path:
     return folder
 
 
-def prepared(plan: Plan, runs: Path) -> Plan:
-    """The plan with its data, its students' first weights, and its teachers, which are made where there are none."""
-    settings = {}
-    for name, recipe in plan.settings.items():
+def prepared(plan: Plan, runs: Path, wanted: set[str]) -> Plan:
+    """The plan with the data, the students' first weights and the teachers of the settings that are wanted.
+
+    They are made where there are none.
+    """
+    settings = dict(plan.settings)
+    for name in wanted:
+        recipe = plan.settings[name]
         start = replace(recipe.start, backbone=str(backbone(recipe, runs)))
         data = replace(recipe.data, path=str(scenes(runs, train=FEW)))
         distill = replace(recipe.distillation, teacher=str(teacher(name, runs)))
