@@ -108,7 +108,7 @@ def time_ratio(case: Case, rounds: int) -> float:
     taught = distiller(case)
     works: tuple[Callable[[], object], ...] = (
         step_of(supervision(case), images, targets),
-        lambda: taught.guide(images, targets.sizes),
+        lambda: taught.guide(images, targets),
         step_of(taught, images, targets),
     )
     clocks = {"time": time.perf_counter, "processor time": time.process_time}
@@ -151,7 +151,7 @@ def megabytes(case: Case, what: str) -> float:
     if what == "teacher":
         taught = distiller(case)
         assert isinstance(taught.teacher, DetectorTeacher)
-        output = taught.guide(images, targets.sizes).dense
+        output = taught.guide(images, targets).dense
         tensors = [
             *taught.teacher.detector.state_dict().values(),
             *output.features.maps,

@@ -47,7 +47,7 @@ def ratios(case: Case, methods: Sequence[str], rounds: int) -> dict[str, float]:
     alone = Distiller(student, teacher, {}, channels_last=True)
     works: dict[str, Callable[[], object]] = {
         "plain": step_of(Supervised(student, channels_last=True), images, targets),
-        "teacher": lambda: alone.guide(images, targets.sizes),
+        "teacher": lambda: alone.guide(images, targets),
     }
     for method in methods:
         name, options = METHODS[method]

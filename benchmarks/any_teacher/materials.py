@@ -12,12 +12,13 @@ from typing import Any
 from benchmarks.paper_claims.materials import FEW, backbone_recipe, layers, scenes
 
 from detdistill.compare.plan import Plan
+from detdistill.detectors.dense.choices import HeadName
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import train
 
 HERE = Path(__file__).parent
-HEADS: dict[str, dict[str, Any]] = {
+HEADS: dict[HeadName, dict[str, Any]] = {
     "gfl": {"anchor_scale": 2.0},  # digits: 16 px on the finest level
     "fcos": {"center_sampling": True, "normalize_boxes": True, "centerness_on_box_tower": True, "giou": True},
 }
@@ -31,7 +32,7 @@ def backbone(student: Recipe, runs: Path) -> Path:
     return folder / "model.safetensors"
 
 
-def teacher(kind: str, runs: Path) -> Path:
+def teacher(kind: HeadName, runs: Path) -> Path:
     """The folder of a teacher."""
     recipe = read_recipe(HERE / "teacher.yaml")
     detector = replace(layers(recipe), kind=kind, options=HEADS[kind])
@@ -51,6 +52,7 @@ def prepared(plan: Plan, runs: Path, wanted: set[str]) -> Plan:
         recipe = plan.settings[name]
         start = replace(recipe.start, backbone=str(backbone(recipe, runs)))
         data = replace(recipe.data, path=str(scenes(runs, train=FEW)))
-        distill = replace(recipe.distillation, teacher=str(teacher(name, runs)))
+        (kind,) = [kind for kind in HEADS if kind == name]
+        distill = replace(recipe.distillation, teacher=str(teacher(kind, runs)))
         settings[name] = replace(recipe, data=data, start=start, distill=distill)
     return replace(plan, settings=settings)

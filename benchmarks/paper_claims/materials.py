@@ -31,7 +31,7 @@ def prepared(plan: Plan, settings: set[str], runs: Path) -> Plan:
         recipe = ready[setting]
         if setting.startswith("scenes") and recipe.start.backbone:
             train(backbone_recipe(recipe, scenes(runs, seed=1)), Path(recipe.start.backbone).parent)
-        train(teacher_recipe(setting, recipe, runs), recipe.distillation.teacher)
+        train(teacher_recipe(setting, recipe, runs), recipe.distillation.teachers[0])
     return replace(plan, settings=ready)
 
 

@@ -97,7 +97,7 @@ def follow(name: str, options: argparse.Namespace) -> None:
 
     def keep(outcome: Outcome) -> None:
         cell, setting = Cell(outcome.setting, outcome.method, outcome.seed), plan.settings[outcome.setting]
-        seen = observed(Path(setting.distillation.teacher), cell.folder(options.runs / name), Path(setting.data.path))
+        seen = observed(Path(setting.distillation.teachers[0]), cell.folder(options.runs / name), Path(setting.data.path))
         record(kind, name, plan, outcome, {**origins[cell.setting], "observed": seen})
 
     for cell in missing:
@@ -120,7 +120,7 @@ def _origin(setting: str, plan: Plan, out: Path) -> dict[str, Any]:
     return {
         "teacher": {
             "recipe": teacher_file(setting).name,
-            "weights_sha256": read_description(Path(recipe.distillation.teacher)).weights_sha256,
+            "weights_sha256": read_description(Path(recipe.distillation.teachers[0])).weights_sha256,
             **{key: value for key, value in scores.items() if key != "per_class"},
         },
         "backbone_sha256": read_description(Path(backbone).parent).weights_sha256 if backbone else None,
