@@ -25,6 +25,7 @@ from detdistill.data.scenes import write_scenes
 from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.running import InferenceOptions
+from detdistill.teachers.detector_teacher import DetectorTeacher
 
 BATCH = 8
 CONFIDENT = -2.0
@@ -57,7 +58,7 @@ def main() -> None:
                         each(pixels.contiguous(memory_format=torch.channels_last))
             forward = time.process_time() - start
             start = time.process_time()
-            measure(teacher, {"student": student}, dataset, images, InferenceOptions(BATCH, channels_last=True))
+            measure(DetectorTeacher(teacher), {"student": student}, dataset, images, InferenceOptions(BATCH, channels_last=True))
             whole = time.process_time() - start
             worst = max(worst, whole / forward)
             print(f"{head}: two forward passes {forward:.1f} s, analysis {whole:.1f} s: ratio {whole / forward:.2f}")

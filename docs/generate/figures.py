@@ -23,7 +23,7 @@ from torch import Tensor
 
 from detdistill.analysis.differences import LinearMap, fits_of, prediction_maps
 from detdistill.analysis.galleries import SCALE
-from detdistill.analysis.pairing import Candidates, align, candidates
+from detdistill.analysis.pairing import Candidates, Ranked, compare
 from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
@@ -31,10 +31,11 @@ from detdistill.data.loading import Batch, evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.storage import load_detector, read_description
 from detdistill.distill.class_map import ClassMap
-from detdistill.distill.view import View
 from detdistill.losses import rank_mimicking
 from detdistill.report.drawing import draw_boxes
 from detdistill.report.marks import Box, Mark
+from detdistill.teachers.detector_teacher import DetectorTeacher
+from detdistill.teachers.teacher import TeacherBatch
 
 DOCS = Path(__file__).parents[1]
 STUDENTS = {"baseline": "student alone", "student": "student, RM + PFI"}
@@ -52,12 +53,12 @@ class Seen:
 
     Attributes:
         batch: the pictures.
-        aligned: what both made of them.
+        ranked: what both made of them.
         maps: from the student's features to the teacher's, in the place of the adapters, which no run folder has.
     """
 
     batch: Batch
-    aligned: View
+    ranked: Ranked
     maps: list[LinearMap]
 
 
@@ -74,7 +75,7 @@ def write(runs: Path, data: Path, figures: Path, record: Path) -> None:
     dataset = open_dataset(data, "test")
     few = replace(dataset, images=dataset.images[:PICTURES])
     seen = {name: look(runs, name, few) for name in STUDENTS}
-    lists = {name: candidates(each.aligned) for name, each in seen.items()}
+    lists = {name: each.ranked.candidates for name, each in seen.items()}
     losses = {name: rank_losses(found) for name, found in lists.items()}
     shown = median_object(lists["baseline"], losses)
     figures.mkdir(exist_ok=True)
@@ -98,17 +99,19 @@ def look(runs: Path, name: str, dataset: DetectionDataset) -> Seen:
     images = ImageOptions(**vars(size))
     batch = next(iter(evaluation_loader(dataset, images, batch_size=len(dataset.images))))
     with torch.no_grad():
-        own, other = (
-            detector(detector.input.normalization(batch.images, batch.targets.sizes)) for detector in (student, teacher)
-        )
-        aligned, _ = align(student, ClassMap(student.classes, teacher.classes, {}), own, other, batch.targets)
+        own = student(student.input.normalization(batch.images, batch.targets.sizes))
+        guidance = DetectorTeacher(teacher).guide(TeacherBatch(batch.images, batch.targets.sizes, teacher.offers))
+        classes = ClassMap(student.classes, teacher.classes, {})
+        ranked = compare(student, teacher.offers, classes, own, guidance, batch.targets).dense
+        assert ranked is not None, f"teacher and {name} have no cells in common"
+        aligned = ranked.view
         fits = fits_of(aligned.student.features.maps, aligned.teacher.features.maps)
         valid = aligned.student.predictions.grid.valid_cells(batch.targets.sizes)
         for fit, features, goal, cells in zip(
             fits, aligned.student.features.maps, aligned.teacher.features.maps, valid, strict=True
         ):
             fit.add(features, goal, cells)
-    return Seen(batch, aligned, [fit.solve() for fit in fits])
+    return Seen(batch, ranked, [fit.solve() for fit in fits])
 
 
 def rank_losses(found: Candidates) -> dict[int, float]:
@@ -154,7 +157,7 @@ def cells(seen: Seen) -> dict[str, float]:
 
 def difference_maps(seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
     """F and P of each level."""
-    aligned = seen.aligned
+    aligned = seen.ranked.view
     features = [
         one.difference(own, other)
         for one, own, other in zip(seen.maps, aligned.student.features.maps, aligned.teacher.features.maps, strict=True)

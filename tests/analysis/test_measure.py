@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from detdistill.analysis.findings import numbers, verdicts
+from detdistill.analysis.groups import ALL
 from detdistill.analysis.measure import Measured, measure
-from detdistill.analysis.observation import ALL, MEASURES, Observation
+from detdistill.analysis.observation import MEASURES, Observation
 from detdistill.analysis.page import write_analysis
 from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import DetdistillError
@@ -18,6 +19,7 @@ from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.running import InferenceOptions
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from support.html_page import Page
 from support.pairs import confident
 from support.small_runs import write_boxes
@@ -38,7 +40,8 @@ def detector(head: Any = "gfl", *, seed: int = 0, classes: tuple[str, ...] = CLA
 
 
 def measured(dataset: DetectionDataset, teacher: DenseDetector, *students: DenseDetector) -> Measured:
-    return measure(teacher, {f"s{number}": each for number, each in enumerate(students)}, dataset, IMAGES, OPTIONS)
+    named = {f"s{number}": each for number, each in enumerate(students)}
+    return measure(DetectorTeacher(teacher), named, dataset, IMAGES, OPTIONS)
 
 
 def test_who_is_its_own_teacher_lags_in_nothing(dataset: DetectionDataset) -> None:
@@ -69,7 +72,7 @@ def test_every_object_with_candidates_counts_once(dataset: DetectionDataset) -> 
 
 
 def test_batches_and_the_fit_change_little(dataset: DetectionDataset) -> None:
-    teacher, student = detector(seed=1), detector()
+    teacher, student = DetectorTeacher(detector(seed=1)), detector()
     few = measure(teacher, {"s": student}, dataset, IMAGES, InferenceOptions(batch_size=1))
     all_ = measure(teacher, {"s": student}, dataset, IMAGES, InferenceOptions(batch_size=6))
     one, other = (each.students[0].observation for each in (few, all_))

@@ -3,17 +3,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detdistill.analysis.pairing import align, candidates, reordered
-from detdistill.core.structures import Targets
+from detdistill.analysis.pairing import compare, reordered
+from detdistill.core.structures import Targets, TeacherBoxes
 from detdistill.distill.class_map import ClassMap
+from detdistill.teachers.teacher import Guidance
 from support.pairs import confident
 from support.tiny_detector import tiny_detector
 
 CLASSES = ("cat", "dog")
 
 
+@pytest.mark.parametrize("side", ["dense", "opinion"])
 @pytest.mark.parametrize("head", ["retinanet", "fcos", "gflv2"])
-def test_within_objects_only_the_order_changes(head: str) -> None:
+def test_within_objects_only_the_order_changes(head: str, side: str) -> None:
     """Each object keeps its scores; its best one moves to the candidate that the teacher ranks first."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 4 - 2
     targets = Targets.from_images(
@@ -24,8 +26,11 @@ def test_within_objects_only_the_order_changes(head: str) -> None:
     student, teacher = (confident(tiny_detector(head, CLASSES, seed=seed)) for seed in (0, 1))  # type: ignore[arg-type]
     with torch.no_grad():
         own, other = student(images), teacher(images)
-        pair, _ = align(student, ClassMap(CLASSES, CLASSES, {}), own, other, targets)
-        before = candidates(pair)
+        found = tuple(TeacherBoxes.from_detections(each, 2, 0.05) for each in teacher.detect(other, targets.sizes))
+        guidance = Guidance(other, found)
+        compared = compare(student, teacher.offers, ClassMap(CLASSES, CLASSES, {}), own, guidance, targets)
+        ranked = getattr(compared, side)
+        pair, before = ranked.view, ranked.candidates
         changed = reordered(pair.student, before)
     image, prior = before.places
     after = changed.predictions.log_odds((image, prior, targets.labels[before.objects]))

@@ -27,6 +27,7 @@ from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.methods import supported_heads
 from detdistill.distill.terms import TERMS
 from detdistill.report.drawing import draw_detections
+from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.training import distilled
 from detdistill.training.run import distill, train
 from distill.terms.test_every_term import EVERY_HEAD, OPTIONS
@@ -167,7 +168,7 @@ def test_an_analysis_is_the_same_there(tmp_path: Path) -> None:
 
     def analyze(place: str) -> None:
         teacher, student = detectors
-        write_analysis(measure(teacher, {"student": student}, dataset, images), tmp_path / place)
+        write_analysis(measure(DetectorTeacher(teacher), {"student": student}, dataset, images), tmp_path / place)
 
     analyze("here")
     with second_device() as device:

@@ -14,9 +14,11 @@ from detdistill.core.image_options import options_for
 from detdistill.core.overwriting import check_outputs
 from detdistill.core.run_names import names_of
 from detdistill.data.source import DatasetLike, check_dataset_outputs, opened
+from detdistill.detectors.description import FILE_NAME
 from detdistill.detectors.running import InferenceOptions, chosen_device
 from detdistill.detectors.storage import files_of_detector, load_detector, read_description
 from detdistill.evaluation.evaluating import warn_if_trained_on
+from detdistill.teachers.loading import load_teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +49,11 @@ def analyze(
     """Analyze why students lag behind their teacher: ranks, features and errors, on one page.
 
     All detectors run once over the images, resized to the image size of the first student. A warning on standard error
-    says if a student was trained on these images.
+    says if a student was trained on these images. Of a teacher without scores on the students' cells, such as one of
+    stored detections, only boxes and opinions are compared.
 
     Args:
-        teacher: Folder of a trained, distilled or imported detector.
+        teacher: Anything that `distill` takes as a teacher by name, such as the folder of a detector.
         students: Different folders of such detectors, with the same classes, at least one; the last parts of their
             paths are their names.
         dataset: Annotated images, or where they are; its classes are among the students'.
@@ -61,12 +64,13 @@ def analyze(
 
     Raises:
         DetdistillError: A folder cannot be loaded or is given twice, the image size is not known, teacher and students
-            have no class or level in common, or an output cannot be written or would replace an input.
+            have no class in common, the teacher predicts no boxes, or an output cannot be written or would replace an
+            input.
         DataError: The dataset cannot be opened, or has a class that the students lack.
     """
     if not students:
         raise DetdistillError("students: none given; expected at least one run folder")
-    teacher, out, folders = Path(teacher), Path(out), [Path(student) for student in students]
+    source, out, folders = str(teacher), Path(out), [Path(student) for student in students]
     names = names_of(folders)
     place = chosen_device(device)
     loaded = {name: load_detector(folder).to(place) for name, folder in zip(names, folders, strict=True)}
@@ -79,8 +83,17 @@ def analyze(
     for folder in folders:
         warn_if_trained_on(folder, truth)
     outputs = {out / name: "--out" for name in (PAGE, JSON)}
-    files = [file for folder in (teacher, *folders) for file in files_of_detector(folder)]
-    check_outputs(outputs, files, makes_folders=True)
+    files = [file for folder in folders for file in files_of_detector(folder)]
+    check_outputs(outputs, [*files, *_files_of_teacher(source)], makes_folders=True)
     check_dataset_outputs(outputs, dataset, truth, makes_folders=True)
-    measured = measure(load_detector(teacher).to(place), loaded, truth, options_for(size), options, class_map=class_map)
+    loaded_teacher = load_teacher(source, truth, channels_last=options.channels_last)
+    measured = measure(loaded_teacher, loaded, truth, options_for(size), options, class_map=class_map)
     return Analysis(measured, tuple(write_analysis(measured, out)), out / PAGE)
+
+
+def _files_of_teacher(source: str) -> list[Path]:
+    """What a teacher is read from, as far as it is a file or a folder."""
+    path = Path(source).expanduser()
+    if (path / FILE_NAME).exists():
+        return files_of_detector(path)
+    return [path] if path.exists() else []

@@ -9,9 +9,12 @@ from typing import Any, Literal
 
 from detdistill.analysis.differences import AGREED
 from detdistill.analysis.error_types import Kind
+from detdistill.analysis.groups import ALL
 from detdistill.analysis.measure import Measured, Student
-from detdistill.analysis.observation import ALL, MEASURES
+from detdistill.analysis.observation import MEASURES
+from detdistill.analysis.source_findings import fit_sentence, source_numbers, source_sentences
 from detdistill.core.texts import points
+from detdistill.evaluation.coco_metrics import CocoMetrics
 from detdistill.evaluation.gap import share_closed
 
 WORTH_NAMING = 0.01
@@ -42,9 +45,12 @@ def numbers(measured: Measured) -> dict[str, Any]:
         "students": {
             student.name: {
                 "scores": asdict(student.scores),
-                "teachers_order": asdict(student.teachers_order),
-                "teachers_order_within": asdict(student.teachers_order_within),
-                "teachers_boxes": asdict(student.teachers_boxes),
+                "teachers_order": _values(student.teachers_order),
+                "teachers_order_within": _values(student.teachers_order_within),
+                "teachers_boxes": _values(student.teachers_boxes),
+                "opinions_order": asdict(student.opinions_order),
+                "opinions_order_within": asdict(student.opinions_order_within),
+                "ranking": source_numbers(student.observation.sources),
                 "errors": asdict(student.errors),
                 "ranks": [
                     {"kind": kind, "group": name, **values}
@@ -58,12 +64,16 @@ def numbers(measured: Measured) -> dict[str, Any]:
     }
 
 
+def _values(scores: CocoMetrics | None) -> dict[str, Any] | None:
+    return None if scores is None else asdict(scores)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the numbers say of a student, one sentence for each finding, the most important first.
 
     Attributes:
-        headline: its AP beside the teacher's, and its largest weakness.
+        headline: its AP beside the teacher's, its largest weakness, and the source of ranking that fits.
         details: what the headline rests on.
     """
 
@@ -99,15 +109,24 @@ def _headline(measured: Measured, student: Student, *, explain: bool) -> Iterato
             f"{student.name} reaches {points(own)} AP, its teacher {points(teacher)} AP"
             f"{_note('COCO average precision, from 0 to 100', explain)}."
         )
-    order, within = student.teachers_order.AP, student.teachers_order_within.AP
-    boxes = student.teachers_boxes.AP
-    if own is not None and order is not None and within is not None and boxes is not None:
-        gains = gains_of(own, order=order, within=within, boxes=boxes)
+    if own is not None:
+        gains = gains_of(
+            own,
+            order=_best(student.teachers_order, student.opinions_order),
+            within=_best(student.teachers_order_within, student.opinions_order_within),
+            boxes=_best(student.teachers_boxes),
+        )
         weakness = largest_weakness(gains)
         if weakness is None:
             yield f"No single weakness stands out: correcting any one adds less than {100 * WORTH_NAMING:.1f} AP."
         else:
             yield f"{WEAKNESSES[weakness]}: correcting it adds {100 * gains[weakness]:.1f} AP."
+    yield fit_sentence(student.observation.sources)
+
+
+def _best(*scores: CocoMetrics | None) -> float | None:
+    """The best AP of what was measured, None if nothing was."""
+    return max((each.AP for each in scores if each is not None and each.AP is not None), default=None)
 
 
 def _costliest_errors(student: Student, *, explain: bool) -> Iterator[str]:
@@ -120,20 +139,26 @@ def _costliest_errors(student: Student, *, explain: bool) -> Iterator[str]:
 
 def _exchanges(student: Student, *, explain: bool) -> Iterator[str]:
     """What the student would reach with one thing of its teacher's."""
-    own, order = student.scores.AP, student.teachers_order.AP
-    within, boxes = student.teachers_order_within.AP, student.teachers_boxes.AP
+    own = student.scores.AP
     if own is None:
         return
-    if order is not None:
-        yield f"Its own boxes with the teacher's scores would reach {_reached(order, own)}."
-    if within is not None:
-        note = _note("the predictions that training assigns to it", explain)
-        yield (
-            f"If only the candidates of each object{note} were ranked in the teacher's order, it would reach "
-            f"{_reached(within, own)}. Rank Mimicking teaches this order."
-        )
-    if boxes is not None:
-        yield f"The teacher's boxes with the student's scores would reach {_reached(boxes, own)}."
+    note = _note("the predictions that training assigns to it", explain)
+    for scores, sentence in (
+        (student.teachers_order, "Its own boxes with the teacher's scores would reach {}."),
+        (
+            student.teachers_order_within,
+            f"If only the candidates of each object{note} were ranked in the teacher's order, it would reach {{}}. "
+            "Rank Mimicking teaches this order.",
+        ),
+        (student.opinions_order, "Its own boxes with the teacher's opinions of them as scores would reach {}."),
+        (
+            student.opinions_order_within,
+            "If only the candidates of each object were ranked in the order of the opinions, it would reach {}.",
+        ),
+        (student.teachers_boxes, "The teacher's boxes with the student's scores would reach {}."),
+    ):
+        if scores is not None and scores.AP is not None:
+            yield sentence.format(f"{points(scores.AP)} AP ({gap(scores.AP - own)})")
 
 
 def _ranking(student: Student, *, explain: bool) -> Iterator[str]:
@@ -149,6 +174,7 @@ def _ranking(student: Student, *, explain: bool) -> Iterator[str]:
         yield f"The student's box at the candidate that it ranks first has a mean IoU of {first:.3f} with the object."
     if others is not None:
         yield f"The student's box at the candidate that the teacher ranks first has a mean IoU of {others:.3f}."
+    yield from source_sentences(student.observation.sources, explain=explain)
 
 
 def _features(student: Student) -> Iterator[str]:
@@ -166,26 +192,29 @@ def _note(text: str, explain: bool) -> str:
     return f" ({text})" if explain else ""
 
 
-def _reached(score: float, own: float) -> str:
-    return f"{points(score)} AP ({gap(score - own)})"
-
-
-def gains_of(own: float, *, order: float, within: float, boxes: float) -> dict[Weakness, float]:
-    """Return the AP, 0 to 1, that a student would gain from each thing of its teacher's alone.
+def gains_of(own: float, *, order: float | None, within: float | None, boxes: float | None) -> dict[Weakness, float]:
+    """Return the AP, 0 to 1, that a student would gain from each thing of its teacher's alone, as far as it is known.
 
     Args:
-        own: its AP, 0 to 1; the others are AP, too.
+        own: its AP, 0 to 1; the others are AP, too, or None.
         order: of its boxes in the teacher's order.
         within: of its boxes with the candidates of each object alone in the teacher's order.
         boxes: of the teacher's boxes in its order.
     """
-    return {"boxes": boxes - own, "order within objects": within - own, "order of objects": order - max(within, own)}
+    gains: dict[Weakness, float] = {}
+    if boxes is not None:
+        gains["boxes"] = boxes - own
+    if within is not None:
+        gains["order within objects"] = within - own
+    if order is not None:
+        gains["order of objects"] = order - max(within or own, own)
+    return gains
 
 
 def largest_weakness(gains: Mapping[Weakness, float]) -> Weakness | None:
     """Return what gains most; None where nothing gains enough to be named."""
-    most = max(gains, key=lambda each: gains[each])
-    return most if gains[most] >= WORTH_NAMING else None
+    most = max(gains, key=lambda each: gains[each], default=None)
+    return most if most is not None and gains[most] >= WORTH_NAMING else None
 
 
 def side_by_side(measured: Measured) -> tuple[list[str], list[list[str]]]:

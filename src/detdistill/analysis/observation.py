@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-import torch
 from torch import Tensor
 
 from detdistill.analysis.differences import LevelDifference, LinearMap, prediction_maps
-from detdistill.analysis.error_types import MEDIUM, SMALL
-from detdistill.analysis.pairing import Candidates, candidates, crowding
+from detdistill.analysis.groups import object_groups
+from detdistill.analysis.pairing import Candidates, Compared
 from detdistill.analysis.ranks import agreement, best, divergence, padded
+from detdistill.analysis.sources import RankSources
 from detdistill.analysis.tally import Group, Tally
 from detdistill.data.loading import Batch
 from detdistill.distill.view import View
 
-CROWDED = 0.3
-"""IoU with another object from which an object stands in a crowd."""
 MEASURES = (
     "top1",
     "tau",
@@ -30,7 +28,6 @@ MEASURES = (
     "own_iou_at_teachers_best",
     "candidates",
 )
-ALL = "all", "objects"
 LISTED = 12
 """Candidates of an object that are shown, the teacher's best."""
 
@@ -127,6 +124,7 @@ class Observation:
     classes: Sequence[str]
     shown: int
     ranks: Tally = field(default_factory=Tally)
+    sources: RankSources = field(default_factory=RankSources)
     levels: dict[int, LevelDifference] = field(default_factory=dict)
     objects: Worst[ObjectCase] = field(init=False)
     images: Worst[ImageCase] = field(init=False)
@@ -135,18 +133,22 @@ class Observation:
         """Begins with nothing."""
         self.objects, self.images = Worst(self.shown), Worst(self.shown)
 
-    def add(self, batch: Batch, aligned: View, maps: Sequence[LinearMap]) -> None:
+    def add(self, batch: Batch, compared: Compared, maps: Sequence[LinearMap]) -> None:
         """Adds a batch.
 
         Args:
             batch: the images, with the student's labels.
-            aligned: what both detectors made of them.
-            maps: of each level.
+            compared: what both detectors made of them.
+            maps: of each level; empty if the teacher has no features.
         """
-        self._add_ranks(batch, candidates(aligned))
-        self._add_differences(batch, aligned, maps)
+        groups = object_groups(batch, self.classes)
+        self.sources.add(groups, batch.targets.image, compared)
+        if compared.dense is not None:
+            self._add_ranks(batch, groups, compared.dense.candidates)
+            if maps:
+                self._add_differences(batch, compared.dense.view, maps)
 
-    def _add_ranks(self, batch: Batch, found: Candidates) -> None:
+    def _add_ranks(self, batch: Batch, groups: Mapping[Group, Tensor], found: Candidates) -> None:
         targets = batch.targets
         objects = len(targets.boxes)
         lists = {
@@ -169,7 +171,7 @@ class Observation:
             "own_iou_at_teachers_best": lists["own_iou"].gather(1, other_best).squeeze(1),
             "candidates": mask.sum(dim=1).float(),
         }
-        self.ranks.add({name: chosen & has_list for name, chosen in self._groups(batch).items()}, values)
+        self.ranks.add({name: chosen & has_list for name, chosen in groups.items()}, values)
         starts = mask.sum(dim=1).cumsum(0) - mask.sum(dim=1)
         for number in ((values["top1"] == 0) & has_list).nonzero().flatten().tolist():
             first = int(starts[number])
@@ -178,22 +180,6 @@ class Observation:
             if self.objects.wants(difference):
                 tau = float(ranked.tau[number])
                 self.objects.add(difference, _object_case(batch, found, number, chosen, difference, tau))
-
-    def _groups(self, batch: Batch) -> dict[Group, Tensor]:
-        targets = batch.targets
-        scale = (batch.original_sizes.to(targets.boxes.device) / targets.sizes).prod(dim=1)[targets.image]
-        area = (targets.boxes[:, 2:] - targets.boxes[:, :2]).prod(dim=1) * scale
-        nearest = crowding(targets)
-        return {
-            ALL: torch.ones_like(targets.labels, dtype=torch.bool),
-            **{("class", name): targets.labels == label for label, name in enumerate(self.classes)},
-            ("size", "small"): area < SMALL,
-            ("size", "medium"): (area >= SMALL) & (area < MEDIUM),
-            ("size", "large"): area >= MEDIUM,
-            ("crowding", "alone"): nearest == 0,
-            ("crowding", "touching another"): (nearest > 0) & (nearest < CROWDED),
-            ("crowding", "crowded"): nearest >= CROWDED,
-        }
 
     def _add_differences(self, batch: Batch, aligned: View, maps: Sequence[LinearMap]) -> None:
         grid = aligned.student.predictions.grid

@@ -9,8 +9,10 @@ from detdistill.analysis.differences import AGREED
 from detdistill.analysis.error_types import KINDS, Errors
 from detdistill.analysis.findings import Verdict, correlation, gap, number, numbers, percent, side_by_side, verdicts
 from detdistill.analysis.galleries import image_gallery, object_gallery
+from detdistill.analysis.groups import in_order
 from detdistill.analysis.measure import Measured, Student
 from detdistill.analysis.observation import MEASURES
+from detdistill.analysis.source_section import source_section
 from detdistill.core.errors import DetdistillError
 from detdistill.core.json_files import write_json
 from detdistill.core.texts import points
@@ -47,8 +49,9 @@ def write_analysis(measured: Measured, folder: Path) -> list[str]:
         sections=[
             *_findings(measured, found),
             _scores(measured),
-            *(_ranks(measured, student) for student in measured.students),
-            *(_differences(measured, student) for student in measured.students),
+            *(source_section(student) for student in measured.students),
+            *(_ranks(measured, student) for student in measured.students if student.teachers_order is not None),
+            *(_differences(measured, student) for student in measured.students if student.observation.levels),
             _errors(measured),
             _notes(measured),
         ],
@@ -80,9 +83,14 @@ def _scores(measured: Measured) -> Section:
     rows = [["teacher", *_texts(measured.teacher)]]
     for student in measured.students:
         rows.append([student.name, *_texts(student.scores)])
-        rows.append([f"{student.name}, in the teacher's order", *_texts(student.teachers_order)])
-        rows.append([f"{student.name}, teacher's order only within objects", *_texts(student.teachers_order_within)])
-        rows.append([f"{student.name}'s order of the teacher's boxes", *_texts(student.teachers_boxes)])
+        exchanged = {
+            f"{student.name}, in the teacher's order": student.teachers_order,
+            f"{student.name}, teacher's order only within objects": student.teachers_order_within,
+            f"{student.name}, in the order of the opinions": student.opinions_order,
+            f"{student.name}, opinions' order only within objects": student.opinions_order_within,
+            f"{student.name}'s order of the teacher's boxes": student.teachers_boxes,
+        }
+        rows += [[name, *_texts(scores)] for name, scores in exchanged.items() if scores is not None]
     names = [student.name for student in measured.students]
     columns = ["class", "teacher", *(column for name in names for column in (name, f"{name}: gap"))]
     by_class = []
@@ -101,8 +109,10 @@ def _scores(measured: Measured) -> Section:
                 rows,
                 "COCO AP, from 0 to 100. In the teacher's order: the student's boxes with the teacher's scores. Only "
                 "within objects: the candidates of each object are ranked in the teacher's order, with the student's "
-                "own scores. Rank Mimicking alone teaches this order. Order of the teacher's boxes: the teacher's "
-                "boxes with the student's scores. These three rows use only the levels and classes that both have.",
+                "own scores. Rank Mimicking alone teaches this order. Opinions: scores of the student's boxes by their "
+                "overlap with the teacher's boxes. Order of the teacher's boxes: the teacher's boxes with the "
+                "student's scores. These rows use only the classes that both have, and those of the teacher's order "
+                "and boxes only the levels that both have.",
             ),
             Table(columns, by_class, "AP by class, and how far the student is behind."),
         ],
@@ -111,12 +121,7 @@ def _scores(measured: Measured) -> Section:
 
 def _ranks(measured: Measured, student: Student) -> Section:
     table = student.observation.ranks.table(MEASURES)
-    rows = [
-        [f"{kind} {name}" if kind in ("all", "class") else name, *_rank_texts(values)]
-        for (kind, name), values in sorted(
-            table.items(), key=lambda item: ["all", "size", "crowding", "class"].index(item[0][0])
-        )
-    ]
+    rows = [[name, *_rank_texts(values)] for name, values in in_order(table)]
     parts: list[Part] = [
         Table(
             [

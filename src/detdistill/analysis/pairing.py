@@ -1,19 +1,23 @@
-"""A student beside its teacher on one batch, on the cells, candidates and classes that both have."""
+"""A student beside its teacher on one batch: on the cells that both have, and by the teacher's opinions of boxes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from detdistill.core.boxes import aligned_iou, pairwise_iou
+from detdistill.core.offers import Offer
 from detdistill.core.output import Output, Predictions
 from detdistill.core.structures import Targets
 from detdistill.detectors.base import Detector
 from detdistill.detectors.postprocess import rank_within
 from detdistill.distill.class_map import ClassMap
-from detdistill.distill.grid_correspondence import grid_correspondence
+from detdistill.distill.distiller import usual_correspondences
+from detdistill.distill.opinion_correspondence import OpinionCorrespondence
 from detdistill.distill.view import View
 from detdistill.teachers.teacher import Guidance
 
@@ -55,26 +59,6 @@ def swapped(ranked_by: Output, boxed_by: Output) -> Output:
     )
 
 
-def align(student: Detector, classes: ClassMap, own: Output, other: Output, targets: Targets) -> tuple[View, list[str]]:
-    """Brings two outputs of one batch together, and tells what was done for it.
-
-    Args:
-        student: its assigner gives each object its candidates.
-        classes: which mean the same.
-        own: the student's output.
-        other: the teacher's.
-        targets: with the student's labels.
-
-    Raises:
-        DetdistillError: no common level.
-    """
-    way, guidance = (
-        grid_correspondence(own.predictions.grid.strides, other.predictions.grid.strides, classes),
-        Guidance(other),
-    )
-    return way(own, guidance, student.match(own, targets), targets), way.notes(own, guidance)
-
-
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """The candidates of the objects of a batch, as Rank Mimicking sees them: the student's positives.
@@ -100,41 +84,100 @@ class Candidates:
     other_iou: Tensor
 
 
-def candidates(aligned: View) -> Candidates:
-    """Those of the objects of a batch."""
-    targets = aligned.targets
-    objects, (image, prior) = aligned.assignment.positive_targets, aligned.assignment.positive
-    known = targets.labels[objects] >= 0
-    objects, image, prior = objects[known], image[known], prior[known]
-    order = objects.argsort(stable=True)
-    objects, image, prior = objects[order], image[order], prior[order]
-    index = image, prior, targets.labels[objects]
-    boxes = [output.predictions.boxes((image, prior)) for output in (aligned.student, aligned.teacher)]
-    goals = targets.boxes[objects]
-    return Candidates(
-        objects,
-        (image, prior),
-        aligned.student.predictions.log_odds(index),
-        aligned.teacher.predictions.log_odds(index),
-        boxes[0],
-        boxes[1],
-        aligned_iou(boxes[0], goals),
-        aligned_iou(boxes[1], goals),
-    )
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """One way to see what teacher and student made of a batch.
+
+    Attributes:
+        view: both outputs. An object has the label `BACKGROUND` only if the teacher does not know its class.
+    """
+
+    view: View
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """Those of the objects."""
+        view = self.view
+        targets = view.targets
+        objects, (image, prior) = view.assignment.positive_targets, view.assignment.positive
+        known = targets.labels[objects] >= 0
+        objects, image, prior = objects[known], image[known], prior[known]
+        order = objects.argsort(stable=True)
+        objects, image, prior = objects[order], image[order], prior[order]
+        index = image, prior, targets.labels[objects]
+        boxes = [output.predictions.boxes((image, prior)) for output in (view.student, view.teacher)]
+        goals = targets.boxes[objects]
+        return Candidates(
+            objects,
+            (image, prior),
+            view.student.predictions.log_odds(index),
+            view.teacher.predictions.log_odds(index),
+            boxes[0],
+            boxes[1],
+            aligned_iou(boxes[0], goals),
+            aligned_iou(boxes[1], goals),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A student beside its teacher on one batch.
+
+    Attributes:
+        dense: on the cells that both have; None of a teacher without scores on the student's cells.
+        opinion: on all the student's candidates. The teacher's scores are its opinions of the student's boxes.
+        has_opinion: `(G,)` bool, objects of which some candidate overlaps a box of their class that the teacher
+            predicts.
+        notes: what was done to compare the two.
+    """
+
+    dense: Ranked | None
+    opinion: Ranked
+    has_opinion: Tensor
+    notes: Sequence[str]
+
+
+def compare(
+    student: Detector, offers: frozenset[Offer], classes: ClassMap, own: Output, guidance: Guidance, targets: Targets
+) -> Compared:
+    """Bring the two together on one batch.
+
+    Args:
+        student: its assigner gives each object its candidates.
+        offers: of the teacher, among them `opinions`.
+        classes: which mean the same.
+        own: the student's output.
+        guidance: the teacher's.
+        targets: with the student's labels.
+    """
+    matches = student.match(own, targets)
+    ways, why = usual_correspondences(own, guidance, offers, classes)
+    on_cells = next((way for way in ways if "grid" in way.offers), None)
+    if on_cells is None:
+        dense = None
+        reason = why or "the teacher has no scores on cells"
+        notes = [f"the teacher's scores and features on the student's cells are left out: {reason}"]
+    else:
+        dense = Ranked(on_cells(own, guidance, matches, targets))
+        notes = on_cells.notes(own, guidance)
+    opinion = OpinionCorrespondence(classes, everywhere=True)(own, guidance, matches, targets)
+    all_known = replace(opinion, targets=replace(opinion.targets, labels=classes.labels(targets.labels)))
+    return Compared(dense, Ranked(all_known), opinion.targets.labels >= 0, notes)
 
 
 def reordered(output: Output, found: Candidates) -> Output:
     """The student's output with the scores of each object's candidates in the teacher's order.
 
     The candidate that the teacher ranks first gets the best of the student's own scores, and so on; all scores of a
-    candidate move together. How high an object is scored, and the background, stay as they are: this is what Rank
-    Mimicking alone could give.
+    candidate move together. Candidates that the teacher ranks equal keep the student's order. How high an object is
+    scored, and the background, stay as they are: this is what Rank Mimicking alone could give.
 
     Args:
         output: the student's.
         found: the candidates in it.
     """
-    own, other = (rank_within(found.objects, scores)[0] for scores in (found.own, found.other))
+    own = rank_within(found.objects, found.own)[0]
+    other = own[rank_within(found.objects[own], found.other[own])[0]]
     image, prior = found.places
     given, taken = (image[own], prior[own]), (image[other], prior[other])
     predictions, quality = output.predictions, output.predictions.quality_logits
