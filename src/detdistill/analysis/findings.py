@@ -121,7 +121,7 @@ def _headline(measured: Measured, student: Student, *, explain: bool) -> Iterato
             yield f"No single weakness stands out: correcting any one adds less than {100 * WORTH_NAMING:.1f} AP."
         else:
             yield f"{WEAKNESSES[weakness]}: correcting it adds {100 * gains[weakness]:.1f} AP."
-    yield fit_sentence(student.observation.sources)
+    yield fit_sentence(student.observation.sources, explain=explain)
 
 
 def _best(*scores: CocoMetrics | None) -> float | None:
@@ -142,18 +142,20 @@ def _exchanges(student: Student, *, explain: bool) -> Iterator[str]:
     own = student.scores.AP
     if own is None:
         return
-    note = _note("the predictions that training assigns to it", explain)
+    candidates = _note("the predictions that training assigns to it", explain)
+    opinions = _note("scores by their overlap with the teacher's boxes", explain)
     for scores, sentence in (
         (student.teachers_order, "Its own boxes with the teacher's scores would reach {}."),
         (
             student.teachers_order_within,
-            f"If only the candidates of each object{note} were ranked in the teacher's order, it would reach {{}}. "
-            "Rank Mimicking teaches this order.",
+            f"If only the candidates of each object{candidates} were ranked in the teacher's order, it would reach "
+            "{}. Rank Mimicking teaches this order.",
         ),
-        (student.opinions_order, "Its own boxes with the teacher's opinions of them as scores would reach {}."),
+        (student.opinions_order, f"Its own boxes with the teacher's opinions of them{opinions} would reach {{}}."),
         (
             student.opinions_order_within,
-            "If only the candidates of each object were ranked in the order of the opinions, it would reach {}.",
+            f"If only the candidates of each object{'' if student.teachers_order_within else candidates} were ranked "
+            "in the order of the opinions, it would reach {}.",
         ),
         (student.teachers_boxes, "The teacher's boxes with the student's scores would reach {}."),
     ):

@@ -24,52 +24,57 @@ def source_numbers(sources: RankSources) -> dict[str, Any]:
     }
 
 
-def fit_sentence(sources: RankSources) -> str:
-    """Return the sentence that says which source of ranking fits the pair, and why."""
+def fit_sentence(sources: RankSources, *, explain: bool) -> str:
+    """Return the sentence that says which source of ranking fits the pair, and why.
+
+    Args:
+        sources: the orders.
+        explain: what tau is.
+    """
     grid, opinion, difference = (
         each.estimate() for each in (sources.taus["grid"], sources.taus["opinion"], sources.difference)
     )
-    has_grid = grid.objects > 0
+    note = "; tau is the rank correlation with the true IoU of its boxes" if explain else ""
     match sources.fit:
         case "unknown":
-            counted = difference if has_grid else opinion
+            counted = difference if sources.has_grid else opinion
             return (
                 f"{counted.objects} objects with an order are too few to say which source of ranking fits this pair; "
                 f"at least {LEAST_OBJECTS} in two or more images are needed."
             )
-        case "neither" if has_grid:
+        case "neither" if sources.has_grid:
             return (
                 "No source of ranking fits this pair: neither the teacher's own scores (tau "
                 f"{with_interval(grid)}) nor its boxes (tau {with_interval(opinion)}) order the student's candidates "
-                "better than chance."
+                f"better than chance{note}."
             )
         case "neither":
             return (
                 "No source of ranking fits this pair: the teacher's boxes do not order the student's candidates better "
-                f"than chance (tau {with_interval(opinion)}), and it has no scores on the student's cells."
+                f"than chance (tau {with_interval(opinion)}), and it has no scores on the student's cells{note}."
             )
         case "either":
             return (
                 "The two sources of ranking do not differ noticeably for this pair: the teacher's own scores order the "
                 f"student's candidates with tau {signed(grid.mean)}, its boxes with {signed(opinion.mean)} (difference "
-                f"{with_interval(difference)})."
+                f"{with_interval(difference)}){note}."
             )
         case "grid":
             return (
                 "Rank by the teacher's own scores (rank_mimicking: {source: grid}): they order the student's "
                 f"candidates with tau {signed(grid.mean)}, its boxes with {signed(opinion.mean)} (difference "
-                f"{with_interval(difference)})."
+                f"{with_interval(difference)}){note}."
             )
-        case "opinion" if has_grid:
+        case "opinion" if sources.has_grid:
             return (
                 "Rank by opinion (rank_mimicking: {source: opinion}): the teacher's boxes order the student's "
                 f"candidates with tau {signed(opinion.mean)}, its own scores with {signed(grid.mean)} (difference "
-                f"{with_interval(difference)})."
+                f"{with_interval(difference)}){note}."
             )
         case "opinion":
             return (
                 "Rank by opinion (rank_mimicking: {source: opinion}): the teacher's boxes order the student's "
-                f"candidates with tau {with_interval(opinion)}, and it has no scores on the student's cells."
+                f"candidates with tau {with_interval(opinion)}, and it has no scores on the student's cells{note}."
             )
 
 

@@ -40,7 +40,7 @@ def source_section(student: Student) -> Section:
     return Section(
         f"Sources of ranking: {student.name}",
         [
-            Text(fit_sentence(sources)),
+            Text(fit_sentence(sources, explain=False)),
             Table(
                 ["order by", "tau", "95 % interval", "objects", "AP within objects", "AP of all scores"],
                 orders,

@@ -40,11 +40,13 @@ class RankSources:
         groups: mean tau of each order, and the share of objects `without_opinion`, by group of objects.
         taus: mean tau of each order.
         difference: mean tau by opinion less that by the teacher's own scores, over objects that have both.
+        has_grid: the teacher has scores on the student's cells.
     """
 
     groups: Tally = field(default_factory=Tally)
     taus: dict[Order, MeanOverImages] = field(default_factory=lambda: {order: MeanOverImages() for order in ORDERS})
     difference: MeanOverImages = field(default_factory=MeanOverImages)
+    has_grid: bool = False
 
     def add(self, groups: Mapping[Group, Tensor], image: Tensor, compared: Compared) -> None:
         """Adds the objects of a batch that have candidates and a class that the teacher knows.
@@ -62,6 +64,7 @@ class RankSources:
             "opinion": tau_with_iou(found.other, found, objects),
         }
         if compared.dense is not None:
+            self.has_grid = True
             cells = compared.dense.candidates
             taus["grid"] = tau_with_iou(cells.other, cells, objects)
         listed = torch.bincount(found.objects, minlength=objects) > 0
@@ -74,7 +77,8 @@ class RankSources:
     @property
     def fit(self) -> Fit:
         """The order that fits; see `fitting`."""
-        return fitting(self.taus["grid"].estimate(), self.taus["opinion"].estimate(), self.difference.estimate())
+        grid, opinion = (self.taus[order].estimate() for order in ("grid", "opinion"))
+        return fitting(grid, opinion, self.difference.estimate()) if self.has_grid else fitting(None, opinion, opinion)
 
 
 def tau_with_iou(scores: Tensor, found: Candidates, objects: int) -> Tensor:
@@ -93,35 +97,35 @@ def tau_with_iou(scores: Tensor, found: Candidates, objects: int) -> Tensor:
     return agreement(lists, overlaps, mask).tau
 
 
-def fitting(grid: Estimate, opinion: Estimate, difference: Estimate) -> Fit:
+def fitting(grid: Estimate | None, opinion: Estimate, difference: Estimate) -> Fit:
     """Return which order of a teacher's fits a student.
 
     An order is better than chance if the whole 95 % interval of its mean tau is above 0. Of two orders, one is better
     if the interval of their difference excludes 0 and the difference is at least 0.05.
 
     Args:
-        grid: tau by the teacher's own scores; of no object if it has none on the student's cells.
+        grid: tau by the teacher's own scores; None if it has none on the student's cells.
         opinion: tau by its opinions.
-        difference: `opinion` less `grid`, over objects that have both.
+        difference: `opinion` less `grid`, over objects that have both; `opinion` again without a grid.
 
     Returns:
         `either` if the two do not differ noticeably and at least one is better than chance; `unknown` if fewer than 30
         objects, or those of a single image, were ordered.
     """
-    compares = grid.objects > 0
-    decisive = difference if compares else opinion
-    if decisive.objects < LEAST_OBJECTS or decisive.low is None:
+    if difference.objects < LEAST_OBJECTS or difference.low is None:
         return "unknown"
-    above = [name for name, each in (("grid", grid), ("opinion", opinion)) if each.low is not None and each.low > 0]
-    if not above:
+    if not any(_is_positive(each) for each in (grid, opinion)):
         return "neither"
-    if not compares:
+    if grid is None:
         return "opinion"
     assert difference.mean is not None
-    assert difference.low is not None
     assert difference.high is not None
-    if abs(difference.mean) >= NOTICEABLE and difference.low > 0 and "opinion" in above:
+    if difference.mean >= NOTICEABLE and difference.low > 0 and _is_positive(opinion):
         return "opinion"
-    if abs(difference.mean) >= NOTICEABLE and difference.high < 0 and "grid" in above:
+    if difference.mean <= -NOTICEABLE and difference.high < 0 and _is_positive(grid):
         return "grid"
     return "either"
+
+
+def _is_positive(tau: Estimate | None) -> bool:
+    return tau is not None and tau.low is not None and tau.low > 0
