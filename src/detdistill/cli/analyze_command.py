@@ -16,11 +16,12 @@ from detdistill.core.console import print_out
 class Analyze(Source):
     """Tell why a student lags behind its teacher: its ranks, its features, its errors, on one page.
 
-    Runs the detectors once over annotated images and writes analysis.html and analysis.json. With several students,
-    such as one that learned alone and one that was taught, they stand side by side.
+    Runs the detectors once over annotated images and writes analysis.html and analysis.json. The page also says whether
+    the teacher's own scores or its opinions of the student's boxes fit as the source of a ranking. With several
+    students, such as one that learned alone and one that was taught, they stand side by side.
     """
 
-    teacher: Annotated[Path, Parameter(help="Folder of a trained, distilled or imported detector.")]
+    teacher: Annotated[str, Parameter(help="Folder of a detector, or another teacher, as in distill.")]
     student: Annotated[
         list[Path], Parameter(help="Folder of a student; may be given several times.", consume_multiple=True)
     ]
