@@ -58,7 +58,13 @@ def main() -> None:
                         each(pixels.contiguous(memory_format=torch.channels_last))
             forward = time.process_time() - start
             start = time.process_time()
-            measure(DetectorTeacher(teacher), {"student": student}, dataset, images, InferenceOptions(BATCH, channels_last=True))
+            measure(
+                DetectorTeacher(teacher),
+                {"student": student},
+                dataset,
+                images,
+                InferenceOptions(BATCH, channels_last=True),
+            )
             whole = time.process_time() - start
             worst = max(worst, whole / forward)
             print(f"{head}: two forward passes {forward:.1f} s, analysis {whole:.1f} s: ratio {whole / forward:.2f}")

@@ -149,12 +149,15 @@ def test_stored_detections_that_are_right_order_as_the_truth(dataset: DetectionD
     assert (read["levels"], read["ranks"]) == ({}, [])
 
 
+BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
+
+
 @pytest.mark.parametrize("more", [frozenset(), frozenset({"features"}), frozenset({"grid"})])
 def test_what_a_teacher_does_not_offer_is_left_out(
     few: DetectionDataset, whole: Student, tmp_path: Path, more: frozenset[Offer]
 ) -> None:
     """The opinions are the same whatever else there is."""
-    teacher = PartialTeacher(confident(tiny_detector("gfl", CLASSES, seed=1)), frozenset({"boxes", "opinions"}) | more)
+    teacher = PartialTeacher(confident(tiny_detector("gfl", CLASSES, seed=1)), BOXES | more)
     found = measure(teacher, {"s": confident(tiny_detector("gfl", CLASSES))}, few, IMAGES, OPTIONS)
     (student,) = found.students
     assert student.teachers_order == (whole.teachers_order if "grid" in more else None)

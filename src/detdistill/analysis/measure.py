@@ -263,8 +263,8 @@ def _maps(batches: Sequence[tuple[Batch, Mapping[str, Compared]]], name: str) ->
         own, other = dense.view.student, dense.view.teacher.features.maps
         fits = fits or fits_of(own.features.maps, other)
         valid = own.predictions.grid.valid_cells(batch.targets.sizes)
-        for fit, *features, cells in zip(fits, own.features.maps, other, valid, strict=True):
-            fit.add(*features, cells)
+        for fit, mine, theirs, cells in zip(fits, own.features.maps, other, valid, strict=True):
+            fit.add(mine, theirs, cells)
     return [fit.solve() for fit in fits]
 
 

@@ -68,7 +68,8 @@ class RankSources:
             cells = compared.dense.candidates
             taus["grid"] = tau_with_iou(cells.other, cells, objects)
         listed = torch.bincount(found.objects, minlength=objects) > 0
-        values: dict[str, Tensor] = {**taus, "without_opinion": (~compared.has_opinion).float()}
+        values: dict[str, Tensor] = {"without_opinion": (~compared.has_opinion).float()}
+        values.update((str(order), tau) for order, tau in taus.items())
         self.groups.add({name: chosen & listed for name, chosen in groups.items()}, values)
         for order, tau in taus.items():
             self.taus[order].add(tau, image)
