@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from detdistill.analysis.analyzing import analyze
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
+from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
 from detdistill.data.source import DatasetSource
 from detdistill.detectors.saving import save_detector
@@ -55,6 +59,29 @@ def test_mistakes_are_told_before_the_work(data: Path, tmp_path: Path) -> None:
         analyze(teacher, [student], DatasetSource(data, "val"), tmp_path / "out")
     assert (student / "model.json").read_bytes() == before
     assert not (tmp_path / "new").exists()
+
+
+class OneBox:
+    """A function that finds the same box in every image."""
+
+    classes = ("green", "red")
+
+    def __call__(self, images: Tensor, sizes: Tensor) -> list[Detections]:  # noqa: ARG002 (the contract's)
+        box = torch.tensor([[8.0, 8.0, 40.0, 40.0]])
+        return [Detections(box, torch.tensor([0.9]), torch.tensor([1])) for _ in images]
+
+
+def test_any_teacher_is_analyzed(data: Path, tmp_path: Path) -> None:
+    """A function, and a folder joined with itself: of both there are boxes."""
+    teacher, student = write_run(tmp_path / "teacher", seed=0), write_run(tmp_path / "a", seed=1)
+    givens: tuple[Any, ...] = (OneBox(), [teacher, teacher])
+    for number, given in enumerate(givens):
+        found = analyze(given, [student], DatasetSource(data, "val"), tmp_path / f"out{number}")
+        (one,) = found.measured.students
+        assert one.opinions_order.AP is not None
+        assert one.observation.sources.has_grid == (one.teachers_order is not None)
+    with pytest.raises(DetdistillError, match="teacher: none given"):
+        analyze([], [student], DatasetSource(data, "val"), tmp_path / "out")
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(data: Path, tmp_path: Path) -> None:

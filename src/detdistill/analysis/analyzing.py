@@ -18,7 +18,7 @@ from detdistill.detectors.description import FILE_NAME
 from detdistill.detectors.running import InferenceOptions, chosen_device
 from detdistill.detectors.storage import files_of_detector, load_detector, read_description
 from detdistill.evaluation.evaluating import warn_if_trained_on
-from detdistill.teachers.loading import load_teacher
+from detdistill.teachers.loading import GivenTeacher, NamedTeacher, as_teacher, load_teachers
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Analysis:
 
 
 def analyze(
-    teacher: str | PathLike[str],
+    teacher: NamedTeacher | GivenTeacher,
     students: Sequence[str | PathLike[str]],
     dataset: DatasetLike,
     out: str | PathLike[str],
@@ -53,7 +53,8 @@ def analyze(
     stored detections, only boxes and opinions are compared.
 
     Args:
-        teacher: Anything that `distill` takes as a teacher by name, such as the folder of a detector.
+        teacher: Anything that `distill` takes as a teacher, such as the folder of a detector; of several the boxes
+            are joined.
         students: Different folders of such detectors, with the same classes, at least one; the last parts of their
             paths are their names.
         dataset: Annotated images, or where they are; its classes are among the students'.
@@ -70,7 +71,9 @@ def analyze(
     """
     if not students:
         raise DetdistillError("students: none given; expected at least one run folder")
-    source, out, folders = str(teacher), Path(out), [Path(student) for student in students]
+    if isinstance(teacher, Sequence) and not teacher:
+        raise DetdistillError("teacher: none given; expected the folder of a detector, or another teacher")
+    out, folders, sources = Path(out), [Path(student) for student in students], _sources(teacher)
     names = names_of(folders)
     place = chosen_device(device)
     loaded = {name: load_detector(folder).to(place) for name, folder in zip(names, folders, strict=True)}
@@ -84,11 +87,22 @@ def analyze(
         warn_if_trained_on(folder, truth)
     outputs = {out / name: "--out" for name in (PAGE, JSON)}
     files = [file for folder in folders for file in files_of_detector(folder)]
-    check_outputs(outputs, [*files, *_files_of_teacher(source)], makes_folders=True)
+    files += [file for source in sources for file in _files_of_teacher(source)]
+    check_outputs(outputs, files, makes_folders=True)
     check_dataset_outputs(outputs, dataset, truth, makes_folders=True)
-    loaded_teacher = load_teacher(source, truth, channels_last=options.channels_last)
-    measured = measure(loaded_teacher, loaded, truth, options_for(size), options, class_map=class_map)
+    if isinstance(teacher, str | PathLike | Sequence):
+        asked = load_teachers(sources, truth, channels_last=options.channels_last)
+    else:
+        asked = as_teacher(teacher, channels_last=options.channels_last)
+    measured = measure(asked, loaded, truth, options_for(size), options, class_map=class_map)
     return Analysis(measured, tuple(write_analysis(measured, out)), out / PAGE)
+
+
+def _sources(teacher: NamedTeacher | GivenTeacher) -> list[str]:
+    """Names of one teacher or several; none for an object."""
+    if isinstance(teacher, str | PathLike):
+        return [str(teacher)]
+    return [str(each) for each in teacher] if isinstance(teacher, Sequence) else []
 
 
 def _files_of_teacher(source: str) -> list[Path]:

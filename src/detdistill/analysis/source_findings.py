@@ -34,7 +34,7 @@ def fit_sentence(sources: RankSources, *, explain: bool) -> str:
     grid, opinion, difference = (
         each.estimate() for each in (sources.taus["grid"], sources.taus["opinion"], sources.difference)
     )
-    note = "; tau is the rank correlation with the true IoU of its boxes" if explain else ""
+    note = "; tau is the rank correlation with the true IoU of the student's boxes" if explain else ""
     match sources.fit:
         case "unknown":
             counted = difference if sources.has_grid else opinion

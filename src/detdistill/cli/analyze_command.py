@@ -21,7 +21,13 @@ class Analyze(Source):
     students, such as one that learned alone and one that was taught, they stand side by side.
     """
 
-    teacher: Annotated[str, Parameter(help="Folder of a detector, or another teacher, as in distill.")]
+    teacher: Annotated[
+        list[str],
+        Parameter(
+            help="Folder of a detector, or another teacher, as of distill. Given several times, the boxes of all "
+            "teachers are joined."
+        ),
+    ]
     student: Annotated[
         list[Path], Parameter(help="Folder of a student; may be given several times.", consume_multiple=True)
     ]
