@@ -6,12 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from detdistill.analysis.groups import ALL
 from detdistill.analysis.measure import measure
-from detdistill.analysis.observation import ALL, MEASURES
+from detdistill.analysis.observation import MEASURES
 from detdistill.core.image_options import ImageOptions
 from detdistill.data.opening import open_dataset
 from detdistill.detectors.running import InferenceOptions
 from detdistill.detectors.storage import load_detector, read_description
+from detdistill.teachers.detector_teacher import DetectorTeacher
 
 SPLIT = "val"
 
@@ -30,19 +32,23 @@ def observed(teacher: Path, student: Path, data: Path) -> dict[str, Any]:
     size = read_description(student).input.size
     assert size is not None
     measured = measure(
-        load_detector(teacher),
+        DetectorTeacher(load_detector(teacher)),
         {student.name: load_detector(student)},
         open_dataset(data, SPLIT),
         ImageOptions(**asdict(size)),
         InferenceOptions(),
     )
     (own,) = measured.students
+    within, order, boxes = own.teachers_order_within, own.teachers_order, own.teachers_boxes
+    assert within is not None, "teacher and student have no level in common"
+    assert order is not None
+    assert boxes is not None
     return {
         "split": SPLIT,
         "images": len(measured.dataset.images),
         "AP": own.scores.AP,
-        "AP_teachers_order_within": own.teachers_order_within.AP,
-        "AP_teachers_order": own.teachers_order.AP,
-        "AP_teachers_boxes": own.teachers_boxes.AP,
+        "AP_teachers_order_within": within.AP,
+        "AP_teachers_order": order.AP,
+        "AP_teachers_boxes": boxes.AP,
         **{name: own.observation.ranks.mean(ALL, name) for name in MEASURES},
     }

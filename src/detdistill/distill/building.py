@@ -38,12 +38,7 @@ def build_terms(
     for name, given in options.items():
         kind = TERMS[name]
         terms[name] = _build(name, kind, {key: value for key, value in given.items() if key not in WEIGHTING})
-        defaults = {
-            "weight": weight,
-            "ratio": kind.method.ratio if ratio is None else ratio,
-            "decay": "none",
-            "ramp": 0.0,
-        }
+        defaults = {"weight": weight, "ratio": kind.method.ratio if ratio is None else ratio, "decay": "none", "ramp": 0.0}
         weights[name] = _weight(name, kind, defaults | dict(given), detector)
     return terms, weights
 
