@@ -102,6 +102,42 @@ def test_the_example_of_the_message_is_yaml_that_works(name: str) -> None:
     assert ClassMap(("apple",), (name,), table).sources == ((0,),)
 
 
+VOC_NAMES = ("motorbike", "aeroplane", "sofa", "pottedplant", "diningtable", "tvmonitor")
+COCO_NAMES = ("motorcycle", "airplane", "couch", "potted plant", "dining table", "tv")
+
+
+@pytest.mark.parametrize(("own", "other"), [(COCO_NAMES, VOC_NAMES), (VOC_NAMES, COCO_NAMES)])
+def test_both_names_of_a_coco_class_are_the_same_class(own: tuple[str, ...], other: tuple[str, ...]) -> None:
+    classes = ClassMap(("cat", *own), (*other, "cat"))
+    assert classes.sources == ((6,), (0,), (1,), (2,), (3,), (4,), (5,))
+    assert classes.synonyms == dict(zip(other, own, strict=True))
+    note = next(note for note in classes.notes() if "synonym" in note)
+    assert all(f"{ours} = {theirs}" in note for ours, theirs in zip(own, other, strict=True))
+    assert ClassMap(own, other).is_identity
+    assert any("synonym" in note for note in ClassMap(own, other).notes())
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "table", "sources"),
+    [
+        (("tv", "cat"), ("tvmonitor", "tv", "cat"), {}, ((1,), (2,))),
+        (("tv", "tvmonitor", "cat"), ("tvmonitor", "cat"), {}, ((), (0,), (1,))),
+        (("tv", "cat"), ("tvmonitor", "cat"), {"tvmonitor": "cat"}, ((), (0, 1))),
+        (("tv", "cat"), ("tvmonitor", "cat"), {"cat": "tv"}, ((1,), ())),
+        (("sofa", "tv"), ("tv", "couch"), {}, ((1,), (0,))),
+    ],
+)
+def test_a_synonym_counts_only_where_neither_names_nor_the_table_decide(
+    student: tuple[str, ...], teacher: tuple[str, ...], table: Mapping[str, str], sources: tuple[tuple[int, ...], ...]
+) -> None:
+    assert ClassMap(student, teacher, table).sources == sources
+
+
+def test_the_number_of_classes_without_a_teacher_is_a_warning() -> None:
+    notes = ClassMap(("cat", "dog", "cow"), ("cat",)).notes()
+    assert any(note.startswith("WARNING") and "2 of your 3 classes" in note for note in notes)
+
+
 def test_names_given_as_numbers() -> None:
     table: Any = {0: "apple", 1: 2}
     assert ClassMap(("apple", "2"), ("0", "1"), table).sources == ((0,), (1,))

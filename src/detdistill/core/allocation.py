@@ -1,11 +1,13 @@
-"""Main memory that is freed: to whom it goes."""
+"""Main memory: how much is available, and to whom freed memory goes."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from pathlib import Path
 
+MEMINFO = Path("/proc/meminfo")
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt`, by their numbers in its `malloc.h`."""
 NEVER = -1
@@ -33,3 +35,13 @@ def give_back_freed_memory() -> None:
         library = ctypes.CDLL(None)
         if hasattr(library, "malloc_trim"):  # glibc's
             library.malloc_trim(0)
+
+
+def available_memory() -> int | None:
+    """Return the bytes of main memory that can be had without swapping; None where the system does not tell."""
+    try:
+        lines = MEMINFO.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0][1]) * 1024 if found and found[0][1:] and found[0][1].isdigit() else None

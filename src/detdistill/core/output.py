@@ -37,6 +37,14 @@ class BoxCoder(Protocol):
         """
 
 
+class GivenBoxes:
+    """The coder of boxes that are known as such."""
+
+    def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:  # noqa: ARG002
+        """Return `regression`, which is `(…, 4)` boxes in pixels."""
+        return regression
+
+
 def joint_logit(first: Tensor, second: Tensor) -> Tensor:
     """The logit of a product of two probabilities, from their logits: logit(σ(a)·σ(b)) = −log(e⁻ᵃ(1 + e⁻ᵇ) + e⁻ᵇ)."""
     return -torch.logaddexp(F.softplus(-second) - first, -second)

@@ -16,6 +16,18 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.structures import BACKGROUND
 from detdistill.core.suggestions import did_you_mean
 
+_COCO_SYNONYMS = {
+    "motorbike": "motorcycle",
+    "aeroplane": "airplane",
+    "sofa": "couch",
+    "pottedplant": "potted plant",
+    "diningtable": "dining table",
+    "tvmonitor": "tv",
+}
+"""Names of Pascal VOC that published COCO detectors, such as D-FINE, have for classes of COCO."""
+SYNONYMS = _COCO_SYNONYMS | {theirs: own for own, theirs in _COCO_SYNONYMS.items()}
+"""The other name of a class that has two."""
+
 
 @dataclass(frozen=True)
 class ClassMap:
@@ -26,6 +38,9 @@ class ClassMap:
         teacher: the teacher's class names.
         table: further names: teacher's class -> student's class; several may lead to one. A class in the table
             does not count under its own name. Whole numbers stand for their digits.
+
+    A class of the teacher that the student lacks is the student's class of the other name in `SYNONYMS`, unless the
+    teacher has a class of that name, too, or the table says what it is.
     """
 
     student: tuple[str, ...]
@@ -54,8 +69,19 @@ class ClassMap:
     @cached_property
     def sources(self) -> tuple[tuple[int, ...], ...]:
         """For each class of the student, the labels of the teacher that mean it."""
-        meaning = [self.table.get(name, name) for name in self.teacher]
+        meaning = [self.table.get(name, self.synonyms.get(name, name)) for name in self.teacher]
         return tuple(tuple(label for label, name in enumerate(meaning) if name == wanted) for wanted in self.student)
+
+    @cached_property
+    def synonyms(self) -> dict[str, str]:
+        """The teacher's classes that are matched by the other name of the student's class: teacher's -> student's."""
+        given = {*self.table.keys(), *self.table.values()}
+        pairs = {name: SYNONYMS[name] for name in self.teacher if name in SYNONYMS and name not in self.student}
+        return {
+            theirs: own
+            for theirs, own in pairs.items()
+            if own in self.student and own not in self.teacher and not {theirs, own} & given
+        }
 
     @cached_property
     def shared(self) -> tuple[int, ...]:
@@ -99,15 +125,22 @@ class ClassMap:
 
     def notes(self) -> list[str]:
         """What a user should know, in plain words."""
+        synonyms = [f"{own} = {theirs}" for theirs, own in self.synonyms.items()]
+        by_synonym = [f"classes matched by synonym: {', '.join(synonyms)}"] if synonyms else []
         if self.is_identity:
-            return [f"classes: the same {len(self.student)} in the same order"]
+            return [f"classes: the same {len(self.student)} in the same order", *by_synonym]
         pairs = [
             f"{self.student[label]} = {' or '.join(self.teacher[source] for source in self.sources[label])}"
             for label in self.shared
             if [self.teacher[source] for source in self.sources[label]] != [self.student[label]]
+            and self.student[label] not in self.synonyms.values()
         ]
-        notes = [f"classes: {len(self.shared)} are compared, by name" + (f"; {', '.join(pairs)}" if pairs else "")]
+        notes = [
+            f"classes: {len(self.shared)} are compared, by name" + (f"; {', '.join(pairs)}" if pairs else ""),
+            *by_synonym,
+        ]
         if self.unknown_to_teacher:
+            notes.append(f"WARNING: {len(self.unknown_to_teacher)} of your {len(self.student)} classes have no teacher")
             notes.append(
                 f"classes the teacher lacks: {', '.join(self.unknown_to_teacher)}; what compares classes leaves their "
                 "objects out"

@@ -16,7 +16,7 @@ from detdistill.core.grid import Grid
 from detdistill.core.offers import Offer
 from detdistill.core.output import Candidates, Features, Output, Predictions
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import BACKGROUND, Assignment, Matches, ReduceSum, Targets, single_process
+from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Matches, ReduceSum, Targets, single_process
 from detdistill.distill.class_map import ClassMap
 from detdistill.distill.view import Need, View
 from detdistill.teachers.teacher import Guidance
@@ -65,7 +65,8 @@ class GridCorrespondence:
     Levels are paired by stride. A teacher's map that differs in size from the student's is resampled: features
     bilinearly, candidates from the nearest cell. Where the two have different numbers of anchors per cell, the
     candidates are cells, and on the side that has more a cell's score is the best of its anchors, class by class, and
-    its box and quality are those of the anchor with the best score of any class.
+    its box and quality are those of the anchor with the best score of any class. Candidates that do not exist in the
+    teacher are `IGNORED`.
 
     Of a teacher that offers features without predictions at their cells, only the features are brought together.
 
@@ -114,6 +115,9 @@ class GridCorrespondence:
             teacher = _resampled(teacher, own.sizes, by_cell=by_cell)
         if by_cell and max(own.anchors_per_cell) > 1:
             student = _resampled(student, own.sizes, by_cell=True)
+        exists = teacher.predictions.candidates.valid
+        if exists is not None:
+            matched = matched.masked_fill(~exists, IGNORED)
         if matched is not assignment.matched:
             assignment = Assignment(matched)
         return View(student, teacher, assignment, targets, reduce_sum)
@@ -223,9 +227,11 @@ def _with_levels(output: Output, levels: Sequence[int]) -> Output:
         for name, value in vars(predictions).items()
         if isinstance(value, Tensor)
     }
+    exists = predictions.candidates.valid
+    valid = None if exists is None else _flat_levels(grid, exists, levels)
     return Output.dense(
         [maps[level] for level in levels] if maps else [],
-        replace(predictions, candidates=Candidates(chosen), **per_candidate),
+        replace(predictions, candidates=Candidates(chosen, valid=valid), **per_candidate),
         output.towers,
     )
 
@@ -252,9 +258,9 @@ def _resampled(output: Output, sizes: tuple[tuple[int, int], ...], *, by_cell: b
     chosen, class_logits = (torch.cat(levels, dim=1) for levels in zip(*parts, strict=True))
     base_anchors = tuple(anchors[:1] for anchors in grid.base_anchors) if by_cell else grid.base_anchors
     image = torch.arange(batch, device=scores.device)[:, None]
-    quality = predictions.quality_logits
+    quality, exists = predictions.quality_logits, predictions.candidates.valid
     resampled = ChosenPredictions(
-        Candidates(Grid(sizes, grid.strides, base_anchors)),
+        Candidates(Grid(sizes, grid.strides, base_anchors), valid=None if exists is None else exists[image, chosen]),
         class_logits,
         predictions.regression[image, chosen],
         predictions.coder,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from detdistill.core.offers import Offer
-from detdistill.core.output import Features, Output, Predictions
+from detdistill.core.output import Features, GivenBoxes, Output, Predictions
 from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Matches, ReduceSum, Targets, single_process
 from detdistill.distill.class_map import ClassMap
 from detdistill.distill.view import Need, View
@@ -20,14 +20,6 @@ SURE_FLOOR = 0.05
 """Up to this floor, what a teacher does not predict is background."""
 EPSILON = 1e-6
 """Least and, from 1, largest opinion whose logit is taken."""
-
-
-class GivenBoxes:
-    """The coder of boxes that are known as such."""
-
-    def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:  # noqa: ARG002
-        """Return `regression`."""
-        return regression
 
 
 @dataclass(frozen=True)

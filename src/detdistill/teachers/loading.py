@@ -20,6 +20,7 @@ from detdistill.teachers.callable_teacher import CALLABLE, PYTHON, CallableTeach
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.joint_teacher import JointTeacher
 from detdistill.teachers.teacher import Teacher
+from detdistill.teachers.transformers_folder import CONFIG, is_transformers, local_folder, read_folder
 
 GivenTeacher = Detector | Teacher | Predict
 """A teacher that is an object, not the name of one."""
@@ -31,7 +32,8 @@ def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool 
     """Load a teacher.
 
     Args:
-        source: folder of a trained, distilled or imported detector, or `python:package.module:function`.
+        source: folder of a trained, distilled or imported detector, or of a detector of transformers, which may also be
+            named as `hf://owner/name`; or `python:package.module:function`.
         dataset: what it is to teach on: for teachers that know no class names of their own.
         channels_last: store images with the channels innermost.
 
@@ -49,12 +51,16 @@ def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool 
     path = Path(source).expanduser()
     if (path / FILE_NAME).exists():
         return DetectorTeacher(folded(load_detector(path)), channels_last=channels_last, origin=origin_of(source))
+    if is_transformers(source):
+        from detdistill.teachers.transformers_teacher import load_transformers
+
+        return load_transformers(source)
     if not path.exists():
         raise DetdistillError(f"teacher {source}: no such file or folder")
     raise DetdistillError(
         f"teacher {source} is none that is known; expected the folder of a trained, distilled or imported detector "
-        f"(with {FILE_NAME}), or {PYTHON}package.module:function. Checkpoints of other libraries are brought in with "
-        "`detdistill import`"
+        f"(with {FILE_NAME}) or of a detector of transformers (with {CONFIG}), or {PYTHON}package.module:function. "
+        "Checkpoints of other libraries are brought in with `detdistill import`"
     )
 
 
@@ -95,6 +101,8 @@ def origin_of(source: str) -> Mapping[str, Any]:
     path = Path(source).expanduser()
     if (path / FILE_NAME).exists():
         return {"source": source, "sha256": read_description(path).weights_sha256}
+    if is_transformers(source):
+        return {"source": source, "sha256": read_folder(local_folder(source)).sha256()}
     if not source.startswith((PYTHON, CALLABLE)) and not path.exists():
         raise DetdistillError(f"teacher {source}: no such file or folder")
     return {"source": source, "sha256": None}
