@@ -12,7 +12,7 @@ from torch import Tensor
 from detdistill.core.errors import DetdistillError
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
-from detdistill.teachers.teacher import TeacherBatch
+from detdistill.teachers.teacher import Guidance, TeacherBatch
 from detdistill.teachers.transformers_families import FAMILIES
 from detdistill.teachers.transformers_teacher import TransformersTeacher, load_transformers
 from support.transformers_models import CLASSES, GRID_FAMILIES, QUERIES, SIDE, save
@@ -251,6 +251,8 @@ def test_an_image_is_predicted_as_if_it_were_alone(loaded: Loaded) -> None:
     for family in ("rt_detr", "detr"):
         teacher, given = loaded(family), batch(*sizes)
         together = teacher.guide(given)
+        again = Guidance.joined([together.of_image(number) for number in range(len(sizes))])
+        assert torch.equal(again.dense.features.maps[0], together.dense.features.maps[0])
         for number in range(len(sizes)):
             alone = teacher.guide(given.of_images([number]))
             own = together.of_image(number)
