@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detdistill.teachers.transformers_maps import Frame, canvas_grid, canvas_strides, features_on, predictions_on
 
-sides = st.integers(1, 20).map(lambda cells: 32 * cells)
+sides = st.integers(1, 8).map(lambda cells: 32 * cells)
 
 
 @st.composite
@@ -111,8 +111,9 @@ def test_predictions_come_from_the_cell_at_that_place(frame: Frame) -> None:
     found = predictions_on(frame, grid, strides, *encoder_view(frame, strides))
     valid = found.candidates.valid
     assert valid is not None
-    inside = (grid.centers < torch.tensor(frame.padded).flip(0) * torch.tensor(frame.scale).flip(0)).all(dim=1)
-    assert torch.equal(valid[0], inside)
+    beyond = grid.centers - torch.tensor(frame.padded).flip(0) * torch.tensor(frame.scale).flip(0)
+    inside, clear = valid[0], (beyond.abs() > 1e-3).all(dim=1)
+    assert torch.equal(inside[clear], (beyond < 0).all(dim=1)[clear])
     boxes = found.boxes()[0]
     assert torch.equal(boxes[~inside], grid.priors[~inside])
     assert (found.logits[0, ~inside] == -20).all()
