@@ -66,6 +66,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Distillation in your own loop": {
         "detdistill.distill.distiller": ("Distiller",),
         "detdistill.distill.memory": ("TeacherMemory",),
+        "detdistill.teachers.loading": ("load_teacher",),
         "detdistill.detectors.dense.folding": ("folded",),
         "detdistill.distill.preflight": ("preflight",),
         "detdistill.distill.weighting": ("Weight",),

@@ -13,6 +13,7 @@ from detdistill.detectors.importing import mmdet_config
 from detdistill.detectors.importing.mmdet_layers import BASIC_DEPTHS, BOTTLENECK_DEPTHS, RESNEXTS
 from detdistill.distill.methods import supported_heads
 from detdistill.distill.terms import TERMS
+from detdistill.teachers.transformers_families import FAMILIES
 
 INTRODUCTION = """\
 # What works with what
@@ -30,6 +31,7 @@ SOURCES = """\
 | this toolkit | every run of `train` and `distill` |
 | mmdetection 2.x and 3.x ([how](mmdetection.md)) | {heads}; backbones {backbones} |
 | torchvision ([how](torchvision.md)) | {networks} |
+| transformers ([how](teachers_transformers.md)) | {families} |
 | your own module ([how](own_detector.md)) | whatever passes `check_detector`; from Python |
 
 A teacher may be of another architecture, with other classes, channels, strides or anchors than the student.
@@ -76,6 +78,7 @@ def page() -> str:
                 heads=", ".join(sorted(imported)),
                 backbones=f"ResNet-{', -'.join(depths)}, {', '.join(RESNEXTS)}",
                 networks=", ".join(f"`{name}`" for name in NETWORKS),
+                families=", ".join(f"`{name}`" for name in FAMILIES),
                 verbs=", ".join(f"`{name}`" for own in VERBS.values() for name in own),
             ),
         ]

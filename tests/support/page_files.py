@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torchvision
 import yaml
@@ -19,6 +20,7 @@ from detdistill.core.image_options import ImageSize
 from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.saving import save_detector
+from support import transformers_models
 from support.code_blocks import ROOT
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
 from support.pairs import confident
@@ -100,6 +102,11 @@ def _torchvision(path: Path) -> None:
     torch.save(detector.network.state_dict(), path)
 
 
+def _transformers(path: Path) -> None:
+    pytest.importorskip("transformers")
+    transformers_models.save(path, "rt_detr", CLASSES)
+
+
 def _backbone(path: Path) -> None:
     torch.save(torchvision.models.resnet18().state_dict(), path)
 
@@ -125,6 +132,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "gfl_r101_fpn_ms-2x_coco.pth": _mmdetection,
     "weights.pth": _bare_weights,
     "fcos_resnet50_fpn_coco-99b0c9b7.pth": _torchvision,
+    "teachers/rtdetr": _transformers,
     "resnet18.pth": _backbone,
     "examples": _examples,
 }
@@ -143,6 +151,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "docs/onnx_elsewhere.md": ("runs/student",),
     "docs/own_detector.md": ("data/mine", "examples"),
     "docs/resume.md": ("DATA", "runs/teacher"),
+    "docs/teachers_transformers.md": ("DATA", "teachers/rtdetr"),
     "docs/torchvision.md": ("fcos_resnet50_fpn_coco-99b0c9b7.pth",),
     "docs/training.md": ("DATA",),
 }

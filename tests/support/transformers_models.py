@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,7 @@ _DETR: dict[str, Any] = {
 
 
 def _config(family: str, classes: Sequence[str], changes: dict[str, Any]) -> Any:
-    import transformers as hf
-
+    hf: Any = import_module("transformers")
     names: dict[str, Any] = {
         "id2label": dict(enumerate(classes)),
         "label2id": {name: label for label, name in enumerate(classes)},
@@ -149,8 +149,7 @@ def _config(family: str, classes: Sequence[str], changes: dict[str, Any]) -> Any
 
 def processor_of(family: str, **changes: Any) -> Any:
     """The image processor that transformers has for a family, which stretches to 128 x 128 pixels."""
-    import transformers as hf
-
+    hf: Any = import_module("transformers")
     kinds = {
         "detr": hf.DetrImageProcessor,
         "table-transformer": hf.DetrImageProcessor,
@@ -166,8 +165,7 @@ def processor_of(family: str, **changes: Any) -> Any:
 
 def model_of(family: str, classes: Sequence[str] = CLASSES, **changes: Any) -> Any:
     """A detector of random weights whose predictions differ from cell to cell and from query to query."""
-    import transformers as hf
-
+    hf: Any = import_module("transformers")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = hf.AutoModelForObjectDetection.from_config(_config(family, classes, changes))

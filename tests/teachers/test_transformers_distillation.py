@@ -86,8 +86,8 @@ def test_a_cell_that_the_teacher_masks_is_ignored_whatever_the_students_assigner
     with torch.no_grad():
         output = student(student.input.normalization(images, targets.sizes))
     matches = student.match(output, targets)
-    strides = [level.predictions.grid.strides for level in (output, guidance.dense)]
-    way = grid_correspondence(*strides, identical_classes(CLASSES))
+    strides = output.predictions.grid.strides, guidance.dense.predictions.grid.strides
+    way = grid_correspondence(strides[0], strides[1], identical_classes(CLASSES))
     view = way(output, guidance, matches, targets)
     exists = view.teacher.predictions.candidates.valid
     assert exists is not None

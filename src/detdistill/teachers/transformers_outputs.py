@@ -86,8 +86,8 @@ def _maps_of_tokens(tokens: Tensor, levels: int, size: tuple[int, int]) -> tuple
         sizes = [(-(-size[0] // stride), -(-size[1] // stride)) for stride in strides]
         lengths = [height * width for height, width in sizes]
         if sum(lengths) == tokens.shape[1]:
-            parts = tokens.transpose(1, 2).split(lengths, dim=2)
-            return strides, tuple(part.unflatten(2, own) for part, own in zip(parts, sizes, strict=True))
+            parts = torch.split(tokens.transpose(1, 2), lengths, dim=2)
+            return strides, tuple(part.reshape(*part.shape[:2], *own) for part, own in zip(parts, sizes, strict=True))
     raise DetdistillError(
         f"the teacher's encoder has {tokens.shape[1]} tokens for {size[0]}x{size[1]} pixels; expected those of maps "
         f"with strides {' or '.join(str(each).strip('(,)') for each in choices)}: choose terms that need no features"

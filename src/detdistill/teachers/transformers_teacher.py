@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, first_line, listed
@@ -162,20 +164,17 @@ def load_transformers(source: str) -> TransformersTeacher:
     path = local_folder(source)
     folder = read_folder(path)
     try:
-        import transformers
+        library: Any = import_module("transformers")
     except ImportError as error:
         raise missing_extra(source) from error
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return TransformersTeacher(source, folder, _model(path), _processor(path))
+    library.logging.set_verbosity_error()
+    library.logging.disable_progress_bar()
+    return TransformersTeacher(source, folder, _model(library, path), _processor(library, path))
 
 
-def _model(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForObjectDetection
-
+def _model(library: Any, path: Path) -> Any:
     try:
-        model, report = AutoModelForObjectDetection.from_pretrained(
+        model, report = library.AutoModelForObjectDetection.from_pretrained(
             path,
             local_files_only=True,
             trust_remote_code=False,
@@ -194,11 +193,9 @@ def _model(path: Path) -> Any:
     return model
 
 
-def _processor(path: Path) -> Any:
-    from transformers import AutoImageProcessor
-
+def _processor(library: Any, path: Path) -> Any:
     try:
-        return AutoImageProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        return library.AutoImageProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         raise DetdistillError(
             f"{path / PREPROCESSOR}: transformers cannot read the image processor: {first_line(error)}"
