@@ -14,15 +14,20 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.structures import IGNORED
+from detdistill.detectors.storage import read_description
 from detdistill.distill.class_map import identical_classes
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.grid_correspondence import GridCorrespondence, grid_correspondence
 from detdistill.distill.term import Term
 from detdistill.distill.terms import TERMS
 from detdistill.distill.weighting import Weight
+from detdistill.teachers.loading import origin_of
 from detdistill.teachers.teacher import TeacherBatch
 from detdistill.teachers.transformers_teacher import TransformersTeacher, load_transformers
+from detdistill.training.recipe_file import read_recipe
+from detdistill.training.run import distill
 from support.pairs import SIDE, batch, gradients
+from support.small_runs import small_recipe, write_boxes
 from support.tiny_detector import tiny_detector
 from support.transformers_models import CLASSES, save
 
@@ -112,3 +117,22 @@ def test_cells_beyond_an_image_are_ignored_on_resampled_levels_too(loaded: Loade
     assert not ignored[0].any()
     assert ignored[1, :, 96 // 8 :].all()
     assert not ignored[1, :, : 96 // 8].any()
+
+
+@pytest.mark.slow
+def test_a_run_is_taught_by_a_folder_and_resumed_with_the_same_one_only(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    data = write_boxes(tmp_path / "data")
+    folder = save(tmp_path / "teacher", "rt_detr", ("green", "red"))
+    terms: dict[str, Any] = {"rank_mimicking": {}, "soft_label": {"source": "opinion"}, "prediction_guided": {}}
+    options = {"terms": terms, "accept_teacher": True}
+    distill(small_recipe(data, epochs=1), str(folder), tmp_path / "run", distill=options)
+    origin = read_description(tmp_path / "run").provenance["teacher"]
+    assert origin == origin_of(str(folder))
+    recipe = read_recipe(tmp_path / "run" / "recipe.yaml")
+    longer = replace(recipe, schedule=replace(recipe.schedule, epochs=2))
+    assert distill(longer, None, tmp_path / "run", resume=True).epochs == 2
+    config = folder / "preprocessor_config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(DetdistillError, match="teacher"):
+        distill(replace(recipe, schedule=replace(recipe.schedule, epochs=3)), None, tmp_path / "run", resume=True)

@@ -362,6 +362,14 @@ def test_a_teacher_is_frozen_and_never_copied(loaded: Loaded) -> None:
     assert student.grad is not None
 
 
+def test_a_note_tells_the_size_and_what_becomes_of_the_maps(loaded: Loaded) -> None:
+    (with_maps,), (without,) = (loaded(family).notes(InputSpec()) for family in ("rt_detr", "yolos"))
+    assert "128x128" in with_maps
+    assert "128x128" in without
+    assert "resampled" in with_maps
+    assert "resampled" not in without
+
+
 def test_only_what_is_wanted_is_returned(loaded: Loaded) -> None:
     teacher = loaded("rt_detr")
     assert teacher.guide(batch((SIDE, SIDE), wanted=frozenset({"features"}))).boxes is None

@@ -41,7 +41,7 @@ class ImageReader:
 
     def __init__(self, processor: Any, *, whole_canvas: bool) -> None:
         self._processor = processor
-        self._whole_canvas = whole_canvas and not processor.do_resize
+        self._whole_canvas = whole_canvas and not self.resizes
         self._canvas_frames: dict[tuple[int, int], Frame] = {}
 
     def pieces(self, batch: TeacherBatch) -> list[Piece]:
@@ -68,12 +68,17 @@ class ImageReader:
             self._canvas_frames[canvas] = _frame(canvas, canvas, inputs)
         return self._canvas_frames[canvas]
 
+    @property
+    def resizes(self) -> bool:
+        """Whether images are read at other sizes than they have on the canvas."""
+        return bool(self._processor.do_resize)
+
     def in_words(self) -> str:
         """The size that images are resized to."""
         size = {key: value for key, value in dict(self._processor.size or {}).items() if value is not None}
         if self._whole_canvas:
             return "as large as on the student's canvas, with the canvas's padding"
-        if not self._processor.do_resize:
+        if not self.resizes:
             return "as large as on the student's canvas"
         if {"height", "width"} <= size.keys():
             return f"stretched to {size['height']}x{size['width']} pixels"

@@ -21,6 +21,9 @@ MASKED = -20.0
 PRIOR_SIDE = 0.05
 """Side of the prior of a cell of the finest level, as a share of the image's side; each level doubles it."""
 
+_MASKED_BOX = 1e4
+"""No logit of a box that a network predicts is as large; those of masked cells are float32's largest number."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -133,10 +136,6 @@ def predictions_on(
         torch.where(valid[..., None], frame.boxes(boxes.sigmoid()), grid.priors),
         GivenBoxes(),
     )
-
-
-_MASKED_BOX = 1e4
-"""No logit of a box that a network predicts is as large; those of masked cells are float32's largest number."""
 
 
 def _is_same(frame: Frame, grid: Grid, level: int, stride: int, features: Tensor) -> bool:

@@ -68,7 +68,7 @@ def maps_of(
     match family.maps:
         case "pyramid":
             maps = tuple(level.float() for level in output.encoder_last_hidden_state)
-            return tuple(config.feat_strides)[: len(maps)], maps
+            return tuple(round(size[0] / level.shape[-2]) for level in maps), maps
         case "backbone":
             features = output.backbone_features.float()
             return (round(size[0] / features.shape[-2]),), (features,)
