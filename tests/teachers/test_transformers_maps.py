@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -34,6 +34,7 @@ def test_boxes_by_hand() -> None:
     torch.testing.assert_close(boxes, torch.tensor([[75.0, 50.0, 125.0, 150.0]]))
 
 
+@settings(max_examples=40)
 @given(frames())
 def test_the_part_of_the_input_that_is_the_image_is_the_image(frame: Frame) -> None:
     y, x = (own / whole for own, whole in zip(frame.network, frame.padded, strict=True))
@@ -69,6 +70,7 @@ def test_a_step_is_near_to_what_a_cell_covers(height: int, width: int, rows: int
         assert step == 1 or math.sqrt(0.5) - 1e-6 <= step / covered <= math.sqrt(2) + 1e-6
 
 
+@settings(max_examples=40)
 @given(frames())
 def test_features_keep_their_places(frame: Frame) -> None:
     """A map of its own coordinates, in pixels of the image, has those of the canvas's cells wherever it reaches."""
@@ -104,6 +106,7 @@ def encoder_view(frame: Frame, strides: tuple[int, ...]) -> tuple[list[Tensor], 
     return maps, torch.cat(logits, dim=1), torch.cat(boxes, dim=1).clamp(0.001, 0.999).logit()
 
 
+@settings(max_examples=40)
 @given(frames())
 def test_predictions_come_from_the_cell_at_that_place(frame: Frame) -> None:
     strides = 8, 32

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
 from detdistill.teachers.teacher import Guidance, TeacherBatch
 from detdistill.teachers.transformers_families import FAMILIES
+from detdistill.teachers.transformers_folder import read_folder
 from detdistill.teachers.transformers_teacher import TransformersTeacher, load_transformers
-from support.transformers_models import CLASSES, GRID_FAMILIES, QUERIES, SIDE, save
+from support.transformers_models import CLASSES, GRID_FAMILIES, QUERIES, SIDE
 
 Loaded = Callable[[str], TransformersTeacher]
+Processed = Callable[..., TransformersTeacher]
 ALL: frozenset[Offer] = frozenset({"features", "grid", "boxes", "opinions"})
 BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
-RARE = ("rt_detr_v2", "deimv2", "table-transformer", "conditional_detr", "dab-detr", "lw_detr")
+RARE = ("rt_detr_v2", "deimv2", "deformable_detr", "table-transformer", "conditional_detr", "dab-detr", "lw_detr")
 
 
 def params(*families: str) -> list[Any]:
-    """Families; those that share their code with others only among the slow tests."""
+    """Families; those whose code is like others' only among the slow tests."""
     return [pytest.param(family, marks=[pytest.mark.slow] if family in RARE else []) for family in families]
 
 
@@ -137,13 +140,13 @@ def test_a_change_in_a_cell_changes_the_prediction_of_that_cell_alone(
     assert changed.tolist() == [int(before.grid.prior_index(*map(torch.tensor, (level, row, column))))]
 
 
-@pytest.mark.parametrize("family", GRIDS)
-def test_cells_that_the_model_masks_do_not_count(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "family", ["rt_detr", *(pytest.param(family, marks=pytest.mark.slow) for family in GRID_FAMILIES[1:])]
+)
+def test_cells_that_the_model_masks_do_not_count(family: str, processed: Processed) -> None:
     """From 400 pixels on the finest level's outer ring has priors that lie too near to the border."""
-    pytest.importorskip("transformers")
     side = 416
-    folder = save(tmp_path, family, processor={"size": {"height": side, "width": side}})
-    teacher: Any = load_transformers(str(folder))
+    teacher: Any = processed(family, size={"height": side, "width": side})
     predictions = teacher.guide(batch((side, side), canvas=(side, side))).dense.predictions
     _, unmasked = teacher._model.model.generate_anchors(predictions.grid.sizes)
     valid = predictions.candidates.valid
@@ -261,9 +264,8 @@ def test_an_image_is_predicted_as_if_it_were_alone(loaded: Loaded) -> None:
                 torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_processor_that_does_not_resize_reads_the_whole_canvas(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    teacher: Any = load_transformers(str(save(tmp_path, "rt_detr", processor={"do_resize": False})))
+def test_a_processor_that_does_not_resize_reads_the_whole_canvas(processed: Processed) -> None:
+    teacher: Any = processed("rt_detr", do_resize=False)
     canvas = 160, 192
     given = batch((100, 192), (160, 96), canvas=canvas)
     found = teacher.guide(given)
@@ -280,11 +282,9 @@ def test_a_processor_that_does_not_resize_reads_the_whole_canvas(tmp_path: Path)
 
 
 @pytest.mark.parametrize("family", ["detr", "yolos"])
-def test_a_processor_that_keeps_the_ratio(family: str, tmp_path: Path) -> None:
+def test_a_processor_that_keeps_the_ratio(family: str, processed: Processed) -> None:
     """Shorter side 96, longer at most 128, in images of several sizes: none is padded for another's sake."""
-    pytest.importorskip("transformers")
-    folder = save(tmp_path, family, processor={"size": {"shortest_edge": 96, "longest_edge": SIDE}})
-    teacher = load_transformers(str(folder))
+    teacher = processed(family, size={"shortest_edge": 96, "longest_edge": SIDE})
     given = batch((60, 100), (100, 80), (SIDE, 40))
     found = teacher.guide(given)
     for number, boxes in enumerate(found.set_of_boxes):
@@ -297,15 +297,11 @@ def test_a_processor_that_keeps_the_ratio(family: str, tmp_path: Path) -> None:
         assert {len(features) for features in found.output.features.maps} == {3}
 
 
-def test_boxes_relative_to_a_padded_input_are_put_back(tmp_path: Path) -> None:
+def test_boxes_relative_to_a_padded_input_are_put_back(processed: Processed) -> None:
     """The processor pads 64 x 128 to 128 x 128: the model's boxes are shares of the padded input."""
-    pytest.importorskip("transformers")
-    options = {
-        "size": {"shortest_edge": 64, "longest_edge": SIDE},
-        "do_pad": True,
-        "pad_size": {"height": SIDE, "width": SIDE},
-    }
-    teacher: Any = load_transformers(str(save(tmp_path, "rt_detr", processor=options)))
+    padded = {"height": SIDE, "width": SIDE}
+    size = {"shortest_edge": 64, "longest_edge": SIDE}
+    teacher: Any = processed("rt_detr", size=size, do_pad=True, pad_size=padded)
     given = batch((32, 64), canvas=(64, 64))
     found = teacher.guide(given)
     read = teacher._reader.pieces(given)[0]
@@ -329,24 +325,26 @@ def test_autocast_does_not_touch_a_teacher(loaded: Loaded) -> None:
         assert torch.equal(found.dense.predictions.boxes(), plain.dense.predictions.boxes())
 
 
-def test_slots_that_stand_for_no_class_are_left_out(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    names = ("N/A", "cell", "n/a", "other", "N/A")
-    for family in ("rt_detr", "detr"):
-        teacher: Any = load_transformers(str(save(tmp_path / family, family, names)))
-        assert teacher.classes == ("cell", "other")
-        given = batch((SIDE, SIDE))
-        found = teacher.guide(given)
-        with torch.no_grad():
-            logits = teacher._model(teacher._reader.pieces(given)[0].inputs["pixel_values"]).logits[0]
-        expected = (logits.sigmoid() if family == "rt_detr" else logits.softmax(-1))[:, [1, 3]]
-        distance = torch.cdist(
-            expected, found.set_of_boxes[0].probabilities, compute_mode="donot_use_mm_for_euclid_dist"
-        )
-        assert (distance.amin(dim=1) < 1e-5).all()
-        assert any("3 slots" in note for note in teacher.notes(InputSpec()))
-        if family == "rt_detr":
-            assert found.dense.predictions.num_classes == 2
+@pytest.mark.parametrize("family", ["rt_detr", "detr"])
+def test_slots_that_stand_for_no_class_are_left_out(family: str, loaded: Loaded, saved: Callable[[str], Path]) -> None:
+    plain: Any = loaded(family)
+    folder = replace(read_folder(saved(family)), classes=("other", "cell"), columns=(2, 0))
+    teacher = TransformersTeacher("tiny", folder, plain._model, plain._reader._processor)
+    assert teacher.classes == ("other", "cell")
+    given = batch((SIDE, SIDE))
+    found, whole = teacher.guide(given), plain.guide(given)
+    distance = torch.cdist(
+        whole.set_of_boxes[0].probabilities[:, [2, 0]],
+        found.set_of_boxes[0].probabilities,
+        compute_mode="donot_use_mm_for_euclid_dist",
+    )
+    assert (distance.amin(dim=1) < 1e-6).all()
+    assert any("1 slots" in note for note in teacher.notes(InputSpec()))
+    if family == "rt_detr":
+        assert torch.equal(found.dense.predictions.logits, whole.dense.predictions.logits[..., [2, 0]])
+    wrong = replace(folder, slots=4)
+    with pytest.raises(DetdistillError, match="id2label"):
+        TransformersTeacher("tiny", wrong, plain._model, plain._reader._processor).guide(given)
 
 
 def test_a_teacher_is_frozen_and_never_copied(loaded: Loaded) -> None:
@@ -376,8 +374,7 @@ def test_only_what_is_wanted_is_returned(loaded: Loaded) -> None:
     assert teacher.guide(batch((SIDE, SIDE), wanted=frozenset({"opinions"}))).output is None
 
 
-def test_a_size_that_the_model_does_not_read_names_the_file(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    teacher = load_transformers(str(save(tmp_path, "rt_detr", processor={"size": {"height": 100, "width": 100}})))
+def test_a_size_that_the_model_does_not_read_names_the_file(processed: Processed) -> None:
+    teacher = processed("rt_detr", size={"height": 100, "width": 100})
     with pytest.raises(DetdistillError, match=r"100x100(?s:.)*size in .*preprocessor_config\.json"):
         teacher.guide(batch((SIDE, SIDE)))
