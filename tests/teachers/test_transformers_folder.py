@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from detdistill.core import allocation
@@ -169,6 +170,18 @@ def test_load_teacher_takes_a_folder(saved: Callable[[str], Path]) -> None:
     assert teacher.kind == "yolos"
     assert teacher.origin == origin_of(source)
     assert teacher.origin["source"] == source
+
+
+def test_weights_in_half_precision_are_run_in_full(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    source = saved("yolos")
+    (tmp_path / "preprocessor_config.json").write_bytes((source / "preprocessor_config.json").read_bytes())
+    content = (source / "config.json").read_text()
+    assert '"dtype": "float32"' in content
+    (tmp_path / "config.json").write_text(content.replace('"dtype": "float32"', '"dtype": "float16"'))
+    tensors = {name: value.half() for name, value in load_file(source / "model.safetensors").items()}
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    teacher: Any = load_teacher(str(tmp_path), DATASET)
+    assert {parameter.dtype for parameter in teacher._model.parameters()} == {torch.float32}
 
 
 def test_damaged_weights_are_an_error(saved: Callable[[str], Path], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
@@ -69,6 +70,29 @@ def test_detections_are_those_of_transformers(family: str, loaded: Loaded) -> No
         torch.testing.assert_close(own.scores[:QUERIES], expected["scores"][order], rtol=1e-4, atol=1e-6)
         assert own.labels[:QUERIES].tolist() == expected["labels"][order].tolist()
         torch.testing.assert_close(own.boxes[:QUERIES], expected["boxes"][order], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("rt_detr", {}),
+        ("rt_detr", {"size": {"height": 160, "width": 96}, "resample": 3, "do_normalize": True}),
+        ("detr", {"size": {"shortest_edge": 64, "longest_edge": 100}}),
+        ("yolos", {"size": {"shortest_edge": 64, "longest_edge": 100}, "do_rescale": False}),
+    ],
+)
+def test_pixels_are_those_that_the_processor_makes_of_a_picture(
+    family: str, options: dict[str, Any], processed: Processed
+) -> None:
+    """A picture of PIL, as users of transformers pass it."""
+    teacher: Any = processed(family, **options)
+    given = batch((96, 112), (SIDE, 70))
+    for piece in teacher._reader.pieces(given):
+        (number,) = piece.numbers
+        height, width = given.sizes[number].tolist()
+        picture = Image.fromarray(given.images[number, :, :height, :width].permute(1, 2, 0).numpy())
+        expected = teacher._reader._processor(images=picture, return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(piece.inputs["pixel_values"], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", EVERY)
