@@ -16,11 +16,11 @@ import torch
 
 from detdistill.core.environment import machine
 from detdistill.core.image_options import ImageOptions, rounded_up
+from detdistill.core.onnx_runtime import session
 from detdistill.core.progress import track
 from detdistill.data.opening import open_dataset
 from detdistill.deploy.canvases import photographs
 from detdistill.deploy.export import Precision, export
-from detdistill.deploy.verify import session
 from detdistill.detectors.saving import WEIGHTS
 from detdistill.detectors.storage import load_detector
 

@@ -16,12 +16,13 @@ from PIL import ExifTags, Image
 from detdistill.cli import main
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
+from detdistill.core.onnx_runtime import session
 from detdistill.core.structures import Detections
 from detdistill.data.opening import open_dataset
 from detdistill.data.source import DatasetSource
 from detdistill.deploy.export import export
 from detdistill.deploy.onnx import METADATA, Form, export_onnx
-from detdistill.deploy.verify import is_excused, partners, session, verify
+from detdistill.deploy.verify import is_excused, partners, verify
 from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.choices import HeadName, NetworkName
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector

@@ -14,10 +14,11 @@ from PIL import Image
 from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.images import read_image
+from detdistill.core.onnx_runtime import session
 from detdistill.core.structures import Detections
 from detdistill.data.loading import evaluation_loader
 from detdistill.deploy.export import export
-from detdistill.deploy.verify import is_excused, partners, session
+from detdistill.deploy.verify import is_excused, partners
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.choices import HeadName, TowerNorm
 from detdistill.detectors.dense.detector import DenseDetector

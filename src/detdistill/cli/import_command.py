@@ -1,4 +1,4 @@
-"""`detdistill import`: turns a checkpoint of mmdetection or torchvision into a folder that every other verb takes."""
+"""`detdistill import`: turns a checkpoint of mmdetection or torchvision, or an ONNX file, into a folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from cyclopts import Parameter, Token
 from detdistill.core.console import print_out
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
+from detdistill.teachers.onnx_settings import NOTHING_KNOWN, CardSettings
+
+ONNX = ".onnx"
 
 
 def from_yaml(kind: Any, tokens: Sequence[Token]) -> Any:
@@ -33,10 +36,14 @@ class Import:
     What neither tells must be given by the options below; it is never guessed. Prefixes of wrappers (DDP,
     torch.compile, Lightning, EMA, distillation) are removed from the names of the weights. Prints what was found, and
     where.
+
+    An ONNX file becomes a folder that teaches (`--teacher FOLDER`). Recognised are the files of D-FINE, DEIM, RT-DETR,
+    D-FINE-seg, RF-DETR, Ultralytics YOLO and RT-DETR, transformers, and `detdistill export`; others are described by
+    the options `--card.…`.
     """
 
     default_parameter: ClassVar = Parameter(converter=from_yaml, n_tokens=1, json_list=False, negative_bool="no-")
-    checkpoint: Annotated[Path, Parameter(help="Checkpoint file, .pth or .safetensors.")]
+    checkpoint: Annotated[Path, Parameter(help="Checkpoint file, .pth or .safetensors, or ONNX file, .onnx.")]
     _: KW_ONLY
     out: Annotated[Path, Parameter(help="Output folder.")]
     classes: Annotated[
@@ -58,9 +65,18 @@ class Import:
     ] = None
 
     settings: Annotated[MmdetSettings, Parameter(name="*", group="mmdetection")] = field(default_factory=MmdetSettings)
+    card: Annotated[CardSettings, Parameter(group="ONNX")] = field(default_factory=CardSettings)
 
     def run(self) -> None:
         """Writes the folder and prints the findings."""
+        if self.checkpoint.suffix.lower() == ONNX:
+            self._import_onnx()
+            return
+        if self.card != NOTHING_KNOWN:
+            raise DetdistillError(
+                f"{self.checkpoint}: the options --card.… are for ONNX files; expected a name that ends in {ONNX}, or "
+                "no such options"
+            )
         from detdistill.detectors.importing.import_checkpoint import import_checkpoint
 
         imported = import_checkpoint(
@@ -76,3 +92,25 @@ class Import:
         for note in imported.notes:
             print_out(f"note: {note}")
         print_out(f"{imported.name} written to {self.out}")
+
+    def _import_onnx(self) -> None:
+        from detdistill.teachers.importing_onnx import import_onnx
+
+        if self.settings != MmdetSettings() or self.frozen_norm_eps is not None:
+            raise DetdistillError(
+                f"{self.checkpoint}: options of mmdetection and torchvision are not for ONNX files: use --card.…, see "
+                "`detdistill import --help`"
+            )
+        imported = import_onnx(
+            self.checkpoint,
+            self.out,
+            settings=self.card,
+            classes=self.classes,
+            number_classes=self.number_classes,
+        )
+        for finding in imported.findings:
+            print_out(f"{finding.name}: {finding.value} ({finding.source})")
+        for note in imported.notes:
+            print_out(f"note: {note}")
+        offers = ", ".join(sorted(imported.teacher.offers))
+        print_out(f"{imported.teacher.kind} written to {self.out}; as a teacher it offers: {offers}")

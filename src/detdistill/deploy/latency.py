@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detdistill.core.annotations import ImageRecord
 from detdistill.core.errors import DetdistillError
+from detdistill.core.onnx_runtime import check_installed, session
 from detdistill.deploy.canvases import usual_canvas
-from detdistill.deploy.onnx import check_installed, export_onnx
-from detdistill.deploy.verify import session
+from detdistill.deploy.onnx import EXPORTING, export_onnx
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 from detdistill.detectors.storage import load_detector, read_description
@@ -139,7 +139,7 @@ def speeds_of(
             canvas = usual_canvas(folder, read_description(folder).input.size, images)
             file = Path(scratch) / f"{len(works)}.onnx"
             if "onnxruntime" in engines:
-                check_installed()
+                check_installed(*EXPORTING)
                 export_onnx(folder, file, size=canvas)
             for batch in batches:
                 pixels, sizes = _noise(batch, canvas)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from torch.export import Dim
 from detdistill.core.errors import DetdistillError, first_line
 from detdistill.core.files import replacing
 from detdistill.core.image_options import CANVAS_MULTIPLE
+from detdistill.core.onnx_runtime import check_installed
 from detdistill.core.quiet import quiet
 from detdistill.deploy.canvases import Size, known_options, shared_canvas
 from detdistill.deploy.exportable import EndToEnd, Raw
@@ -37,6 +37,8 @@ FREE_EXAMPLE = 640, 896
 """Height and width of that batch for a free canvas: sides that are equal, or a level of one cell, would be taken for
 fixed, too."""
 METADATA = "detdistill"
+EXPORTING = "exporting", "onnx", "onnxruntime", "onnxscript"
+"""What for, and which packages are needed."""
 
 
 def export_onnx(
@@ -69,7 +71,7 @@ def export_onnx(
             exported.
     """
     check_file_name(file)
-    check_installed()
+    check_installed(*EXPORTING)
     description = read_description(folder)
     if class_agnostic:
         agnostic = replace(description.postprocessing, class_agnostic=True)
@@ -136,13 +138,6 @@ def check_file_name(file: Path) -> None:
             f"{file}: the file would hold ONNX; expected a name that ends in .onnx. Convert it for another runtime "
             "afterwards, for example with trtexec for TensorRT"
         )
-
-
-def check_installed() -> None:
-    """Raises `DetdistillError` if the extra `export` is not installed."""
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise DetdistillError(f"exporting needs {', '.join(missing)}: pip install 'detdistill[export]'")
 
 
 def _root(error: BaseException) -> str:

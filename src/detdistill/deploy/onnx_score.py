@@ -14,12 +14,12 @@ from torchvision.ops import batched_nms
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions
+from detdistill.core.onnx_runtime import session
 from detdistill.core.progress import track
 from detdistill.core.structures import Detections
 from detdistill.data.classes import with_classes
 from detdistill.data.loading import evaluation_loader
 from detdistill.deploy.onnx import Form
-from detdistill.deploy.verify import session
 from detdistill.detectors.description import Description
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.evaluation.coco_metrics import coco_metrics

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from detdistill.core.boxes import pairwise_iou
-from detdistill.core.errors import DetdistillError, first_line, listed
-from detdistill.core.files import open_regular
+from detdistill.core.errors import DetdistillError, listed
+from detdistill.core.onnx_runtime import session
 from detdistill.core.structures import Detections
 from detdistill.deploy.canvases import Canvases
 from detdistill.deploy.onnx import Form
@@ -55,27 +55,6 @@ class Verification:
         """Raises `DetdistillError` if something differs more than it may."""
         if self.problems:
             raise DetdistillError(f"{file} is not what PyTorch computes:{listed(self.problems)}")
-
-
-def session(file: Path, threads: int = 1) -> Any:
-    """An onnxruntime session on the CPU.
-
-    Raises:
-        DetdistillError: the file cannot be run.
-    """
-    import onnxruntime
-
-    try:
-        open_regular(file).close()
-    except OSError as error:
-        raise DetdistillError(f"{file} cannot be read: {error.strerror}") from error
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own, and of many kinds
-        raise DetdistillError(f"{file} cannot be run: {first_line(error)}") from error
 
 
 def verify(

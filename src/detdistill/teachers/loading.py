@@ -19,6 +19,7 @@ from detdistill.detectors.storage import load_detector, read_description
 from detdistill.teachers.callable_teacher import CALLABLE, PYTHON, CallableTeacher, Predict, imported, name_of
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.joint_teacher import JointTeacher
+from detdistill.teachers.onnx_card import CARD, card_sha256
 from detdistill.teachers.teacher import Teacher
 from detdistill.teachers.transformers_folder import CONFIG, is_transformers, local_folder, read_folder
 
@@ -32,8 +33,8 @@ def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool 
     """Load a teacher.
 
     Args:
-        source: folder of a trained, distilled or imported detector, or of a detector of transformers, which may also be
-            named as `hf://owner/name`; or `python:package.module:function`.
+        source: folder of a trained, distilled or imported detector, of an imported ONNX file, or of a detector of
+            transformers, which may also be named as `hf://owner/name`; or `python:package.module:function`.
         dataset: what it is to teach on: for teachers that know no class names of their own.
         channels_last: store images with the channels innermost.
 
@@ -55,12 +56,17 @@ def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool 
         from detdistill.teachers.transformers_teacher import load_transformers
 
         return load_transformers(source)
+    if (path / CARD).exists():
+        from detdistill.teachers.onnx_teacher import load_onnx_teacher
+
+        return load_onnx_teacher(path, origin_of(source))
     if not path.exists():
         raise DetdistillError(f"teacher {source}: no such file or folder")
     raise DetdistillError(
         f"teacher {source} is none that is known; expected the folder of a trained, distilled or imported detector "
-        f"(with {FILE_NAME}) or of a detector of transformers (with {CONFIG}), or {PYTHON}package.module:function. "
-        "Checkpoints of other libraries are brought in with `detdistill import`"
+        f"(with {FILE_NAME}), an imported ONNX file (with {CARD}) or a detector of transformers (with {CONFIG}), or "
+        f"{PYTHON}package.module:function. Checkpoints of other libraries and ONNX files are brought in with "
+        "`detdistill import`"
     )
 
 
@@ -103,6 +109,8 @@ def origin_of(source: str) -> Mapping[str, Any]:
         return {"source": source, "sha256": read_description(path).weights_sha256}
     if is_transformers(source):
         return {"source": source, "sha256": read_folder(local_folder(source)).sha256()}
+    if (path / CARD).exists():
+        return {"source": source, "sha256": card_sha256(path)}
     if not source.startswith((PYTHON, CALLABLE)) and not path.exists():
         raise DetdistillError(f"teacher {source}: no such file or folder")
     return {"source": source, "sha256": None}
