@@ -97,10 +97,10 @@ def check_shapes(place: Path, card: Card, shapes: Mapping[str, Shape], size: tup
         rows = _rows(place, card, shapes, outputs.boxes, width, f"four box values and {card.num_slots} scores")
     else:
         rows = _rows(place, card, shapes, outputs.boxes, 4, "boxes")
-        parts = [(outputs.scores, None if labelled else card.num_slots)]
-        parts += [(outputs.labels, None)] if outputs.labels is not None else []
-        for name, width in parts:
-            other = _rows(place, card, shapes, name, width, f"{card.num_slots} classes and dropped columns")
+        widths = {outputs.scores: None if labelled else card.num_slots}
+        widths |= {} if outputs.labels is None else {outputs.labels: None}
+        for name, columns in widths.items():
+            other = _rows(place, card, shapes, name, columns, f"{card.num_slots} classes and dropped columns")
             if rows is not None and other is not None and other != rows:
                 raise DetdistillError(f"{place}: output {name} has {other} rows, but {outputs.boxes} has {rows}")
     if outputs.grid is None or size is None:

@@ -70,12 +70,11 @@ def ultralytics_metadata(path: Path, metadata: Mapping[str, str]) -> Ultralytics
     arguments = arguments if isinstance(arguments, dict) else {}
     has_nms = arguments.get("nms") is True
     threshold = arguments.get("conf")
-    is_threshold = isinstance(threshold, int | float) and not isinstance(threshold, bool) and 0 <= threshold <= 1
     return UltralyticsMetadata(
         _names(path, metadata),
         "rtdetr" in description if description else None,
         has_nms or literal(path, metadata, "end2end") is True,
-        float(threshold) if is_threshold else None,
+        float(threshold) if isinstance(threshold, int | float) and not isinstance(threshold, bool) else None,
         has_nms,
     )
 

@@ -146,7 +146,7 @@ def _boxes_of_image(boxes: Tensor, probabilities: Tensor, size: Tensor, card: Ca
     kept = (best > 0) & (best >= card.outputs.known_above)
     boxes, probabilities = boxes[kept], probabilities[kept]
     if card.outputs.merge_equal_boxes and len(boxes):
-        boxes, group = boxes.unique(dim=0, return_inverse=True)
+        boxes, group = torch.unique(boxes, dim=0, return_inverse=True)
         merged = probabilities.new_zeros(len(boxes), probabilities.shape[1])
         probabilities = merged.scatter_reduce_(0, group[:, None].expand_as(probabilities), probabilities, "amax")
     boxes = clip_boxes(boxes, size)

@@ -143,4 +143,12 @@ def _strides(rows: int | None, size: tuple[int, int] | None, given: tuple[int, .
     choices = STRIDES if given is None else (given,)
     if rows is None:
         return choices[0]
-    return next((strides for strides in choices if size is not None and cells(size, strides) == rows), None)
+    return next((strides for strides in choices if _fit(rows, size, strides)), None)
+
+
+def _fit(rows: int, size: tuple[int, int] | None, strides: tuple[int, ...]) -> bool:
+    """Whether there can be as many cells: on a given input, or on any whose sides the strides divide."""
+    if size is not None:
+        return cells(size, strides) == rows
+    smallest = cells((max(strides), max(strides)), strides)
+    return smallest is not None and rows % smallest == 0
