@@ -13,7 +13,12 @@ from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.storage import read_description
+from detdistill.teachers.loading import load_teacher
+from detdistill.teachers.onnx_card import CardInput
+from detdistill.teachers.onnx_teacher import OnnxTeacher
+from support.evaluation_datasets import no_objects
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
+from support.onnx_files import constants, f32, one_hot_logits
 
 
 def test_a_checkpoint_becomes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,3 +98,63 @@ def test_wrapped_safetensors_of_torchvision(
     assert main(words) == 0
     assert "teacher." in capsys.readouterr().out
     assert detdistill.load(tmp_path / "run").classes == ("class_0", "class_1", "class_2")
+
+
+def test_an_onnx_file_becomes_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = {"logits": one_hot_logits(2, 2), "pred_boxes": f32([[0.5, 0.5, 0.5, 0.25], [0.25, 0.25, 0.5, 0.5]])}
+    path = constants(tmp_path / "MODEL.ONNX", outputs, extra={"target": ["N", 2]})
+    words = ["import", str(path), "--out", str(tmp_path / "teacher"), "--classes", "[cat,dog]"]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert all(option in said for option in ("--card.mean", "--card.std", "--card.resize", "--card.extra-inputs"))
+    assert not (tmp_path / "teacher").exists()
+    words += ["--card.mean", "[0.5,0.5,0.5]", "--card.std", "[1,1,1]", "--card.resize", "letterbox"]
+    words += ["--card.pad-color", "[114,114,114]", "--card.extra-inputs", "{target: input_wh}", "--card.bgr"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "resize: letterbox (given)" in lines
+    assert "score_kind: logit (transformers)" in lines
+    teacher = load_teacher(str(tmp_path / "teacher"), no_objects(1, 2))
+    assert isinstance(teacher, OnnxTeacher)
+    assert teacher.card.input == CardInput(
+        image="images",
+        size=(64, 64),
+        pixel_range="0..1",
+        mean=(0.5, 0.5, 0.5),
+        std=(1, 1, 1),
+        bgr=True,
+        resize="letterbox",
+        pad_color=(114, 114, 114),
+        extra_inputs={"target": "input_wh"},
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--card.resize", "squeeze"],
+        ["--card.size", "[64]"],
+        ["--card.dropped", "cat"],
+        ["--card.extra-inputs", "{target: size}"],
+        ["--card.resizes", "pad"],
+    ],
+)
+def test_wrong_values_of_a_card_name_their_option(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = constants(tmp_path / "model.onnx", {"dets": f32([[0.5, 0.5, 1, 1]]), "labels": one_hot_logits(1, 2)})
+    assert main(["import", str(path), "--out", str(tmp_path / "teacher"), "--classes", "[cat]", *words]) == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_options_of_one_kind_of_file_are_refused_for_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = constants(tmp_path / "model.onnx", {"dets": f32([[0.5, 0.5, 1, 1]]), "labels": one_hot_logits(1, 2)})
+    words = ["import", str(onnx), "--out", str(tmp_path / "out"), "--classes", "[cat]"]
+    assert main([*words, "--head", "gfl"]) == 1
+    assert "model.onnx" in capsys.readouterr().err
+    checkpoint_file = saved(tmp_path, checkpoint(small("atss")))
+    assert main(["import", str(checkpoint_file), "--out", str(tmp_path / "out"), "--card.resize", "pad"]) == 1
+    assert "--card" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
