@@ -54,22 +54,27 @@ def _section(name: str, place: str) -> str:
     return "\n".join([*parts, "", table(("", "takes", "default", ""), rows)])
 
 
-def _rows(verb: Any) -> Iterator[tuple[str, str, str, str]]:
-    """A row for each option; those of a dataclass among them have their texts in its docstring."""
+def _rows(verb: Any, group: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """A row for each option; those of a dataclass among them have their texts in its docstring.
+
+    Args:
+        verb: a dataclass.
+        group: what stands before the names of its options, such as `card.`.
+    """
     hints = get_type_hints(verb, include_extras=True)
     texts = {text.arg_name: text.description or "" for text in parse(inspect.getdoc(verb) or "").params}
     for field in dataclasses.fields(verb):
         kind, parameter = get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else (None, None)
         if parameter is None:
-            yield _row(field, hints[field.name], texts[field.name])
+            yield _row(field, hints[field.name], texts[field.name], group)
         elif dataclasses.is_dataclass(kind):
-            yield from _rows(kind)
+            yield from _rows(kind, "" if parameter.name == ("*",) else f"{field.name}.")
         elif parameter.parse is not False:
             yield _row(field, kind, parameter.help)
 
 
-def _row(field: dataclasses.Field[Any], kind: Any, text: str) -> tuple[str, str, str, str]:
-    name = f"`--{field.name.replace('_', '-')}`" if field.kw_only else f"`{field.name.upper()}`"
+def _row(field: dataclasses.Field[Any], kind: Any, text: str, group: str = "") -> tuple[str, str, str, str]:
+    name = f"`--{group}{field.name.replace('_', '-')}`" if field.kw_only else f"`{field.name.upper()}`"
     default = default_words(field)
     takes = "nothing" if kind is bool else type_words(kind).removesuffix(" or null")
     return name, takes, "" if default in EMPTY else default, text

@@ -31,6 +31,7 @@ SOURCES = """\
 | this toolkit | every run of `train` and `distill` |
 | mmdetection 2.x and 3.x ([how](mmdetection.md)) | {heads}; backbones {backbones} |
 | torchvision ([how](torchvision.md)) | {networks} |
+| an ONNX file ([how](teachers_onnx.md)) | {exporters}, and any that is described by options |
 | transformers ([how](teachers_transformers.md)) | {families} |
 | your own module ([how](own_detector.md)) | whatever passes `check_detector`; from Python |
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -23,6 +24,7 @@ from detdistill.detectors.saving import save_detector
 from support import transformers_models
 from support.code_blocks import ROOT
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
+from support.onnx_files import constants, f32, relative_times_size
 from support.pairs import confident
 from support.small_runs import write_boxes
 from support.tiny_detector import tiny_detector
@@ -111,6 +113,23 @@ def _backbone(path: Path) -> None:
     torch.save(torchvision.models.resnet18().state_dict(), path)
 
 
+def _raw_yolo(path: Path) -> None:
+    """Ultralytics' outputs for every canvas of 64x64, with a box of each class."""
+    values = np.zeros((4 + len(CLASSES), SIDE * SIDE * 21 // 1024), np.float32)
+    values[:4] = 1.0
+    values[:, 0], values[:, 83] = [20, 20, 16, 16, 0.75, 0.25], [44, 44, 24, 24, 0.25, 0.75]
+    metadata = {"names": str(dict(enumerate(CLASSES))), "stride": "32", "task": "detect", "imgsz": "[64, 64]"}
+    constants(path, {"output0": values}, size=(SIDE, SIDE), metadata=metadata)
+
+
+def _dfine(path: Path) -> None:
+    relative_times_size(path, f32([[0.25, 0.25, 0.5, 0.5], [0.5, 0.5, 1, 1]]))
+
+
+def _own_onnx(path: Path) -> None:
+    constants(path, {"bboxes": f32([[0.5, 0.5, 0.25, 0.25]]), "probs": f32([[2.0, -2.0]])}, image="data")
+
+
 def _examples(path: Path) -> None:
     shutil.copytree(ROOT / "examples", path)
 
@@ -135,6 +154,9 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "teachers/rtdetr": _transformers,
     "resnet18.pth": _backbone,
     "examples": _examples,
+    "yolo11n.onnx": _raw_yolo,
+    "dfine_l.onnx": _dfine,
+    "own.onnx": _own_onnx,
 }
 
 FILES: dict[str, tuple[str, ...]] = {
@@ -151,6 +173,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "docs/onnx_elsewhere.md": ("runs/student",),
     "docs/own_detector.md": ("data/mine", "examples"),
     "docs/resume.md": ("DATA", "runs/teacher"),
+    "docs/teachers_onnx.md": ("coco", "yolo11n.onnx", "dfine_l.onnx", "own.onnx"),
     "docs/teachers_transformers.md": ("DATA", "teachers/rtdetr"),
     "docs/torchvision.md": ("fcos_resnet50_fpn_coco-99b0c9b7.pth",),
     "docs/training.md": ("DATA",),

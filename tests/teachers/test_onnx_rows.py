@@ -96,7 +96,7 @@ def test_every_kind_of_score() -> None:
 
 def test_half_precision_and_one_value_a_row() -> None:
     own = card(labels="labels", dropped=[0])
-    values = {"scores": np.array([[0.5], [0.25]], np.float16), "labels": np.array([[1], [2]], np.int32)}
+    values: dict[str, Any] = {"scores": np.array([[0.5], [0.25]], np.float16), "labels": np.array([[1], [2]], np.int32)}
     rows = read(own, boxes=np.array(BOX * 2, np.float16), **values)
     assert rows.probabilities.tolist() == [[[0.5, 0.0], [0.0, 0.25]]]
 

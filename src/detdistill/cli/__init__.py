@@ -44,7 +44,10 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "Detectors": {
         "evaluate": ("evaluate_command:Evaluate", "Score a detector on a dataset."),
         "benchmark": ("benchmark_command:Benchmark", "Measure parameters, latency and AP of detectors side by side."),
-        "import": ("import_command:Import", "Import a pretrained detector of mmdetection or torchvision."),
+        "import": (
+            "import_command:Import",
+            "Import a pretrained detector of mmdetection or torchvision, or an ONNX file as a teacher.",
+        ),
         "predict": ("predict_command:Predict", "Find objects in images."),
         "export": ("export_command:Export", "Write a detector as an ONNX file, and verify it."),
         "publish": (
