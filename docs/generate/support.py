@@ -21,6 +21,9 @@ INTRODUCTION = """\
 Written from the code by `python -m docs.generate`; a test compares the two. ✓ means that it works: methods and export
 are tried with every head in the tests. What they give is another question: see [the evidence](evidence.md).
 """
+EXPORTERS = (
+    "D-FINE, DEIM, RT-DETR, D-FINE-seg, RF-DETR, Ultralytics YOLO and RT-DETR, transformers, `detdistill export`"
+)
 YES, NO = "✓", "–"
 SOURCES = """\
 
@@ -79,6 +82,7 @@ def page() -> str:
                 heads=", ".join(sorted(imported)),
                 backbones=f"ResNet-{', -'.join(depths)}, {', '.join(RESNEXTS)}",
                 networks=", ".join(f"`{name}`" for name in NETWORKS),
+                exporters=EXPORTERS,
                 families=", ".join(f"`{name}`" for name in FAMILIES),
                 verbs=", ".join(f"`{name}`" for own in VERBS.values() for name in own),
             ),

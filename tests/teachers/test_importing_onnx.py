@@ -12,7 +12,7 @@ import torch
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.structures import TeacherBoxes
 from detdistill.teachers.importing_onnx import import_onnx
-from detdistill.teachers.loading import load_teacher
+from detdistill.teachers.loading import load_teacher, origin_of
 from detdistill.teachers.onnx_card import read_card
 from detdistill.teachers.onnx_settings import CardSettings
 from detdistill.teachers.onnx_teacher import OnnxTeacher
@@ -321,6 +321,8 @@ def test_a_teacher_needs_no_more_than_its_folder(tmp_path: Path) -> None:
     teacher = imported(path)
     path.unlink()
     again = load_teacher(str(path.with_suffix(".teacher")), no_objects(1, 3))
-    assert again.origin == teacher.origin
+    assert again.origin == teacher.origin == origin_of(str(path.with_suffix(".teacher")))
+    other = constants(tmp_path / "other.onnx", {"dets": CENTER / 2, "labels": one_hot_logits(2, 4)})
+    assert imported(other).origin["sha256"] != teacher.origin["sha256"]
     assert {each.name for each in path.with_suffix(".teacher").iterdir()} == {"model.onnx", "card.json"}
     json.dumps(again.origin)

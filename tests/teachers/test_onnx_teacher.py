@@ -24,7 +24,7 @@ from detdistill.teachers.importing_onnx import import_onnx
 from detdistill.teachers.loading import load_teacher
 from detdistill.teachers.onnx_card import CARD, MODEL
 from detdistill.teachers.onnx_settings import CardSettings
-from detdistill.teachers.onnx_teacher import OnnxTeacher, load_onnx_teacher
+from detdistill.teachers.onnx_teacher import OnnxTeacher
 from detdistill.teachers.teacher import TeacherBatch
 from support.evaluation_datasets import no_objects
 from support.onnx_files import constants, f32, mean_pixel, one_hot_logits
@@ -39,7 +39,9 @@ CELLS = 21 * (SIDE // 32) ** 2
 
 def imported(path: Path, classes: tuple[str, ...] = CLASSES, **card: Any) -> OnnxTeacher:
     import_onnx(path, path.with_suffix(".teacher"), settings=CardSettings(**card), classes=classes)
-    return load_onnx_teacher(path.with_suffix(".teacher"), path.stem)
+    teacher = load_teacher(str(path.with_suffix(".teacher")), no_objects(1, len(classes)))
+    assert isinstance(teacher, OnnxTeacher)
+    return teacher
 
 
 def yolo(path: Path, **more: Any) -> OnnxTeacher:
