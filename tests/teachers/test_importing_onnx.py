@@ -66,7 +66,7 @@ def test_dfine_gets_width_and_height_of_its_input_and_its_class_vectors_are_whol
     found = boxes_of(teacher, (32, 64), (32, 64))
     assert found.boxes.tolist() == [[16.0, 16.0, 32.0, 32.0], [0.0, 0.0, 32.0, 16.0]]
     assert found.probabilities[:, 0].tolist() == pytest.approx([0.9, 0.8])
-    outputs = {
+    outputs: dict[str, Any] = {
         "labels": np.array([2, 0, 1, 0], np.int64),
         "boxes": f32([[8, 8, 24, 24], [0, 0, 8, 8], [8, 8, 24, 24], [8, 8, 24, 24]]),
         "scores": f32([0.9, 0.5, 0.3, 0.1]),
@@ -83,7 +83,7 @@ def test_dfine_seg_raw_and_fused(tmp_path: Path) -> None:
     refused(raw, "resize")
     found = boxes_of(imported(raw, resize="stretch"), (32, 64), (32, 64))
     assert found.boxes.tolist() == [[16.0, 12.0, 48.0, 20.0], [0.0, 0.0, 32.0, 16.0]]
-    outputs = {"labels": np.array([1, 2], np.int64), "boxes": f32(CORNERS), "scores": f32([0.5, 0.75])}
+    outputs: dict[str, Any] = {"labels": np.array([1, 2], np.int64), "boxes": f32(CORNERS), "scores": f32([0.5, 0.75])}
     fused = imported(constants(tmp_path / "fused.onnx", outputs), resize="stretch")
     assert boxes_of(fused).labels.tolist() == [2, 1]
 
@@ -142,18 +142,23 @@ def test_raw_yolo_is_suppressed_and_read_off_its_metadata(tmp_path: Path) -> Non
     assert found.floor == 0.05
 
 
-def test_raw_yolo_of_any_size_and_without_metadata(tmp_path: Path) -> None:
+def test_raw_yolo_of_any_size_and_without_names(tmp_path: Path) -> None:
     path = constants(
         tmp_path / "free.onnx",
         {"output0": raw_yolo({0: ([20.0, 20.0, 16.0, 8.0], [0.9, 0.3])}, side=256)},
         size=("height", "width"),
         shapes={"output0": ["N", 6, "rows"]},
+        metadata={"imgsz": "[256, 256]", "stride": "64"},
     )
     teacher = imported(path, classes=("cat", "dog"))
-    assert (teacher.card.input.size, teacher.card.input.multiple) == (None, 32)
+    assert (teacher.card.input.size, teacher.card.input.multiple) == (None, 64)
     assert torch.allclose(boxes_of(teacher, (256, 256), (200, 256)).boxes[0], torch.tensor([12.0, 16.0, 28.0, 24.0]))
     with pytest.raises(DetdistillError, match=r"outputs\.grid"):
         boxes_of(teacher, (64, 64))
+    sized = imported(path.rename(tmp_path / "sized.onnx"), classes=("cat", "dog"), size=(128, 512))
+    assert sized.card.input.size == (128, 512)
+    found = boxes_of(sized, (64, 256), (64, 256))
+    assert found.boxes[0].tolist() == pytest.approx([6.0, 8.0, 14.0, 12.0], abs=1e-4)
 
 
 def test_raw_yolo_with_other_rows_than_cells_is_refused(tmp_path: Path) -> None:
@@ -164,6 +169,19 @@ def test_raw_yolo_with_other_rows_than_cells_is_refused(tmp_path: Path) -> None:
     path = constants(tmp_path / "p2.onnx", {"output0": np.zeros((6, 84 + 256), np.float32)}, metadata=ULTRALYTICS)
     assert imported(path, classes=None).card.outputs.grid == (4, 8, 16, 32)
     refused(path.rename(tmp_path / "p2_wrong.onnx"), "grid", classes=None, grid=(8, 16, 32))
+
+
+def test_metadata_that_contradicts_the_input_is_refused(tmp_path: Path) -> None:
+    metadata = {**ULTRALYTICS, "imgsz": "[64, 96]"}
+    path = constants(tmp_path / "yolo.onnx", {"output0": raw_yolo({})}, metadata=metadata)
+    refused(path, "imgsz", classes=None)
+    for name, text in (("names", "{0: 'cat'"), ("task", "segment")):
+        path = constants(tmp_path / f"{name}.onnx", {"output0": raw_yolo({})}, metadata={**ULTRALYTICS, name: text})
+        refused(path, name, classes=None)
+    path = constants(
+        tmp_path / "own.onnx", {"scores": f32([[0.5]]), "boxes": CENTER[:1]}, metadata={"detdistill": '{"form": 1}'}
+    )
+    refused(path, "metadata detdistill", classes=None)
 
 
 def test_end_to_end_yolo(tmp_path: Path) -> None:
@@ -219,13 +237,23 @@ def test_transformers_with_sigmoid_or_with_no_object_last(tmp_path: Path) -> Non
     refused(path.rename(tmp_path / "unknown.onnx"), "mean", "std", "resize")
 
 
+def test_transformers_with_a_mask_and_with_other_boxes(tmp_path: Path) -> None:
+    known: dict[str, Any] = {"resize": "pad", "pad_color": (0, 0, 0), "mean": (0, 0, 0), "std": (1, 1, 1)}
+    outputs: dict[str, Any] = {"logits": one_hot_logits(2, 3), "pred_boxes": CENTER, "enc_topk_bboxes": CENTER / 2}
+    path = constants(tmp_path / "many.onnx", outputs, extra={"pixel_mask": ["N", 64, 64]})
+    refused(path, "enc_topk_bboxes", "--card.boxes", **known)
+    teacher = imported(path, boxes="pred_boxes", **known)
+    assert teacher.card.input.extra_inputs == {"pixel_mask": "mask"}
+    assert boxes_of(teacher).boxes.tolist() == CORNERS
+
+
 def test_our_own_export_is_known_without_options(tmp_path: Path) -> None:
     metadata = {
         "form": "end_to_end",
         "classes": ["a", "b"],
         "postprocessing": {"score_threshold": 0.125, "iou_threshold": 0.5},
     }
-    outputs = {
+    outputs: dict[str, Any] = {
         "boxes": f32(CORNERS),
         "scores": f32([0.5, -1]),
         "labels": np.array([1, 0], np.int64),
@@ -247,7 +275,7 @@ def test_our_own_export_is_known_without_options(tmp_path: Path) -> None:
 
 
 def test_a_file_that_nobody_knows_is_described_by_hand(tmp_path: Path) -> None:
-    outputs = {"where": f32(CORNERS), "what": f32([[0.1, 0.7], [0.9, 0.2]])}
+    outputs: dict[str, Any] = {"where": f32(CORNERS), "what": f32([[0.1, 0.7], [0.9, 0.2]])}
     path = constants(tmp_path / "other.onnx", outputs, channels_last=True)
     refused(path, "boxes", "scores", "where (?, 2, 4)", "what (?, 2, 2)")
     by_hand: dict[str, Any] = {"boxes": "where", "scores": "what", "box_format": "xyxy", "box_unit": "input"}

@@ -20,6 +20,7 @@ def test_names_by_number(text: str) -> None:
     assert found is not None
     assert found.names == ("cat", "dog")
     assert (found.is_rtdetr, found.is_final, found.has_nms) == (None, False, False)
+    assert (found.size, found.stride) == (None, None)
 
 
 @given(st.lists(st.text("ab'\"\\\n{}:,é", max_size=5), min_size=1, max_size=30))
@@ -55,12 +56,22 @@ def test_what_else_it_says() -> None:
     assert ultralytics_metadata(FILE, {"author": "somebody"}) is None
     found = ultralytics_metadata(FILE, {"stride": "32", "end2end": "True", "description": "Ultralytics RT-DETR-l"})
     assert found is not None
-    assert (found.names, found.is_rtdetr, found.is_final) == (None, True, True)
+    assert (found.names, found.is_rtdetr, found.is_final, found.stride) == (None, True, True, 32)
     found = ultralytics_metadata(FILE, {"stride": "32", "args": "{'nms': True, 'conf': 0.25}", "description": "YOLO"})
     assert found is not None
     assert (found.is_rtdetr, found.is_final, found.has_nms, found.threshold) == (False, True, True, 0.25)
     with pytest.raises(DetdistillError, match="metadata task"):
         ultralytics_metadata(FILE, {"task": "segment"})
+
+
+def test_sizes_are_one_side_or_two() -> None:
+    for text, expected in (("640", (640, 640)), ("[480, 640]", (480, 640)), ("(64, 32)", (64, 32))):
+        found = ultralytics_metadata(FILE, {"task": "detect", "imgsz": text})
+        assert found is not None
+        assert found.size == expected
+    for text in ("[640]", "'640'", "[640.5, 640]", "[1, 2, 3]"):
+        with pytest.raises(DetdistillError, match="metadata imgsz"):
+            ultralytics_metadata(FILE, {"task": "detect", "imgsz": text})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])

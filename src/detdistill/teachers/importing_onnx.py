@@ -124,9 +124,8 @@ def import_onnx(
     for name, value in given.items():
         values[name], sources[name] = value, "given"
     _read_grid_and_nms(values, given, signature)
-    values["classes"], sources["classes"] = _classes(file, values, signature, classes, number_classes), "file"
-    if classes is not None or number_classes:
-        sources["classes"] = "given"
+    values["classes"] = _classes(file, values, signature, classes, number_classes=number_classes)
+    sources["classes"] = "file" if classes is None and signature.classes is not None else "given"
     _ask(file, values)
     card = _card(file, signature, values)
     check_card(path, card, file)
@@ -196,14 +195,14 @@ def _read_grid_and_nms(values: dict[str, Any], given: Mapping[str, Any], signatu
     if not values.get("grid"):
         values["grid"] = None
     own = signature.values.get("nms")
-    own = None if own is None else from_values(PostProcessing, own, key="nms")
     if own is None and "nms" not in given:
         return
-    changes = {"iou_threshold": given["nms"]} if "nms" in given else {}
+    own = to_values(own) if isinstance(own, PostProcessing) else own or {}
+    changes: dict[str, Any] = {"iou_threshold": given["nms"]} if "nms" in given else {}
     if "floor" in given:
         changes["score_threshold"] = given["floor"]
         values["floor"] = 0.0
-    values["nms"] = from_values(PostProcessing, {**({} if own is None else to_values(own)), **changes}, key="card")
+    values["nms"] = {**own, **changes}
 
 
 def _classes(
@@ -211,6 +210,7 @@ def _classes(
     values: Mapping[str, Any],
     signature: Signature,
     classes: Sequence[str] | None,
+    *,
     number_classes: bool,
 ) -> tuple[str, ...] | None:
     if classes is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,9 @@ def open_onnx(path: Path) -> OnnxFile:
 
 
 def memory() -> int:
-    """Return the bytes of memory that the machine has."""
+    """Return the bytes of memory that the machine has; more than any file has where that cannot be read."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return sys.maxsize
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

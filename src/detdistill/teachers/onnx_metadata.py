@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detdistill.core.bounds import LARGEST_STRIDE
 from detdistill.core.errors import DetdistillError
 from detdistill.core.texts import one_line
 
@@ -23,7 +24,9 @@ class UltralyticsMetadata:
     """What the package ultralytics writes as texts of Python literals.
 
     Attributes:
-        names: class names, in their order.
+        names: class names, in their order; None if there are none.
+        size: height and width in pixels that the network was exported for; None if that is not known.
+        stride: of its coarsest level, in pixels; None if that is not known.
         is_rtdetr: the network is its RT-DETR; None if that is not known.
         is_final: the rows are final detections, by NMS or an end-to-end head.
         threshold: least score of a row where NMS is inside; None if it is not known.
@@ -31,6 +34,8 @@ class UltralyticsMetadata:
     """
 
     names: tuple[str, ...] | None
+    size: tuple[int, int] | None
+    stride: int | None
     is_rtdetr: bool | None
     is_final: bool
     threshold: float | None
@@ -68,10 +73,12 @@ def ultralytics_metadata(path: Path, metadata: Mapping[str, str]) -> Ultralytics
     description = metadata.get("description", "").lower().replace("-", "")
     arguments = literal(path, metadata, "args")
     arguments = arguments if isinstance(arguments, dict) else {}
-    has_nms = arguments.get("nms") is True
+    has_nms, stride = arguments.get("nms") is True, literal(path, metadata, "stride")
     threshold = arguments.get("conf")
     return UltralyticsMetadata(
         _names(path, metadata),
+        _size(path, metadata),
+        stride if type(stride) is int and 0 < stride <= LARGEST_STRIDE else None,
         "rtdetr" in description if description else None,
         has_nms or literal(path, metadata, "end2end") is True,
         float(threshold) if isinstance(threshold, int | float) and not isinstance(threshold, bool) else None,
@@ -91,6 +98,16 @@ def _names(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     if not by_number or not all(isinstance(name, str) for name in by_number.values()):
         raise _wrong(path, "names", metadata["names"], "class names that are texts")
     return tuple(by_number[str(number)] for number in range(len(by_number)))
+
+
+def _size(path: Path, metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    size = literal(path, metadata, "imgsz")
+    sides = [size, size] if isinstance(size, int) else size
+    if sides is None:
+        return None
+    if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(type(side) is int for side in sides):
+        raise _wrong(path, "imgsz", metadata["imgsz"], "height and width in pixels")
+    return sides[0], sides[1]
 
 
 def literal(path: Path, metadata: Mapping[str, str], key: str) -> Any:

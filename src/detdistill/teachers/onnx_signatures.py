@@ -150,13 +150,18 @@ def _transformers(file: OnnxFile, count: int | None) -> Signature:
         "pixel_range": "0..1",
     }
     columns = logits.shape[-1] if logits.shape else None
+    notes: tuple[str, ...] = ()
     if columns is not None and count == columns:
         values["score_kind"] = "logit"
     elif columns is not None and count == columns - 1:
         values |= {"score_kind": "softmax", "dropped": (columns - 1,)}
+        notes = (
+            f"logits have {columns} columns for {count} classes: read as a softmax with 'no object' last, as of DETR "
+            "and YOLOS; for a network of sigmoids give a name for each column",
+        )
     if "pixel_mask" in {each.name for each in file.inputs}:
         values["extra_inputs"] = {"pixel_mask": "mask"}
-    return Signature("transformers", values)
+    return Signature("transformers", values, notes=notes)
 
 
 def _check_single(file: OnnxFile, found: Signature) -> None:

@@ -42,6 +42,11 @@ def of_one_output(
     meta = ultralytics_metadata(file.path, file.metadata)
     if len(joined.shape) != 3:
         return None
+    if meta is not None and given.size is None and None not in (meta.size, size) and meta.size != size:
+        raise DetdistillError(
+            f"{file.path}: metadata imgsz is {meta.size}, but the input is of {size}; expected the same height and "
+            "width: export the network again"
+        )
     count = count if count is not None or meta is None or meta.names is None else len(meta.names)
     _, first, second = joined.shape
     forms: list[Signature] = []
@@ -63,7 +68,7 @@ def of_one_output(
             "the scores of all classes"
         )
     if forms:
-        return Signature(forms[0].name, forms[0].values, None if meta is None else meta.names, forms[0].notes)
+        return _with_metadata(forms[0], meta, size)
     if may_be_raw and count is not None and size is not None and strides is None:
         raise DetdistillError(
             f"{file.path}: grid: output {joined} has {second} rows; strides 8, 16, 32 have {cells(size, STRIDES[0])} "
@@ -71,6 +76,22 @@ def of_one_output(
             "to use the boxes alone"
         )
     return None
+
+
+def _with_metadata(form: Signature, meta: UltralyticsMetadata | None, size: tuple[int, int] | None) -> Signature:
+    """A form with what the metadata adds."""
+    if meta is None:
+        return form
+    values, notes = dict(form.values), form.notes
+    if meta.stride is not None and "multiple" in values:
+        values["multiple"] = max(values["multiple"], meta.stride)
+    if size is None and meta.size is not None:
+        sides = ",".join(map(str, meta.size))
+        notes += (
+            f"the file takes any size and was exported for [{sides}]: it reads canvases as they are; --card.size "
+            f"[{sides}] resizes them",
+        )
+    return Signature(form.name, values, meta.names, notes)
 
 
 def _agrees(form: Signature, meta: UltralyticsMetadata | None, given: CardSettings) -> bool:
