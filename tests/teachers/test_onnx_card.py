@@ -58,6 +58,7 @@ def test_a_card_comes_back(tmp_path: Path) -> None:
         ("dropped", {"dropped": [-1]}),
         ("rows_last", {"rows_last": True}),
         ("labels", {"labels": "boxes", "score_kind": "probability"}),
+        ("labels", {"labels": "scores", "score_kind": "probability"}),
         ("floor", {"floor": 1.5}),
         ("box_units", {"box_units": "input"}),
     ],

@@ -101,6 +101,19 @@ def test_half_precision_and_one_value_a_row() -> None:
     assert rows.probabilities.tolist() == [[[0.5, 0.0], [0.0, 0.25]]]
 
 
+@pytest.mark.parametrize("rows_last", [False, True])
+def test_a_score_beside_the_box_with_or_without_its_label(rows_last: bool) -> None:
+    both = f32([[8, 16, 24, 32, 0.5, 1], [0, 0, 8, 8, 0.25, 0]])
+    expected = [[0.0, 0.5], [0.25, 0.0]]
+    outputs = {"boxes": "boxes", "scores": "boxes", "rows_last": rows_last}
+    turned = both.T if rows_last else both
+    joined = read(card(labels="boxes", **outputs), boxes=np.ascontiguousarray(turned))
+    assert (joined.boxes[0, 0].tolist(), joined.probabilities[0].tolist()) == (BOX[0], expected)
+    turned = both[:, :5].T if rows_last else both[:, :5]
+    apart = read(card(labels="labels", **outputs), boxes=np.ascontiguousarray(turned), labels=np.array([1, 0]))
+    assert (apart.boxes[0, 0].tolist(), apart.probabilities[0].tolist()) == (BOX[0], expected)
+
+
 @pytest.mark.parametrize(
     ("word", "outputs", "values"),
     [

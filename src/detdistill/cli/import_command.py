@@ -37,9 +37,9 @@ class Import:
     torch.compile, Lightning, EMA, distillation) are removed from the names of the weights. Prints what was found, and
     where.
 
-    An ONNX file becomes a folder that teaches (`--teacher FOLDER`). Recognised are the files of D-FINE, DEIM, RT-DETR,
-    D-FINE-seg, RF-DETR, Ultralytics YOLO and RT-DETR, transformers, and `detdistill export`; others are described by
-    the options `--card.…`.
+    An ONNX file becomes the folder of a teacher (`--teacher FOLDER`). The files of D-FINE, DEIM, RT-DETR, D-FINE-seg,
+    RF-DETR, Ultralytics YOLO and RT-DETR, transformers, and `detdistill export` are recognised; describe others by the
+    options `--card.…`.
     """
 
     default_parameter: ClassVar = Parameter(converter=from_yaml, n_tokens=1, json_list=False, negative_bool="no-")

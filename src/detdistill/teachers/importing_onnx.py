@@ -27,7 +27,7 @@ from detdistill.teachers.teacher import TeacherBatch
 
 TRIED_CANVAS = 256, 256
 """Height and width in pixels of the noise that a file of any size is tried with."""
-ASKED = {
+OPTIONS = {
     "image": "--card.image NAME",
     "layout": "--card.layout nchw or nhwc",
     "size": "--card.size [HEIGHT,WIDTH]",
@@ -46,7 +46,7 @@ ASKED = {
     "dropped": "--card.dropped [COLUMN], the background",
     "floor": "--card.floor SCORE, the threshold that the file was exported with",
 }
-"""The option that answers for each field of the card."""
+"""The option that gives each field of the card."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def import_onnx(
     Args:
         path: ONNX file.
         out: Folder to write; it must not exist.
-        settings: What the file does not tell; it also counts more than the file.
+        settings: Fields of the card that cannot be read from the file; they also count more than the file.
         classes: Class names, instead of those in the file.
         number_classes: Name the classes `class_0`, `class_1`, … if the file has no names.
 
@@ -126,7 +126,7 @@ def import_onnx(
     _read_grid_and_nms(values, given, signature)
     values["classes"] = _classes(file, values, signature, classes, number_classes=number_classes)
     sources["classes"] = "file" if classes is None and signature.classes is not None else "given"
-    _ask(file, values)
+    _check_known(file, values)
     card = _card(file, signature, values)
     check_card(path, card, file)
     teacher = OnnxTeacher(file, card, {"file": str(path), "onnx_sha256": card.sha256})
@@ -152,7 +152,7 @@ def _image_input(file: OnnxFile, settings: CardSettings) -> OnnxTensor:
     if len(found) != 1:
         raise DetdistillError(
             f"{file.path}: image: {len(found)} inputs have four dimensions:{listed(list(file.inputs))}\n"
-            f"Name the one that takes the images: {ASKED['image']}"
+            f"Name the one that takes the images: {OPTIONS['image']}"
         )
     return found[0]
 
@@ -165,7 +165,7 @@ def _input_values(file: OnnxFile, image: OnnxTensor, settings: CardSettings) -> 
     if layout is None and 3 in (image.shape[1], image.shape[3]):
         layout = "nchw" if image.shape[1] == 3 else "nhwc"
     if layout is None:
-        raise DetdistillError(f"{file.path}: layout: no dimension of {image} is 3; give {ASKED['layout']}")
+        raise DetdistillError(f"{file.path}: layout: no dimension of {image} is 3; give {OPTIONS['layout']}")
     height, width = image.shape[2:4] if layout == "nchw" else image.shape[1:3]
     values: dict[str, Any] = {"image": image.name, "layout": layout, "size": None}
     if settings.size is not None:
@@ -173,25 +173,25 @@ def _input_values(file: OnnxFile, image: OnnxTensor, settings: CardSettings) -> 
     elif height is not None and width is not None:
         values["size"] = height, width
     elif height is not None or width is not None:
-        raise DetdistillError(f"{file.path}: size: one side of {image} is fixed; give {ASKED['size']}")
+        raise DetdistillError(f"{file.path}: size: one side of {image} is fixed; give {OPTIONS['size']}")
     if image.type == "tensor(uint8)":
         values |= {"pixel_range": "0..255", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     return values
 
 
 def _by_hand(file: OnnxFile, settings: CardSettings) -> Signature:
-    """The signature of a file that only the caller knows."""
+    """The signature of a file of no known exporter, which the caller describes."""
     if settings.boxes is None or settings.scores is None:
-        options = [ASKED[name] for name in ("boxes", "scores", "box_format", "box_unit", "score_kind")]
+        described = [OPTIONS[name] for name in ("boxes", "scores", "box_format", "box_unit", "score_kind")]
         raise DetdistillError(
             f"{file.path}: boxes, scores: these outputs are of no known exporter:{listed(list(file.outputs))}\n"
-            f"Describe them: {', '.join(options)}, and --card.labels NAME if there is one class number a box"
+            f"Describe them: {', '.join(described)}, and --card.labels NAME if there is one class number a box"
         )
     return Signature("given", {})
 
 
 def _read_grid_and_nms(values: dict[str, Any], given: Mapping[str, Any], signature: Signature) -> None:
-    """Turns the options for grid and suppression into fields of the card."""
+    """Turn the options for grid and suppression into fields of the card."""
     if not values.get("grid"):
         values["grid"] = None
     own = signature.values.get("nms")
@@ -227,8 +227,8 @@ def _classes(
     return tuple(f"class_{label}" for label in range(count))
 
 
-def _ask(file: OnnxFile, values: Mapping[str, Any]) -> None:
-    """Raise `DetdistillError` for everything that is not known."""
+def _check_known(file: OnnxFile, values: Mapping[str, Any]) -> None:
+    """Raise `DetdistillError` for all fields that are still unknown."""
     needed = ["classes", "pixel_range", "mean", "std", "resize", "boxes", "scores", "box_format", "box_unit"]
     needed += ["score_kind"] if values.get("labels") is None else []
     needed += ["pad_color"] if values.get("resize") in ("letterbox", "pad") else []
@@ -239,7 +239,8 @@ def _ask(file: OnnxFile, values: Mapping[str, Any]) -> None:
     missing += ["extra_inputs"] if others else []
     if missing:
         raise DetdistillError(
-            f"{file.path} does not tell {', '.join(missing)}. Give:{listed([ASKED[name] for name in missing])}"
+            f"{file.path}: {', '.join(missing)} cannot be read from the file; expected these options:"
+            f"{listed([OPTIONS[name] for name in missing])}"
         )
 
 

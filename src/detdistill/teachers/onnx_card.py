@@ -66,7 +66,8 @@ class CardOutputs:
     scores: str
     """Name of the output with the scores: `(N, P, S)`, or `(N, P)` with `labels`."""
     labels: str | None = None
-    """Name of the output with the slot of each box, `(N, P)`; null where scores have all slots."""
+    """Name of the output with the slot of each box, `(N, P)`, or that of boxes and scores, with the slot last; null
+    where scores have all slots."""
     rows_last: bool = False
     """The output is `(N, values, P)`; only where one output holds all."""
     box_format: BoxFormat
@@ -96,7 +97,7 @@ class CardOutputs:
             raise ValueError("dropped must name the background's column where score_kind is softmax")
         if self.rows_last and self.boxes != self.scores:
             raise ValueError("rows_last must be false where boxes and scores are two outputs")
-        if self.labels is not None and (self.labels == self.boxes) != (self.scores == self.boxes):
+        if self.labels is not None and self.labels in (self.boxes, self.scores) and not self.is_joined:
             raise ValueError("labels must be in the output of boxes and scores, or in an output of their own")
         if self.grid is not None and not self.grid:
             raise ValueError("grid must have a stride, or be null")

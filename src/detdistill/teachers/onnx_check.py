@@ -92,17 +92,17 @@ def check_shapes(place: Path, card: Card, shapes: Mapping[str, Shape], size: tup
     """
     outputs = card.outputs
     labelled = outputs.labels is not None
-    if outputs.is_joined:
-        width = 6 if labelled else 4 + card.num_slots
-        rows = _rows(place, card, shapes, outputs.boxes, width, f"four box values and {card.num_slots} scores")
-    else:
-        rows = _rows(place, card, shapes, outputs.boxes, 4, "boxes")
-        widths = {outputs.scores: None if labelled else card.num_slots}
-        widths |= {} if outputs.labels is None else {outputs.labels: None}
-        for name, columns in widths.items():
-            other = _rows(place, card, shapes, name, columns, f"{card.num_slots} classes and dropped columns")
-            if rows is not None and other is not None and other != rows:
-                raise DetdistillError(f"{place}: output {name} has {other} rows, but {outputs.boxes} has {rows}")
+    width = 4
+    if outputs.is_joined and labelled:
+        width += 2 if outputs.labels == outputs.boxes else 1  # a score, and the label if it is here
+    elif outputs.is_joined:
+        width += card.num_slots
+    rows = _rows(place, card, shapes, outputs.boxes, width, "four values of a box, and scores if they are here")
+    for name in outputs.names[1:]:
+        columns = None if labelled else card.num_slots
+        other = _rows(place, card, shapes, name, columns, f"{card.num_slots} classes and dropped columns")
+        if rows is not None and other is not None and other != rows:
+            raise DetdistillError(f"{place}: output {name} has {other} rows, but {outputs.boxes} has {rows}")
     if outputs.grid is None or size is None:
         return
     expected = cells(size, outputs.grid)

@@ -66,11 +66,12 @@ def read_rows(path: Path, card: Card, values: Mapping[str, NDArray[Any]], images
         joined = tensors[outputs.boxes].float()
         joined = joined.transpose(1, 2) if outputs.rows_last else joined
         boxes, scores = joined[..., :4], joined[..., 4:]
-        labels = scores[..., 1:] if outputs.labels is not None else None
-        scores = scores if labels is None else scores[..., :1]
     else:
         boxes, scores = tensors[outputs.boxes].float(), tensors[outputs.scores].float()
-        labels = None if outputs.labels is None else tensors[outputs.labels]
+    labels = None if outputs.labels is None else tensors[outputs.labels]
+    if labels is not None and outputs.is_joined:
+        labels = scores[..., 1:] if outputs.labels == outputs.boxes else labels
+        scores = scores[..., :1]
     return _rows(path, card, _in_canvas(path, card, boxes, images), scores, labels)
 
 

@@ -1,4 +1,4 @@
-"""What an ONNX file cannot tell about itself. Readable without torch: the command line is made of it."""
+"""Fields of a card that may be missing in an ONNX file. Readable without torch: the command line is made of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Filling = Literal["input_wh", "input_hw", "resized_wh", "resized_hw", "original_
 
 @dataclass(frozen=True, kw_only=True)
 class CardSettings:
-    """What is known of an ONNX file beside the file; None: what the file tells.
+    """Fields of the card of an ONNX file; None for what is read from the file.
 
     Attributes:
         image: Name of the input that takes the images.
@@ -81,8 +81,9 @@ class CardSettings:
     floor: float | None = None
 
     def given(self) -> dict[str, Any]:
-        """Return the values that are known, by name."""
+        """Return the fields that are not None, by name."""
         return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
 
 
 NOTHING_KNOWN = CardSettings()
+"""All fields are read from the file."""

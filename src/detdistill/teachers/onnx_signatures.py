@@ -1,4 +1,4 @@
-"""The outputs of known exporters, and what they mean. Names and shapes decide, and are never taken for one another.
+"""The outputs of known exporters, and what they mean. Names count first: shapes alone are ambiguous.
 
 Shapes: N images, Q queries, P cells, C classes, D detections.
 """
@@ -29,7 +29,7 @@ def recognized(
         file: the file.
         size: height and width of its input in pixels, None for any.
         count: number of class names that were given; None for those in the file.
-        given: what is known beside the file.
+        given: fields of the card that were given.
 
     Raises:
         DetdistillError: The file can be read in two ways, or contradicts itself.

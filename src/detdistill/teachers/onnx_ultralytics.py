@@ -34,7 +34,7 @@ def of_one_output(
         joined: its output.
         size: height and width of its input in pixels, None for any.
         count: number of class names that were given; None for those in the file.
-        given: what is known beside the file.
+        given: fields of the card that were given.
 
     Raises:
         DetdistillError: The output can be read in two ways, or has other rows than its input has cells.
