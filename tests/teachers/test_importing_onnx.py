@@ -171,6 +171,13 @@ def test_raw_yolo_with_other_rows_than_cells_is_refused(tmp_path: Path) -> None:
     refused(path.rename(tmp_path / "p2_wrong.onnx"), "grid", classes=None, grid=(8, 16, 32))
 
 
+def test_the_cells_of_a_large_input_are_no_classes(tmp_path: Path) -> None:
+    path = constants(tmp_path / "large.onnx", {"output0": raw_yolo({}, side=320)}, size=(320, 320))
+    import_onnx(path, tmp_path / "teacher", number_classes=True)
+    assert read_card(tmp_path / "teacher").signature == "yolo_raw"
+    assert read_card(tmp_path / "teacher").classes == ("class_0", "class_1")
+
+
 def test_metadata_that_contradicts_the_input_is_refused(tmp_path: Path) -> None:
     metadata = {**ULTRALYTICS, "imgsz": "[64, 96]"}
     path = constants(tmp_path / "yolo.onnx", {"output0": raw_yolo({})}, metadata=metadata)

@@ -19,6 +19,8 @@ STRIDES = ((8, 16, 32), (4, 8, 16, 32), (8, 16, 32, 64))
 """Of YOLO's levels: usual networks, those with a finer level (P2) and those with a coarser one (P6)."""
 MOST_QUERIES = 1_000
 """Rows of a query detector. 300 is usual; the smallest grid of a 640 px input has 8,400."""
+MOST_CLASSES = 1_500
+"""Columns of a query detector. LVIS has 1,203 classes; the cells of a 320 px input are 2,100."""
 YOLO_INPUT: dict[str, Any] = {"pixel_range": "0..1", "resize": "letterbox", "pad_color": (114, 114, 114), **NO_CHANGE}
 YOLO_NMS = PostProcessing(iou_threshold=0.7, max_detections=300)
 """Ultralytics' own overlap and number of detections in validation."""
@@ -55,7 +57,7 @@ def of_one_output(
     if may_be_raw and strides is not None:
         forms.append(_raw_yolo(strides))
     is_few = first is None or first <= MOST_QUERIES
-    if second is not None and second > 4 and is_few and count in (None, second - 4):
+    if second is not None and 4 < second <= MOST_CLASSES and is_few and count in (None, second - 4):
         forms.append(_ultralytics_rtdetr())
     if second == 6 and is_few:
         forms.append(_end_to_end_yolo(meta))
