@@ -168,7 +168,9 @@ def test_raw_yolo_with_other_rows_than_cells_is_refused(tmp_path: Path) -> None:
     assert without.offers == {"boxes", "opinions"}
     path = constants(tmp_path / "p2.onnx", {"output0": np.zeros((6, 84 + 256), np.float32)}, metadata=ULTRALYTICS)
     assert imported(path, classes=None).card.outputs.grid == (4, 8, 16, 32)
-    refused(path.rename(tmp_path / "p2_wrong.onnx"), "grid", classes=None, grid=(8, 16, 32))
+    path = path.rename(tmp_path / "p2_wrong.onnx")
+    for strides in ((8, 16, 32), (0, 16), (-4, 8, 16, 32), (48,)):
+        refused(path, "grid", classes=None, grid=strides)
 
 
 def test_the_cells_of_a_large_input_are_no_classes(tmp_path: Path) -> None:

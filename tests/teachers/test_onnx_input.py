@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -66,6 +66,7 @@ def test_an_image_lies_where_the_card_says_and_its_boxes_come_back(
     assert found.filling("resized_hw").tolist() == [[bottom - top, right - left]]
 
 
+@settings(max_examples=60)
 @given(st.sampled_from(["stretch", "letterbox", "pad"]), SIDES, SIDES, SIDES, SIDES)
 def test_every_image_fits_and_its_border_comes_back(
     resize: Any, height: int, width: int, rows: int, columns: int

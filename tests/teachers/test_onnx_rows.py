@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detdistill.core.errors import DetdistillError
@@ -105,7 +105,7 @@ def test_half_precision_and_one_value_a_row() -> None:
 def test_a_score_beside_the_box_with_or_without_its_label(rows_last: bool) -> None:
     both = f32([[8, 16, 24, 32, 0.5, 1], [0, 0, 8, 8, 0.25, 0]])
     expected = [[0.0, 0.5], [0.25, 0.0]]
-    outputs = {"boxes": "boxes", "scores": "boxes", "rows_last": rows_last}
+    outputs: dict[str, Any] = {"boxes": "boxes", "scores": "boxes", "rows_last": rows_last}
     turned = both.T if rows_last else both
     joined = read(card(labels="boxes", **outputs), boxes=np.ascontiguousarray(turned))
     assert (joined.boxes[0, 0].tolist(), joined.probabilities[0].tolist()) == (BOX[0], expected)
@@ -168,6 +168,7 @@ def test_an_image_without_rows() -> None:
     assert (found.boxes.shape, found.probabilities.shape) == ((0, 4), (0, 2))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.integers(1, 16)), min_size=1, max_size=12))
 def test_merged_rows_keep_the_best_score_of_every_class(pairs: list[tuple[int, int, int]]) -> None:
     """Each pair is the number of a box, a class, and sixteenths of a score."""

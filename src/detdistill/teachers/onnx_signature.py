@@ -29,6 +29,6 @@ class Signature:
 
 def cells(size: tuple[int, int], strides: tuple[int, ...]) -> int | None:
     """Return the number of cells of a canvas (height, width); None if a stride does not divide it."""
-    if any(side % stride for side in size for stride in strides):
+    if any(stride < 1 or side % stride for side in size for stride in strides):
         return None
     return sum((size[0] // stride) * (size[1] // stride) for stride in strides)
