@@ -60,6 +60,9 @@ def test_what_else_it_says() -> None:
     found = ultralytics_metadata(FILE, {"stride": "32", "args": "{'nms': True, 'conf': 0.25}", "description": "YOLO"})
     assert found is not None
     assert (found.is_rtdetr, found.is_final, found.has_nms, found.threshold) == (False, True, True, 0.25)
+    found = ultralytics_metadata(FILE, {"stride": "32", "description": "Ultralytics best model"})
+    assert found is not None
+    assert found.is_rtdetr is None
     with pytest.raises(DetdistillError, match="metadata task"):
         ultralytics_metadata(FILE, {"task": "segment"})
 

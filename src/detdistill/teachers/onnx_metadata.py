@@ -27,7 +27,7 @@ class UltralyticsMetadata:
         names: class names, in their order; None if there are none.
         size: height and width in pixels that the network was exported for; None if that is not known.
         stride: of its coarsest level, in pixels; None if that is not known.
-        is_rtdetr: the network is its RT-DETR; None if that is not known.
+        is_rtdetr: the network is its RT-DETR, not its YOLO; None if that is not known.
         is_final: the rows are final detections, by NMS or an end-to-end head.
         threshold: least score of a row where NMS is inside; None if it is not known.
         has_nms: NMS is inside.
@@ -79,7 +79,7 @@ def ultralytics_metadata(path: Path, metadata: Mapping[str, str]) -> Ultralytics
         _names(path, metadata),
         _size(path, metadata),
         stride if type(stride) is int and 0 < stride <= LARGEST_STRIDE else None,
-        "rtdetr" in description if description else None,
+        True if "rtdetr" in description else False if "yolo" in description else None,
         has_nms or literal(path, metadata, "end2end") is True,
         float(threshold) if isinstance(threshold, int | float) and not isinstance(threshold, bool) else None,
         has_nms,
