@@ -18,6 +18,7 @@ from detdistill.core.offers import Offer
 from detdistill.core.output import Candidates, Output, Predictions
 from detdistill.core.structures import TeacherBoxes
 from detdistill.detectors.dense.coders import DistanceCoder
+from detdistill.teachers.detector_teacher import BOXES
 from detdistill.teachers.onnx_card import CARD, MODEL, Card, read_card
 from detdistill.teachers.onnx_check import check_card
 from detdistill.teachers.onnx_file import OnnxFile, open_onnx
@@ -25,7 +26,6 @@ from detdistill.teachers.onnx_input import TYPES, PlacedImages, as_input, placed
 from detdistill.teachers.onnx_rows import Rows, boxes_of_rows, read_rows
 from detdistill.teachers.teacher import Guidance, TeacherBatch
 
-BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
 GRID: frozenset[Offer] = frozenset({"grid"})
 SURE_FLOOR = 0.05
 """Up to this floor, objects without a box hardly matter."""
