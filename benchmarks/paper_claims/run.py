@@ -97,7 +97,9 @@ def follow(name: str, options: argparse.Namespace) -> None:
 
     def keep(outcome: Outcome) -> None:
         cell, setting = Cell(outcome.setting, outcome.method, outcome.seed), plan.settings[outcome.setting]
-        seen = observed(Path(setting.distillation.teachers[0]), cell.folder(options.runs / name), Path(setting.data.path))
+        seen = observed(
+            Path(setting.distillation.teachers[0]), cell.folder(options.runs / name), Path(setting.data.path)
+        )
         record(kind, name, plan, outcome, {**origins[cell.setting], "observed": seen})
 
     for cell in missing:

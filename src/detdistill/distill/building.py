@@ -22,7 +22,7 @@ def build_terms(
     """Makes terms and their weights.
 
     Args:
-        options: of each term by its name in `TERMS`: its keyword arguments, and any of `weight`, `ratio`, `decay`, `ramp`.
+        options: of each term by its name in `TERMS`: its keyword arguments, and any of `WEIGHTING`.
         weight: of terms that do not say.
         ratio: of terms that do not say; None takes each method's own.
         detector: the student's `kind`, for published weights.
@@ -38,7 +38,8 @@ def build_terms(
     for name, given in options.items():
         kind = TERMS[name]
         terms[name] = _build(name, kind, {key: value for key, value in given.items() if key not in WEIGHTING})
-        defaults = {"weight": weight, "ratio": kind.method.ratio if ratio is None else ratio, "decay": "none", "ramp": 0.0}
+        usual = Weight(ratio=kind.method.ratio if ratio is None else ratio)
+        defaults = {"weight": weight, "ratio": usual.ratio, "decay": usual.decay, "ramp": usual.ramp}
         weights[name] = _weight(name, kind, defaults | dict(given), detector)
     return terms, weights
 
