@@ -91,8 +91,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.detectors.importing.import_checkpoint": ("import_checkpoint", "Imported"),
         "detdistill.detectors.importing.mmdet": ("import_mmdet",),
         "detdistill.detectors.importing.torchvision_weights": ("import_torchvision",),
-        "detdistill.teachers.importing_onnx": ("import_onnx", "ImportedOnnx"),
-        "detdistill.teachers.onnx_settings": ("CardSettings",),
+        "detdistill.teachers.onnx.importing_onnx": ("import_onnx", "ImportedOnnx"),
+        "detdistill.teachers.onnx.onnx_settings": ("CardSettings",),
         "detdistill.core.normalization": ("Normalization",),
     },
     "What detectors exchange": {

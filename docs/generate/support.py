@@ -13,7 +13,7 @@ from detdistill.detectors.importing import mmdet_config
 from detdistill.detectors.importing.mmdet_layers import BASIC_DEPTHS, BOTTLENECK_DEPTHS, RESNEXTS
 from detdistill.distill.methods import supported_heads
 from detdistill.distill.terms import TERMS
-from detdistill.teachers.transformers_families import FAMILIES
+from detdistill.teachers.transformers.transformers_families import FAMILIES
 
 INTRODUCTION = """\
 # What works with what

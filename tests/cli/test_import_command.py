@@ -14,8 +14,8 @@ from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.storage import read_description
 from detdistill.teachers.loading import load_teacher
-from detdistill.teachers.onnx_card import CardInput
-from detdistill.teachers.onnx_teacher import OnnxTeacher
+from detdistill.teachers.onnx.onnx_card import CardInput
+from detdistill.teachers.onnx.onnx_teacher import OnnxTeacher
 from support.evaluation_datasets import no_objects
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
 from support.onnx_files import constants, f32, one_hot_logits

@@ -9,7 +9,7 @@ import torch
 
 from detdistill.core.offers import Offer
 from detdistill.teachers.teacher import TeacherBatch
-from detdistill.teachers.transformers_families import FAMILIES
+from detdistill.teachers.transformers.transformers_families import FAMILIES
 from support.transformers_models import GRID_FAMILIES, SIDE
 
 ALL: frozenset[Offer] = frozenset({"features", "grid", "boxes", "opinions"})

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from detdistill.teachers.transformers_folder import read_folder
-from detdistill.teachers.transformers_teacher import TransformersTeacher, load_transformers
+from detdistill.teachers.transformers.transformers_folder import read_folder
+from detdistill.teachers.transformers.transformers_teacher import TransformersTeacher, load_transformers
 from support import transformers_models
 
 Loaded = Callable[[str], TransformersTeacher]

@@ -12,7 +12,7 @@ from cyclopts import Parameter, Token
 from detdistill.core.console import print_out
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
-from detdistill.teachers.onnx_settings import NOTHING_KNOWN, CardSettings
+from detdistill.teachers.onnx.onnx_settings import NOTHING_KNOWN, CardSettings
 
 ONNX = ".onnx"
 
@@ -94,7 +94,7 @@ class Import:
         print_out(f"{imported.name} written to {self.out}")
 
     def _import_onnx(self) -> None:
-        from detdistill.teachers.importing_onnx import import_onnx
+        from detdistill.teachers.onnx.importing_onnx import import_onnx
 
         if self.settings != MmdetSettings() or self.frozen_norm_eps is not None:
             raise DetdistillError(

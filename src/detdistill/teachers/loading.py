@@ -19,9 +19,9 @@ from detdistill.detectors.storage import load_detector, read_description
 from detdistill.teachers.callable_teacher import CALLABLE, PYTHON, CallableTeacher, Predict, imported, name_of
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.joint_teacher import JointTeacher
-from detdistill.teachers.onnx_card import CARD, card_sha256
+from detdistill.teachers.onnx.onnx_card import CARD, card_sha256
 from detdistill.teachers.teacher import Teacher
-from detdistill.teachers.transformers_folder import CONFIG, is_transformers, local_folder, read_folder
+from detdistill.teachers.transformers.transformers_folder import CONFIG, is_transformers, local_folder, read_folder
 
 GivenTeacher = Detector | Teacher | Predict
 """A teacher that is an object, not the name of one."""
@@ -53,11 +53,11 @@ def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool 
     if (path / FILE_NAME).exists():
         return DetectorTeacher(folded(load_detector(path)), channels_last=channels_last, origin=origin_of(source))
     if is_transformers(source):
-        from detdistill.teachers.transformers_teacher import load_transformers
+        from detdistill.teachers.transformers.transformers_teacher import load_transformers
 
         return load_transformers(source)
     if (path / CARD).exists():
-        from detdistill.teachers.onnx_teacher import load_onnx_teacher
+        from detdistill.teachers.onnx.onnx_teacher import load_onnx_teacher
 
         return load_onnx_teacher(path, origin_of(source))
     if not path.exists():

@@ -9,7 +9,7 @@ import pytest
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.settings import from_values
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.teachers.onnx_card import CARD, Card, read_card, write_card
+from detdistill.teachers.onnx.onnx_card import CARD, Card, read_card, write_card
 
 
 def values(**outputs: Any) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from detdistill.distill.opinion_correspondence import OpinionCorrespondence
 from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.soft_label import SoftLabel
 from detdistill.distill.weighting import Weight
-from detdistill.teachers.importing_onnx import import_onnx
 from detdistill.teachers.loading import load_teacher
-from detdistill.teachers.onnx_card import CARD, MODEL
-from detdistill.teachers.onnx_settings import CardSettings
-from detdistill.teachers.onnx_teacher import OnnxTeacher
+from detdistill.teachers.onnx.importing_onnx import import_onnx
+from detdistill.teachers.onnx.onnx_card import CARD, MODEL
+from detdistill.teachers.onnx.onnx_settings import CardSettings
+from detdistill.teachers.onnx.onnx_teacher import OnnxTeacher
 from detdistill.teachers.teacher import TeacherBatch
 from support.evaluation_datasets import no_objects
 from support.onnx_files import constants, f32, mean_pixel, one_hot_logits

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.settings import from_values
-from detdistill.teachers.onnx_card import Card
-from detdistill.teachers.onnx_input import PlacedImages, placed
-from detdistill.teachers.onnx_rows import Rows, boxes_of_rows, read_rows
+from detdistill.teachers.onnx.onnx_card import Card
+from detdistill.teachers.onnx.onnx_input import PlacedImages, placed
+from detdistill.teachers.onnx.onnx_rows import Rows, boxes_of_rows, read_rows
 from support.onnx_files import f32
 
 FILE = Path("model.onnx")

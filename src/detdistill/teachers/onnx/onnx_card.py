@@ -16,7 +16,7 @@ from detdistill.core.files import LARGEST_RECORD, read_json, read_regular
 from detdistill.core.json_files import write_json
 from detdistill.core.settings import from_values, settings, to_values
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.teachers.onnx_settings import BoxFormat, BoxUnit, Filling, Layout, PixelRange, Resize, ScoreKind
+from detdistill.teachers.onnx.onnx_settings import BoxFormat, BoxUnit, Filling, Layout, PixelRange, Resize, ScoreKind
 
 CARD = "card.json"
 MODEL = "model.onnx"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from detdistill.teachers.teacher import TeacherBatch
-from detdistill.teachers.transformers_maps import Frame
+from detdistill.teachers.transformers.transformers_maps import Frame
 
 
 @dataclass(frozen=True)

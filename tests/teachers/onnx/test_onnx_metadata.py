@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detdistill.core.errors import DetdistillError
-from detdistill.teachers.onnx_metadata import LONGEST, own_metadata, ultralytics_metadata
+from detdistill.teachers.onnx.onnx_metadata import LONGEST, own_metadata, ultralytics_metadata
 
 FILE = Path("model.onnx")
 

@@ -11,11 +11,11 @@ import torch
 
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.structures import TeacherBoxes
-from detdistill.teachers.importing_onnx import import_onnx
 from detdistill.teachers.loading import load_teacher, origin_of
-from detdistill.teachers.onnx_card import read_card
-from detdistill.teachers.onnx_settings import CardSettings
-from detdistill.teachers.onnx_teacher import OnnxTeacher
+from detdistill.teachers.onnx.importing_onnx import import_onnx
+from detdistill.teachers.onnx.onnx_card import read_card
+from detdistill.teachers.onnx.onnx_settings import CardSettings
+from detdistill.teachers.onnx.onnx_teacher import OnnxTeacher
 from detdistill.teachers.teacher import TeacherBatch
 from support.evaluation_datasets import no_objects
 from support.onnx_files import constants, f32, one_hot_logits, relative_times_size

@@ -10,10 +10,10 @@ from typing import Any
 
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.teachers.onnx_file import OnnxFile, OnnxTensor
-from detdistill.teachers.onnx_metadata import UltralyticsMetadata, ultralytics_metadata
-from detdistill.teachers.onnx_settings import CardSettings
-from detdistill.teachers.onnx_signature import NO_CHANGE, Signature, cells
+from detdistill.teachers.onnx.onnx_file import OnnxFile, OnnxTensor
+from detdistill.teachers.onnx.onnx_metadata import UltralyticsMetadata, ultralytics_metadata
+from detdistill.teachers.onnx.onnx_settings import CardSettings
+from detdistill.teachers.onnx.onnx_signature import NO_CHANGE, Signature, cells
 
 STRIDES = ((8, 16, 32), (4, 8, 16, 32), (8, 16, 32, 64))
 """Of YOLO's levels: usual networks, those with a finer level (P2) and those with a coarser one (P6)."""

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detdistill.core.errors import DetdistillError
-from detdistill.teachers.transformers_families import FAMILIES
-from detdistill.teachers.transformers_outputs import boxes_of_queries, maps_of, probabilities_of
+from detdistill.teachers.transformers.transformers_families import FAMILIES
+from detdistill.teachers.transformers.transformers_outputs import boxes_of_queries, maps_of, probabilities_of
 
 
 def test_no_object_is_left_out_of_a_softmax_alone() -> None:

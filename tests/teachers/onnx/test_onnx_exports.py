@@ -11,8 +11,8 @@ from detdistill.core.image_options import ImageSize
 from detdistill.core.offers import Offer
 from detdistill.detectors.saving import save_detector
 from detdistill.teachers.detector_teacher import DetectorTeacher
-from detdistill.teachers.importing_onnx import import_onnx
 from detdistill.teachers.loading import load_teacher
+from detdistill.teachers.onnx.importing_onnx import import_onnx
 from detdistill.teachers.teacher import TeacherBatch
 from support.evaluation_datasets import no_objects
 from support.exports import export_once

@@ -18,10 +18,16 @@ from detdistill.core.offers import Offer
 from detdistill.core.output import DENSE, Features, Output, combined
 from detdistill.core.structures import TeacherBoxes
 from detdistill.teachers.teacher import Guidance, TeacherBatch
-from detdistill.teachers.transformers_folder import PREPROCESSOR, Folder, local_folder, missing_extra, read_folder
-from detdistill.teachers.transformers_input import ImageReader, Piece
-from detdistill.teachers.transformers_maps import canvas_grid, canvas_strides, features_on, predictions_on
-from detdistill.teachers.transformers_outputs import boxes_of_queries, maps_of, probabilities_of
+from detdistill.teachers.transformers.transformers_folder import (
+    PREPROCESSOR,
+    Folder,
+    local_folder,
+    missing_extra,
+    read_folder,
+)
+from detdistill.teachers.transformers.transformers_input import ImageReader, Piece
+from detdistill.teachers.transformers.transformers_maps import canvas_grid, canvas_strides, features_on, predictions_on
+from detdistill.teachers.transformers.transformers_outputs import boxes_of_queries, maps_of, probabilities_of
 
 BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
 MAPS: frozenset[Offer] = frozenset({"features", "grid"})

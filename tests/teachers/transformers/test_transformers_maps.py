@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.teachers.transformers_maps import Frame, canvas_grid, canvas_strides, features_on, predictions_on
+from detdistill.teachers.transformers.transformers_maps import (
+    Frame,
+    canvas_grid,
+    canvas_strides,
+    features_on,
+    predictions_on,
+)
 
 sides = st.integers(1, 8).map(lambda cells: 32 * cells)
 

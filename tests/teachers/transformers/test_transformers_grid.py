@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detdistill.teachers.transformers_teacher import TransformersTeacher, load_transformers
+from detdistill.teachers.transformers.transformers_teacher import TransformersTeacher, load_transformers
 from support.transformers_batches import BOXES, GRIDS, batch, own_numbers, params
 from support.transformers_models import GRID_FAMILIES, QUERIES, SIDE
 

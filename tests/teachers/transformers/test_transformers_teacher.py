@@ -13,9 +13,9 @@ from PIL import Image
 from detdistill.core.errors import DetdistillError
 from detdistill.core.input_spec import InputSpec
 from detdistill.teachers.teacher import Guidance
-from detdistill.teachers.transformers_families import FAMILIES
-from detdistill.teachers.transformers_folder import read_folder
-from detdistill.teachers.transformers_teacher import TransformersTeacher
+from detdistill.teachers.transformers.transformers_families import FAMILIES
+from detdistill.teachers.transformers.transformers_folder import read_folder
+from detdistill.teachers.transformers.transformers_teacher import TransformersTeacher
 from support.transformers_batches import BOXES, EVERY, batch, own_numbers
 from support.transformers_models import CLASSES, QUERIES, SIDE
 

@@ -12,7 +12,7 @@ from typing import Any
 from detdistill.core.allocation import available_memory
 from detdistill.core.errors import DetdistillError, first_line, listed
 from detdistill.core.files import open_regular, read_json
-from detdistill.teachers.transformers_families import FAMILIES, Family
+from detdistill.teachers.transformers.transformers_families import FAMILIES, Family
 
 HUB = "hf://"
 CONFIG = "config.json"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detdistill.core.image_options import scaled
-from detdistill.teachers.onnx_card import CardInput
-from detdistill.teachers.onnx_settings import Filling
+from detdistill.teachers.onnx.onnx_card import CardInput
+from detdistill.teachers.onnx.onnx_settings import Filling
 
 WHITE = 255.0
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from detdistill.core.errors import DetdistillError, listed
-from detdistill.teachers.onnx_file import OnnxFile
-from detdistill.teachers.onnx_metadata import own_metadata
-from detdistill.teachers.onnx_settings import CardSettings
-from detdistill.teachers.onnx_signature import IMAGENET, NO_CHANGE, Signature
-from detdistill.teachers.onnx_ultralytics import of_one_output
+from detdistill.teachers.onnx.onnx_file import OnnxFile
+from detdistill.teachers.onnx.onnx_metadata import own_metadata
+from detdistill.teachers.onnx.onnx_settings import CardSettings
+from detdistill.teachers.onnx.onnx_signature import IMAGENET, NO_CHANGE, Signature
+from detdistill.teachers.onnx.onnx_ultralytics import of_one_output
 
 COCO_COLUMNS = 91
 COCO_GAPS = (0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detdistill.teachers.onnx_card import CardInput
-from detdistill.teachers.onnx_input import as_input, input_size, placed
+from detdistill.teachers.onnx.onnx_card import CardInput
+from detdistill.teachers.onnx.onnx_input import as_input, input_size, placed
 
 SIDES = st.integers(1, 200)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from detdistill.core.errors import DetdistillError
 from detdistill.core.output import Activation
 from detdistill.core.structures import TeacherBoxes
-from detdistill.teachers.transformers_families import Family
+from detdistill.teachers.transformers.transformers_families import Family
 
 FINEST = 8
 """Stride in pixels of the finest level of a detector with several levels of tokens."""

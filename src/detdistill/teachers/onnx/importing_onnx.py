@@ -15,14 +15,14 @@ from detdistill.core.errors import DetdistillError, SettingsError, listed
 from detdistill.core.files import check_new, new_folder
 from detdistill.core.settings import from_values, to_values
 from detdistill.detectors.postprocess import PostProcessing
-from detdistill.teachers.onnx_card import CARD, MODEL, Card, CardInput, CardOutputs, write_card
-from detdistill.teachers.onnx_check import check_card
-from detdistill.teachers.onnx_file import OnnxFile, OnnxTensor, open_onnx
-from detdistill.teachers.onnx_input import input_size
-from detdistill.teachers.onnx_settings import NOTHING_KNOWN, CardSettings
-from detdistill.teachers.onnx_signature import Signature
-from detdistill.teachers.onnx_signatures import recognized
-from detdistill.teachers.onnx_teacher import OnnxTeacher
+from detdistill.teachers.onnx.onnx_card import CARD, MODEL, Card, CardInput, CardOutputs, write_card
+from detdistill.teachers.onnx.onnx_check import check_card
+from detdistill.teachers.onnx.onnx_file import OnnxFile, OnnxTensor, open_onnx
+from detdistill.teachers.onnx.onnx_input import input_size
+from detdistill.teachers.onnx.onnx_settings import NOTHING_KNOWN, CardSettings
+from detdistill.teachers.onnx.onnx_signature import Signature
+from detdistill.teachers.onnx.onnx_signatures import recognized
+from detdistill.teachers.onnx.onnx_teacher import OnnxTeacher
 from detdistill.teachers.teacher import TeacherBatch
 
 TRIED_CANVAS = 256, 256

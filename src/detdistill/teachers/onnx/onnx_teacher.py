@@ -19,11 +19,11 @@ from detdistill.core.output import Candidates, Output, Predictions
 from detdistill.core.structures import TeacherBoxes
 from detdistill.detectors.dense.coders import DistanceCoder
 from detdistill.teachers.detector_teacher import BOXES
-from detdistill.teachers.onnx_card import CARD, MODEL, Card, read_card
-from detdistill.teachers.onnx_check import check_card
-from detdistill.teachers.onnx_file import OnnxFile, open_onnx
-from detdistill.teachers.onnx_input import TYPES, PlacedImages, as_input, placed
-from detdistill.teachers.onnx_rows import Rows, boxes_of_rows, read_rows
+from detdistill.teachers.onnx.onnx_card import CARD, MODEL, Card, read_card
+from detdistill.teachers.onnx.onnx_check import check_card
+from detdistill.teachers.onnx.onnx_file import OnnxFile, open_onnx
+from detdistill.teachers.onnx.onnx_input import TYPES, PlacedImages, as_input, placed
+from detdistill.teachers.onnx.onnx_rows import Rows, boxes_of_rows, read_rows
 from detdistill.teachers.teacher import Guidance, TeacherBatch
 
 GRID: frozenset[Offer] = frozenset({"grid"})

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from detdistill.core.errors import DetdistillError
-from detdistill.teachers.onnx_card import Card
-from detdistill.teachers.onnx_file import OnnxFile, OnnxTensor, Shape, in_words
-from detdistill.teachers.onnx_input import IMAGE_TYPES, TYPES
-from detdistill.teachers.onnx_signature import cells
+from detdistill.teachers.onnx.onnx_card import Card
+from detdistill.teachers.onnx.onnx_file import OnnxFile, OnnxTensor, Shape, in_words
+from detdistill.teachers.onnx.onnx_input import IMAGE_TYPES, TYPES
+from detdistill.teachers.onnx.onnx_signature import cells
 
 
 def check_card(place: Path, card: Card, file: OnnxFile) -> None:

@@ -23,7 +23,7 @@ from detdistill.distill.terms import TERMS
 from detdistill.distill.weighting import Weight
 from detdistill.teachers.loading import origin_of
 from detdistill.teachers.teacher import TeacherBatch
-from detdistill.teachers.transformers_teacher import TransformersTeacher
+from detdistill.teachers.transformers.transformers_teacher import TransformersTeacher
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import distill
 from support.pairs import SIDE, batch

@@ -15,9 +15,9 @@ from torchvision.ops import box_convert
 from detdistill.core.boxes import clip_boxes
 from detdistill.core.errors import DetdistillError
 from detdistill.core.structures import TeacherBoxes
-from detdistill.teachers.onnx_card import Card
-from detdistill.teachers.onnx_check import check_shapes
-from detdistill.teachers.onnx_input import PlacedImages
+from detdistill.teachers.onnx.onnx_card import Card
+from detdistill.teachers.onnx.onnx_check import check_shapes
+from detdistill.teachers.onnx.onnx_input import PlacedImages
 
 EPSILON = 1e-6
 """Least and, from 1, largest probability whose logit is taken."""

@@ -1,0 +1,1 @@
+"""ONNX files with a card as teachers."""

@@ -1,0 +1,1 @@
+"""Detectors of transformers as teachers."""
