@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from detdistill.core.errors import DetdistillError
-from detdistill.teachers import onnx_file
+from detdistill.teachers.onnx import onnx_file
 from detdistill.teachers.onnx.onnx_file import LARGEST, OnnxTensor, open_onnx
 from support.onnx_files import constants, f32, write
 
