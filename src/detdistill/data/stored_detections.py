@@ -132,8 +132,8 @@ def _best_classes(found: TeacherBoxes, top_k: int) -> tuple[Tensor, Tensor]:
 
 
 def _most_known(probabilities: Tensor) -> int:
-    """The number of columns that hold a probability above 0, at least 1."""
-    return max(1, int((probabilities > 0).sum(dim=1).max())) if len(probabilities) else 1
+    """The number of columns that hold anything: the first, and those of a probability above 0."""
+    return 1 + int((probabilities[:, 1:] > 0).sum(dim=1).max()) if len(probabilities) else 1
 
 
 def _joined(parts: Sequence[Tensor], columns: int, kind: type[np.generic]) -> NDArray[np.generic]:
