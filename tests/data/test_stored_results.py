@@ -182,4 +182,4 @@ def test_all_that_is_read_lies_in_its_image(
         boxes = found.of(row).boxes.numpy()
         assert ((boxes >= 0) & (boxes <= np.array([640, 480, 640, 480]))).all()
         assert found.of(row).scores.tolist() == sorted(found.of(row).scores.tolist(), reverse=True)
-        assert (found.of(row).scores >= found.floor).all()
+        assert (found.of(row).scores >= np.float32(found.floor)).all()

@@ -79,7 +79,7 @@ def read_stored_results(path: Path, dataset: DetectionDataset) -> StoredResults:
     kept, clipped = kept[inside], clipped[inside]
     if not len(kept):
         raise DataError(f"{path} holds no detection of {dataset.source} that can be used: {'; '.join(notes)}")
-    scores = np.array([entries[number]["score"] for number in kept], dtype=np.float32).clip(max=1)
+    scores = np.array([entries[number]["score"] for number in kept], dtype=float).clip(max=1)
     counts = np.bincount(images[kept], minlength=len(dataset.images))
     if empty := int((counts == 0).sum()):
         share = f"{100 * empty / len(counts):.0f} %"
@@ -89,7 +89,7 @@ def read_stored_results(path: Path, dataset: DetectionDataset) -> StoredResults:
         np.cumsum([0, *counts], dtype=np.int64),
         clipped[order].astype(np.float32),
         labels[kept][order, None].astype(np.int32),
-        scores[order, None],
+        scores[order, None].astype(np.float32),
     )
     stored = StoredDetections(dataset.classes, ImagesByPath(dataset.images.paths), columns, float(scores.min()))
     return StoredResults(stored, tuple(notes))
