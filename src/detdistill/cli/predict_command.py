@@ -146,14 +146,19 @@ class Predict:
 
 ONLY_STORING = ("split", "top_k", "floor", "workers")
 ONLY_IMAGES = ("out", "image_format", "json", "threshold", "height", "width", "class_agnostic_nms")
-"""Options with and without `--store`; their defaults are all false."""
+"""Options that need `--store`, and options that do not go together with it."""
 
 
 def _refuse(command: Predict, names: Sequence[str], *, with_store: bool) -> None:
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(command, name) not in (None, False)]
+    given = [f"--{name.replace('_', '-')}" for name in names if _is_given(getattr(command, name))]
     if given:
         needed = "do not go together with --store" if with_store else "need --store"
         raise DetdistillError(f"{', '.join(given)}: these options {needed}")
+
+
+def _is_given(value: object) -> bool:
+    """Whether an option has another value than its default, of options whose default is None or False."""
+    return value is not None and value is not False
 
 
 def _report(unreadable: Mapping[Path, str], total: int) -> None:
