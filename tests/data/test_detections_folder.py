@@ -79,8 +79,8 @@ def test_what_was_written_is_read_again(
     assert [(images.splits[place], name) for place, name in zip(images.split, images.names, strict=True)] == [
         row[:2] for row in rows
     ]
-    for row, (_, _, found) in enumerate(rows):
-        assert_same_boxes(again.of(row), found)
+    for row, (_, _, expected) in enumerate(rows):
+        assert_same_boxes(again.of(row), expected)
 
 
 def test_the_file_of_boxes_is_named_by_its_content(folder: Path) -> None:

@@ -46,7 +46,7 @@ def test_entries_become_boxes_best_first(tmp_path: Path) -> None:
     found = read_stored_results(write(tmp_path, [GOOD, other, better]), TRUTH)
     assert found.detections.classes == ("cat", "dog")
     assert found.detections.floor == pytest.approx(0.01)
-    assert found.detections.rows_of(TRUTH).tolist() == [0, 1, 2]
+    assert found.detections.images.rows_of(TRUTH).tolist() == [0, 1, 2]
     first, second, third = (found.detections.of(row) for row in range(3))
     assert first.boxes.tolist() == [[10, 20, 40, 60], [1, 2, 4, 6]]
     assert first.labels.tolist() == [0, 1]

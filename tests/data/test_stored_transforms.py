@@ -155,4 +155,4 @@ def test_an_image_without_stored_detections_is_named(dataset: DetectionDataset) 
     some = replace(dataset, images=dataset.images.take([0, 1]))
     stored = stored_for(some, truth_as_stored(some), dataset.classes)
     with pytest.raises(DataError, match=r"2\.png"):
-        list(evaluation_loader(dataset, ImageOptions(short_side=64, long_side=64), batch_size=1, stored=stored))
+        evaluation_loader(dataset, ImageOptions(short_side=64, long_side=64), batch_size=1, stored=stored)

@@ -13,7 +13,7 @@ from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.offers import Offer
 from detdistill.core.structures import TeacherBoxes
-from detdistill.data.detections_folder import FILE_NAME, read_header
+from detdistill.data.detections_folder import FILE_NAME, read_detections, read_header
 from detdistill.data.loading import evaluation_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.source import DatasetSource
@@ -41,6 +41,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
     save_detector(confident(tiny_detector("gfl", ("green", "red"))), folder, image_size=SIZE)
     return folder
+
+
+def boxes_in(folder: Path, data: Path, split: str) -> list[TeacherBoxes]:
+    """What is stored for each image of a split."""
+    dataset = open_dataset(data, split)
+    boxes = read_detections(folder, read_header(folder)).boxes_of(dataset)
+    return [boxes[image] for image in range(len(dataset.images))]
 
 
 class Fixed:
@@ -74,7 +81,8 @@ def test_opinions_of_stored_boxes_are_those_of_the_detector(data: Path, run: Pat
         detector, stored = load_teacher(str(run), dataset), load_teacher(str(out), dataset)
         assert isinstance(detector, DetectorTeacher)
         assert stored.stored is not None
-        assert stored.stored.floor == detector.detector.postprocessing.score_threshold
+        floor = detector.detector.postprocessing.score_threshold
+        assert {found.floor for found in boxes_in(out, data, split)} == {floor}
         loader = evaluation_loader(dataset, ImageOptions(96, 96), batch_size=4, stored=stored.stored)
         generator = torch.Generator().manual_seed(0)
         for batch in loader:
@@ -99,11 +107,9 @@ def test_the_header_says_how_the_boxes_came_about(data: Path, run: Path, tmp_pat
     assert header.postprocessing is not None
     assert header.postprocessing["score_threshold"] == 0.2
     assert header.postprocessing["iou_threshold"] == 0.6
-    assert header.teacher["weights_sha256"] == json.loads((run / "model.json").read_text())["weights_sha256"]
+    assert header.teacher["sha256"] == json.loads((run / "model.json").read_text())["weights_sha256"]
     assert [(part.split, part.images) for part in header.parts] == [("val", 4)]
-    stored = load_teacher(str(tmp_path / "boxes"), open_dataset(data, "val")).stored
-    assert stored is not None
-    assert all((stored.of(row).scores >= 0.2).all() for row in range(4))
+    assert all((found.scores >= 0.2).all() for found in boxes_in(tmp_path / "boxes", data, "val"))
 
 
 def test_boxes_are_kept_in_pixels_of_the_files_with_the_best_classes(data: Path, tmp_path: Path) -> None:
@@ -114,9 +120,7 @@ def test_boxes_are_kept_in_pixels_of_the_files_with_the_best_classes(data: Path,
         0.01,
     )
     store_detections(Fixed(found), DatasetSource(data, "val"), tmp_path / "a", top_k=2, short_side=128, long_side=128)
-    stored = load_teacher(str(tmp_path / "a"), open_dataset(data, "val")).stored
-    assert stored is not None
-    one = stored.of(0)
+    one = boxes_in(tmp_path / "a", data, "val")[0]
     assert one.boxes.tolist() == [[8, 16, 32, 64]], "clipped to 64 pixels; one without area is left out"
     torch.testing.assert_close(one.probabilities, torch.tensor([[0.0, 0.6, 0.3]]))
     assert one.labels.tolist() == [1]
@@ -133,11 +137,11 @@ def test_unreadable_images_do_not_lose_the_others_and_can_be_added_later(data: P
     assert [path.name for path in found.unreadable] == ["3.png", "0.png"]
     broken.write_bytes(content)
     with pytest.raises(DataError, match=r"1 of 8 images .*3\.png"):
-        load_teacher(str(out), open_dataset(data, "train"))
+        boxes_in(out, data, "train")
     again = store_detections(run, DatasetSource(data, "train"), out)
     assert again.predicted == {"train": 1}
     assert again.before == {"train": 7}
-    assert load_teacher(str(out), open_dataset(data, "train")).stored is not None
+    assert len(boxes_in(out, data, "train")) == 8
     assert store_detections(run, DatasetSource(data, "train"), out).predicted == {"train": 0}
 
 
@@ -163,9 +167,8 @@ def test_many_images_are_written_a_few_at_a_time(data: Path, tmp_path: Path, mon
     found = store_detections(teacher, data, tmp_path / "boxes", short_side=64, long_side=64, options=options)
     assert found.boxes == 12
     assert [part.images for part in read_header(tmp_path / "boxes").parts] == [4, 4, 4]
-    stored = load_teacher(str(tmp_path / "boxes"), open_dataset(data, "train")).stored
-    assert stored is not None
-    assert np.unique(stored.rows_of(open_dataset(data, "train"))).tolist() == list(range(8))
+    stored = read_detections(tmp_path / "boxes", read_header(tmp_path / "boxes"))
+    assert np.unique(stored.images.rows_of(open_dataset(data, "train"))).tolist() == list(range(8))
 
 
 def test_predictions_that_are_not_finite_are_refused(data: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.structures import Targets
-from detdistill.data.detections_folder import FILE_NAME, DetectionsHeader, ImagesPart, read_header, write_part
+from detdistill.data.detections_folder import FILE_NAME, DetectionsHeader, ImagesPart, write_part
 from detdistill.data.loading import training_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.stored_detections import BoxColumns
@@ -21,7 +21,7 @@ from detdistill.data.stored_images import file_digest
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.soft_label import SoftLabel
 from detdistill.distill.weighting import Weight
-from detdistill.teachers.loading import load_teacher
+from detdistill.teachers.loading import load_teacher, origin_of
 from detdistill.teachers.stored_teacher import StoredTeacher
 from detdistill.teachers.teacher import TeacherBatch
 from support.pairs import gradients
@@ -30,7 +30,7 @@ from support.stored_boxes import assert_same_boxes, boxes_of, stored_for
 from support.tiny_detector import tiny_detector
 
 HEADER = DetectionsHeader(
-    classes=("red", "green", "blue"), floor=0.05, top_k=5, teacher={"folder": "runs/t", "weights_sha256": "12" * 32}
+    classes=("red", "green", "blue"), floor=0.05, top_k=5, teacher={"source": "runs/t", "sha256": "12" * 32}
 )
 
 
@@ -72,40 +72,38 @@ def test_a_folder_teaches_the_split_that_was_predicted(data: Path, tmp_path: Pat
     assert teacher.offers == {"boxes", "opinions"}
     assert teacher.tower_head is None
     assert teacher.notes(InputSpec()) == []
-    stored = teacher.stored
-    assert [float(stored.of(row).scores) for row in stored.rows_of(train)] == pytest.approx(
-        [0.1 + number / 100 for number in range(8)]
-    )
-    assert stored.covered(val).all()
-    assert [float(stored.of(row).scores) for row in stored.rows_of(val)] == pytest.approx([0.1, 0.11, 0.12, 0.13])
+    for dataset in (train, val):
+        assert teacher.stored.covered(dataset).all()
+        boxes = teacher.stored.boxes_of(dataset)
+        scores = [float(boxes[number].scores) for number in range(len(dataset.images))]
+        assert scores == pytest.approx([0.1 + number / 100 for number in range(len(dataset.images))])
 
 
 def test_the_origin_changes_with_what_decides_the_predictions(data: Path, tmp_path: Path) -> None:
-    train, val = open_dataset(data, "train"), open_dataset(data, "val")
+    train = open_dataset(data, "train")
     folder = write_folder(tmp_path / "boxes", ("train", train))
     first = stored_teacher(folder, train).origin
-    assert first["detections"] == str(folder)
-    assert first["teacher"] == {"folder": "runs/t", "weights_sha256": "12" * 32}
-    assert json.loads(json.dumps(first)) == first
-    write_folder(folder, ("val", val), header=read_header(folder))
-    assert stored_teacher(folder, train).origin == first, "another split decides nothing"
+    assert first["source"] == str(folder)
+    assert first["teacher"] == {"source": "runs/t", "sha256": "12" * 32}
+    assert json.loads(json.dumps(first)) == first == origin_of(str(folder))
     others = write_folder(tmp_path / "others", ("train", train), header=replace(HEADER, floor=0.1))
-    assert stored_teacher(others, train).origin["sha256"] != first["sha256"]
     file = write_results(tmp_path / "found.json")
-    hashes = {stored_teacher(file, train).origin["sha256"]}
+    hashes = [stored_teacher(source, train).origin["sha256"] for source in (folder, others, file)]
     write_results(file, score=0.9)
-    assert stored_teacher(file, train).origin["sha256"] not in hashes
+    hashes.append(stored_teacher(file, train).origin["sha256"])
+    assert len(set(hashes)) == 4
 
 
 def test_images_that_were_never_predicted_are_counted_and_named(data: Path, tmp_path: Path) -> None:
     train, val = open_dataset(data, "train"), open_dataset(data, "val")
     some = replace(train, images=train.images.take([0, 2, 3, 5, 6, 7]))
-    folder = write_folder(tmp_path / "boxes", ("train", some), ("val", val))
-    with pytest.raises(DataError, match=r"2 of 8 images .*1\.png, 4\.png") as refused:
-        load_teacher(str(folder), train)
-    assert str(folder) in str(refused.value)
-    with pytest.raises(DataError, match="files differ"):
-        load_teacher(str(write_folder(tmp_path / "val only", ("val", val))), replace(train, images=train.images[:4]))
+    teacher = stored_teacher(write_folder(tmp_path / "boxes", ("train", some), ("val", val)), train)
+    assert teacher.stored.covered(train).tolist() == [True, False, True, True, False, True, True, True]
+    with pytest.raises(DataError, match=r"2 of 8 images .*1\.png, 4\.png"):
+        teacher.stored.boxes_of(train)
+    other = stored_teacher(write_folder(tmp_path / "val only", ("val", val)), train)
+    with pytest.raises(DataError, match=r"8 of 8 images .*0\.png, 1\.png, 2\.png"):
+        other.stored.boxes_of(train)
 
 
 def test_a_results_file_may_lack_images_and_a_note_gives_their_share(data: Path, tmp_path: Path) -> None:
@@ -164,7 +162,7 @@ def test_a_student_learns_from_stored_boxes(data: Path, tmp_path: Path, source: 
 
 def test_a_distiller_is_bound_without_any_batch() -> None:
     dataset = DetectionDataset("none", ("green", "red"), (1, 2), ImageTable.of([]))
-    teacher = StoredTeacher(stored_for(dataset, [], dataset.classes), {"detections": "none"})
+    teacher = StoredTeacher(stored_for(dataset, [], dataset.classes), {"source": "none", "sha256": None})
     assert Distiller(tiny_detector("gfl", dataset.classes), teacher, {"soft_label": SoftLabel()}).notes
 
 

@@ -21,7 +21,7 @@ from detdistill.core.errors import DataError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
 from detdistill.core.seeds import derived_seed
-from detdistill.core.structures import Targets, TeacherBoxes
+from detdistill.core.structures import Targets
 from detdistill.data.batching import Draw, EvaluationBatches, Size, TrainingBatches, training_canvases
 from detdistill.data.stored_detections import BoxSource
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
@@ -39,7 +39,7 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
         stored: what a teacher predicted beforehand in these images.
 
     Raises:
-        DataError: an image has another size than the one that was predicted.
+        DataError: nothing is stored for an image, or for one of another size.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
         stored: BoxSource | None = None,
     ) -> None:
         self.dataset = dataset
-        self._stored, self._rows = stored, None if stored is None else stored.rows_of(dataset)
+        self._stored = None if stored is None else stored.boxes_of(dataset)
         self.transform = transform
         self.seed = seed
         self._decoded: dict[int, NDArray[np.uint8]] | None = {} if cache else None
@@ -64,7 +64,7 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
         """Return an image of an epoch with its position in `dataset.images`.
 
         Raises:
-            DataError: the image cannot be decoded, or nothing is stored for it.
+            DataError: the image cannot be decoded.
         """
         epoch, index, _ = draw
         record = self.dataset.images[index]
@@ -74,21 +74,12 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
             labels=torch.from_numpy(record.labels),
             crowd=torch.tensor(record.crowd),
             difficult=torch.tensor(record.difficult),
-            stored=self._predicted(index),
+            stored=None if self._stored is None else self._stored[index],
         )
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would reseed the accelerators too, which the fork does not put back.
             torch.default_generator.manual_seed(derived_seed(self.seed, epoch, record.file_name))
             return draw, self.transform(sample)
-
-    def _predicted(self, index: int) -> TeacherBoxes | None:
-        if self._stored is None or self._rows is None:
-            return None
-        row = int(self._rows[index])
-        if row < 0:
-            name = self.dataset.images.file_names[index]
-            raise DataError(f"{self.dataset.source}: image {name} has no stored detections; predict it first")
-        return self._stored.of(row)
 
     def _decode(self, index: int) -> NDArray[np.uint8]:
         if self._decoded is not None and index in self._decoded:
@@ -206,7 +197,7 @@ def training_loader(
         world: number of processes.
 
     Raises:
-        DataError: there is no image, or one has another size than the one that was predicted.
+        DataError: there is no image, or nothing is stored for one.
     """
     if not dataset.images:
         raise DataError(f"{dataset.source}: no image to train on")

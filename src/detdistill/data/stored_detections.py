@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,8 +12,41 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detdistill.core.annotations import DetectionDataset
+from detdistill.core.errors import DataError, counted
 from detdistill.core.structures import TeacherBoxes
+from detdistill.core.texts import name_of
 from detdistill.data.stored_images import StoredImages
+
+_NAMED = 3  # images that a message names
+
+
+class ImageBoxes(Protocol):
+    """What a teacher predicted beforehand in the images of one dataset."""
+
+    def __getitem__(self, image: int) -> TeacherBoxes:
+        """Return what was predicted in an image, by its position in the dataset, in pixels of its file."""
+
+
+class BoxSource(Protocol):
+    """Where loaders look up what a teacher predicted beforehand."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names of the teacher."""
+
+    def covered(self, dataset: DetectionDataset) -> NDArray[np.bool_]:
+        """Return which images of a dataset `(images,)` are among the stored ones.
+
+        Raises:
+            DataError: An image has another size than the one that was predicted.
+        """
+
+    def boxes_of(self, dataset: DetectionDataset) -> ImageBoxes:
+        """Return what was predicted in the images of a dataset.
+
+        Raises:
+            DataError: An image is not among the stored ones, or has another size.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,24 +102,6 @@ class BoxColumns:
         return TeacherBoxes(torch.from_numpy(np.array(self.boxes[own])), labels[:, 0], probabilities, floor)
 
 
-class BoxSource(Protocol):
-    """Where loaders look up what a teacher predicted beforehand in an image."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names of the teacher."""
-
-    def covered(self, dataset: DetectionDataset) -> NDArray[np.bool_]:
-        """`(images,)` which images of a dataset are among the stored ones."""
-
-    def of(self, record: ImageRecord) -> TeacherBoxes:
-        """What was predicted in an image, in pixels of its file.
-
-        Raises:
-            KeyError: the image is not among the stored ones.
-        """
-
-
 @dataclass(frozen=True, eq=False)
 class StoredDetections:
     """Detections of many images, of a dataset or of several splits.
@@ -103,21 +118,35 @@ class StoredDetections:
     columns: BoxColumns = field(repr=False)
     floor: float
 
-    def rows_of(self, dataset: DetectionDataset) -> NDArray[np.int64]:
-        """Return the row of each image of a dataset `(images,)`, -1 where nothing is stored.
-
-        Raises:
-            DataError: An image has another size than the one that was predicted.
-        """
-        return self.images.rows_of(dataset)
-
     def covered(self, dataset: DetectionDataset) -> NDArray[np.bool_]:
-        """Return which images of a dataset `(images,)` are among the stored ones; errors as of `rows_of`."""
-        return self.rows_of(dataset) >= 0
+        """Return which images of a dataset `(images,)` are among the stored ones."""
+        return self.images.rows_of(dataset) >= 0
+
+    def boxes_of(self, dataset: DetectionDataset) -> ImageBoxes:
+        """Return what was predicted in the images of a dataset."""
+        rows = self.images.rows_of(dataset)
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
+            names = ", ".join(name_of(dataset.images.file_names[image]) for image in missing[:_NAMED].tolist())
+            raise DataError(
+                f"{len(missing):,} of {counted(len(rows), 'image')} of {dataset.source} have no stored detections, the "
+                f"first: {names}; these files were never predicted, or have changed since. Predict them with "
+                "`detdistill predict TEACHER DATA --store FOLDER`"
+            )
+        return _BoxesOfRows(self, rows)
 
     def of(self, row: int) -> TeacherBoxes:
         """Return what was predicted in the image of a row, in pixels of its file."""
         return self.columns.of_image(row, len(self.classes), self.floor)
+
+
+@dataclass(frozen=True, eq=False)
+class _BoxesOfRows:
+    stored: StoredDetections
+    rows: NDArray[np.int64]
+
+    def __getitem__(self, image: int) -> TeacherBoxes:
+        return self.stored.of(int(self.rows[image]))
 
 
 def _best_classes(found: TeacherBoxes, top_k: int) -> tuple[Tensor, Tensor]:
@@ -136,11 +165,11 @@ def _most_known(probabilities: Tensor) -> int:
     return 1 + int((probabilities[:, 1:] > 0).sum(dim=1).max()) if len(probabilities) else 1
 
 
-def _joined(parts: Sequence[Tensor], columns: int, kind: type[np.generic]) -> NDArray[np.generic]:
+def _joined(parts: Sequence[Tensor], columns: int, kind: type[np.generic]) -> NDArray[Any]:
     empty = np.zeros((0, columns), kind)
     return np.concatenate([empty, *(part.cpu().numpy().astype(kind) for part in parts)])
 
 
-def _filled(values: NDArray[np.generic], filler: NDArray[np.generic] | np.generic, columns: int) -> NDArray[np.generic]:
+def _filled(values: NDArray[Any], filler: NDArray[Any] | np.float32, columns: int) -> NDArray[Any]:
     missing = columns - values.shape[1]
     return np.concatenate([values, np.broadcast_to(filler, (len(values), missing)).astype(values.dtype)], axis=1)

@@ -155,5 +155,5 @@ def _check_free(folder: Path) -> None:
 
 def _identity(origin: Mapping[str, Any]) -> dict[str, Any]:
     """The hashes of a teacher, or all that is known of it if it has none: a path can be spelled in several ways."""
-    hashes = {key: value for key, value in origin.items() if key.endswith("sha256")}
+    hashes = {key: value for key, value in origin.items() if key.endswith("sha256") and value is not None}
     return hashes or dict(origin)

@@ -28,7 +28,7 @@ from detdistill.data.transforms import EvaluationTransform, Sample
 from detdistill.detectors.running import InferenceOptions, chosen_device
 from detdistill.evaluation.detections_writer import DetectionsWriter, left_to_predict, started
 from detdistill.teachers.detector_teacher import DetectorTeacher
-from detdistill.teachers.loading import load_teacher
+from detdistill.teachers.loading import GivenTeacher, as_teacher, load_teacher
 from detdistill.teachers.teacher import Teacher, TeacherBatch
 
 USUAL_FLOOR = 0.05
@@ -53,7 +53,7 @@ class StoredSplits:
 
 
 def store_detections(
-    teacher: str | PathLike[str] | Teacher,
+    teacher: str | PathLike[str] | GivenTeacher,
     data: DatasetSource | str | PathLike[str],
     out: str | PathLike[str],
     *,
@@ -70,7 +70,7 @@ def store_detections(
     that cannot be read are skipped and returned.
 
     Args:
-        teacher: What `detdistill distill --teacher` takes, or a teacher.
+        teacher: What `detdistill distill --teacher` takes; or a detector, a function or another teacher.
         data: The dataset: all its splits, or the one that a `DatasetSource` names. It may lack annotations.
         out: Folder to write to, created if it does not exist.
         top_k: Largest number of classes whose probabilities are kept for each box, at least 1.
@@ -92,8 +92,11 @@ def store_detections(
     place, folder = chosen_device(device), Path(out)
     splits = source_of(data).parts()
     first = opened(next(iter(splits.values())), check_images=False)
-    if isinstance(teacher, str | PathLike):
-        teacher = load_teacher(str(teacher), first, channels_last=options.channels_last)
+    teacher = (
+        load_teacher(str(teacher), first, channels_last=options.channels_last)
+        if isinstance(teacher, str | PathLike)
+        else as_teacher(teacher, channels_last=options.channels_last)
+    )
     if teacher.stored is not None or "boxes" not in teacher.offers:
         why = "are stored already" if teacher.stored is not None else "are not offered"
         raise DetdistillError(f"teacher: its boxes {why}; expected a teacher that predicts boxes from images")

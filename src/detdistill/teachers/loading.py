@@ -30,7 +30,7 @@ NamedTeacher = str | PathLike[str] | Sequence[str | PathLike[str]]
 """What `load_teacher` reads, or several of them."""
 
 
-def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool = False) -> Teacher:  # noqa: ARG001
+def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool = False) -> Teacher:
     """Load a teacher.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,18 @@ from typing import Any
 import torch
 
 from detdistill.core.annotations import DetectionDataset
-from detdistill.core.errors import DataError, DetdistillError, counted
+from detdistill.core.errors import DetdistillError
 from detdistill.core.files import open_regular
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
 from detdistill.core.structures import TeacherBoxes
-from detdistill.core.texts import name_of
 from detdistill.data.detections_folder import FILE_NAME, read_detections, read_header
 from detdistill.data.stored_detections import StoredDetections
-from detdistill.data.stored_images import ImagesOfSplits
 from detdistill.data.stored_results import read_stored_results
 from detdistill.teachers.teacher import Guidance, TeacherBatch
 
 KNOWN_FLOOR = 0.05
 """Floor up to which objects without a stored box are rare."""
-_NAMED = 3  # images that a message names
 
 
 class StoredTeacher:
@@ -75,53 +71,31 @@ def load_stored_teacher(source: str, dataset: DetectionDataset) -> StoredTeacher
 
     Args:
         source: A folder that `store_detections` wrote, or a COCO-results file.
-        dataset: What it is to teach on.
+        dataset: What it is to teach on. A COCO-results file is read for its images; a folder tells images apart by
+            their content.
 
     Raises:
         DetdistillError: The folder or file cannot be read.
-        DataError: Images of the dataset were never predicted, have other sizes, or the file has malformed entries.
+        DataError: The file has malformed entries, or nothing for the dataset.
+    """
+    path = Path(source).expanduser()
+    if (path / FILE_NAME).exists():
+        return StoredTeacher(read_detections(path, read_header(path)), stored_origin(source))
+    found = read_stored_results(path, dataset)
+    return StoredTeacher(found.detections, stored_origin(source), [f"{source}: {note}" for note in found.notes])
+
+
+def stored_origin(source: str) -> Mapping[str, Any]:
+    """Return what a run remembers of stored detections: a hash, and of a folder the teacher that predicted them.
+
+    Raises:
+        DetdistillError: The folder or file cannot be read.
     """
     path = Path(source).expanduser()
     if not (path / FILE_NAME).exists():
-        found = read_stored_results(path, dataset)
-        origin: dict[str, Any] = {"detections": source, "sha256": _sha256(path)}
-        return StoredTeacher(found.detections, origin, [f"{source}: {note}" for note in found.notes])
-    header = read_header(path)
-    stored = read_detections(path, header)
-    split = _check_coverage(source, stored, dataset)
-    # Detections of other splits may be added later without a change for this dataset.
-    own = [entry.sha256 for entry in header.parts if entry.split == split]
-    decides = json.dumps([header.classes, header.floor, own]).encode()
-    origin = {
-        "detections": source,
-        "sha256": hashlib.sha256(decides).hexdigest(),
-        "teacher": dict(header.teacher),
-    }
-    return StoredTeacher(stored, origin)
-
-
-def _check_coverage(source: str, stored: StoredDetections, dataset: DetectionDataset) -> str:
-    """Return the split whose detections are those of a dataset.
-
-    Raises:
-        DataError: Some of its images were never predicted.
-    """
-    assert isinstance(stored.images, ImagesOfSplits)
-    rows = stored.rows_of(dataset)
-    missing = (rows < 0).nonzero()[0].tolist()
-    if missing:
-        names = [dataset.images.file_names[image] for image in missing[:_NAMED]]
-        why = ""
-        if len(missing) == len(rows) and set(names) <= set(stored.images.names):
-            why = " (images of these names were predicted, but the files differ)"
-        raise DataError(
-            f"{source}: {len(missing):,} of {counted(len(rows), 'image')} of {dataset.source} have no stored "
-            f"detections{why}, the first: {', '.join(map(name_of, names))}; predict them with "
-            f"`detdistill predict TEACHER DATA --store {source}`"
-        )
-    if not len(rows):
-        return ""
-    return stored.images.splits[int(stored.images.split[rows[0]])]
+        return {"source": source, "sha256": _sha256(path)}
+    # The header has the hashes of all other files.
+    return {"source": source, "sha256": _sha256(path / FILE_NAME), "teacher": dict(read_header(path).teacher)}
 
 
 def _floor_notes(floor: float) -> list[str]:
