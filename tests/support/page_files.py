@@ -181,6 +181,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "docs/resume.md": ("DATA", "runs/teacher"),
     "docs/teachers_onnx.md": ("coco", "yolo11n.onnx", "dfine_l.onnx", "own.onnx"),
     "docs/teachers_transformers.md": ("DATA", "teachers/rtdetr"),
+    "docs/teachers_stored.md": ("DATA", "runs/teacher", "results.json"),
     "docs/torchvision.md": ("fcos_resnet50_fpn_coco-99b0c9b7.pth",),
     "docs/training.md": ("DATA",),
 }
