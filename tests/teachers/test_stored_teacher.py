@@ -13,7 +13,7 @@ from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.structures import Targets
-from detdistill.data.detections_folder import FILE_NAME, DetectionsHeader, ImagesPart, write_part
+from detdistill.data.detections_folder import FILE_NAME, DetectionsHeader, ImagesPart, read_header, write_part
 from detdistill.data.loading import training_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.stored_detections import BoxColumns
@@ -80,12 +80,17 @@ def test_a_folder_teaches_the_split_that_was_predicted(data: Path, tmp_path: Pat
 
 
 def test_the_origin_changes_with_what_decides_the_predictions(data: Path, tmp_path: Path) -> None:
-    train = open_dataset(data, "train")
+    train, val = open_dataset(data, "train"), open_dataset(data, "val")
     folder = write_folder(tmp_path / "boxes", ("train", train))
     first = stored_teacher(folder, train).origin
     assert first["source"] == str(folder)
     assert first["teacher"] == {"source": "runs/t", "sha256": "12" * 32}
-    assert json.loads(json.dumps(first)) == first == origin_of(str(folder))
+    assert json.loads(json.dumps(first)) == first
+    everything = origin_of(str(folder))
+    write_folder(folder, ("val", val), header=read_header(folder))
+    assert stored_teacher(folder, train).origin == first, "another split decides nothing"
+    assert stored_teacher(folder, val).origin != first
+    assert origin_of(str(folder)) != everything
     others = write_folder(tmp_path / "others", ("train", train), header=replace(HEADER, floor=0.1))
     file = write_results(tmp_path / "found.json")
     hashes = [stored_teacher(source, train).origin["sha256"] for source in (folder, others, file)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from detdistill.core.annotations import DetectionDataset
@@ -15,7 +17,7 @@ from detdistill.core.files import open_regular
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
 from detdistill.core.structures import TeacherBoxes
-from detdistill.data.detections_folder import FILE_NAME, read_detections, read_header
+from detdistill.data.detections_folder import FILE_NAME, DetectionsHeader, read_detections, read_header
 from detdistill.data.stored_detections import StoredDetections
 from detdistill.data.stored_results import read_stored_results
 from detdistill.teachers.teacher import Guidance, TeacherBatch
@@ -76,17 +78,20 @@ def load_stored_teacher(source: str, dataset: DetectionDataset) -> StoredTeacher
 
     Raises:
         DetdistillError: The folder or file cannot be read.
-        DataError: The file has malformed entries, or nothing for the dataset.
+        DataError: The file has malformed entries or nothing for the dataset, or an image has another size than the one
+            that was predicted.
     """
     path = Path(source).expanduser()
     if (path / FILE_NAME).exists():
-        return StoredTeacher(read_detections(path, read_header(path)), stored_origin(source))
+        header = read_header(path)
+        stored = read_detections(path, header)
+        return StoredTeacher(stored, stored_origin(source) | {"sha256": _sha256_for(header, stored, dataset)})
     found = read_stored_results(path, dataset)
     return StoredTeacher(found.detections, stored_origin(source), [f"{source}: {note}" for note in found.notes])
 
 
-def stored_origin(source: str) -> Mapping[str, Any]:
-    """Return what a run remembers of stored detections: a hash, and of a folder the teacher that predicted them.
+def stored_origin(source: str) -> dict[str, Any]:
+    """Return where stored detections are, a hash of all of them, and of a folder the teacher that predicted them.
 
     Raises:
         DetdistillError: The folder or file cannot be read.
@@ -96,6 +101,15 @@ def stored_origin(source: str) -> Mapping[str, Any]:
         return {"source": source, "sha256": _sha256(path)}
     # The header has the hashes of all other files.
     return {"source": source, "sha256": _sha256(path / FILE_NAME), "teacher": dict(read_header(path).teacher)}
+
+
+def _sha256_for(header: DetectionsHeader, stored: StoredDetections, dataset: DetectionDataset) -> str:
+    """A hash of what decides the boxes of a dataset: other splits may be stored while a run is interrupted."""
+    rows = stored.images.rows_of(dataset)
+    ends = np.cumsum([entry.images for entry in header.parts])
+    used = np.unique(np.searchsorted(ends, rows[rows >= 0], side="right"))
+    deciding = [header.classes, header.floor, [header.parts[part].sha256 for part in used]]
+    return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
 
 
 def _floor_notes(floor: float) -> list[str]:
