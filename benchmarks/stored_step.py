@@ -147,7 +147,7 @@ def transforms_time(rounds: int) -> dict[str, float]:
     plain = Sample(image, objects, labels, none, none)
     stored = replace(plain, stored=boxes_around(objects, labels, 80, 480))
     transform = TrainingTransform(ImageOptions(320, 533, scale_jitter=(0.8, 1.2)))
-    works = {name: lambda one=one: transform(one) for name, one in (("plain", plain), ("stored", stored))}  # type: ignore[misc]
+    works = {name: lambda one=one: transform(one) for name, one in (("plain", plain), ("stored", stored))}
     return taken_by(works, 20 * rounds)
 
 

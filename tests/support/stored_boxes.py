@@ -36,10 +36,12 @@ def boxes_of(*rows: tuple[float, ...], classes: int = 3, floor: float = 0.05) ->
     return TeacherBoxes(table[:, :4], labels, probabilities, floor)
 
 
-def stored_for(dataset: DetectionDataset, found: Sequence[TeacherBoxes], classes: Sequence[str]) -> StoredDetections:
+def stored_for(
+    dataset: DetectionDataset, found: Sequence[TeacherBoxes], classes: Sequence[str], floor: float = 0.05
+) -> StoredDetections:
     """What was found in each image of a dataset."""
     images = ImagesByPath(PackedTexts.of(dataset.images.paths))
-    return StoredDetections(tuple(classes), images, BoxColumns.of(found, len(classes)), 0.05)
+    return StoredDetections(tuple(classes), images, BoxColumns.of(found, len(classes)), floor)
 
 
 def assert_same_boxes(one: TeacherBoxes, other: TeacherBoxes, tolerance: float = 0) -> None:

@@ -80,8 +80,8 @@ def test_several_teachers_are_joined(data: Path, tmp_path: Path, capsys: pytest.
 def test_stored_detections_teach_and_a_run_is_resumed_with_them_only(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    size: dict[str, int]
-    size, store = {"short_side": 64, "long_side": 64}, tmp_path / "boxes"
+    size: dict[str, Any] = {"short_side": 64, "long_side": 64}
+    store = tmp_path / "boxes"
     store_detections(guess, DatasetSource(data, "train"), store, **size)
     recipe = small_distillation(data, store, terms=BY_BOXES, epochs=1, accept_teacher=True)
     distill(recipe, None, tmp_path / "run")

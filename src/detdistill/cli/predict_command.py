@@ -44,7 +44,9 @@ class Predict:
     ] = None
     floor: Annotated[
         float | None,
-        Parameter(help="Score, 0 to 1, below which nothing is stored. Default: the teacher's. Only with --store."),
+        Parameter(
+            help="Score, 0 to 1, below which nothing is stored. Default: a detector's own or 0.05. Only with --store."
+        ),
     ] = None
     out: Annotated[Path | None, Parameter(help="Output folder of the images with boxes.")] = None
     image_format: Annotated[

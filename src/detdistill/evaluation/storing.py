@@ -74,8 +74,8 @@ def store_detections(
         data: The dataset: all its splits, or the one that a `DatasetSource` names. It may lack annotations.
         out: Folder to write to, created if it does not exist.
         top_k: Largest number of classes whose probabilities are kept for each box, at least 1.
-        floor: Score below which nothing is stored, 0 to 1; None for the teacher's own.
-        short_side: Pixels of the shorter side; None for the size that the teacher was trained for.
+        floor: Score below which nothing is stored, 0 to 1; None for a detector's own threshold, 0.05 for others.
+        short_side: Pixels of the shorter side; None for the size that a detector was trained for.
         long_side: Upper limit of the longer side, in pixels; None as for `short_side`.
         device: Such as `cpu` or `cuda:1`; None for a GPU if there is one.
         options: Batches, precision, loading processes.
