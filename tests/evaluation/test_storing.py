@@ -240,25 +240,26 @@ def test_values_that_cannot_be_used_are_named(data: Path, tmp_path: Path, change
     assert not (tmp_path / "boxes").exists()
 
 
-def test_a_teacher_without_boxes_of_its_own_is_refused(data: Path, run: Path, tmp_path: Path) -> None:
-    store_detections(run, data, tmp_path / "boxes")
-    for teacher in (Fixed(offers=("features",)), str(tmp_path / "boxes")):
+def test_a_teacher_without_boxes_of_its_own_is_refused(data: Path, tmp_path: Path) -> None:
+    teacher = Fixed(boxes_of((1, 1, 9, 9, 0, 0.5)))
+    store_detections(teacher, data, tmp_path / "boxes", short_side=64, long_side=64)
+    for other in (Fixed(offers=("features",)), str(tmp_path / "boxes")):
         with pytest.raises(DetdistillError, match="boxes"):
-            store_detections(teacher, data, tmp_path / "again")
+            store_detections(other, data, tmp_path / "again")
 
 
-def test_a_folder_of_other_files_is_refused_and_what_a_crash_left_is_not(data: Path, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(DetdistillError, match=FILE_NAME):
-        store_detections(run, data, data)
-    out = tmp_path / "boxes"
+def test_a_folder_of_other_files_is_refused_and_what_a_crash_left_is_not(data: Path, tmp_path: Path) -> None:
+    teacher = Fixed(boxes_of((1, 1, 9, 9, 0, 0.5)))
+    out, file = tmp_path / "boxes", tmp_path / "file"
+    file.write_text("")
+    for place, named in ((data, FILE_NAME), (file, "file")):
+        with pytest.raises(DetdistillError, match=named):
+            store_detections(teacher, data, place, short_side=64, long_side=64)
     out.mkdir()
     for name in ("boxes-0123456789abcdef.safetensors", ".detections.json.17.tmp"):
         (out / name).write_bytes(b"half")
-    assert store_detections(run, DatasetSource(data, "val"), out).predicted == {"val": 4}
-    file = tmp_path / "file"
-    file.write_text("")
-    with pytest.raises(DetdistillError, match="file"):
-        store_detections(run, data, file)
+    found = store_detections(teacher, DatasetSource(data, "val"), out, short_side=64, long_side=64)
+    assert found.predicted == {"val": 4}
 
 
 def test_the_detector_of_a_given_teacher_is_left_as_it_was(data: Path, tmp_path: Path) -> None:

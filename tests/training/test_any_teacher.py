@@ -91,12 +91,9 @@ def test_stored_detections_teach_and_a_run_is_resumed_with_them_only(
     remembered = read_description(tmp_path / "run").provenance["teacher"]
     assert remembered["source"] == str(store)
     assert remembered["teacher"]["source"].endswith("test_any_teacher.guess")
-    store_detections(guess, DatasetSource(data, "val"), store, **size)
-    longer = replace(recipe, schedule=replace(recipe.schedule, epochs=2))
-    assert distill(longer, None, tmp_path / "run", resume=True).epochs == 2, "what was added is not of its images"
     shutil.rmtree(store)
     store_detections(guess, DatasetSource(data, "train"), store, floor=0.1, **size)
-    longer = replace(recipe, schedule=replace(recipe.schedule, epochs=3))
+    longer = replace(recipe, schedule=replace(recipe.schedule, epochs=2))
     with pytest.raises(DetdistillError, match="was started with the teacher"):
         distill(longer, None, tmp_path / "run", resume=True)
 
