@@ -271,6 +271,21 @@ def test_the_detector_of_a_given_teacher_is_left_as_it_was(data: Path, tmp_path:
     assert read_header(tmp_path / "a").floor == 0.01
 
 
+def test_a_folder_is_of_one_process_at_a_time(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "boxes"
+
+    class Nested(Fixed):
+        def guide(self, batch: TeacherBatch) -> Guidance:
+            with pytest.raises(DetdistillError, match="in use"):
+                store_detections(Fixed(*self.boxes), DatasetSource(data, "val"), out, short_side=64, long_side=64)
+            return super().guide(batch)
+
+    teacher = Nested(boxes_of((1, 1, 9, 9, 0, 0.5)))
+    assert store_detections(teacher, data, out, short_side=64, long_side=64).predicted == {"train": 8, "val": 4}
+    assert len(boxes_in(out, data, "val")) == 4
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
 def test_several_processes_are_refused(data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(DetdistillError, match="torchrun"):

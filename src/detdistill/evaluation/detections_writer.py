@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, DetdistillError
@@ -29,9 +31,38 @@ from detdistill.data.stored_images import ImagesOfSplits
 
 IMAGES_OF_A_FILE = 5_000
 """Images after which their detections are written: a crash loses no more than these."""
-_OURS = re.compile(r"boxes-[0-9a-f]{16}\.safetensors|\.(boxes-[0-9a-f]{16}\.safetensors|detections\.json)\.\d+\.tmp")
+_LOCK = ".lock"
+_OURS = re.compile(
+    r"\.lock|boxes-[0-9a-f]{16}\.safetensors|\.(boxes-[0-9a-f]{16}\.safetensors|detections\.json)\.\d+\.tmp"
+)
 _DECIDING = ("classes", "floor", "top_k", "image_size", "postprocessing")
 """Fields that must be the same for all images of a folder, beside the teacher's hash."""
+
+
+@contextmanager
+def kept_from_others(folder: Path) -> Iterator[None]:
+    """Keep other processes from adding to a folder, which is created; if nothing is written, it disappears again.
+
+    Raises:
+        DetdistillError: Another process is adding to it, or it cannot be written.
+    """
+    lock = folder / _LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock).acquire(timeout=0)
+    except Timeout as error:
+        raise DetdistillError(
+            f"{folder} is in use: another process stores detections in it; wait for its end, or name another folder"
+        ) from error
+    except OSError as error:
+        raise DetdistillError(f"{folder} cannot be used as a folder of detections: {error.strerror}") from error
+    try:
+        with held:
+            yield
+    finally:
+        with suppress(OSError):  # it holds something
+            lock.unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def started(folder: Path, header: DetectionsHeader) -> DetectionsHeader:
@@ -87,7 +118,7 @@ class DetectionsWriter:
     Used in a `with` block; what was added before an exception is written, too.
 
     Args:
-        folder: Created when the first images are written.
+        folder: Of stored detections.
         header: What the folder holds already.
         split: Name of the split.
         dataset: Its images.
@@ -141,12 +172,7 @@ class DetectionsWriter:
 
 def _check_free(folder: Path) -> None:
     """Refuse a folder of other files; what an interrupted call left is no obstacle."""
-    try:
-        other = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise DetdistillError(f"{folder} cannot be used as a folder of detections: {error.strerror}") from error
+    other = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
     if other is not None:
         raise DetdistillError(
             f"{folder} holds {name_of(other)} and no {FILE_NAME}; expected a new folder or one of stored detections"

@@ -26,7 +26,7 @@ from detdistill.data.source import DatasetSource, opened, source_of
 from detdistill.data.stored_images import file_digest
 from detdistill.data.transforms import EvaluationTransform, Sample
 from detdistill.detectors.running import InferenceOptions, chosen_device
-from detdistill.evaluation.detections_writer import DetectionsWriter, left_to_predict, started
+from detdistill.evaluation.detections_writer import DetectionsWriter, kept_from_others, left_to_predict, started
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.loading import GivenTeacher, as_teacher, load_teacher
 from detdistill.teachers.teacher import Teacher, TeacherBatch
@@ -103,7 +103,7 @@ def store_detections(
     trained = teacher.detector.input.size if isinstance(teacher, DetectorTeacher) else None
     size = options_for(trained, short_side=short_side, long_side=long_side)
     found = StoredSplits()
-    with _at_floor(teacher, floor) as own_floor:
+    with _at_floor(teacher, floor) as own_floor, kept_from_others(folder):
         header = started(folder, _header(teacher, top_k, own_floor, size))
         for number, (split, source) in enumerate(splits.items()):
             dataset = first if number == 0 else opened(source, check_images=False)
