@@ -68,8 +68,8 @@ def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool 
         raise DetdistillError(f"teacher {source}: no such file or folder")
     raise DetdistillError(
         f"teacher {source} is none that is known; expected the folder of a trained, distilled or imported detector "
-        f"(with {FILE_NAME}), an imported ONNX file (with {CARD}) or a detector of transformers (with {CONFIG}), stored "
-        f"detections (a folder, or COCO-results JSON), or {PYTHON}package.module:function. Checkpoints of other "
+        f"(with {FILE_NAME}), an imported ONNX file (with {CARD}) or a detector of transformers (with {CONFIG}), "
+        f"stored detections (a folder, or COCO-results JSON), or {PYTHON}package.module:function. Checkpoints of other "
         "libraries and ONNX files are brought in with "
         "`detdistill import`"
     )
