@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -158,6 +160,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     content: dict[str, Any] = {"machine": machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    content |= {"command": shlex.join(["python", "-m", "benchmarks.stored_step", *sys.argv[1:]])}
     content |= {"rounds": options.rounds, "allowed": ALLOWED, "cases": {}}
     for name, case in ((name, CASES[name]) for name in options.cases):
         found = steps(case, options.rounds)
