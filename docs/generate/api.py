@@ -26,6 +26,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.evaluation.predict_images": ("predict_images", "PredictedImages"),
         "detdistill.data.finding": ("find_pictures",),
         "detdistill.evaluation.predict": ("predict",),
+        "detdistill.evaluation.storing": ("store_detections", "StoredSplits"),
         "detdistill.core.image_options": ("ImageOptions",),
     },
     "Data": {

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from detdistill.analysis.findings import verdicts
@@ -30,6 +29,7 @@ from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
 from support.html_page import Page
 from support.pairs import confident
 from support.small_runs import write_boxes
+from support.stored_boxes import boxes_of, stored_for
 from support.tiny_detector import tiny_detector
 from support.two_stage import TwoStageDetector
 
@@ -89,18 +89,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
 
 def truth(dataset: DetectionDataset, *, images: int | None = None, classes: tuple[str, ...] = CLASSES) -> StoredTeacher:
     """A teacher that is always right."""
-    records = list(dataset.images[:images])
-    return StoredTeacher(
-        StoredDetections(
-            classes,
-            {record.file_name: number for number, record in enumerate(records)},
-            np.arange(len(records) + 1),
-            np.array([record.boxes[0] for record in records], dtype=np.float32),
-            np.array([[record.labels[0]] for record in records], dtype=np.int64),
-            np.ones((len(records), 1), dtype=np.float32),
-            0.0,
-        )
-    )
+    some = replace(dataset, images=dataset.images[:images])
+    found = [boxes_of((*record.boxes[0], float(record.labels[0]), 1.0), classes=len(classes)) for record in some.images]
+    return StoredTeacher(stored_for(some, found, classes, floor=0.0))
 
 
 @pytest.fixture(scope="module")

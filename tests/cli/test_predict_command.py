@@ -10,6 +10,7 @@ from PIL import Image
 
 from detdistill.cli import main
 from detdistill.core.image_options import ImageSize
+from detdistill.data.detections_folder import read_header
 from detdistill.detectors.saving import save_detector
 from support.pairs import confident
 from support.small_runs import write_boxes
@@ -127,3 +128,54 @@ def test_a_folder_that_cannot_be_created_is_named(
 def test_mistakes_are_told(run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(run), *words]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_teacher_predicts_a_dataset_once_for_distillation(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, store = write_boxes(tmp_path / "data"), tmp_path / "teacher_boxes"
+    (data / "val" / "1.png").write_bytes(b"broken")
+    words = ["predict", str(run), str(data), "--store", str(store), "--top-k", "1", "--floor", "0.1"]
+    assert main([*words, "--workers", "1", "--batch-size", "4"]) == 1
+    said = capsys.readouterr()
+    assert "train: 8 images predicted" in said.out
+    assert "val: 3 images predicted" in said.out
+    assert "1.png" in said.err
+    assert "1 of 12 images could not be read" in said.err
+    header = read_header(store)
+    assert header.floor == 0.1
+    assert header.top_k == 1
+    assert main([*words, "--split", "train"]) == 0
+    assert "train: 0 images predicted, 8 stored before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--store", "boxes", "--json", "x.json"],
+        ["--store", "boxes", "--out", "x"],
+        ["--store", "boxes", "--image-format", "png"],
+        ["--store", "boxes", "--threshold", "0"],
+        ["--store", "boxes", "--height", "32"],
+        ["--store", "boxes", "--width", "32"],
+        ["--store", "boxes", "--class-agnostic-nms"],
+        ["--split", "train"],
+        ["--top-k", "0"],
+        ["--floor", "0"],
+        ["--workers", "0"],
+    ],
+    ids=lambda words: words[-2] if len(words) % 2 == 0 else words[-1],
+)
+def test_options_that_do_not_go_together_are_refused_by_name(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(tmp_path), str(tmp_path), *words]) == 1
+    named = next(word for word in words if word.startswith("--") and word != "--store")
+    said = capsys.readouterr().err
+    assert named in said
+    assert "--store" in said
+
+
+def test_two_datasets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "run", "one", "two", "--store", str(tmp_path / "boxes")]) == 1
+    assert "one, two" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -39,3 +40,11 @@ def test_a_teacher_is_scored_once_for_each_split_and_anew_when_it_is_another(
     teacher_scores(recipe, "test", tmp_path / "out")
     assert len(scored) == 3
     assert (tmp_path / "out" / FILE).exists()
+
+
+def test_stored_detections_of_training_images_are_not_those_of_a_split_with_the_same_ids(tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    file.write_text(json.dumps([{"image_id": 0, "category_id": 1, "bbox": [3, 4, 20, 30], "score": 0.05}]))
+    recipe = small_distillation(write_boxes(tmp_path / "data"), file)
+    assert teacher_scores(recipe, "val", tmp_path / "out") == {}
+    assert teacher_scores(recipe, "train", tmp_path / "out")["per_class"]

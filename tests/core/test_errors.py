@@ -95,3 +95,11 @@ def test_long_names_make_no_long_message() -> None:
     problems = [Problem(f"{number}" + "x" * 300_000, "y" * 300_000) for number in range(5)]
     assert len(str(DataError("summary", problems))) < 20_000
     assert len(str(DataError("summary", [Problem("a", f"{number}" + "y" * 300_000) for number in range(50)]))) < 50_000
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "expected"),
+    [(1, "box", "1 box"), (2, "box", "2 boxes"), (0, "class", "0 classes"), (3_108, "entry", "3,108 entries")],
+)
+def test_a_noun_agrees_with_its_number(number: int, noun: str, expected: str) -> None:
+    assert counted(number, noun) == expected

@@ -85,6 +85,14 @@ def test_another_image_of_the_same_stem_is_not_taken_for_the_datasets(tmp_path: 
     assert str(tmp_path / "a.jpg") in refused.value.problems[0].what
 
 
+@pytest.mark.parametrize("name", ["a\0b.jpg", "a\0/b.jpg", "\ud800/b.jpg", "x" * 300_000])
+def test_a_hostile_file_name_is_an_unknown_image(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as refused:
+        read_results(write(tmp_path, [GOOD, {**GOOD, "image_id": "?", "file_name": name}]), TRUTH)
+    assert [problem.where for problem in refused.value.problems] == ["entry 1"]
+    assert len(str(refused.value)) < 3_000
+
+
 def test_an_unknown_class_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         read_results(write(tmp_path, [{**GOOD, "category_name": "bird"}]), TRUTH)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,9 +13,12 @@ from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.joint_teacher import JointTeacher, joined, with_classes
 from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
 from support.by_opinion import predicted
+from support.evaluation_datasets import no_objects
+from support.stored_boxes import boxes_of, stored_for
 from support.tiny_detector import tiny_detector
 
 A, NEAR_A, B = (0.0, 0.0, 10.0, 10.0), (1.0, 0.0, 11.0, 10.0), (20.0, 20.0, 30.0, 30.0)
+IMAGES = no_objects(1, 2)
 BATCH = TeacherBatch(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.full((1, 2), 64))
 
 
@@ -83,15 +85,7 @@ def test_features_come_from_the_first_that_has_them() -> None:
 
 
 def stored(box: tuple[float, ...], label: int, score: float) -> StoredDetections:
-    return StoredDetections(
-        ("cat", "dog"),
-        {"a.png": 0},
-        np.array([0, 1]),
-        np.array([box], np.float32),
-        np.array([[label]]),
-        np.array([[score]], np.float32),
-        0.05,
-    )
+    return stored_for(IMAGES, [boxes_of((*box, label, score), classes=2)], ("cat", "dog"))
 
 
 class Stored(Fixed):
@@ -103,9 +97,9 @@ class Stored(Fixed):
 
 def test_stored_boxes_are_joined_before_they_are_moved() -> None:
     both = JointTeacher([Stored(stored(A, 0, 0.6)), Stored(stored(NEAR_A, 0, 0.7)), Fixed(predicted((B, 1, 0.4)))])
-    record: Any = type("Record", (), {"file_name": "a.png", "image_id": 1})()
     assert both.stored is not None
-    moved = both.stored.of(record)
+    assert both.stored.covered(IMAGES).all()
+    moved = both.stored.boxes_of(IMAGES)[0]
     assert moved.boxes.tolist() == [list(NEAR_A)]
     batch = TeacherBatch(BATCH.images, BATCH.sizes, stored=(moved,))
     assert scores_of(both, batch) == [(list(NEAR_A), "cat", 0.7), (list(B), "dog", 0.4)]

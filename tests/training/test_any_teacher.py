@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.seeds import derived_seed
+from detdistill.data.source import DatasetSource
 from detdistill.detectors.storage import read_description
+from detdistill.evaluation.storing import store_detections
 from detdistill.training.recipe import Machine
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import check, distill
@@ -71,6 +75,27 @@ def test_several_teachers_are_joined(data: Path, tmp_path: Path, capsys: pytest.
     assert read_recipe(tmp_path / "run" / "recipe.yaml").distillation.teacher == (str(first), str(second))
     remembered = read_description(tmp_path / "run").provenance["teacher"]
     assert [each["source"] for each in remembered["teachers"]] == [str(first), str(second)]
+
+
+def test_stored_detections_teach_and_a_run_is_resumed_with_them_only(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size: dict[str, Any] = {"short_side": 64, "long_side": 64}
+    store = tmp_path / "boxes"
+    store_detections(guess, DatasetSource(data, "train"), store, **size)
+    recipe = small_distillation(data, store, terms=BY_BOXES, epochs=1, accept_teacher=True)
+    distill(recipe, None, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "the teacher offers boxes, opinions" in said
+    assert "the teacher is scored on training images" in said
+    remembered = read_description(tmp_path / "run").provenance["teacher"]
+    assert remembered["source"] == str(store)
+    assert remembered["teacher"]["source"].endswith("test_any_teacher.guess")
+    shutil.rmtree(store)
+    store_detections(guess, DatasetSource(data, "train"), store, floor=0.1, **size)
+    longer = replace(recipe, schedule=replace(recipe.schedule, epochs=2))
+    with pytest.raises(DetdistillError, match="was started with the teacher"):
+        distill(longer, None, tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("name", ["prediction_guided", "hint", "localization"])

@@ -38,7 +38,9 @@ def teacher_scores(recipe: Recipe, split: str, folder: Path, *, images: str | No
     if kept is not None:
         return kept
     dataset = open_data_part(recipe.data, split, images)
-    teacher, device = recipe_teacher(recipe, dataset), device_beside_training(recipe.machine)
+    # Stored detections are those of the training images, whatever ids the images of the split have.
+    taught = open_data_part(recipe.data, recipe.data.train, recipe.data.train_images)
+    teacher, device = recipe_teacher(recipe, taught), device_beside_training(recipe.machine)
     scores: dict[str, Any] = {}
     if teacher.stored is None or teacher.stored.covered(dataset).all():
         scores = asdict(teacher_metrics(teacher, dataset, recipe, device))

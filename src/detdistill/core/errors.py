@@ -150,7 +150,7 @@ def counted(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or plural, for example `1 class`, `3,108 entries`."""
     if number == 1:
         return f"1 {noun}"
-    ending = "es" if noun.endswith("s") else "s"
+    ending = "es" if noun.endswith(("s", "x")) else "s"
     return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}{ending}"
 
 

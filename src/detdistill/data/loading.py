@@ -37,6 +37,9 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
         seed: of the run.
         cache: keeps every decoded image in memory, as uint8 at its original size, once per worker process.
         stored: what a teacher predicted beforehand in these images.
+
+    Raises:
+        DataError: nothing is stored for an image, or for one of another size.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
         stored: BoxSource | None = None,
     ) -> None:
         self.dataset = dataset
-        self.stored = stored
+        self._stored = None if stored is None else stored.boxes_of(dataset)
         self.transform = transform
         self.seed = seed
         self._decoded: dict[int, NDArray[np.uint8]] | None = {} if cache else None
@@ -71,7 +74,7 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
             labels=torch.from_numpy(record.labels),
             crowd=torch.tensor(record.crowd),
             difficult=torch.tensor(record.difficult),
-            stored=None if self.stored is None else self.stored.of(record),
+            stored=None if self._stored is None else self._stored[index],
         )
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would reseed the accelerators too, which the fork does not put back.
@@ -194,7 +197,7 @@ def training_loader(
         world: number of processes.
 
     Raises:
-        DataError: there is no image.
+        DataError: there is no image, or nothing is stored for one.
     """
     if not dataset.images:
         raise DataError(f"{dataset.source}: no image to train on")

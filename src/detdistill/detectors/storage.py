@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from detdistill.core.errors import DetdistillError, SettingsError, first_line, listed
-from detdistill.core.files import open_regular, read_json
+from detdistill.core.errors import DetdistillError, SettingsError, listed
+from detdistill.core.files import read_json
 from detdistill.core.settings import from_values
+from detdistill.core.tensor_files import read_tensors
 from detdistill.detectors.base import Detector
 from detdistill.detectors.catalog import KINDS
 from detdistill.detectors.description import FILE_NAME, FORMAT, Description, check_names, write_description
@@ -100,7 +98,7 @@ def load_detector(folder: Path, into: Detector | None = None) -> Detector:
         DetdistillError: a file is missing, damaged, not ours, of a newer format, or the two do not belong together.
     """
     description = read_description(folder)
-    tensors = _read_weights(folder / WEIGHTS, description.weights_sha256)
+    tensors = read_tensors(folder / WEIGHTS, description.weights_sha256, FILE_NAME)
     if into is not None or description.kind == OWN:
         return _filled(folder, description, into, tensors)
     if description.kind == "dense":
@@ -140,23 +138,6 @@ def _build(folder: Path, description: Description) -> Detector:
         return KINDS[description.kind].from_architecture(architecture, description.classes, description.input)
     except Exception as error:  # values of the right type can still make no sense: torch and timm then raise anything
         raise DetdistillError(f"{folder / FILE_NAME} describes no detector that can be built: {error}") from error
-
-
-def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    try:
-        with open_regular(path) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            raise DetdistillError(
-                f"{path} is not the file that {FILE_NAME} beside it was written for (SHA-256 {found[:12]}…, not "
-                f"{sha256[:12]}…): it is damaged, or saving was interrupted; copy the run folder again, or save again"
-            )
-        tensors: dict[str, Tensor] = load_file(path)
-        return tensors
-    except OSError as error:
-        raise DetdistillError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # the latter of types that torch lacks
-        raise DetdistillError(f"{path} is no safetensors file that can be read: {first_line(error)}") from error
 
 
 def _check_state(folder: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
-from detdistill.core.annotations import DetectionDataset, ImageRecord
+from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
 from detdistill.core.output import TowerHead
 from detdistill.core.structures import TeacherBoxes
-from detdistill.data.stored_detections import BoxSource
+from detdistill.data.stored_detections import BoxSource, ImageBoxes
 from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
 
 JOINED_IOU = 0.2
@@ -126,16 +126,32 @@ class JointSource:
         known: NDArray[np.bool_] = np.logical_and.reduce([source.covered(dataset) for source, _ in self.sources])
         return known
 
-    def of(self, record: ImageRecord) -> TeacherBoxes:
-        """What all predicted in an image, in pixels of its file.
+    def boxes_of(self, dataset: DetectionDataset) -> ImageBoxes:
+        """What all predicted in the images of a dataset.
 
         Raises:
-            KeyError: the image is not among the stored ones.
+            DataError: an image is not among the stored ones, or has another size.
         """
-        found = (
-            (with_classes(source.of(record), source.classes, self.classes), weight) for source, weight in self.sources
+        return JointBoxes(
+            tuple((source.boxes_of(dataset), source.classes, weight) for source, weight in self.sources), self.classes
         )
-        return joined(list(found))
+
+
+@dataclass(frozen=True, eq=False)
+class JointBoxes:
+    """The joined boxes of several stored detections in the images of one dataset.
+
+    Attributes:
+        sources: with the classes and the weight of each.
+        classes: of all.
+    """
+
+    sources: tuple[tuple[ImageBoxes, tuple[str, ...], float], ...]
+    classes: tuple[str, ...]
+
+    def __getitem__(self, image: int) -> TeacherBoxes:
+        """What all predicted in an image, in pixels of its file."""
+        return joined([(with_classes(boxes[image], own, self.classes), weight) for boxes, own, weight in self.sources])
 
 
 def with_classes(found: TeacherBoxes, own: Sequence[str], classes: Sequence[str]) -> TeacherBoxes:

@@ -20,6 +20,7 @@ from detdistill.teachers.callable_teacher import CALLABLE, PYTHON, CallableTeach
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.joint_teacher import JointTeacher
 from detdistill.teachers.onnx.onnx_card import CARD, card_sha256
+from detdistill.teachers.stored_teacher import is_stored, load_stored_teacher, stored_origin
 from detdistill.teachers.teacher import Teacher
 from detdistill.teachers.transformers.transformers_folder import CONFIG, is_transformers, local_folder, read_folder
 
@@ -29,12 +30,13 @@ NamedTeacher = str | PathLike[str] | Sequence[str | PathLike[str]]
 """What `load_teacher` reads, or several of them."""
 
 
-def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool = False) -> Teacher:  # noqa: ARG001
+def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool = False) -> Teacher:
     """Load a teacher.
 
     Args:
         source: folder of a trained, distilled or imported detector, of an imported ONNX file, or of a detector of
-            transformers, which may also be named as `hf://owner/name`; or `python:package.module:function`.
+            transformers, which may also be named as `hf://owner/name`; folder of stored detections, or COCO-results
+            file; or `python:package.module:function`.
         dataset: what it is to teach on: for teachers that know no class names of their own.
         channels_last: store images with the channels innermost.
 
@@ -60,14 +62,9 @@ def load_teacher(source: str, dataset: DetectionDataset, *, channels_last: bool 
         from detdistill.teachers.onnx.onnx_teacher import load_onnx_teacher
 
         return load_onnx_teacher(path, origin_of(source))
-    if not path.exists():
-        raise DetdistillError(f"teacher {source}: no such file or folder")
-    raise DetdistillError(
-        f"teacher {source} is none that is known; expected the folder of a trained, distilled or imported detector "
-        f"(with {FILE_NAME}), an imported ONNX file (with {CARD}) or a detector of transformers (with {CONFIG}), or "
-        f"{PYTHON}package.module:function. Checkpoints of other libraries and ONNX files are brought in with "
-        "`detdistill import`"
-    )
+    if is_stored(path):
+        return load_stored_teacher(source, dataset)
+    raise _unknown(source)
 
 
 def load_teachers(
@@ -111,6 +108,19 @@ def origin_of(source: str) -> Mapping[str, Any]:
         return {"source": source, "sha256": read_folder(local_folder(source)).sha256()}
     if (path / CARD).exists():
         return {"source": source, "sha256": card_sha256(path)}
-    if not source.startswith((PYTHON, CALLABLE)) and not path.exists():
-        raise DetdistillError(f"teacher {source}: no such file or folder")
-    return {"source": source, "sha256": None}
+    if is_stored(path):
+        return stored_origin(source)
+    if source.startswith((PYTHON, CALLABLE)):
+        return {"source": source, "sha256": None}
+    raise _unknown(source)
+
+
+def _unknown(source: str) -> DetdistillError:
+    if not Path(source).expanduser().exists():
+        return DetdistillError(f"teacher {source}: no such file or folder")
+    return DetdistillError(
+        f"teacher {source} is none that is known; expected the folder of a trained, distilled or imported detector "
+        f"(with {FILE_NAME}), an imported ONNX file (with {CARD}) or a detector of transformers (with {CONFIG}), "
+        f"stored detections (a folder, or COCO-results JSON), or {PYTHON}package.module:function. Checkpoints of other "
+        "libraries and ONNX files are brought in with `detdistill import`"
+    )

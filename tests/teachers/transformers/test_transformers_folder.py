@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from detdistill.core import allocation
 from detdistill.core.errors import DetdistillError
-from detdistill.teachers.transformers import transformers_folder
 from detdistill.teachers.loading import load_teacher, origin_of
+from detdistill.teachers.transformers import transformers_folder
 from detdistill.teachers.transformers.transformers_folder import local_folder, read_folder
 from support.evaluation_datasets import no_objects
 
