@@ -20,6 +20,7 @@ from detdistill.detectors.running import output_of
 from detdistill.distill.class_map import ClassMap
 from detdistill.distill.grid_correspondence import grid_correspondence, strides_of
 from detdistill.distill.memory import TeacherMemory
+from detdistill.distill.methods import working_terms
 from detdistill.distill.opinion_correspondence import OpinionCorrespondence
 from detdistill.distill.term import Pair, Term, missing
 from detdistill.distill.view import Correspondence, Need, View
@@ -256,7 +257,11 @@ class Distiller(nn.Module):
                 [need.offers - teacher.offers for need in _term(term).needs],
             )
             if lacking:
-                raise DetdistillError(f"{name} cannot be used: {lacking}. It needs {_term(term).method.needs}")
+                working = ", ".join(working_terms(student.offers, teacher.offers)) or "none"
+                raise DetdistillError(
+                    f"{name} cannot be used: {lacking}. It needs {_term(term).method.needs}. Terms that work with this "
+                    f"pair (--terms, distill.terms): {working}"
+                )
         device = next(student.parameters()).device
         canvas = example_canvas(student)
         sizes = torch.tensor([canvas], device=device)

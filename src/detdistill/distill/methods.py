@@ -54,21 +54,23 @@ def supported_heads(method: Method) -> tuple[str, ...]:
 
 def what_works(student: frozenset[Offer], teacher: frozenset[Offer]) -> list[str]:
     """Which terms work for a student and a teacher with these offers, and why others do not, a line each."""
-    on_cells, by_opinion = [], []
+    working = working_terms(student, teacher)
+    on_cells = [name for name in working if TERMS[name].method.teacher[0] <= teacher]
+    by_opinion = [name for name in working if name not in on_cells]
     refused: dict[str, list[str]] = {}
     for name, kind in TERMS.items():
-        why = kind.method.missing(student, teacher)
-        if why:
-            refused.setdefault(why, []).append(name)
-        elif kind.method.teacher[0] <= teacher:
-            on_cells.append(name)
-        else:
-            by_opinion.append(name)
+        if name not in working:
+            refused.setdefault(kind.method.missing(student, teacher), []).append(name)
     lines = [f"the teacher offers {', '.join(sorted(teacher))}"]
     for what, names in (("terms on common cells", on_cells), ("terms by the teacher's opinion", by_opinion)):
         if names:
             lines.append(f"{what}: {', '.join(names)}")
     return [*lines, *(f"not possible, {why}: {', '.join(names)}" for why, names in refused.items())]
+
+
+def working_terms(student: frozenset[Offer], teacher: frozenset[Offer]) -> list[str]:
+    """The terms that work for a student and a teacher with these offers."""
+    return [name for name, kind in TERMS.items() if not kind.method.missing(student, teacher)]
 
 
 def published_weights(name: str) -> str:
