@@ -16,7 +16,7 @@ from detdistill.analysis.measure import Student, measure
 from detdistill.analysis.page import write_analysis
 from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import DetdistillError
-from detdistill.core.image_options import ImageOptions
+from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
 from detdistill.core.output import Features, Output, TowerHead
@@ -47,6 +47,7 @@ class StoredTeacher:
     origin: Mapping[str, Any] = {}
     offers: frozenset[Offer] = frozenset({"boxes", "opinions"})
     tower_head: TowerHead | None = None
+    size: ImageSize | None = None
 
     def __init__(self, stored: StoredDetections) -> None:
         self.stored = stored

@@ -34,7 +34,7 @@ CLASSES = tiny_detector().classes
 class StoredBoxes:
     """A teacher that has boxes and nothing else: the same two in every image."""
 
-    classes, kind, stored = CLASSES, "stored", None
+    classes, kind, stored, size = CLASSES, "stored", None, None
     origin: Mapping[str, Any] = {}
     offers: frozenset[Offer] = frozenset({"boxes", "opinions"})
     tower_head: TowerHead | None = None

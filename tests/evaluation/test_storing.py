@@ -55,6 +55,7 @@ class Fixed:
 
     classes = ("green", "red", "blue")
     kind = "fixed"
+    size = None
     stored = None
     tower_head = None
 

@@ -17,5 +17,7 @@ Offer = Literal["features", "grid", "anchors", "boxes", "opinions", "distributio
 * `masks`: instance masks.
 * `queries`: predictions of learned queries.
 """
+BOX_OFFERS: frozenset[Offer] = frozenset({"boxes", "opinions"})
+"""What every teacher gives that predicts boxes."""
 DENSE_OFFERS: frozenset[Offer] = frozenset({"features", "grid", "boxes", "opinions"})
 """What every detector with one stage on a grid gives."""

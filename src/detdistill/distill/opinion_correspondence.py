@@ -13,11 +13,9 @@ from detdistill.core.output import Features, GivenBoxes, Output, Predictions
 from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Matches, ReduceSum, Targets, single_process
 from detdistill.distill.class_map import ClassMap
 from detdistill.distill.view import Need, View
-from detdistill.teachers.opinions import SHARPNESS, Opinions
+from detdistill.teachers.opinions import SHARPNESS, SURE_FLOOR, Opinions
 from detdistill.teachers.teacher import Guidance
 
-SURE_FLOOR = 0.05
-"""Up to this floor, what a teacher does not predict is background."""
 EPSILON = 1e-6
 """Least and, from 1, largest opinion whose logit is taken."""
 

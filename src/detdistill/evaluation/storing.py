@@ -75,7 +75,7 @@ def store_detections(
         out: Folder to write to, created if it does not exist.
         top_k: Largest number of classes whose probabilities are kept for each box, at least 1.
         floor: Score below which nothing is stored, 0 to 1; None for a detector's own threshold, 0.05 for others.
-        short_side: Pixels of the shorter side; None for the size that a detector was trained for.
+        short_side: Pixels of the shorter side; None for the size that the teacher was made for.
         long_side: Upper limit of the longer side, in pixels; None as for `short_side`.
         device: Such as `cpu` or `cuda:1`; None for a GPU if there is one.
         options: Batches, precision, loading processes.
@@ -100,8 +100,7 @@ def store_detections(
     if teacher.stored is not None or "boxes" not in teacher.offers:
         why = "are stored already" if teacher.stored is not None else "are not offered"
         raise DetdistillError(f"teacher: its boxes {why}; expected a teacher that predicts boxes from images")
-    trained = teacher.detector.input.size if isinstance(teacher, DetectorTeacher) else None
-    size = options_for(trained, short_side=short_side, long_side=long_side)
+    size = options_for(teacher.size, short_side=short_side, long_side=long_side)
     found = StoredSplits()
     with _at_floor(teacher, floor) as own_floor, kept_from_others(folder):
         header = started(folder, _header(teacher, top_k, own_floor, size))

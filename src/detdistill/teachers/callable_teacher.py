@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.input_spec import InputSpec
-from detdistill.core.offers import Offer
+from detdistill.core.offers import BOX_OFFERS, Offer
 from detdistill.core.output import TowerHead
 from detdistill.core.structures import Detections, TeacherBoxes
 from detdistill.data.stored_detections import BoxSource
@@ -45,7 +45,8 @@ class CallableTeacher:
     """
 
     kind = "callable"
-    offers: frozenset[Offer] = frozenset({"boxes", "opinions"})
+    offers: frozenset[Offer] = BOX_OFFERS
+    size = None
     stored: BoxSource | None = None
     tower_head: TowerHead | None = None
 

@@ -10,14 +10,12 @@ import torch
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
-from detdistill.core.offers import Offer
+from detdistill.core.offers import BOX_OFFERS, Offer
 from detdistill.core.output import TowerHead
 from detdistill.core.structures import TeacherBoxes
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 from detdistill.teachers.teacher import Guidance, TeacherBatch
-
-BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
 
 
 class DetectorTeacher:
@@ -56,6 +54,11 @@ class DetectorTeacher:
         return self.detector.kind
 
     @property
+    def size(self) -> ImageSize | None:
+        """The detector's."""
+        return self.detector.input.size
+
+    @property
     def offers(self) -> frozenset[Offer]:
         """The detector's."""
         return self.detector.offers
@@ -70,7 +73,7 @@ class DetectorTeacher:
         """The detector's output, and its detections where they are wanted."""
         self.move_to(batch.images.device)
         output = output_of(self.detector, batch.images, batch.sizes, channels_last=self._channels_last)
-        if not batch.wanted & BOXES:
+        if not batch.wanted & BOX_OFFERS:
             return Guidance(output)
         floor = self.detector.postprocessing.score_threshold
         found = self.detector.detect(output, batch.sizes)

@@ -13,8 +13,9 @@ from torchvision.ops import batched_nms
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
-from detdistill.core.offers import Offer
+from detdistill.core.offers import BOX_OFFERS, Offer
 from detdistill.core.output import TowerHead
 from detdistill.core.structures import TeacherBoxes
 from detdistill.data.stored_detections import BoxSource, ImageBoxes
@@ -22,7 +23,6 @@ from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
 
 JOINED_IOU = 0.2
 """Overlap above which the lower-scored of two boxes of one class is dropped: Teach-DETR's (arXiv 2211.11953)."""
-BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
 MAPS: frozenset[Offer] = frozenset({"features"})
 
 
@@ -59,8 +59,13 @@ class JointTeacher:
     def offers(self) -> frozenset[Offer]:
         """Boxes, and what the first teacher with features has on its cells."""
         if self._mapped is None:
-            return BOXES
-        return BOXES | (self._mapped.offers if self._mapped.classes == self.classes else MAPS)
+            return BOX_OFFERS
+        return BOX_OFFERS | (self._mapped.offers if self._mapped.classes == self.classes else MAPS)
+
+    @property
+    def size(self) -> ImageSize | None:
+        """That of the first teacher that has one."""
+        return next((teacher.size for teacher in self.teachers if teacher.size is not None), None)
 
     @property
     def tower_head(self) -> TowerHead | None:
@@ -95,7 +100,7 @@ class JointTeacher:
         for teacher, weight in zip(self.teachers, self.weights, strict=True):
             if teacher.stored is not None:
                 continue
-            wanted = batch.wanted | BOXES if teacher is self._mapped else BOXES
+            wanted = batch.wanted | BOX_OFFERS if teacher is self._mapped else BOX_OFFERS
             guidance = teacher.guide(replace(batch, wanted=wanted, stored=None))
             output = guidance.output if teacher is self._mapped else output
             for own, boxes in zip(found, guidance.set_of_boxes, strict=True):

@@ -18,6 +18,8 @@ from detdistill.core.structures import TeacherBoxes
 
 SHARPNESS = 2.0
 """γ. Of 1 to 4, 2 gave the best AP when opinions replaced a student's scores."""
+SURE_FLOOR = 0.05
+"""Up to this floor, what a teacher does not predict is taken for background."""
 MATCHED_IOU = 0.5
 """IoU from which on a teacher's box is taken for another prediction of the same object."""
 

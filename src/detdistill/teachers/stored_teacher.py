@@ -15,15 +15,13 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import open_regular
 from detdistill.core.input_spec import InputSpec
-from detdistill.core.offers import Offer
+from detdistill.core.offers import BOX_OFFERS, Offer
 from detdistill.core.structures import TeacherBoxes
 from detdistill.data.detections_folder import FILE_NAME, DetectionsHeader, read_detections, read_header
 from detdistill.data.stored_detections import StoredDetections
 from detdistill.data.stored_results import read_stored_results
+from detdistill.teachers.opinions import SURE_FLOOR
 from detdistill.teachers.teacher import Guidance, TeacherBatch
-
-KNOWN_FLOOR = 0.05
-"""Floor up to which objects without a stored box are rare."""
 
 
 class StoredTeacher:
@@ -36,7 +34,8 @@ class StoredTeacher:
     """
 
     kind = "stored detections"
-    offers: frozenset[Offer] = frozenset({"boxes", "opinions"})
+    offers: frozenset[Offer] = BOX_OFFERS
+    size = None
     tower_head = None
 
     def __init__(self, stored: StoredDetections, origin: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
@@ -113,10 +112,10 @@ def _sha256_for(header: DetectionsHeader, stored: StoredDetections, dataset: Det
 
 
 def _floor_notes(floor: float) -> list[str]:
-    if floor <= KNOWN_FLOOR:
+    if floor <= SURE_FLOOR:
         return []
     return [
-        f"WARNING: stored detections: the lowest score is {floor:.2g}, expected at most {KNOWN_FLOOR:g}. What lies "
+        f"WARNING: stored detections: the lowest score is {floor:.2g}, expected at most {SURE_FLOOR:g}. What lies "
         "below is unknown: at .5 about a quarter of the objects have no opinion. Predict with a lower threshold"
     ]
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output, TowerHead, combined
@@ -144,6 +145,10 @@ class Teacher(Protocol):
     @property
     def offers(self) -> frozenset[Offer]:
         """What can be asked of it."""
+
+    @property
+    def size(self) -> ImageSize | None:
+        """The size of the images that it was made for; None if that is not known, or does not matter."""
 
     @property
     def stored(self) -> BoxSource | None:

@@ -98,6 +98,7 @@ def test_a_grid_is_left_out_on_another_canvas(tmp_path: Path) -> None:
 
 def test_notes_tell_what_is_left_out(tmp_path: Path) -> None:
     teacher = yolo(tmp_path / "yolo.onnx")
+    assert teacher.size == ImageSize(SIDE, SIDE)
     assert len(teacher.notes(InputSpec(size=ImageSize(letterbox=SIDE)))) == 1
     assert len(teacher.notes(InputSpec(canvas=(SIDE, SIDE)))) == 1
     for other in (InputSpec(), InputSpec(size=ImageSize(letterbox=64)), InputSpec(size=ImageSize(SIDE, SIDE))):

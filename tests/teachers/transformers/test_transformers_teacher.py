@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.teachers.teacher import Guidance
 from detdistill.teachers.transformers.transformers_families import FAMILIES
@@ -108,12 +109,14 @@ def test_a_processor_that_does_not_resize_reads_the_whole_canvas(processed: Proc
         distance = torch.cdist(expected[number], boxes.boxes, compute_mode="donot_use_mm_for_euclid_dist")
         assert (distance.amin(dim=1) < 1e-3).all()
     assert "as large as on the student's canvas" in teacher.notes(InputSpec())[0]
+    assert teacher.size is None
 
 
 @pytest.mark.parametrize("family", ["detr", "yolos"])
 def test_a_processor_that_keeps_the_ratio(family: str, processed: Processed) -> None:
     """Shorter side 96, longer at most 128, in images of several sizes: none is padded for another's sake."""
     teacher = processed(family, size={"shortest_edge": 96, "longest_edge": SIDE})
+    assert teacher.size == ImageSize(96, SIDE)
     given = batch((60, 100), (100, 80), (SIDE, 40))
     found = teacher.guide(given)
     for number, boxes in enumerate(found.set_of_boxes):

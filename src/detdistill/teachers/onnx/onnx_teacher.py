@@ -13,22 +13,21 @@ from numpy.typing import NDArray
 from detdistill.core.boxes import boxes_to_distances
 from detdistill.core.errors import DetdistillError, first_line
 from detdistill.core.grid import Grid
+from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
-from detdistill.core.offers import Offer
+from detdistill.core.offers import BOX_OFFERS, Offer
 from detdistill.core.output import Candidates, Output, Predictions
 from detdistill.core.structures import TeacherBoxes
 from detdistill.detectors.dense.coders import DistanceCoder
-from detdistill.teachers.detector_teacher import BOXES
 from detdistill.teachers.onnx.onnx_card import CARD, MODEL, Card, read_card
 from detdistill.teachers.onnx.onnx_check import check_card
 from detdistill.teachers.onnx.onnx_file import OnnxFile, open_onnx
 from detdistill.teachers.onnx.onnx_input import TYPES, PlacedImages, as_input, placed
 from detdistill.teachers.onnx.onnx_rows import Rows, boxes_of_rows, read_rows
+from detdistill.teachers.opinions import SURE_FLOOR
 from detdistill.teachers.teacher import Guidance, TeacherBatch
 
 GRID: frozenset[Offer] = frozenset({"grid"})
-SURE_FLOOR = 0.05
-"""Up to this floor, objects without a box hardly matter."""
 
 
 class OnnxTeacher:
@@ -65,7 +64,13 @@ class OnnxTeacher:
     @property
     def offers(self) -> frozenset[Offer]:
         """Boxes and opinions, and a grid where the card has one."""
-        return BOXES if self.card.outputs.grid is None else BOXES | GRID
+        return BOX_OFFERS if self.card.outputs.grid is None else BOX_OFFERS | GRID
+
+    @property
+    def size(self) -> ImageSize | None:
+        """Images that fit the file's input; None if it takes any size."""
+        own = self.card.input.size
+        return None if own is None else ImageSize(short_side=min(own), long_side=max(own))
 
     @torch.no_grad()
     def guide(self, batch: TeacherBatch) -> Guidance:
@@ -87,7 +92,7 @@ class OnnxTeacher:
             )
         rows = read_rows(self.file.path, self.card, self._run(images), images)
         output = Output.dense([], self._predictions(rows, images)) if has_grid and images.unmoved else None
-        boxes = self._boxes(rows, images) if batch.wanted & BOXES else None
+        boxes = self._boxes(rows, images) if batch.wanted & BOX_OFFERS else None
         return Guidance(output, boxes).moved(batch.images.device)
 
     def notes(self, student: InputSpec) -> list[str]:

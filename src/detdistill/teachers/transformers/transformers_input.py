@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detdistill.core.image_options import ImageSize
 from detdistill.teachers.teacher import TeacherBatch
 from detdistill.teachers.transformers.transformers_maps import Frame
 
@@ -72,6 +73,18 @@ class ImageReader:
     def resizes(self) -> bool:
         """Whether images are read at other sizes than they have on the canvas."""
         return bool(self._processor.do_resize)
+
+    @property
+    def size(self) -> ImageSize | None:
+        """The size that images are resized to, as far as it has two sides; None if they are not resized."""
+        if not self.resizes:
+            return None
+        size = dict(self._processor.size or {})
+        for names in (("height", "width"), ("shortest_edge", "longest_edge")):
+            sides = [side for name in names if isinstance(side := size.get(name), int) and side > 0]
+            if len(sides) == len(names):
+                return ImageSize(short_side=min(sides), long_side=max(sides))
+        return None
 
     def in_words(self) -> str:
         """The size that images are resized to."""

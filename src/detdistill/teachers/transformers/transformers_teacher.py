@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, first_line, listed
+from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
-from detdistill.core.offers import Offer
+from detdistill.core.offers import BOX_OFFERS, Offer
 from detdistill.core.output import DENSE, Features, Output, combined
 from detdistill.core.structures import TeacherBoxes
 from detdistill.teachers.teacher import Guidance, TeacherBatch
@@ -29,7 +30,6 @@ from detdistill.teachers.transformers.transformers_input import ImageReader, Pie
 from detdistill.teachers.transformers.transformers_maps import canvas_grid, canvas_strides, features_on, predictions_on
 from detdistill.teachers.transformers.transformers_outputs import boxes_of_queries, maps_of, probabilities_of
 
-BOXES: frozenset[Offer] = frozenset({"boxes", "opinions"})
 MAPS: frozenset[Offer] = frozenset({"features", "grid"})
 
 
@@ -74,13 +74,18 @@ class TransformersTeacher:
         """Boxes and opinions; features where its outputs have maps; a grid where its encoder scores all cells."""
         family = self._folder.family
         maps: frozenset[Offer] = frozenset() if family.maps == "none" else frozenset({"features"})
-        return BOXES | maps | (frozenset({"grid"}) if family.has_grid else frozenset())
+        return BOX_OFFERS | maps | (frozenset({"grid"}) if family.has_grid else frozenset())
+
+    @property
+    def size(self) -> ImageSize | None:
+        """That of its image processor; None if the processor leaves images as large as they are."""
+        return self._reader.size
 
     @torch.no_grad()
     def guide(self, batch: TeacherBatch) -> Guidance:
         """Predict a batch: maps if they are wanted, and the boxes of all queries if boxes or opinions are wanted."""
         self.move_to(batch.images.device)
-        wants_maps, wants_boxes = bool(batch.wanted & self.offers & MAPS), bool(batch.wanted & BOXES)
+        wants_maps, wants_boxes = bool(batch.wanted & self.offers & MAPS), bool(batch.wanted & BOX_OFFERS)
         outputs: list[Output] = []
         boxes: dict[int, TeacherBoxes] = {}
         pieces = self._reader.pieces(batch)
