@@ -67,8 +67,9 @@ class DistillOptions(RecipeOptions):
     teacher: Annotated[
         list[str] | None,
         Parameter(
-            help="Folder of a trained, distilled or imported detector, or python:package.module:function "
-            "(distill.teacher). Given several times, the boxes of all teachers are joined."
+            help="Folder of a detector (trained, distilled, imported, or of transformers), hf://owner/name, stored "
+            "detections, or python:package.module:function (distill.teacher). Given several times, the boxes of all "
+            "teachers are joined."
         ),
     ] = None
     accept_teacher: Annotated[
