@@ -18,12 +18,11 @@ from detdistill.core.suggestions import did_you_mean
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 from detdistill.distill.class_map import ClassMap
-from detdistill.distill.grid_correspondence import grid_correspondence, strides_of
 from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.methods import working_terms
-from detdistill.distill.opinion_correspondence import OpinionCorrespondence
 from detdistill.distill.term import Pair, Term, missing
-from detdistill.distill.view import Correspondence, Need, View
+from detdistill.distill.view import Correspondence, View
+from detdistill.distill.ways import usual_correspondences, ways_of
 from detdistill.distill.weighting import Weight, Weighting
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
@@ -197,12 +196,12 @@ class Distiller(nn.Module):
         output = self._output(images, targets)
         matches = self.student.match(output, targets)
         detection = self.student.loss(output, targets, matches, reduce_sum)
-        views = {name: way(output, guidance, matches, targets, reduce_sum) for name, way in self._ways.items()}
+        views = tuple(way(output, guidance, matches, targets, reduce_sum) for way in self._ways.correspondences)
         terms = {}
         for name, term in self.terms.items():
-            parts: dict[str, Tensor] = term(views[self._way_of[name]])
+            parts: dict[str, Tensor] = term(views[self._ways.of_term[name]])
             terms[name] = torch.stack(tuple(parts.values())).sum()
-        return Compared(output, detection, terms, tuple(views.values()), matches)
+        return Compared(output, detection, terms, views, matches)
 
     def guide(self, images: Tensor, targets: Targets) -> Guidance:
         """What the teacher predicts for images, 0 to 255, of which `targets` has the sizes and what is stored."""
@@ -283,21 +282,15 @@ class Distiller(nn.Module):
             why = ""
             if correspondences is None:
                 correspondences, why = usual_correspondences(own, guidance, teacher.offers, self._classes)
-            chosen = {name: _way(name, _term(term), correspondences, why) for name, term in self.terms.items()}
-            self._ways: dict[int, Correspondence] = {}
-            self._way_of: dict[str, int] = {}
-            for name, (way, _) in chosen.items():
-                same = next((number for number, known in self._ways.items() if known == way), len(self._ways))
-                self._ways.setdefault(same, way)
-                self._way_of[name] = same
-            self._wanted = frozenset[Offer]().union(*(need.offers for _, need in chosen.values()))
+            self._ways = ways_of({name: _term(term) for name, term in self.terms.items()}, correspondences, why)
+            self._wanted = self._ways.wanted
             notes = [*self._classes.notes()]
-            for way in self._ways.values():
+            for way in self._ways.correspondences:
                 notes += [note for note in way.notes(own, guidance) if note not in notes]
             notes += teacher.notes(student.input)
             for name, term in self.terms.items():
                 with torch.no_grad():
-                    view = chosen[name][0](own, guidance, matches, nothing)
+                    view = self._ways.correspondences[self._ways.of_term[name]](own, guidance, matches, nothing)
                 pair = Pair(student, teacher, view.student, view.teacher)
                 try:
                     notes += [f"{name}: {note}" for note in _term(term).bind(pair)]
@@ -307,51 +300,12 @@ class Distiller(nn.Module):
         return notes
 
 
-def usual_correspondences(
-    student: Output, guidance: Guidance, offers: frozenset[Offer], classes: ClassMap
-) -> tuple[list[Correspondence], str]:
-    """Return the ways to bring a student and a teacher together that the teacher's offers allow, the best first.
-
-    Args:
-        student: its output for an example.
-        guidance: the teacher's.
-        offers: of the teacher.
-        classes: which classes mean the same.
-
-    Returns:
-        The ways, and why the two are not compared on common cells; empty if they are.
-    """
-    ways: list[Correspondence] = [OpinionCorrespondence(classes)] if "opinions" in offers else []
-    for side, output in (("student", student), ("teacher", guidance.output)):
-        if output is None or (output.stages and output.predictions.candidates.grid is None):
-            return ways, f"the {side}'s final predictions are not on a grid of cells"
-    assert guidance.output is not None
-    try:
-        strides = strides_of(student), strides_of(guidance.output)
-        return [grid_correspondence(*strides, classes, offers), *ways], ""
-    except DetdistillError as error:
-        return ways, str(error)
-
-
 def example_canvas(student: Detector) -> tuple[int, int]:
     """Height and width of the canvas on which a pair is first compared: that of a photograph at the student's size."""
     spec = student.input
     if spec.canvas is not None:
         return spec.canvas
     return EXAMPLE_CANVAS if spec.size is None else spec.size.canvas_of(EXAMPLE_PHOTOGRAPH)
-
-
-def _way(name: str, term: Term, correspondences: Sequence[Correspondence], why: str) -> tuple[Correspondence, Need]:
-    """The first way that a term can be served by, and what it needs of it; `why` there are no more ways."""
-    for need in term.needs:
-        for way in correspondences:
-            if need.offers <= way.offers:
-                return way.serving(need), need
-    needs, offers = ([", ".join(sorted(each.offers)) for each in group] for group in (term.needs, correspondences))
-    raise DetdistillError(
-        f"{name} cannot be used: it needs {' or '.join(needs)}, and the two detectors are compared by "
-        f"{' or '.join(offers) or 'nothing'}{why and ': '}{why}"
-    )
 
 
 def _term(module: nn.Module) -> Term:
