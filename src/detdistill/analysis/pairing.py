@@ -16,9 +16,9 @@ from detdistill.core.structures import Targets
 from detdistill.detectors.base import Detector
 from detdistill.detectors.postprocess import rank_within
 from detdistill.distill.class_map import ClassMap
-from detdistill.distill.distiller import usual_correspondences
 from detdistill.distill.opinion_correspondence import OpinionCorrespondence
 from detdistill.distill.view import View
+from detdistill.distill.ways import usual_correspondences
 from detdistill.teachers.teacher import Guidance
 
 

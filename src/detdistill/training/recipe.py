@@ -178,8 +178,8 @@ class Distillation:
 
     teacher: str | Annotated[tuple[str, ...], Field(min_length=1)]
     """Folder of a trained, distilled or imported detector, of an imported ONNX file, or of a detector of transformers;
-    `hf://owner/name`; stored detections (a folder, or COCO-results JSON); `python:package.module:function`; or a list of
-    several, whose boxes are joined by NMS within each class."""
+    `hf://owner/name`; stored detections (a folder, or COCO-results JSON); `python:package.module:function`; or a list
+    of several, whose boxes are joined by NMS within each class."""
     terms: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = field(
         default_factory=lambda: {name: {} for name in DEFAULT_TERMS}
     )
