@@ -109,7 +109,7 @@ def steps(case: Case, rounds: int) -> dict[str, float]:
     logits = output.predictions.logits
 
     def added(taught: Distiller) -> Callable[[], object]:
-        (way,) = taught._ways.values()
+        (way,) = taught._ways.correspondences
 
         def work() -> object:
             loss = taught.terms["soft_label"](way(output, taught.guide(images, targets), matches, targets))

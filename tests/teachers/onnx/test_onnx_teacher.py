@@ -234,6 +234,6 @@ def test_a_raw_yolo_of_another_canvas_teaches_by_its_boxes(tmp_path: Path) -> No
     made.input = InputSpec(size=ImageSize(letterbox=64))
     pair = Distiller(made, teacher, {"soft": SoftLabel()}, weights={"soft": Weight(1.0)})
     assert any("grid is left out" in note for note in pair.notes)
-    assert {type(way) for way in pair._ways.values()} == {OpinionCorrespondence}
+    assert {type(way) for way in pair._ways.correspondences} == {OpinionCorrespondence}
     with pytest.raises(DetdistillError, match="grid"):
         Distiller(made, teacher, {"soft": SoftLabel(source="grid")})
