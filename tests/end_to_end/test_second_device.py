@@ -25,6 +25,7 @@ from detdistill.detectors.dense.choices import HeadName
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.methods import supported_heads
+from detdistill.distill.term import OPINIONS
 from detdistill.distill.terms import TERMS
 from detdistill.report.drawing import draw_detections
 from detdistill.teachers.detector_teacher import DetectorTeacher
@@ -105,11 +106,16 @@ def test_every_term_learns_with_every_head(device: torch.device, name: str, head
     learns(device, name, head)
 
 
-def learns(device: torch.device, name: str, head: str) -> None:
-    student, teacher = (tiny_detector(cast(HeadName, head), seed=seed).to(device) for seed in (0, 1))
-    learner = Distiller(
-        student, teacher, {name: TERMS[name](**OPTIONS.get(name, {}))}, memory=TeacherMemory(100)
-    ).train()
+@pytest.mark.parametrize("name", [name for name in TERMS if OPINIONS in TERMS[name].method.teacher])
+def test_terms_learn_by_opinion(device: torch.device, name: str) -> None:
+    learns(device, name, "fcos", teacher="retinanet", source="opinion")
+
+
+def learns(device: torch.device, name: str, head: str, teacher: str | None = None, **options: Any) -> None:
+    student = tiny_detector(cast(HeadName, head)).to(device)
+    other = confident(tiny_detector(cast(HeadName, teacher or head), seed=1)).to(device)
+    term = TERMS[name](**OPTIONS.get(name, {}) | options)
+    learner = Distiller(student, other, {name: term}, memory=TeacherMemory(100)).train()
     images, targets = batch(2)
     for step in range(2):
         learner.begin_step(step, 10, 0)
