@@ -101,7 +101,7 @@ def changed(content: dict[str, Any], **changes: Any) -> bytes:
         (lambda _: b'{"format": 1, "classes": ["a"', "JSON"),
         (lambda _: b"\xff\xfe", "JSON"),
         (lambda _: b"[" * 100_000, "JSON"),
-        (lambda _: b"[]", "format"),
+        (lambda _: b"[]", "JSON object"),
         (lambda old: changed(old, format="1"), "format"),
         (lambda old: changed(old, format=True), "format"),
         (lambda old: changed(old, format=2), "newer version"),

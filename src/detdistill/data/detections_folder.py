@@ -18,9 +18,9 @@ from torch import Tensor
 
 from detdistill.core.bounds import Count, Probability
 from detdistill.core.errors import DataError, DetdistillError, SettingsError
-from detdistill.core.files import read_json, write_atomically
+from detdistill.core.files import write_atomically
 from detdistill.core.image_options import ImageSize
-from detdistill.core.json_files import write_json
+from detdistill.core.json_files import check_format, read_object, write_json
 from detdistill.core.packed_texts import PackedTexts
 from detdistill.core.settings import from_values, settings, to_values
 from detdistill.core.tensor_files import read_tensors
@@ -99,20 +99,8 @@ def read_header(folder: Path) -> DetectionsHeader:
         DetdistillError: It is missing, damaged, not ours, or of a newer format.
     """
     path = folder / FILE_NAME
-    try:
-        content = read_json(path)
-    except OSError as error:
-        raise DetdistillError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DetdistillError(f"{path} is damaged, it is not JSON ({error}): copy the folder again") from error
-    written = content.get("format") if isinstance(content, dict) else None
-    if type(written) is not int or written < 1:
-        raise DetdistillError(f"{path} does not describe stored detections: format is {written!r}, expected {FORMAT}")
-    if written > FORMAT:
-        raise DetdistillError(
-            f"{path} has format {written} and this detdistill reads up to {FORMAT}: it was written by a newer version; "
-            "upgrade with `pip install --upgrade detdistill`"
-        )
+    content = read_object(path, "copy the folder again")
+    check_format(path, content, FORMAT, "the header of stored detections")
     try:
         header = from_values(DetectionsHeader, content)
     except SettingsError as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, SettingsError, listed
-from detdistill.core.files import read_json
+from detdistill.core.json_files import check_format, read_object
 from detdistill.core.settings import from_values
 from detdistill.core.tensor_files import read_tensors
 from detdistill.detectors.base import Detector
@@ -27,25 +27,13 @@ def read_description(folder: Path) -> Description:
         DetdistillError: it is missing, damaged, not ours, or of a newer format.
     """
     path = folder / FILE_NAME
-    try:
-        content = read_json(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    if not path.exists():
         raise DetdistillError(
             f"{folder} holds no {FILE_NAME}, so no whole detector: give the folder of a finished run, or bring a "
             "checkpoint of another library in with `detdistill import`"
-        ) from error
-    except OSError as error:
-        raise DetdistillError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DetdistillError(f"{path} is damaged, it is not JSON ({error}): copy the run folder again") from error
-    written = content.get("format") if isinstance(content, dict) else None
-    if type(written) is not int or written < 1:
-        raise DetdistillError(f"{path} is not a detdistill model: it does not say its format")
-    if written > FORMAT:
-        raise DetdistillError(
-            f"{path} has format {written} and this detdistill reads up to {FORMAT}: it was written by a newer version; "
-            "upgrade with `pip install --upgrade detdistill`"
         )
+    content = read_object(path, "copy the run folder again")
+    check_format(path, content, FORMAT, "a detdistill model")
     kind = content.get("kind")
     if not isinstance(kind, str) or kind not in (*KINDS, OWN):
         raise DetdistillError(f"{path} does not describe a detector: kind: {kind!r} is none of {', '.join(KINDS)}")

@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 
 from detdistill.core.bounds import Count, Number, PositiveFactor, Probability, Side, Stride
 from detdistill.core.errors import DetdistillError, SettingsError
-from detdistill.core.files import LARGEST_RECORD, read_json, read_regular
-from detdistill.core.json_files import write_json
+from detdistill.core.files import LARGEST_RECORD, read_regular
+from detdistill.core.json_files import check_format, read_object, write_json
 from detdistill.core.settings import from_values, settings, to_values
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.teachers.onnx.onnx_settings import BoxFormat, BoxUnit, Filling, Layout, PixelRange, Resize, ScoreKind
@@ -187,20 +187,8 @@ def read_card(folder: Path) -> Card:
         DetdistillError: It is missing, damaged, not ours, or of a newer format.
     """
     path = folder / CARD
-    try:
-        content = read_json(path)
-    except OSError as error:
-        raise DetdistillError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DetdistillError(f"{path} is damaged, it is not JSON ({error}): import the ONNX file again") from error
-    written = content.get("format") if isinstance(content, dict) else None
-    if type(written) is not int or written < 1:
-        raise DetdistillError(f"{path}: format: expected the card of an ONNX file, as `detdistill import` writes it")
-    if written > FORMAT:
-        raise DetdistillError(
-            f"{path}: format is {written}, and this detdistill reads up to {FORMAT}: upgrade with "
-            "`pip install --upgrade detdistill`"
-        )
+    content = read_object(path, "import the ONNX file again")
+    check_format(path, content, FORMAT, "the card of an ONNX file")
     try:
         return from_values(Card, content)
     except SettingsError as error:

@@ -11,12 +11,14 @@ from typing import Any
 
 from detdistill.core.allocation import available_memory
 from detdistill.core.errors import DetdistillError, first_line, listed
-from detdistill.core.files import open_regular, read_json
+from detdistill.core.files import open_regular
+from detdistill.core.json_files import read_object
 from detdistill.teachers.transformers.transformers_families import FAMILIES, Family
 
 HUB = "hf://"
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+COPY_AGAIN = "copy the folder again"
 WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
 
 _NO_NAME = re.compile(r"LABEL_\d+")
@@ -96,7 +98,7 @@ def read_folder(path: Path) -> Folder:
         DetdistillError: a file is missing or damaged, the model is no detector of a known family, its classes have no
             names, or it is larger than the memory that is free.
     """
-    config = _read(path / CONFIG)
+    config = read_object(path / CONFIG, COPY_AGAIN)
     name = config.get("model_type")
     family = FAMILIES.get(name) if isinstance(name, str) else None
     if family is None:
@@ -110,7 +112,7 @@ def read_folder(path: Path) -> Folder:
             "where the model comes from, or save it from the image processor that the model was trained with: "
             "processor.save_pretrained(folder)"
         )
-    _read(preprocessor)
+    read_object(preprocessor, COPY_AGAIN)
     names = _names(path / CONFIG, config)
     columns = tuple(slot for slot, name in enumerate(names) if name.strip().lower() != _UNUSED)
     classes = tuple(names[slot] for slot in columns)
@@ -145,7 +147,7 @@ def _names(file: Path, config: Mapping[str, Any]) -> list[str]:
 
 def _weights(path: Path) -> tuple[Path, ...]:
     if (path / SHARDS).is_file():
-        index = _read(path / SHARDS).get("weight_map")
+        index = read_object(path / SHARDS, COPY_AGAIN).get("weight_map")
         names = sorted({str(name) for name in index.values()}) if isinstance(index, dict) else []
         files = tuple(path / Path(name).name for name in names)
     else:
@@ -163,15 +165,3 @@ def _weights(path: Path) -> tuple[Path, ...]:
             "a smaller teacher or a machine with more memory, or teach with stored detections"
         )
     return files
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = read_json(file)
-    except OSError as error:
-        raise DetdistillError(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DetdistillError(f"{file} is damaged, it is not JSON ({error}): copy the folder again") from error
-    if not isinstance(content, dict):
-        raise DetdistillError(f"{file} is damaged: expected a JSON object; copy the folder again")
-    return content
