@@ -25,9 +25,9 @@ LOOKED_AT = 50
 HARDLY_ANY = 0.01
 """AP50, 0 to 1, below which a teacher is taken for broken."""
 REASONS = (
-    "Are its classes named as the data's, in the right order (class_map)? Is its input right: image size, scale (0 to "
-    "255 or 0 to 1), mean, RGB or BGR? Are its boxes in the right form (x1 y1 x2 y2 or centre and size, pixels or 0 to "
-    "1), and not swapped with the scores? Was it trained at all?"
+    "Likely reasons: class names that differ from the data's or stand in another order (class_map); another image size, "
+    "scale (0 to 255 or 0 to 1), mean or channel order (RGB or BGR) than in its training; boxes in another form (corners, "
+    "or centre and size; pixels, or 0 to 1) or swapped with the scores; an untrained teacher."
 )
 BY_HEART = 0.15
 """AP, 0 to 1, by which a teacher is better on the images that it is to teach than on others, if it knows them."""
@@ -91,9 +91,11 @@ def _look(
     if missing:
         found += " over the classes that it knows"
     if ap50 < HARDLY_ANY:
-        broken = f"{found}, AP50 {100 * ap50:.1f}; a teacher that works finds more. {REASONS}"
+        broken = (
+            f"{found}, AP50 {100 * ap50:.1f}; expected at least {100 * HARDLY_ANY:g} of a teacher that works. {REASONS}"
+        )
         if not recipe.distillation.accept_teacher:
-            raise DetdistillError(f"{broken} To train nevertheless, set distill.accept_teacher (--accept-teacher)")
+            raise DetdistillError(f"{broken} To train nevertheless: --accept-teacher (distill.accept_teacher)")
         return ap, [found, f"WARNING: {broken}"]
     unseen = [name for name, scores in known.items() if scores.AP50 is not None and scores.AP50 < HARDLY_ANY]
     if not unseen:
