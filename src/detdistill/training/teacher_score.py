@@ -25,9 +25,9 @@ LOOKED_AT = 50
 HARDLY_ANY = 0.01
 """AP50, 0 to 1, below which a teacher is taken for broken."""
 REASONS = (
-    "Likely reasons: class names that differ from the data's or stand in another order (class_map); another image size, "
-    "scale (0 to 255 or 0 to 1), mean or channel order (RGB or BGR) than in its training; boxes in another form (corners, "
-    "or centre and size; pixels, or 0 to 1) or swapped with the scores; an untrained teacher."
+    "Likely reasons: class names that differ from the data's or stand in another order (class_map); another image "
+    "size, scale (0 to 255 or 0 to 1), mean or channel order (RGB or BGR) than in its training; boxes in another form "
+    "(corners, or centre and size; pixels, or 0 to 1) or swapped with the scores; an untrained teacher."
 )
 BY_HEART = 0.15
 """AP, 0 to 1, by which a teacher is better on the images that it is to teach than on others, if it knows them."""
