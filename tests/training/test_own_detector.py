@@ -79,7 +79,8 @@ def test_torchvisions_detectors_are_students_too(tmp_path: Path) -> None:
     assert isinstance(loaded, TorchvisionDetector)
     assert loaded.architecture == recipe.detector
     assert loaded.input.size == recipe.images.size
-    taught = replace(recipe, distill=Distillation(str(tmp_path / "run"), {"rank_mimicking": {}}))
+    section = Distillation(str(tmp_path / "run"), {"rank_mimicking": {}}, accept_teacher=True)
+    taught = replace(recipe, distill=section)
     assert "fcos_resnet50_fpn" in check(taught) or "levels" in check(taught)
     with pytest.raises(DetdistillError, match=r"start\.backbone timm"):
         starting_detector(replace(recipe, start=Start(backbone="timm")), CLASSES)
