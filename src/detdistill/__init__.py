@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from detdistill.detectors.base import Detector
+    from detdistill.teachers.loading import GivenTeacher, NamedTeacher
     from detdistill.training.recipe import DetectorSettings, Recipe
     from detdistill.training.summary import Summary
 
@@ -61,7 +62,7 @@ def train(
 
 def distill(
     data_or_recipe: str | PathLike[str] | Recipe,
-    teacher: str | PathLike[str] | Detector | None,
+    teacher: NamedTeacher | GivenTeacher | None,
     out: str | PathLike[str],
     *,
     student: Detector | None = None,
@@ -73,7 +74,8 @@ def distill(
 
     Args:
         data_or_recipe: Dataset (COCO, PASCAL VOC, YOLO or CSV), for a recipe with defaults, or a `Recipe`.
-        teacher: Folder of a trained, distilled or imported detector, or any `Detector`; None for the recipe's.
+        teacher: Folder of a detector, stored detections, or another name of a teacher, or several of them; or a
+            `Detector`, a function, or a `Teacher`; None for the recipe's.
         out: Folder of the run; an interrupted run of the same recipe is resumed.
         student: A detector of your own, instead of the recipe's.
         resume: Resume although the recipe changed (compatible changes only).
