@@ -8,7 +8,7 @@ from docs.generate.markdown import table
 from docstring_parser import parse
 
 from detdistill.distill.methods import list_methods, published_weights, supported_heads
-from detdistill.distill.term import Term
+from detdistill.distill.term import OPINIONS, Method, Term
 from detdistill.distill.terms import TERMS
 
 INTRODUCTION = """\
@@ -47,7 +47,7 @@ def _section(name: str, kind: type[Term]) -> str:
         "needs": method.needs,
         "detectors": ", ".join(supported_heads(method)),
         "published weights": published_weights(name),
-        "ratio of the automatic weight": f"{method.ratio:g}",
+        "ratio of the automatic weight": _ratio(method),
         "reported COCO AP": method.reported or "–",
     }
     lines = [f"\n## {name}\n", "\n\n".join(texts), "", table(("", ""), facts.items())]
@@ -58,3 +58,9 @@ def _section(name: str, kind: type[Term]) -> str:
         ]
         lines += ["", table(("option", "default", ""), options)]
     return "\n".join(lines)
+
+
+def _ratio(method: Method) -> str:
+    if OPINIONS not in method.teacher or method.opinion_ratio == method.ratio:
+        return f"{method.ratio:g}"
+    return f"{method.ratio:g}; by opinion {method.opinion_ratio:g}"

@@ -39,8 +39,8 @@ def test_without_a_ratio_each_method_has_its_own() -> None:
         detector="gfl",
     )
     assert {name: weight.ratio for name, weight in weights.items()} == {
-        "rank_mimicking": 0.5,
-        "prediction_guided": 2.0,
+        "rank_mimicking": None,  # the method's own
+        "prediction_guided": None,
         "hint": 0.1,
     }
 
@@ -48,7 +48,7 @@ def test_without_a_ratio_each_method_has_its_own() -> None:
 def test_published_weights() -> None:
     options = {"rank_mimicking": {}, "prediction_guided": {"weight": "auto"}}
     _, weights = build_terms(options, weight="paper", ratio=0.5, detector="retinanet")
-    assert weights == {"rank_mimicking": Weight(4.0), "prediction_guided": Weight()}
+    assert weights == {"rank_mimicking": Weight(4.0, 0.5), "prediction_guided": Weight(None, 0.5)}
 
 
 @pytest.mark.parametrize(

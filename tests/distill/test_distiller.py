@@ -23,6 +23,7 @@ from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.hint import Hint
 from detdistill.distill.terms.prediction_guided import PredictionGuided
 from detdistill.distill.terms.rank_mimicking import RankMimicking
+from detdistill.distill.terms.soft_label import SoftLabel
 from detdistill.distill.weighting import Weight
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from support.pairs import batch, confident, distiller, gradients
@@ -267,6 +268,21 @@ def test_without_a_weight_a_term_has_its_methods_ratio() -> None:
         "hint": Weight(ratio=0.1),
         "rank_mimicking": Weight(ratio=0.5),
     }
+
+
+def test_by_opinion_a_term_has_a_ratio_of_its_own() -> None:
+    terms = {
+        "by_opinion": RankMimicking(source="opinion"),
+        "on_cells": RankMimicking(),
+        "soft": SoftLabel(source="opinion"),
+    }
+    learner = Distiller(tiny_detector(), tiny_detector(seed=1), terms)
+    assert {name: term.ratio for name, term in learner.weighting.terms.items()} == {
+        "by_opinion": RankMimicking.method.opinion_ratio,
+        "on_cells": RankMimicking.method.ratio,
+        "soft": 0.5,
+    }
+    assert RankMimicking.method.opinion_ratio < RankMimicking.method.ratio
 
 
 class TestRefusals:

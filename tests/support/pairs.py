@@ -50,7 +50,7 @@ def distiller(
 ) -> Distiller:
     """With terms by name and options, all of one weight."""
     terms: dict[str, Term] = {name: TERMS[name](**given) for name, given in options.items()}
-    return Distiller(student, teacher, terms, weights={name: Weight(weight) for name in terms}, **more)
+    return Distiller(student, teacher, terms, weights={name: Weight(weight, 0.5) for name in terms}, **more)
 
 
 def gradients(module: nn.Module, loss: Mapping[str, Tensor]) -> dict[str, Tensor]:

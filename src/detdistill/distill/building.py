@@ -38,7 +38,7 @@ def build_terms(
     for name, given in options.items():
         kind = TERMS[name]
         terms[name] = _build(name, kind, {key: value for key, value in given.items() if key not in WEIGHTING})
-        usual = Weight(ratio=kind.method.ratio if ratio is None else ratio)
+        usual = Weight(ratio=ratio)
         defaults = {"weight": weight, "ratio": usual.ratio, "decay": usual.decay, "ramp": usual.ramp}
         weights[name] = _weight(name, kind, defaults | dict(given), detector)
     return terms, weights

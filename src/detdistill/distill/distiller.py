@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -134,8 +134,6 @@ class Distiller(nn.Module):
             raise DetdistillError(message + did_you_mean(message.partition(";")[0], terms))
         self.student = student
         self.terms = nn.ModuleDict(terms)
-        own_weights = {name: Weight(ratio=term.method.ratio) for name, term in terms.items()}
-        self.weighting = Weighting({**own_weights, **weights})
         self.raw: dict[str, Tensor] = {}
         self._squares: dict[str, Tensor] = {}
         self._channels_last = channels_last
@@ -146,6 +144,7 @@ class Distiller(nn.Module):
         )
         self._classes = ClassMap(student.classes, teacher.classes, class_table or {})
         self.notes = self._bind(correspondences, seed)
+        self.weighting = Weighting({name: self._weight(name, weights.get(name, Weight())) for name in terms})
 
     @property
     def teacher(self) -> Teacher:
@@ -244,6 +243,14 @@ class Distiller(nn.Module):
 
     def _output(self, images: Tensor, targets: Targets) -> Output:
         return output_of(self.student, images, targets.sizes, channels_last=self._channels_last, targets=targets)
+
+    def _weight(self, name: str, given: Weight) -> Weight:
+        """A term's weight, with the method's own ratio where none is given."""
+        if given.ratio is not None:
+            return given
+        method = _term(self.terms[name]).method
+        way = self._ways.correspondences[self._ways.of_term[name]]
+        return replace(given, ratio=method.opinion_ratio if "opinions" in way.offers else method.ratio)
 
     def _teacher_batch(self, images: Tensor, targets: Targets) -> TeacherBatch:
         return TeacherBatch(images, targets.sizes, self._wanted, targets.stored)

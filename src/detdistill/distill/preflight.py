@@ -96,8 +96,9 @@ def preflight(distiller: Distiller, images: Tensor, targets: Targets) -> Preflig
         line for view in compared.views if view.by_opinion for line in left_out(view, matched, targets)
     )
     for name, value in compared.terms.items():
-        options = distiller.weighting.terms[name].options
-        found = options.ratio * detection.gradient / lengths[name] if lengths[name] else 0.0
+        own = distiller.weighting.terms[name]
+        options = own.options
+        found = own.ratio * detection.gradient / lengths[name] if lengths[name] else 0.0
         weight = found if options.value is None else options.value
         losses.append(Loss(name, float(value.detach()), lengths[name], weight, is_automatic=options.value is None))
     return Preflight((*distiller.notes, *notes), tuple(losses))

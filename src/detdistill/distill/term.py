@@ -14,6 +14,7 @@ from detdistill.core.offers import Offer
 from detdistill.core.output import Output
 from detdistill.detectors.base import Detector
 from detdistill.distill.view import Need, View
+from detdistill.distill.weighting import USUAL_RATIO
 from detdistill.teachers.teacher import Teacher
 
 GRID: frozenset[Offer] = frozenset({"features", "grid"})
@@ -43,6 +44,7 @@ class Method:
         weights: published weight by the student's `kind`, with `sources`; none without an official configuration.
         sources: where the weights come from.
         ratio: of the automatic weight, where a recipe does not say; see `Weight`.
+        opinion_ratio: the same where the term works by opinion.
         reported: gains in AP on COCO's validation set that others could verify, from baseline to student, and where.
     """
 
@@ -53,7 +55,8 @@ class Method:
     student: frozenset[Offer] = GRID
     weights: Mapping[str, float] = field(default_factory=dict)
     sources: str = ""
-    ratio: float = 0.5
+    ratio: float = USUAL_RATIO
+    opinion_ratio: float = USUAL_RATIO
     reported: str = ""
 
     def missing(self, student: frozenset[Offer], teacher: frozenset[Offer]) -> str:

@@ -12,6 +12,8 @@ from detdistill.core.errors import DetdistillError
 
 Decay = Literal["none", "linear", "cosine"]
 
+USUAL_RATIO = 0.5
+"""Of methods that say no other."""
 CALIBRATION_STEPS = 50
 """Steps after the warm-up in which gradients are measured; at most a tenth of the run."""
 MEASURED_EVERY = 5
@@ -26,7 +28,8 @@ class Weight:
     Attributes:
         value: the weight, at least 0; None finds it: so that the term's gradient is `ratio` times as long as the
             detection loss's.
-        ratio: of the two gradients' lengths, with respect to the student's pyramid features; above 0.
+        ratio: of the two gradients' lengths, with respect to the student's pyramid features; above 0. None for the
+            method's own.
         decay: to 0 over the run, linearly or as a cosine; `none` keeps the weight.
         ramp: share of the run, 0 to 1, in which the weight rises linearly from 0.
 
@@ -35,14 +38,14 @@ class Weight:
     """
 
     value: float | None = None
-    ratio: float = 0.5
+    ratio: float | None = None
     decay: Decay = "none"
     ramp: float = 0.0
 
     def __post_init__(self) -> None:
         if self.value is not None and not (_is_number(self.value) and self.value >= 0):
             raise DetdistillError(f"weight must be a number of at least 0, not {self.value!r}")
-        if not (_is_number(self.ratio) and self.ratio > 0):
+        if self.ratio is not None and not (_is_number(self.ratio) and self.ratio > 0):
             raise DetdistillError(f"ratio must be a number above 0, not {self.ratio!r}")
         if self.decay not in get_args(Decay):
             raise DetdistillError(f"decay must be one of {', '.join(get_args(Decay))}, not {self.decay!r}")
@@ -82,6 +85,11 @@ class TermWeight:
         if self.options.value is not None:
             self.value, self.is_fixed = self.options.value, True
 
+    @property
+    def ratio(self) -> float:
+        """Of the two gradients' lengths."""
+        return USUAL_RATIO if self.options.ratio is None else self.options.ratio
+
     def measure(self, detection: float, term: float, *, calibrating: bool) -> None:
         """Takes in the lengths of two gradients; a term without a gradient, as without objects, tells nothing.
 
@@ -92,7 +100,7 @@ class TermWeight:
         """
         if self.is_fixed or not (math.isfinite(detection) and math.isfinite(term)) or term <= 0:
             return
-        weight = self.options.ratio * detection / term
+        weight = self.ratio * detection / term
         if calibrating:
             self.measured.append(weight)
         self.recent = [*self.recent, weight][-RECENT:]
