@@ -66,6 +66,19 @@ def test_opinions_are_those_of_a_loop(asked: Tensor, own: Tensor, seed: int, sha
             assert opinion[label] == pytest.approx(max(each, default=0.0), abs=1e-3 if sharpness < 1 else 1e-4)
 
 
+@given(boxes(), boxes(), st.integers(0, 2**16))
+def test_boxes_of_one_class_each_are_no_special_case(asked: Tensor, own: Tensor, seed: int) -> None:
+    """With a second known class, however small, all classes are looked at."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (len(own),), generator=generator)
+    single = torch.zeros(len(own), 3, dtype=own.dtype)
+    single[torch.arange(len(own)), labels] = torch.rand(len(own), generator=generator, dtype=own.dtype)
+    image = torch.zeros(len(asked), dtype=torch.int64)
+    one = opinions([TeacherBoxes(own, labels, single)], asked, image)
+    other = opinions([TeacherBoxes(own, labels, single + 1e-12)], asked, image)
+    torch.testing.assert_close(one.scores, other.scores, rtol=1e-5, atol=1e-6)
+
+
 def test_images_and_pieces_do_not_change_opinions(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
 

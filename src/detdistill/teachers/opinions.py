@@ -68,9 +68,15 @@ def _in_one_image(found: TeacherBoxes, boxes: Tensor, sharpness: float) -> Opini
     if not len(found) or not len(boxes):
         return Opinions(scores, torch.full_like(boxes, torch.nan))
     overlap = pairwise_iou(boxes, found.boxes.float())
-    row, theirs = overlap.nonzero(as_tuple=True)
-    values = overlap[row, theirs].pow(sharpness)[:, None] * probabilities[theirs]
-    scores.scatter_reduce_(0, row[:, None].expand_as(values), values, "amax")
-    best = (overlap.pow(sharpness) * probabilities.amax(dim=1)).argmax(dim=1)
+    closeness = overlap if sharpness == 1 else overlap.pow(sharpness)
+    sure, label = probabilities.max(dim=1)
+    weighted = closeness * sure
+    if int((probabilities > 0).sum(dim=1).max()) <= 1:  # of one class a box, no need to look at all classes
+        scores.scatter_reduce_(1, label.expand_as(weighted), weighted, "amax")
+    else:
+        row, theirs = overlap.nonzero(as_tuple=True)
+        values = closeness[row, theirs][:, None] * probabilities[theirs]
+        scores.scatter_reduce_(0, row[:, None].expand_as(values), values, "amax")
+    best = weighted.argmax(dim=1)
     is_matched = overlap.gather(1, best[:, None]) >= MATCHED_IOU
     return Opinions(scores, torch.where(is_matched, found.boxes[best].float(), torch.nan))
