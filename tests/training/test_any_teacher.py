@@ -109,5 +109,5 @@ def test_a_teacher_that_is_not_there_is_named(data: Path, tmp_path: Path) -> Non
     with pytest.raises(DetdistillError, match=r"teacher .*nothing: no such file or folder"):
         check(small_distillation(data, tmp_path / "nothing"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DetdistillError, match=r"teacher .*empty is none that is known"):
+    with pytest.raises(DetdistillError, match=r"teacher .*empty is of no known kind"):
         check(small_distillation(data, tmp_path / "empty"))

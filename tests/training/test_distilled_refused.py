@@ -59,7 +59,7 @@ def test_mistakes_in_a_recipe(changes: dict[str, Any], said: str, data: Path, te
 def test_a_teacher_that_is_none(data: Path, tmp_path: Path) -> None:
     assert "absent: no such file or folder" in refused(data, tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    assert "empty is none that is known" in refused(data, tmp_path / "empty")
+    assert "empty is of no known kind" in refused(data, tmp_path / "empty")
 
 
 def test_the_teacher_is_never_overwritten(data: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def _unknown(source: str) -> DetdistillError:
     if not Path(source).expanduser().exists():
         return DetdistillError(f"teacher {source}: no such file or folder")
     return DetdistillError(
-        f"teacher {source} is none that is known; expected the folder of a trained, distilled or imported detector "
+        f"teacher {source} is of no known kind; expected the folder of a trained, distilled or imported detector "
         f"(with {FILE_NAME}), an imported ONNX file (with {CARD}) or a detector of transformers (with {CONFIG}), "
         f"stored detections (a folder, or COCO-results JSON), or {PYTHON}package.module:function. Checkpoints of other "
         "libraries and ONNX files are brought in with `detdistill import`"

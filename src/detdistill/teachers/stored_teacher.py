@@ -116,7 +116,7 @@ def _floor_notes(floor: float) -> list[str]:
         return []
     return [
         f"WARNING: stored detections: the lowest score is {floor:.2g}, expected at most {SURE_FLOOR:g}. What lies "
-        "below is unknown: at .5 about a quarter of the objects have no opinion. Predict with a lower threshold"
+        "below is unknown: the higher it is, the more objects have no opinion. Predict with a lower threshold"
     ]
 
 

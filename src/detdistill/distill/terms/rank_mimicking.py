@@ -54,8 +54,8 @@ class RankMimicking(Term):
             softmax(log max(F, 1e-4) / T), F being its opinion of the student's boxes; with one box of the teacher an
             object it is proportional to IoU^(sharpness / T). `rank_by` and `candidates` keep their first value.
         sharpness: power of the IoU in an opinion, above 0.
-        object_weight: of the mean over objects, by opinion: `opinion`, the best of an object's candidates, so that
-            objects count as the teacher is sure of them, or `equal`.
+        object_weight: of the mean over objects, by opinion and with `form: kl`: `opinion`, the best of an object's
+            candidates, so that objects count as the teacher is sure of them, or `equal`.
 
     Raises:
         DetdistillError: the temperature or the sharpness is not above 0, k is below 1, or options that exclude each
