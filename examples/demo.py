@@ -140,7 +140,9 @@ def recipe_of(name: str, out: Path, data: Path, seed: int, *, tiny: bool) -> Rec
         recipe = replace(recipe, schedule=replace(recipe.schedule, epochs=2), logging=logging)
     if recipe.distill is None:
         return recipe
-    return replace(recipe, distill=replace(recipe.distill, teacher=str(out / "teacher")))
+    # The teacher of `tiny` has learned nothing yet.
+    distill = replace(recipe.distill, teacher=str(out / "teacher"), accept_teacher=tiny)
+    return replace(recipe, distill=distill)
 
 
 def outcome(folder: Path, images: ImageOptions, validation: DetectionDataset, test: DetectionDataset) -> Outcome:
