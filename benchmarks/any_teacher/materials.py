@@ -26,7 +26,7 @@ HEADS: dict[HeadName, dict[str, Any]] = {
     "gfl": {"anchor_scale": 2.0},  # digits: 16 px on the finest level
     "fcos": {"center_sampling": True, "normalize_boxes": True, "centerness_on_box_tower": True, "giou": True},
     # As many anchors a cell as torchvision's RetinaNet; the student has six.
-    "retinanet": {"anchor_scales": [1.25, 1.57, 1.98], "anchor_ratios": [1.0, 1.5, 2.0]},
+    "retinanet": {"anchor_scales": (1.25, 1.57, 1.98), "anchor_ratios": (1.0, 1.5, 2.0)},
 }
 """Options of the teachers' heads."""
 
