@@ -9,7 +9,7 @@ from detdistill.cli import build_app, main
 from detdistill.cli.parser import parse
 from detdistill.cli.recipe_options import RecipeOptions
 from detdistill.core.errors import SettingsError
-from detdistill.training.recipe import Recipe
+from detdistill.training.recipe import Recipe, Unlabelled
 from detdistill.training.recipe_file import read_recipe, write_recipe
 
 DEFAULT: dict[str, dict[str, Any]] = {"rank_mimicking": {}, "prediction_guided": {}}
@@ -165,3 +165,44 @@ def test_keys_that_cannot_be_read(
 ) -> None:
     assert main([words[0], "--recipe", file, *words[1:]]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_unlabelled_images_and_their_thresholds(tmp_path: Path) -> None:
+    words = ("distill", "--data", "d", "--teacher", "t", "--unlabelled", "more")
+    assert recipe(*words).distillation.unlabelled == Unlabelled("more")
+    assert recipe(*words, "--unlabelled", "b/*.jpg").distillation.unlabelled == Unlabelled(("more", "b/*.jpg"))
+    option = "--distill.unlabelled.threshold"
+    for given in ((option, "{two-wheeler: .5, 1.50: 1}"), (f"{option}.two-wheeler", ".5", f"{option}.no", "1")):
+        read = recipe(*words, *given, "--distill.unlabelled.share", "0.25").distillation.unlabelled
+        assert read is not None
+        assert isinstance(read.threshold, dict)
+        assert set(read.threshold) in ({"two-wheeler", "1.50"}, {"two-wheeler", "no"})
+        assert read.share == 0.25
+    path = tmp_path / "recipe.yaml"
+    unlabelled = "{images: more, threshold: {0: 0.5, 1.50: 1}}"
+    path.write_text(f"data: {{path: d}}\ndistill: {{teacher: t, unlabelled: {unlabelled}}}\n")
+    written = read_recipe(path).distillation.unlabelled
+    assert written is not None
+    assert written.threshold == {"0": 0.5, "1.50": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (("--data.val", "null"), "distill.unlabelled.threshold"),
+        (("--distill.unlabelled.share", "1"), "distill.unlabelled.share"),
+        (("--distill.unlabelled.share", "0"), "distill.unlabelled.share"),
+        (("--distill.unlabelled.threshold", "1.5"), "distill.unlabelled.threshold"),
+        (("--distill.terms", "{}", "--distill.unlabelled.pseudo_labels", "false"), "terms"),
+    ],
+)
+def test_what_unlabelled_images_cannot_be_used_with(words: tuple[str, ...], field: str) -> None:
+    with pytest.raises(SettingsError, match=field):
+        recipe("distill", "--data", "d", "--teacher", "t", "--unlabelled", "more", *words)
+
+
+def test_terms_may_be_missing_only_where_pseudo_labels_teach() -> None:
+    words = ("distill", "--data", "d", "--teacher", "t", "--distill.terms", "{}")
+    assert recipe(*words, "--unlabelled", "more").distillation.terms == {}
+    with pytest.raises(SettingsError, match="terms is empty"):
+        recipe(*words)

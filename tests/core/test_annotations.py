@@ -87,3 +87,17 @@ def test_the_fingerprint_does_not_change_with_the_version() -> None:
     assert dataset.fingerprint == "002f731843a4e004588f4a58300a0a7eb7b1ffd236902e6592a1b7c86455e3cc"
     assert replace(dataset, source="y").fingerprint == dataset.fingerprint
     assert replace(dataset, classes=("a", "b", "d")).fingerprint != dataset.fingerprint
+
+
+@given(records, st.data())
+def test_joined_tables_are_those_of_the_joined_records(given_records: list[ImageRecord], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(given_records)))
+    parts = [ImageTable.of(given_records[:cut]), ImageTable.of(given_records[cut:])]
+    joined = ImageTable.joined(parts)
+    assert len(joined) == len(given_records)
+    for one, other in zip(joined, ImageTable.of(given_records), strict=True):
+        assert_same(one, other)
+    dataset = DetectionDataset("boxes", ("a", "b", "c"), (1, 2, 3), joined, num_labelled=cut)
+    for part, table in zip(dataset.parts, parts, strict=True):
+        assert part.fingerprint == replace(dataset, images=table, num_labelled=None).fingerprint
+    assert replace(dataset, num_labelled=None).parts[0].fingerprint != dataset.fingerprint

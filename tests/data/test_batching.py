@@ -126,3 +126,79 @@ def test_evaluation_takes_every_image_exactly_once_in_batches_of_one_canvas(
         assert len(EvaluationBatches(canvases, batch_size=batch_size, rank=rank, world=world)) == len(share)
         assert {draw.image % world for batch in share for draw in batch} <= {rank}
         assert [batch[0].image for batch in share] == sorted(batch[0].image for batch in share)
+
+
+@given(FEW_CANVASES, FEW_CANVASES, st.integers(1, 4), st.integers(1, 4), st.integers(1, 5))
+def test_each_canvas_has_images_of_both_kinds(
+    labelled: list[Size], unlabelled: list[Size], least: int, share: int, most: int
+) -> None:
+    chosen = training_canvases(labelled, least=least, most=most, unlabelled=unlabelled, share=share)
+    own, others = chosen[: len(labelled)], chosen[len(labelled) :]
+    assert len(set(chosen)) <= most
+    assert all(covers(canvas, image) for image, canvas in zip([*labelled, *unlabelled], chosen, strict=True))
+    if len(set(chosen)) > 1:
+        for canvas in set(chosen):
+            assert canvas in own
+            assert others.count(canvas) >= share
+
+
+def unlabelled_epochs(
+    canvases: list[Size], labelled: int, share: int, world: int, epochs: int, start: int = 0
+) -> list[list[list[tuple[int, int]]]]:
+    """Epoch and image of every draw, by process and batch, of some epochs; the first one from a batch on."""
+    names = [f"{index}.jpg" for index in range(len(canvases))]
+    processes = []
+    for rank in range(world):
+        batches = TrainingBatches(
+            names,
+            canvases,
+            batch_size=6,
+            seed=5,
+            rank=rank,
+            world=world,
+            num_labelled=labelled,
+            unlabelled_share=share,
+        )
+        steps = []
+        for epoch in range(epochs):
+            batches.set_epoch(epoch, start if epoch == 0 else 0)
+            steps += [[(draw.epoch, draw.image) for draw in batch if draw.counts] for batch in batches]
+        processes.append(steps)
+    return processes
+
+
+@given(st.integers(1, 30), st.integers(5, 40), st.integers(1, 5), st.integers(1, 3))
+def test_unlabelled_images_are_drawn_without_replacement_over_epochs(
+    labelled: int, unlabelled: int, share: int, epochs: int
+) -> None:
+    canvases = [(64, 64)] * (labelled + unlabelled)
+    ((*steps,),) = unlabelled_epochs(canvases, labelled, share, 1, epochs)
+    for batch in steps:
+        own = [image for _, image in batch if image < labelled]
+        assert [image for _, image in batch][: len(own)] == own, "annotated images come first"
+        assert 1 <= len(own) <= 6 - share
+        assert len(batch) - len(own) == share
+    taken = [draw for batch in steps for draw in batch if draw[1] >= labelled]
+    passes = [taken[start : start + unlabelled] for start in range(0, len(taken), unlabelled)]
+    for number, images in enumerate(passes):
+        assert {epoch for epoch, _ in images} == {number}
+        assert len({image for _, image in images}) == len(images)
+    annotated = [image for batch in steps for _, image in batch if image < labelled]
+    assert sorted(annotated) == sorted(list(range(labelled)) * epochs), "an epoch is a pass over the annotated images"
+
+
+@given(FEW_CANVASES, FEW_CANVASES, st.integers(0, 3))
+def test_unlabelled_draws_depend_neither_on_processes_nor_on_an_interruption(
+    labelled: list[Size], unlabelled: list[Size], start: int
+) -> None:
+    canvases = training_canvases(labelled, least=3, unlabelled=unlabelled, share=3)
+    ((*alone,),) = unlabelled_epochs(canvases, len(labelled), 3, 1, 2)
+    ((*resumed,),) = unlabelled_epochs(canvases, len(labelled), 3, 1, 2, start=min(start, len(alone) // 2))
+    assert resumed == alone[min(start, len(alone) // 2) :]
+    for batch in alone:
+        assert len({canvases[image] for _, image in batch}) == 1
+    together = unlabelled_epochs(canvases, len(labelled), 6, 2, 2)
+    names = [f"{index}.jpg" for index in range(len(canvases))]
+    whole = TrainingBatches(names, canvases, batch_size=12, seed=5, num_labelled=len(labelled), unlabelled_share=6)
+    expected = [sorted(draw[:2] for draw in batch) for batch in whole]
+    assert [sorted([*one, *other]) for one, other in zip(*together, strict=True)][: len(expected)] == expected

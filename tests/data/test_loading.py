@@ -18,6 +18,7 @@ from detdistill.data.loading import (
     DetectionImages,
     evaluation_loader,
     training_loader,
+    unlabelled_images,
 )
 from detdistill.data.transforms import EvaluationTransform, TrainingTransform
 
@@ -220,3 +221,31 @@ def test_an_unreadable_image_is_named(dataset: DetectionDataset, workers: int) -
     dataset.images[2].path.write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"2\.png"):
         list(evaluation_loader(dataset, VARIED, batch_size=4, workers=workers))
+
+
+def test_a_batch_says_which_images_are_annotated(dataset: DetectionDataset) -> None:
+    count = len(dataset.images)
+    mixed = replace(dataset, images=ImageTable.joined([dataset.images] * 2), num_labelled=count)
+    loader = training_loader(mixed, ImageOptions(letterbox=64), batch_size=4, seed=3, unlabelled_share=0.25)
+    assert next(iter(training_loader(dataset, ImageOptions(), batch_size=2, seed=0))).targets.labelled is None
+    for batch in loader:
+        assert batch.targets.labelled is not None
+        assert batch.targets.labelled.tolist() == [index < count for index in batch.indices]
+        assert int((~batch.targets.labelled).sum()) == 1
+        part = batch.targets.of_images(1, len(batch.indices))
+        assert part.labelled is not None
+        assert part.labelled.tolist() == batch.targets.labelled.tolist()[1:]
+
+
+@pytest.mark.parametrize(("batch_size", "share", "expected"), [(16, 0.5, 8), (4, 0.1, 1), (4, 0.99, 3), (2, 0.5, 1)])
+def test_both_kinds_have_a_place_in_a_batch(batch_size: int, share: float, expected: int) -> None:
+    assert unlabelled_images(batch_size, share) == expected
+
+
+def test_too_few_unlabelled_images_or_places_are_told(dataset: DetectionDataset) -> None:
+    count = len(dataset.images)
+    mixed = replace(dataset, images=ImageTable.joined([dataset.images, dataset.images[:2]]), num_labelled=count)
+    with pytest.raises(DataError, match=r"distill\.unlabelled\.share"):
+        training_loader(mixed, ImageOptions(), batch_size=8, seed=0, unlabelled_share=0.5)
+    with pytest.raises(DataError, match="batch_size 1"):
+        training_loader(mixed, ImageOptions(), batch_size=1, seed=0, unlabelled_share=0.5)

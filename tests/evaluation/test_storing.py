@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from detdistill.core.annotations import ImageTable
 from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.offers import Offer
@@ -16,6 +17,7 @@ from detdistill.core.structures import TeacherBoxes
 from detdistill.data.detections_folder import FILE_NAME, read_detections, read_header
 from detdistill.data.loading import evaluation_loader
 from detdistill.data.opening import open_dataset
+from detdistill.data.plain_images import plain_images
 from detdistill.data.source import DatasetSource
 from detdistill.detectors.running import InferenceOptions
 from detdistill.detectors.saving import save_detector
@@ -291,3 +293,33 @@ def test_several_processes_are_refused(data: Path, run: Path, tmp_path: Path, mo
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(DetdistillError, match="torchrun"):
         store_detections(run, data, tmp_path / "boxes")
+
+
+def test_images_without_annotations_are_one_split_beside_those_of_a_dataset(
+    data: Path, run: Path, tmp_path: Path
+) -> None:
+    """So that a student can learn from both with stored boxes, whose images may have the same names."""
+    more = write_boxes(tmp_path / "more", train=3, side=80) / "train"
+    other = write_boxes(tmp_path / "other", train=5, side=72) / "train"
+    for source in (data, more, other):
+        store_detections(run, source, tmp_path / "stored", options=InferenceOptions(2))
+    header = read_header(tmp_path / "stored")
+    plain = plain_images([more, other])
+    train = open_dataset(data, "train")
+    joined = ImageTable.joined([train.images, plain.images])
+    mixed = replace(train, images=joined, num_labelled=len(train.images))
+    boxes = read_detections(tmp_path / "stored", header).boxes_of(mixed)
+    teacher = load_teacher(str(run), train)
+    for number, record in enumerate(joined):
+        one = replace(train, images=joined.take([number]))
+        batch = next(iter(evaluation_loader(one, ImageOptions(short_side=96, long_side=96), batch_size=1)))
+        (expected,) = teacher.guide(TeacherBatch(batch.images, batch.targets.sizes, frozenset({"boxes"}))).set_of_boxes
+        found = boxes[number]
+        assert found.labels.tolist() == expected.labels.tolist()
+        torch.testing.assert_close(found.boxes * 96 / record.height, expected.boxes, atol=0.02, rtol=0)
+
+
+def test_a_folder_without_images_is_told_as_no_dataset(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no annotated dataset"):
+        store_detections(run, tmp_path / "empty", tmp_path / "stored")

@@ -28,6 +28,7 @@ from detdistill.training.recipe import (
     Recipe,
     Schedule,
 )
+from support.pairs import confident
 from support.tiny_detector import layers, tiny_detector
 
 TINY = layers(backbone_width=0.125, channels=16, towers=Towers(depth=1))
@@ -87,6 +88,12 @@ def small_distillation(data: Path, teacher: Path, **changes: Any) -> Recipe:
     own = {field.name for field in fields(Distillation)}
     options |= {name: changes.pop(name) for name in own & changes.keys()}
     return small_recipe(data, distill=Distillation(str(teacher), **{"accept_teacher": True, **options}), **changes)
+
+
+def write_confident_teacher(folder: Path) -> Path:
+    """The same, with scores of every height."""
+    save_detector(confident(tiny_detector("gfl", ("green", "red"), seed=1, channels=24)), folder)
+    return folder
 
 
 def taught_otherwise(recipe: Recipe, **changes: Any) -> Recipe:

@@ -17,10 +17,20 @@ from detdistill.core.structures import ReduceSum
 from detdistill.evaluation.score import score
 from detdistill.training.interruption import Interrupted
 from detdistill.training.loop import Loop
-from detdistill.training.recipe import Evaluation, Logging, Recipe
-from detdistill.training.run import train
+from detdistill.training.recipe import Evaluation, Logging, Recipe, Unlabelled
+from detdistill.training.recipe_file import read_recipe
+from detdistill.training.run import distill, train
 from support.processes import run_one
-from support.small_runs import assert_equal_runs, at_step, lines, small_recipe, state, write_boxes
+from support.small_runs import (
+    assert_equal_runs,
+    at_step,
+    lines,
+    small_distillation,
+    small_recipe,
+    state,
+    write_boxes,
+    write_confident_teacher,
+)
 
 STEPS = 6  # 3 epochs of 2
 
@@ -73,6 +83,31 @@ def test_two_loading_processes_change_nothing(
             train(busy, tmp_path / "run")
     train(busy, tmp_path / "run")
     assert_equal_runs(tmp_path / "run", whole)
+
+
+def test_unlabelled_images_come_again_in_the_same_order(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with the thresholds that were found when the run began."""
+    write_boxes(tmp_path / "more", train=5, side=80)
+    teacher = write_confident_teacher(tmp_path / "teacher")
+    unlabelled = Unlabelled(str(tmp_path / "more" / "train"))
+    recipe: Recipe = small_distillation(data, teacher, terms={"rank_mimicking": {}}, unlabelled=unlabelled, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("detdistill.training.distilled.best_thresholds", lambda *_: {"green": 0.3, "red": 0.4})
+        distill(recipe, None, tmp_path / "whole")
+        at_step(patch, 3, raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            distill(recipe, None, tmp_path / "run")
+    found = read_recipe(tmp_path / "run" / "recipe.yaml").distillation.unlabelled
+    assert found is not None
+    assert found.threshold == {"green": 0.3, "red": 0.4}
+    with monkeypatch.context() as patch:
+        patch.setattr("detdistill.training.distilled.best_thresholds", None)
+        distill(recipe, None, tmp_path / "run")
+    assert_equal_runs(tmp_path / "run", tmp_path / "whole")
+    assert all(line["pseudo_classification"] > 0 for line in lines(tmp_path / "run") if "loss" in line)
+    assert len(lines(tmp_path / "run")) > STEPS
 
 
 def test_what_a_step_draws_does_not_depend_on_the_interruption(

@@ -12,7 +12,7 @@ import yaml
 from detdistill.core.errors import SettingsError
 from detdistill.training.recipe import DEFAULT_TERMS
 from detdistill.training.recipe_file import FREE, merged
-from detdistill.training.yaml_values import AS_WRITTEN, read_word
+from detdistill.training.yaml_values import BY_CLASS, read_word
 
 Override = tuple[str, str]
 """A dotted key and its value, as they were written."""
@@ -56,7 +56,7 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[Override]) -> 
     for written, text in overrides:
         *groups, name = path = _path(written)
         try:
-            value = read_word(text, as_written=AS_WRITTEN in path)
+            value = read_word(text, table=next((part for part in path if part in BY_CLASS), None))
         except yaml.YAMLError as error:
             raise SettingsError(f"--{written}: {text!r} is not YAML: {error}") from error
         if path == ["distill", "terms"] and isinstance(value, str | list):
@@ -78,5 +78,5 @@ def _path(written: str) -> list[str]:
     """The parts of a dotted key; a dash is an underscore, except in names of classes."""
     path: list[str] = []
     for part in written.split("."):
-        path.append(part if AS_WRITTEN in path else part.replace("-", "_"))
+        path.append(part if BY_CLASS & {*path} else part.replace("-", "_"))
     return path

@@ -28,7 +28,9 @@ class Predict:
     ]
     paths: Annotated[
         list[str],
-        Parameter(help="Images, folders of images, or patterns such as 'shots/*.jpg'; with --store, one dataset."),
+        Parameter(
+            help="Images, folders of images, or patterns such as 'shots/*.jpg'; with --store, one of them or a dataset."
+        ),
     ]
     _: KW_ONLY
     store: Annotated[

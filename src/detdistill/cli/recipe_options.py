@@ -72,6 +72,13 @@ class DistillOptions(RecipeOptions):
             "teachers are joined."
         ),
     ] = None
+    unlabelled: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Images without annotations that take part in training: a folder, a pattern, a text file that lists "
+            "images, or a dataset (distill.unlabelled.images). Can be given several times."
+        ),
+    ] = None
     accept_teacher: Annotated[
         bool, Parameter(help="Train although the teacher finds next to nothing on the validation images.")
     ] = False
@@ -84,6 +91,8 @@ class DistillOptions(RecipeOptions):
         given: dict[str, Any] = {"accept_teacher": True} if self.accept_teacher else {}
         if self.teacher:
             given["teacher"] = self.teacher[0] if len(self.teacher) == 1 else self.teacher
+        if self.unlabelled:
+            given["unlabelled"] = {"images": self.unlabelled[0] if len(self.unlabelled) == 1 else self.unlabelled}
         if self.terms is not None:
             given["terms"] = {name.strip(): {} for name in self.terms.split(",")}
         return {**changes, "distill": given} if given else changes

@@ -124,6 +124,25 @@ class ImageTable(Sequence[ImageRecord]):
             difficult=np.zeros(0, np.bool_),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[ImageTable]) -> ImageTable:
+        """Join the images of at least one table, one after the other."""
+        ends = np.cumsum([0, *(len(part.labels) for part in parts)])
+        starts = [part.starts[:-1] + start for part, start in zip(parts, ends[:-1], strict=True)]
+        return cls(
+            id_texts=PackedTexts.joined([part.id_texts for part in parts]),
+            numbered=np.concatenate([part.numbered for part in parts]),
+            file_names=PackedTexts.joined([part.file_names for part in parts]),
+            paths=PackedTexts.joined([part.paths for part in parts]),
+            sizes=np.concatenate([part.sizes for part in parts]),
+            starts=np.concatenate([*starts, ends[-1:]]),
+            boxes=np.concatenate([part.boxes for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            areas=np.concatenate([part.areas for part in parts]),
+            crowd=np.concatenate([part.crowd for part in parts]),
+            difficult=np.concatenate([part.difficult for part in parts]),
+        )
+
     def __len__(self) -> int:
         return len(self.sizes)
 
@@ -207,6 +226,8 @@ class DetectionDataset:
         category_ids: the id that result files use for each class (COCO's own, else 1, 2, 3 …).
         images: in a fixed order (by the annotation file, else by name).
         problems: what was left out, changed or noted while reading.
+        num_labelled: number of the first images, which are annotated; None for all. Of the others nobody has said what
+            is in them: that they have no objects here does not mean that there are none.
     """
 
     source: str
@@ -214,6 +235,15 @@ class DetectionDataset:
     category_ids: tuple[int, ...]
     images: ImageTable
     problems: tuple[Problem, ...] = ()
+    num_labelled: int | None = None
+
+    @property
+    def parts(self) -> tuple[DetectionDataset, ...]:
+        """The annotated images, and the unlabelled ones if there are any, each as a dataset."""
+        if self.num_labelled is None:
+            return (self,)
+        tables = self.images[: self.num_labelled], self.images[self.num_labelled :]
+        return tuple(replace(self, images=table, num_labelled=None) for table in tables)
 
     @property
     def left_out(self) -> tuple[Problem, ...]:
@@ -236,6 +266,8 @@ class DetectionDataset:
             for column in (images.boxes, images.labels.astype(np.int64), images.crowd, images.difficult)
         )
         digest = hashlib.sha256(json.dumps(self.classes).encode())
+        if self.num_labelled is not None:
+            digest.update(json.dumps({"labelled": self.num_labelled}).encode())
         places = pairwise(images.starts.tolist())
         for name, (height, width), (start, stop) in zip(images.file_names, images.sizes.tolist(), places, strict=True):
             digest.update(json.dumps([name, height, width, stop - start]).encode())

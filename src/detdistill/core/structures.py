@@ -109,6 +109,7 @@ class Targets:
         draws: random numbers for detectors that draw in `forward` or `match`; None outside of training.
         stored: what a teacher predicted beforehand in each of the N images, moved as the objects were; None if nothing
             is stored.
+        labelled: `(N,)` bool, which images are annotated; None for all. In the others objects are what a teacher finds.
     """
 
     boxes: Tensor
@@ -119,6 +120,7 @@ class Targets:
     ignored_image: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     draws: Draws | None = None
     stored: tuple[TeacherBoxes, ...] | None = None
+    labelled: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Puts the defaults, which are made on the CPU, where the boxes are."""
@@ -151,7 +153,8 @@ class Targets:
             for name in ("boxes", "labels", "image", "sizes", "ignored", "ignored_image")
         }
         stored = self.stored and tuple(each.to(device, non_blocking=non_blocking) for each in self.stored)
-        return replace(self, **moved, stored=stored)
+        labelled = None if self.labelled is None else self.labelled.to(device, non_blocking=non_blocking)
+        return replace(self, **moved, stored=stored, labelled=labelled)
 
     def of_images(self, start: int, stop: int) -> Self:
         """Return the targets of the images from `start` to before `stop`, counted from 0 again."""
@@ -167,6 +170,7 @@ class Targets:
             ignored_image=self.ignored_image[near] - start,
             draws=None if self.draws is None else self.draws.of_images(start, stop),
             stored=self.stored and self.stored[start:stop],
+            labelled=None if self.labelled is None else self.labelled[start:stop],
         )
 
 

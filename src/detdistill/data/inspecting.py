@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -14,10 +13,8 @@ from detdistill.data.checking import Checks, usability_problems
 from detdistill.data.contact_sheet import contact_sheet, default_file
 from detdistill.data.inspection import Inspection, inspect_dataset, undecodable_images
 from detdistill.data.source import DatasetSource, check_dataset_outputs, source_of
+from detdistill.data.splits import is_held_out
 from detdistill.report.image_saving import check_image_ending, save_image
-
-HELD_OUT = frozenset({"val", "valid", "validation", "minival", "test", "testing"})
-"""Names of parts that are not trained on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +73,7 @@ def inspect_parts(
         if len(names) > 1:
             file = file.with_stem(f"{file.stem}_{str(name).replace('/', '_')}")
         check_dataset_outputs({file: "--sheet"}, part, read)
-        held_out, year = _is_held_out(name), str(name).rpartition("/")[0]
+        held_out, year = name is not None and is_held_out(name), str(name).rpartition("/")[0]
         if not held_out:
             training_classes.setdefault(year, read.classes)
         problems += usability_problems(read, checks, held_out=held_out, classes=training_classes.get(year))
@@ -101,8 +98,3 @@ def _opened(part: DatasetSource, checks: Checks) -> tuple[DetectionDataset, list
             raise everything from None
         return dataset, list(everything.problems)
     return dataset, list(dataset.problems)
-
-
-def _is_held_out(split: str | None) -> bool:
-    """Whether a part is for validation or test by its name."""
-    return not HELD_OUT.isdisjoint(re.split(r"[^a-z]+", str(split).lower()))

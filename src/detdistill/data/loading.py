@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.canvas import on_canvas
-from detdistill.core.errors import DataError
+from detdistill.core.errors import DataError, counted
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
 from detdistill.core.seeds import derived_seed
@@ -154,11 +154,16 @@ class Collate:
         stored = tuple(sample.stored for sample in loaded if sample.stored is not None)
         return Batch(
             images=on_canvas([sample.image for sample in loaded], canvas),
-            targets=replace(targets, stored=stored or None),
+            targets=replace(targets, stored=stored or None, labelled=self._labelled(indices)),
             indices=indices,
             original_sizes=torch.from_numpy(self.dataset.images.sizes[list(indices)]),
             counts=all(draw.counts for draw, _ in samples),
         )
+
+    def _labelled(self, indices: Sequence[int]) -> Tensor | None:
+        """Which of the images are annotated; None if all of the dataset are."""
+        count = self.dataset.num_labelled
+        return None if count is None else torch.tensor([index < count for index in indices])
 
 
 def own_canvases(dataset: DetectionDataset, options: ImageOptions) -> list[Size]:
@@ -179,13 +184,14 @@ def training_loader(
     cache: bool = False,
     difficult: bool = False,
     stored: BoxSource | None = None,
+    unlabelled_share: float = 0.0,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:
     """Load shuffled, varied batches; the `batch_sampler` is a `TrainingBatches`, whose epoch the training loop sets.
 
     Args:
-        dataset: the annotated images.
+        dataset: the annotated images, and unlabelled ones.
         options: image size and variation.
         batch_size: largest number of images per process and step.
         seed: of the run.
@@ -193,20 +199,60 @@ def training_loader(
         cache: keep decoded images in memory, once per worker.
         difficult: train on objects marked `difficult` too, instead of ignoring them.
         stored: what a teacher predicted beforehand in these images; it comes with the targets, moved as the objects.
+        unlabelled_share: share of each batch that unlabelled images of the dataset fill, see `unlabelled_images`.
         rank: this process.
         world: number of processes.
 
     Raises:
-        DataError: there is no image, or nothing is stored for one.
+        DataError: there is no image, or nothing is stored for one, or a batch has room for more unlabelled images than
+            there are.
     """
     if not dataset.images:
         raise DataError(f"{dataset.source}: no image to train on")
-    canvases = training_canvases(own_canvases(dataset, options), least=batch_size * world)
+    labelled = dataset.num_labelled
+    unlabelled = 0 if labelled is None else unlabelled_images(batch_size * world, unlabelled_share)
+    own = own_canvases(dataset, options)
+    if labelled is not None and len(own) - labelled < unlabelled:
+        raise DataError(
+            f"{counted(len(own) - labelled, 'unlabelled image')}, fewer than the {unlabelled} of each batch; add "
+            f"images, or lower distill.unlabelled.share ({unlabelled_share:g} of batch_size {batch_size * world})"
+        )
+    canvases = training_canvases(
+        own[:labelled],
+        least=batch_size * world - unlabelled,
+        unlabelled=[] if labelled is None else own[labelled:],
+        share=unlabelled,
+    )
     batches = TrainingBatches(
-        dataset.images.file_names, canvases, batch_size=batch_size, seed=seed, rank=rank, world=world
+        dataset.images.file_names,
+        canvases,
+        batch_size=batch_size,
+        seed=seed,
+        rank=rank,
+        world=world,
+        num_labelled=labelled,
+        unlabelled_share=unlabelled,
     )
     images = DetectionImages(dataset, TrainingTransform(options), seed=seed, cache=cache, stored=stored)
     return _loader(images, batches, Collate(dataset, canvases, difficult), workers)
+
+
+def unlabelled_images(batch_size: int, share: float) -> int:
+    """Return how many of a batch's images are unlabelled, at least 1, if there are such images.
+
+    Args:
+        batch_size: largest number of images of a step, over all processes.
+        share: of these, above 0 and below 1.
+
+    Raises:
+        DataError: the batch has one image only.
+    """
+    if batch_size < 2:
+        raise DataError(
+            f"batch_size {batch_size}: a batch with unlabelled images has room for one annotated and one unlabelled "
+            "image at least; raise batch_size to 2 or more"
+        )
+    return min(max(1, round(batch_size * share)), batch_size - 1)
 
 
 def evaluation_loader(

@@ -12,6 +12,7 @@ from detdistill.core.errors import DataError, listed
 
 _SYNONYMS = (("train", "training", "trainval"), ("val", "valid", "validation", "minival"), ("test", "testing"))
 
+_HELD_OUT = frozenset(name for names in _SYNONYMS[1:] for name in names)
 
 NAME_THE_SPLIT = "--split (in a recipe: data.train and data.val)"
 NAME_THE_ANNOTATIONS = "--annotations (in a recipe: data.train and data.val; in Python: annotations)"
@@ -64,6 +65,11 @@ class Split:
 def names_a_split(name: str) -> bool:
     """Return whether one of the usual names of a split is in the name of a file or folder."""
     return split_word(name) is not None
+
+
+def is_held_out(name: str) -> bool:
+    """Return whether a split is for validation or test, by its name."""
+    return not _HELD_OUT.isdisjoint(re.split(r"[^a-z]+", name.lower()))
 
 
 def split_word(name: str) -> str | None:

@@ -120,11 +120,11 @@ class StoredDetections:
 
     def covered(self, dataset: DetectionDataset) -> NDArray[np.bool_]:
         """Return which images of a dataset `(images,)` are among the stored ones."""
-        return self.images.rows_of(dataset) >= 0
+        return self.rows_of(dataset) >= 0
 
     def boxes_of(self, dataset: DetectionDataset) -> ImageBoxes:
         """Return what was predicted in the images of a dataset."""
-        rows = self.images.rows_of(dataset)
+        rows = self.rows_of(dataset)
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             names = ", ".join(name_of(dataset.images.file_names[image]) for image in missing[:_NAMED].tolist())
@@ -134,6 +134,11 @@ class StoredDetections:
                 "`detdistill predict TEACHER DATA --store FOLDER`"
             )
         return _BoxesOfRows(self, rows)
+
+    def rows_of(self, dataset: DetectionDataset) -> NDArray[np.int64]:
+        """Return the row of each image of a dataset `(images,)`, -1 where nothing is stored."""
+        # Unlabelled images by themselves: they may have the names of annotated ones.
+        return np.concatenate([self.images.rows_of(part) for part in dataset.parts])
 
     def of(self, row: int) -> TeacherBoxes:
         """Return what was predicted in the image of a row, in pixels of its file."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -74,11 +75,38 @@ class ImagesOfSplits:
     def rows_of(self, dataset: DetectionDataset) -> NDArray[np.int64]:
         """Return the row of each image of a dataset `(images,)`, -1 where nothing is stored.
 
-        The split is chosen by the images themselves: by their names, and by the content of a few files.
+        The split is chosen by the images themselves: by their names, and by the content of a few files. Images that the
+        best split lacks are looked for in the others. Of images of the same name, from several folders, each file
+        decides for itself.
 
         Raises:
             DataError: An image has another size than the one that was predicted.
         """
+        rows, left = np.full(len(dataset.images), -1, dtype=np.int64), np.arange(len(dataset.images))
+        while len(left):
+            rows[left] = self._rows_in_best(replace(dataset, images=dataset.images.take(left)))
+            is_found = rows[left] >= 0
+            if not is_found.any():
+                break
+            left = left[~is_found]
+        rows = self._told_apart(rows, dataset)
+        self.check_sizes(rows, dataset)
+        return rows
+
+    def _told_apart(self, rows: NDArray[np.int64], dataset: DetectionDataset) -> NDArray[np.int64]:
+        """The rows, where images of the same name have those of their contents."""
+        names = list(dataset.images.file_names)
+        counts = Counter(names)
+        same = [image for image, name in enumerate(names) if counts[name] > 1]
+        by_content = dict(zip(self.digests.tolist(), range(len(self)), strict=True)) if same else {}
+        rows = rows.copy()
+        for image in same:
+            digest = file_digest(Path(dataset.images.paths[image]))
+            rows[image] = -1 if digest is None else by_content.get(digest, -1)
+        return rows
+
+    def _rows_in_best(self, dataset: DetectionDataset) -> NDArray[np.int64]:
+        """The row of each image in the split that fits best, -1 for all where none does."""
         best, best_fit = np.full(len(dataset.images), -1, dtype=np.int64), (-1.0, 0)
         for split in range(len(self.splits)):
             rows = self.rows_in(split, dataset)
@@ -86,7 +114,6 @@ class ImagesOfSplits:
             fit = (0.0 if same is None else same, int(np.count_nonzero(rows >= 0)))
             if fit > best_fit and fit[1] and (same is None or same >= LEAST_SAME):
                 best, best_fit = rows, fit
-        self.check_sizes(best, dataset)
         return best
 
     def rows_in(self, split: int, dataset: DetectionDataset) -> NDArray[np.int64]:

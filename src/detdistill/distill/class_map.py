@@ -73,6 +73,14 @@ class ClassMap:
         return tuple(tuple(label for label, name in enumerate(meaning) if name == wanted) for wanted in self.student)
 
     @cached_property
+    def meaning(self) -> Tensor:
+        """`(C_teacher,)` the student's label of each class of the teacher; `BACKGROUND` if it has none."""
+        labels = torch.full((len(self.teacher),), BACKGROUND)
+        for label, sources in enumerate(self.sources):
+            labels[list(sources)] = label
+        return labels
+
+    @cached_property
     def synonyms(self) -> dict[str, str]:
         """The teacher's classes that are matched by the other name of the student's class: teacher's -> student's."""
         given = {*self.table.keys(), *self.table.values()}

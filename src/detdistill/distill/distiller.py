@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,17 +12,19 @@ from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.modules import Held, untouched
-from detdistill.core.offers import Offer
+from detdistill.core.offers import BOX_OFFERS, Offer
 from detdistill.core.output import Output
-from detdistill.core.structures import Matches, ReduceSum, Targets, single_process
+from detdistill.core.structures import ReduceSum, Targets, single_process
 from detdistill.core.suggestions import did_you_mean
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 from detdistill.distill.class_map import ClassMap
+from detdistill.distill.compared import DETECTION, Compared
 from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.methods import working_terms
+from detdistill.distill.pseudo_labels import PseudoLabels
 from detdistill.distill.term import Pair, Term, missing
-from detdistill.distill.view import Correspondence, View
+from detdistill.distill.view import Correspondence
 from detdistill.distill.ways import usual_correspondences, ways_of
 from detdistill.distill.weighting import Weight, Weighting
 from detdistill.teachers.detector_teacher import DetectorTeacher
@@ -31,47 +34,6 @@ EXAMPLE_PHOTOGRAPH = 480, 640
 """Height and width in pixels of the photograph for whose canvas the two detectors are first compared."""
 EXAMPLE_CANVAS = 256, 256
 """Height and width in pixels of that canvas for a student that does not know its image size."""
-
-DETECTION = "detection"
-"""The detection loss, among the names of terms."""
-
-MEASURED_SIZE = 1024
-"""About what a loss is scaled to before its gradient is measured: fp16 would lose that of a loss of 1e-6."""
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """What a batch gave.
-
-    Attributes:
-        output: the student's.
-        detection: terms of the detection loss, weighted.
-        terms: the distillation terms, not weighted.
-        views: what they compared.
-        matches: of the student's candidates, by stage.
-    """
-
-    output: Output
-    detection: dict[str, Tensor]
-    terms: dict[str, Tensor]
-    views: tuple[View, ...]
-    matches: Matches
-
-    def squared_lengths(self) -> dict[str, Tensor]:
-        """Squared length of the gradient at the student's pyramid features, of the `detection` loss and each term.
-
-        The graph stays as it is, and no parameter gets a gradient.
-        """
-        lengths = {}
-        for name, loss in {DETECTION: torch.stack(tuple(self.detection.values())).sum(), **self.terms}.items():
-            exponent = loss.detach().abs().clamp(min=1e-9).frexp().exponent
-            scale = torch.ldexp(loss.new_tensor(MEASURED_SIZE), -exponent)  # a power of two rounds nothing
-            gradients = torch.autograd.grad(
-                loss * scale, self.output.features.maps, retain_graph=True, allow_unused=True
-            )
-            squares = [(gradient.float() / scale).square().sum() for gradient in gradients if gradient is not None]
-            lengths[name] = torch.stack(squares).sum() if squares else torch.zeros_like(loss.detach())
-        return lengths
 
 
 class Distiller(nn.Module):
@@ -91,6 +53,7 @@ class Distiller(nn.Module):
         memory: of what the teacher predicted; without one it predicts again in every step.
         correspondences: ways to bring the two together; each term takes the first that offers what it needs. None for
             the cells that both have, and the teacher's opinions of the student's boxes, as far as it offers them.
+        pseudo_labels: makes the objects of images that `Targets.labelled` says are not annotated.
         seed: of the adapters' first weights; no other random number is drawn.
 
     Attributes:
@@ -117,6 +80,7 @@ class Distiller(nn.Module):
         channels_last: bool = False,
         memory: TeacherMemory | None = None,
         correspondences: Sequence[Correspondence] | None = None,
+        pseudo_labels: PseudoLabels | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -138,6 +102,7 @@ class Distiller(nn.Module):
         self._squares: dict[str, Tensor] = {}
         self._channels_last = channels_last
         self._memory = memory
+        self._pseudo_labels = pseudo_labels
         # A module as an attribute would become a part of this one: a teacher that is one is held.
         self._held = Held[Teacher](
             DetectorTeacher(teacher, channels_last=channels_last) if isinstance(teacher, Detector) else teacher
@@ -192,15 +157,19 @@ class Distiller(nn.Module):
         if guidance is None:
             # First: what the teacher needs on the way is free again before the student's activations pile up.
             guidance = self.guide(images, targets)
+        pseudo = self._pseudo_labels
+        if pseudo is not None:
+            targets = pseudo.targets(targets, guidance, self._classes)
         output = self._output(images, targets)
         matches = self.student.match(output, targets)
-        detection = self.student.loss(output, targets, matches, reduce_sum)
+        loss = self.student.loss if pseudo is None else partial(pseudo.loss, self.student)
+        detection = loss(output, targets, matches, reduce_sum)
         views = tuple(way(output, guidance, matches, targets, reduce_sum) for way in self._ways.correspondences)
         terms = {}
         for name, term in self.terms.items():
             parts: dict[str, Tensor] = term(views[self._ways.of_term[name]])
             terms[name] = torch.stack(tuple(parts.values())).sum()
-        return Compared(output, detection, terms, views, matches)
+        return Compared(output, detection, terms, views, matches, targets)
 
     def guide(self, images: Tensor, targets: Targets) -> Guidance:
         """What the teacher predicts for images, 0 to 255, of which `targets` has the sizes and what is stored."""
@@ -290,7 +259,7 @@ class Distiller(nn.Module):
             if correspondences is None:
                 correspondences, why = usual_correspondences(own, guidance, teacher.offers, self._classes)
             self._ways = ways_of({name: _term(term) for name, term in self.terms.items()}, correspondences, why)
-            self._wanted = self._ways.wanted
+            self._wanted = self._ways.wanted | (BOX_OFFERS if self._pseudo_labels is not None else frozenset())
             notes = [*self._classes.notes()]
             for way in self._ways.correspondences:
                 notes += [note for note in way.notes(own, guidance) if note not in notes]

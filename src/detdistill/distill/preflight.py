@@ -9,7 +9,8 @@ from torch import Tensor
 
 from detdistill.core.modules import untouched
 from detdistill.core.structures import Targets
-from detdistill.distill.distiller import DETECTION, Distiller
+from detdistill.distill.compared import DETECTION
+from detdistill.distill.distiller import Distiller
 from detdistill.distill.opinion_correspondence import left_out
 
 HEADING = (
@@ -93,7 +94,7 @@ def preflight(distiller: Distiller, images: Tensor, targets: Targets) -> Preflig
     losses = [detection]
     matched = compared.matches[compared.output.final].matched
     notes = dict.fromkeys(
-        line for view in compared.views if view.by_opinion for line in left_out(view, matched, targets)
+        line for view in compared.views if view.by_opinion for line in left_out(view, matched, compared.targets)
     )
     for name, value in compared.terms.items():
         own = distiller.weighting.terms[name]

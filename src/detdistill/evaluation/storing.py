@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.boxes import boxes_to_original
+from detdistill.core.distributed import note
 from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageOptions, options_for
 from detdistill.core.progress import track
@@ -22,6 +23,7 @@ from detdistill.core.structures import TeacherBoxes
 from detdistill.data.batching import Draw, EvaluationBatches
 from detdistill.data.detections_folder import DetectionsHeader
 from detdistill.data.loading import Batch, Collate, DetectionImages, own_canvases
+from detdistill.data.plain_images import plain_images
 from detdistill.data.source import DatasetSource, opened, source_of
 from detdistill.data.stored_images import file_digest
 from detdistill.data.transforms import EvaluationTransform, Sample
@@ -71,7 +73,8 @@ def store_detections(
 
     Args:
         teacher: What `detdistill distill --teacher` takes; or a detector, a function or another teacher.
-        data: The dataset: all its splits, or the one that a `DatasetSource` names. It may lack annotations.
+        data: The dataset: all its splits, or the one that a `DatasetSource` names; or images without annotations, as
+            `plain_images` takes them, which are stored as one split with the name of their place.
         out: Folder to write to, created if it does not exist.
         top_k: Largest number of classes whose probabilities are kept for each box, at least 1.
         floor: Score below which nothing is stored, 0 to 1; None for a detector's own threshold, 0.05 for others.
@@ -90,7 +93,7 @@ def store_detections(
     """
     _check_call(top_k, floor)
     place, folder = chosen_device(device), Path(out)
-    splits = source_of(data).parts()
+    splits = _splits(source_of(data))
     first = opened(next(iter(splits.values())), check_images=False)
     teacher = (
         load_teacher(str(teacher), first, channels_last=options.channels_last)
@@ -119,6 +122,21 @@ def store_detections(
             found.boxes += writer.boxes
             header = writer.header
     return found
+
+
+def _splits(source: DatasetSource) -> dict[str, DatasetSource | DetectionDataset]:
+    """The splits of a dataset by name, or images without annotations."""
+    try:
+        return dict(source.parts())
+    except DataError as error:
+        if source.split is not None or source.annotations is not None:
+            raise
+        try:
+            images = plain_images([source.path])
+        except DataError:
+            raise error from None
+    note(f"{source.path}: no annotations are recognised; all {len(images.images):,} images are predicted")
+    return {str(Path(source.path).expanduser().resolve()): images}
 
 
 def _check_call(top_k: int, floor: float | None) -> None:

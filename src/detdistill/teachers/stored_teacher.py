@@ -104,7 +104,7 @@ def stored_origin(source: str) -> dict[str, Any]:
 
 def _sha256_for(header: DetectionsHeader, stored: StoredDetections, dataset: DetectionDataset) -> str:
     """A hash of what decides the boxes of a dataset: other splits may be stored while a run is interrupted."""
-    rows = stored.images.rows_of(dataset)
+    rows = stored.rows_of(dataset)
     ends = np.cumsum([entry.images for entry in header.parts])
     used = np.unique(np.searchsorted(ends, rows[rows >= 0], side="right"))
     deciding = [header.classes, header.floor, [header.parts[part].sha256 for part in used]]

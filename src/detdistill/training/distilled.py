@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from detdistill.core.annotations import DetectionDataset
+from detdistill.core.distributed import computed_once
 from detdistill.core.errors import DetdistillError
 from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import ReduceSum, Targets
@@ -21,6 +24,8 @@ from detdistill.distill.inheritance import inherit
 from detdistill.distill.memory import TeacherMemory, memory_note
 from detdistill.distill.methods import what_works
 from detdistill.distill.preflight import preflight
+from detdistill.distill.pseudo_labels import PseudoLabels
+from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.teachers.callable_teacher import PYTHON, CallableTeacher
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.loading import GivenTeacher, as_teacher, load_teachers
@@ -29,7 +34,8 @@ from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import first_batch
 from detdistill.training.recipe import Distillation, Recipe
 from detdistill.training.task import Task
-from detdistill.training.teacher_score import quick_look, teacher_metrics
+from detdistill.training.teacher_score import quick_look, teacher_metrics, teacher_results
+from detdistill.training.unlabelled_look import best_thresholds, given_thresholds, unlabelled_notes
 
 
 class Distilled(Task):
@@ -52,6 +58,12 @@ class Distilled(Task):
         self._notes: list[str] = []
         if distillation.init_from_teacher:
             self._notes.append(inherit(student, _original(teacher, distillation), distillation.init_from_teacher))
+        unlabelled = distillation.unlabelled
+        self._pseudo_labels = None
+        if unlabelled is not None:
+            weight = unlabelled.weight if unlabelled.pseudo_labels else 0.0
+            self._pseudo_labels = PseudoLabels(given_thresholds(unlabelled, student.classes), weight)
+        self._teacher_ap: float | None = None
         terms, weights = build_terms(
             distillation.terms, weight=distillation.weight, ratio=distillation.ratio, detector=student.kind
         )
@@ -63,6 +75,7 @@ class Distilled(Task):
             class_table=distillation.class_map,
             channels_last=recipe.machine.channels_last,
             memory=TeacherMemory(distillation.memory) if distillation.memory and teacher.stored is None else None,
+            pseudo_labels=self._pseudo_labels,
             seed=derived_seed(recipe.seed, "adapters"),
         )
 
@@ -103,6 +116,9 @@ class Distilled(Task):
         """Return the teacher's COCO AP on a dataset, 0 to 1; None if it reads no images and nothing is stored there."""
         if self.stored is not None and not self.stored.covered(dataset).all():
             return None
+        known: float | None = computed_once(self._teacher_ap, lambda found: found[0])
+        if known is not None:
+            return known
         device = next(self.distiller.student.parameters()).device
         return teacher_metrics(self.distiller.teacher, dataset, self._recipe, device).AP
 
@@ -115,21 +131,58 @@ class Distilled(Task):
         """Describe what fits between teacher and student, what the first batch gives, and how good the teacher is.
 
         Args:
-            dataset: The training set.
+            dataset: The training set, with its unlabelled images.
             validation: The validation set, if there is one.
 
         Raises:
-            DetdistillError: The teacher finds next to nothing, and `distill.accept_teacher` is not set.
+            DetdistillError: The teacher finds next to nothing, and `distill.accept_teacher` is not set; or nothing in
+                the unlabelled images.
         """
         recipe = self._recipe
-        batch = first_batch(recipe, dataset, recipe.images_per_process // recipe.accumulate, self.stored)
         device = device_beside_training(recipe.machine)
         self.distiller.to(device)
+        unlabelled = self._look_at_unlabelled(dataset, validation, device)
+        batch = first_batch(recipe, dataset, recipe.images_per_process // recipe.accumulate, self.stored)
         batch = batch.to(device)
         report = preflight(self.distiller, batch.images, batch.targets)
         look = quick_look(self.distiller.teacher, dataset, validation, recipe, device)
         works = what_works(self.distiller.student.offers, self.distiller.teacher.offers)
-        return "\n".join([*self._notes, *works, *self._memory_notes(batch, dataset), str(report), *look])
+        return "\n".join([*self._notes, *works, *self._memory_notes(batch, dataset), str(report), *look, *unlabelled])
+
+    def chosen(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with the thresholds that were found in the place of `auto`."""
+        pseudo_labels, distillation = self._pseudo_labels, recipe.distillation
+        if pseudo_labels is None or pseudo_labels.thresholds is None:
+            return recipe
+        assert distillation.unlabelled is not None
+        thresholds = dict(zip(self.detector.classes, pseudo_labels.thresholds, strict=True))
+        unlabelled = replace(distillation.unlabelled, threshold=thresholds)
+        return replace(recipe, distill=replace(distillation, unlabelled=unlabelled))
+
+    def take(self, recipe: Recipe) -> None:
+        """Take the thresholds from a recipe that another process has settled."""
+        unlabelled = recipe.distillation.unlabelled
+        if self._pseudo_labels is not None and unlabelled is not None:
+            self._pseudo_labels.thresholds = given_thresholds(unlabelled, self.detector.classes)
+
+    def _look_at_unlabelled(
+        self, dataset: DetectionDataset, validation: DetectionDataset | None, device: torch.device
+    ) -> list[str]:
+        """Find the thresholds of pseudo-labels, if they are not given, and say what the teacher finds with them."""
+        pseudo_labels, recipe, teacher = self._pseudo_labels, self._recipe, self.distiller.teacher
+        if pseudo_labels is None:
+            return []
+        if pseudo_labels.thresholds is None:
+            assert validation is not None, "the recipe checks it"
+            if self.stored is not None and not self.stored.covered(validation).all():
+                raise DetdistillError(
+                    f"distill.unlabelled.threshold auto: nothing is stored for {validation.source}, by which they are "
+                    "chosen; predict it too (`detdistill predict TEACHER DATA --store FOLDER`), or give a number"
+                )
+            results = teacher_results(teacher, validation, recipe, device)
+            self._teacher_ap = coco_metrics(validation, results).AP
+            pseudo_labels.thresholds = tuple(best_thresholds(validation, results).values())
+        return unlabelled_notes(teacher, dataset, pseudo_labels.thresholds, recipe, device)
 
     def _memory_notes(self, batch: Batch, dataset: DetectionDataset) -> list[str]:
         recipe = self._recipe

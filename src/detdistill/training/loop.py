@@ -83,6 +83,7 @@ class Loop:
                 cache=recipe.data.cache,
                 difficult=recipe.data.difficult,
                 stored=task.stored,
+                unlabelled_share=recipe.unlabelled_share,
                 rank=fabric.global_rank,
                 world=fabric.world_size,
             )
@@ -249,7 +250,7 @@ class Loop:
         threads = counted(torch.get_num_threads(), "thread")
         note(
             f"training on {self.fabric.device} in {self.recipe.machine.precision} with {threads}: "
-            f"{counted(len(self.dataset.images), 'image')}, {counted(len(self.batches), 'step')} an epoch, "
+            f"{_in_words(self.dataset)}, {counted(len(self.batches), 'step')} an epoch, "
             f"{self.step} of {self.total} done"
         )
 
@@ -308,6 +309,12 @@ class Loop:
             "`detdistill data inspect`; if they are right, lower optimization.learning_rate or "
             "optimization.clip_norm, or use machine.precision float32"
         )
+
+
+def _in_words(dataset: DetectionDataset) -> str:
+    """The number of images, annotated and unlabelled."""
+    annotated, *others = (len(part.images) for part in dataset.parts)
+    return ", ".join([counted(annotated, "image"), *(f"{count:,} unlabelled" for count in others)])
 
 
 def _sum_of_others(value: Tensor) -> Tensor:

@@ -102,7 +102,13 @@ def first_batch(recipe: Recipe, dataset: DetectionDataset, batch_size: int, stor
     """
     batch: Batch
     loader = training_loader(
-        dataset, recipe.images, batch_size=batch_size, seed=recipe.seed, difficult=recipe.data.difficult, stored=stored
+        dataset,
+        recipe.images,
+        batch_size=batch_size,
+        seed=recipe.seed,
+        difficult=recipe.data.difficult,
+        stored=stored,
+        unlabelled_share=recipe.unlabelled_share,
     )
     for batch in islice(loader, FIRST_BATCHES):
         if len(batch.targets.labels):

@@ -173,6 +173,33 @@ class Logging:
 
 
 @settings
+class Unlabelled:
+    """Images without annotations: what the teacher finds in them are their objects."""
+
+    images: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """Image folder, subfolders included; pattern such as `shots/*.jpg`; text file that lists images; annotation file of
+    a dataset, whose annotations are ignored; or a list of several of them."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of each batch that these images fill. An epoch stays one pass over the annotated images."""
+    threshold: Literal["auto"] | Probability | dict[str, Probability] = "auto"
+    """Score from which a box of the teacher is an object; `auto` takes that of the best F1 of each class on the
+    validation images; or one number, or one for each class by its name. Boxes between 0.05, or the teacher's floor
+    where that is higher, and the threshold are ignored: neither objects nor background."""
+    pseudo_labels: bool = True
+    """The detection loss learns these objects too; otherwise the terms alone do."""
+    weight: PositiveFactor = 1.0
+    """Weight of the detection loss of these images. It has a normaliser of its own."""
+    check_copies: bool = True
+    """Leave out near-duplicates of validation and test images, with which the student would learn what it is scored
+    on."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The places of the images."""
+        return (self.images,) if isinstance(self.images, str) else self.images
+
+
+@settings
 class Distillation:
     """What the detector learns from a teacher, beside the annotations."""
 
@@ -180,10 +207,9 @@ class Distillation:
     """Folder of a trained, distilled or imported detector, of an imported ONNX file, or of a detector of transformers;
     `hf://owner/name`; stored detections (a folder, or COCO-results JSON); `python:package.module:function`; or a list
     of several, whose boxes are joined by NMS within each class."""
-    terms: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = field(
-        default_factory=lambda: {name: {} for name in DEFAULT_TERMS}
-    )
-    """Distillation terms: the options of each method by its name, `{}` for its defaults. Beside the method's own there
+    terms: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: {} for name in DEFAULT_TERMS})
+    """Distillation terms: the options of each method by its name, `{}` for its defaults; none only where pseudo-labels
+    of unlabelled images are all that is learned. Beside the method's own there
     are `weight` (a number, `auto`, or `paper` for a published one), `ratio` (instead of the one below), `decay`
     (`none`, `linear`, `cosine`: to 0 over the run) and `ramp` (share of the run in which the weight rises from 0)."""
     weight: Literal["auto", "paper"] = "auto"
@@ -205,6 +231,17 @@ class Distillation:
     """Weights of several teachers' scores in the NMS that joins their boxes; empty for equal ones."""
     accept_teacher: bool = False
     """Train although the teacher finds next to nothing on the validation images."""
+    unlabelled: Unlabelled | None = None
+    """Images without annotations that take part in each batch; null for none."""
+
+    @model_validator(mode="after")
+    def _teaches(self) -> Self:
+        if not self.terms and (self.unlabelled is None or not self.unlabelled.pseudo_labels):
+            raise ValueError(
+                "terms is empty, so that nothing is learned from the teacher; expected at least one term, or "
+                "unlabelled images with pseudo_labels true"
+            )
+        return self
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -267,6 +304,11 @@ class Recipe:
                 f"evaluation.patience {self.evaluation.patience} needs a validation set: set data.val, or "
                 "evaluation.patience null"
             )
+        unlabelled = None if self.distill is None else self.distill.unlabelled
+        if unlabelled is not None and unlabelled.threshold == "auto" and self.data.val is None:
+            raise ValueError(
+                "distill.unlabelled.threshold auto needs a validation set: set data.val, or a number from 0 to 1"
+            )
         return self
 
     @property
@@ -282,6 +324,12 @@ class Recipe:
                 "(--distill.teacher FOLDER), or train without a teacher (`detdistill train`)"
             )
         return self.distill
+
+    @property
+    def unlabelled_share(self) -> float:
+        """Share of each batch that unlabelled images fill; 0 without such images."""
+        unlabelled = None if self.distill is None else self.distill.unlabelled
+        return 0.0 if unlabelled is None else unlabelled.share
 
     @property
     def images_per_process(self) -> int:

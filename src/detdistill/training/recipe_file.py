@@ -20,7 +20,7 @@ from detdistill.training.recipe import Recipe
 from detdistill.training.renamed_keys import RENAMED, converted
 from detdistill.training.yaml_values import read_yaml, write_yaml
 
-FREE = ("options", "terms", "class_map")
+FREE = ("options", "terms", "class_map", "threshold")
 """Keys whose values depend on other choices: a changed one replaces the former, nothing is merged."""
 
 
@@ -146,13 +146,20 @@ def resolved(recipe: Recipe, kept: Recipe) -> Recipe:
     """Return a recipe with the values of a run in the place of `auto`.
 
     Args:
-        recipe: With `machine.precision` or `machine.threads` `auto`, or neither.
+        recipe: With `machine.precision`, `machine.threads` or `distill.unlabelled.threshold` `auto`, or none of them.
         kept: The recipe in the run's folder, with the values that were chosen when it began.
     """
     own, theirs = recipe.machine, kept.machine
     precision = theirs.precision if own.precision == "auto" else own.precision
     threads = theirs.threads if own.threads == "auto" else own.threads
-    return replace(recipe, machine=replace(own, precision=precision, threads=threads))
+    recipe = replace(recipe, machine=replace(own, precision=precision, threads=threads))
+    if recipe.distill is None or kept.distill is None:
+        return recipe
+    unlabelled, there = recipe.distill.unlabelled, kept.distill.unlabelled
+    if unlabelled is None or there is None or unlabelled.threshold != "auto":
+        return recipe
+    unlabelled = replace(unlabelled, threshold=there.threshold)
+    return replace(recipe, distill=replace(recipe.distill, unlabelled=unlabelled))
 
 
 def differences(old: Recipe, new: Recipe) -> dict[str, str]:

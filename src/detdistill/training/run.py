@@ -40,6 +40,7 @@ from detdistill.training.scores import Scores
 from detdistill.training.starts import compare_starts
 from detdistill.training.summary import Summary, read_summary, write_summary
 from detdistill.training.task import Supervised, Task
+from detdistill.training.unlabelled import with_unlabelled
 
 
 def train(
@@ -150,6 +151,7 @@ def check(
     """
     recipe, own_teacher = taught_by(data_or_recipe, teacher, settings)
     dataset, validation = open_training_data(recipe.data, recipe.images)
+    dataset = with_unlabelled(recipe, dataset, validation)
     loaded = recipe_teacher(recipe, dataset, own_teacher)
     return Distilled(recipe, _starting(recipe, dataset, student), loaded).preflight(dataset, validation)
 
@@ -216,6 +218,7 @@ def _train(
     started = time.monotonic()
     is_first = is_first_process()
     dataset, validation = open_training_data(recipe.data, recipe.images, use_cache=not is_resumed)
+    dataset = with_unlabelled(recipe, dataset, validation)
     detector = _starting(recipe, dataset, own)
     task: Task
     if recipe.distill is None:
@@ -273,14 +276,19 @@ def _settled(recipe: Recipe, run: RunFolder, task: Task, dataset: DetectionDatas
 
     The values stand in the run's recipe before the first step, so that a resumed run has the same.
     """
-    machine = recipe.machine
-    if is_first_process() and "auto" in (machine.precision, machine.threads):
-        batch = first_batch(recipe, dataset, recipe.images_per_process, task.stored).to(fabric.device)
-        choice = choose(task, batch, recipe, fabric.device)
-        note(choice.reason)
-        machine = replace(machine, precision=choice.precision, threads=choice.threads)
-        write_recipe(replace(recipe, machine=machine), run.recipe)
-    precision, threads = fabric.broadcast((machine.precision, machine.threads))
-    assert threads != "auto"
-    torch.set_num_threads(threads)
-    return replace(recipe, machine=replace(machine, precision=precision, threads=threads))
+    if is_first_process():
+        settled = task.chosen(recipe)
+        machine = recipe.machine
+        if "auto" in (machine.precision, machine.threads):
+            batch = first_batch(recipe, dataset, recipe.images_per_process, task.stored).to(fabric.device)
+            choice = choose(task, batch, recipe, fabric.device)
+            note(choice.reason)
+            settled = replace(settled, machine=replace(machine, precision=choice.precision, threads=choice.threads))
+        if settled != recipe:
+            write_recipe(settled, run.recipe)
+            recipe = settled
+    recipe = fabric.broadcast(recipe)
+    task.take(recipe)
+    assert recipe.machine.threads != "auto"
+    torch.set_num_threads(recipe.machine.threads)
+    return recipe

@@ -17,7 +17,10 @@ from detdistill.core.files import read_regular, write_atomically
 from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import differences, read_recipe_of_run, resolved, write_recipe
 
-LOCKED_OF_DISTILL = ("teacher", "teacher_weights", "terms", "weight", "ratio", "class_map", "init_from_teacher")
+LOCKED_OF_DISTILL = (
+    *("teacher", "teacher_weights", "terms", "weight", "ratio", "class_map", "init_from_teacher"),
+    *("unlabelled.images", "unlabelled.share", "unlabelled.check_copies", "unlabelled.pseudo_labels"),
+)
 LOCKED = (
     *("detector", "images", "start", "batch_size", "seed", "optimization.optimizer", "optimization.ema"),
     *(f"distill.{key}" for key in LOCKED_OF_DISTILL),

@@ -12,6 +12,7 @@ from detdistill.core.structures import ReduceSum, Targets
 from detdistill.data.stored_detections import BoxSource
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
+from detdistill.training.recipe import Recipe
 
 
 class Task(nn.Module, ABC):
@@ -60,6 +61,13 @@ class Task(nn.Module, ABC):
     def origin(self) -> dict[str, Any]:
         """Return where what the detector knows comes from, for `model.json`; `teacher` among it if there is one."""
         return {"made_by": "training"}
+
+    def chosen(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with what the preflight has found in the place of `auto`."""
+        return recipe
+
+    def take(self, recipe: Recipe) -> None:
+        """Take what another process has found from its recipe."""
 
     @property
     def stored(self) -> BoxSource | None:

@@ -109,24 +109,32 @@ def _look(
 def teacher_metrics(
     teacher: Teacher, dataset: DetectionDataset, recipe: Recipe, device: torch.device | None = None
 ) -> CocoMetrics:
-    """COCO's numbers of a teacher on a data set with the student's classes; of several processes all take part.
+    """COCO's numbers of a teacher on a data set; arguments as of `teacher_results`; of several processes all take part.
+
+    Detections of classes that the student lacks do not count.
+    """
+    found = teacher_results(teacher, dataset, recipe, device)
+    return score_together(found, lambda results: coco_metrics(dataset, results))
+
+
+def teacher_results(
+    teacher: Teacher, dataset: DetectionDataset, recipe: Recipe, device: torch.device | None = None
+) -> Results:
+    """A teacher's detections, with the student's labels; those of classes that the student lacks are left out.
 
     Args:
-        teacher: the teacher; detections of classes that the student lacks do not count.
-        dataset: the ground truth.
+        teacher: the teacher.
+        dataset: images, with the student's classes.
         recipe: of the distillation.
         device: where the teacher is to run; None for the CPU.
     """
     classes = ClassMap(dataset.classes, teacher.classes, recipe.distillation.class_map)
     found = predict_with_teacher(teacher, dataset, recipe.images, inference_options(recipe), device=device)
-    return score_together(found, lambda results: coco_metrics(dataset, with_student_labels(results, classes)))
+    return with_student_labels(found, classes)
 
 
 def with_student_labels(results: Results, classes: ClassMap) -> Results:
     """A teacher's detections with the student's labels; those of classes that the student lacks are left out."""
-    meaning = np.full(len(classes.teacher), -1)
-    for label, sources in enumerate(classes.sources):
-        meaning[list(sources)] = label
-    labels = meaning[results.labels]
+    labels = classes.meaning.numpy()[results.labels]
     kept = labels >= 0
     return Results(results.image[kept], results.xywh[kept], results.scores[kept], labels[kept])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Hashable
 from typing import Any
@@ -14,6 +13,8 @@ from detdistill.core.yaml_nodes import BoundedComposer, checked_node
 
 AS_WRITTEN = "class_map"
 """Key of a table of class names, which stay texts: `{0: apple}` is `{"0": apple}`."""
+BY_CLASS = frozenset({AS_WRITTEN, "threshold"})
+"""Keys of tables whose keys are class names, which stay texts."""
 
 LONGEST_NUMBER = 40
 """Characters of a number: float64 needs 24."""
@@ -42,9 +43,11 @@ class _Loader(BoundedComposer, yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[str, int] = {}
         for key, value in node.value:
-            if key.value == AS_WRITTEN and isinstance(value, yaml.MappingNode):
-                for name in itertools.chain.from_iterable(value.value):
+            if key.value in BY_CLASS and isinstance(value, yaml.MappingNode):
+                for name, meaning in value.value:
                     _keep_text(name)
+                    if key.value == AS_WRITTEN:
+                        _keep_text(meaning)
             line = key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode) and key.value in lines:
                 raise yaml.YAMLError(f"duplicate key '{key.value}' (lines {lines[key.value]} and {line})")
@@ -89,23 +92,23 @@ def read_yaml(text: str) -> Any:
     return loader.construct_document(root)
 
 
-def read_word(text: str, *, as_written: bool = False) -> Any:
+def read_word(text: str, *, table: str | None = None) -> Any:
     """Read a value of a command line: a scalar, or a list or mapping in brackets.
 
     Args:
         text: The value. Without brackets or quotes all of it is one scalar, whatever signs it has.
-        as_written: Names in a mapping stay texts.
+        table: The key, if it is a table of class names: of `BY_CLASS`, or below it.
 
     Raises:
         yaml.YAMLError: Text in brackets or quotes is not YAML, or the value cannot be read.
     """
     if text[:1] in "[{\"'" and text:
-        document = f"{AS_WRITTEN if as_written else 'value'}: {text}"
+        document = f"{table or 'value'}: {text}"
         (value,) = read_yaml(document).values()
         return value
     loader: Any = _Loader("")
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
-    node = yaml.ScalarNode(_TEXT if as_written else tag, text)
+    node = yaml.ScalarNode(_TEXT if table == AS_WRITTEN else tag, text)
     fault = _fault(node)
     if fault:
         raise yaml.YAMLError(fault)

@@ -194,13 +194,13 @@ class TorchvisionDetector(Detector):
         if predictions.quality_logits is not None:
             raw["bbox_ctrness"] = at_least_float32(predictions.quality_logits[..., None])
         losses = self.network.head.compute_loss(listed, raw, [predictions.grid.priors for _ in images], list(matched))
-        weight = self._normalizer(assignment)
-        share = weight.clamp(min=1) / reduce_sum(weight).clamp(min=1)
+        divided_by, counted = self._normalizers(assignment)
+        share = divided_by.clamp(min=1) / reduce_sum(counted).clamp(min=1)
         return {ours: losses[theirs] * share for theirs, ours in self.terms.items()}
 
     @abstractmethod
-    def _normalizer(self, assignment: Assignment) -> Tensor:
-        """Scalar: what torchvision divides the loss of a batch by, at the least 1."""
+    def _normalizers(self, assignment: Assignment) -> tuple[Tensor, Tensor]:
+        """Scalars: what torchvision divides the loss of a batch by, at the least 1, and what it is to be divided by."""
 
     def detect(self, output: Output, sizes: Tensor) -> list[Detections]:
         """Detections per image, best first, clipped to the true `sizes` `(N, 2)` (height, width)."""
@@ -239,8 +239,9 @@ class TorchvisionRetinaNet(TorchvisionDetector):
         best = iou.masked_fill(targets.image != image[:, None], -1).argmax(dim=1)
         return Assignment(assignment.matched.index_put((image, prior), best))
 
-    def _normalizer(self, assignment: Assignment) -> Tensor:
-        return torch.tensor(float(len(assignment.matched)), device=assignment.matched.device)
+    def _normalizers(self, assignment: Assignment) -> tuple[Tensor, Tensor]:
+        counts = (assignment.matched != IGNORED).any(dim=1)
+        return counts.new_tensor(len(counts), dtype=torch.float32), counts.sum().float()
 
 
 class TorchvisionFcos(TorchvisionDetector):
@@ -268,8 +269,9 @@ class TorchvisionFcos(TorchvisionDetector):
         """A point near an object's centre learns the smallest such object that suits its level."""
         return self.assigner(grid, targets)
 
-    def _normalizer(self, assignment: Assignment) -> Tensor:
-        return (assignment.matched >= 0).sum().float()
+    def _normalizers(self, assignment: Assignment) -> tuple[Tensor, Tensor]:
+        positives = (assignment.matched >= 0).sum().float()
+        return positives, positives
 
 
 def _frozen_backbone(eps: float) -> Any:

@@ -12,7 +12,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.offers import DENSE_OFFERS, Offer
 from detdistill.core.output import BoxCoder, Output, Predictions, TowerMaps
-from detdistill.core.structures import Assignment, ReduceSum, Targets
+from detdistill.core.structures import IGNORED, Assignment, ReduceSum, Targets
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.heads.towers import conv_tower, from_activation, up_to_activation
 from detdistill.detectors.dense.priors import PriorLayout
@@ -124,5 +124,10 @@ class DenseHead(nn.Module, ABC):
 
 
 def counted_positives(assignment: Assignment) -> Tensor:
-    """Scalar: positives of the batch, where an image without any counts as one (mmdetection's `avg_factor`)."""
-    return (assignment.matched >= 0).sum(dim=1).clamp(min=1).sum().float()
+    """Scalar: positives of the batch, where an image without any counts as one (mmdetection's `avg_factor`).
+
+    An image all of whose candidates are ignored does not count.
+    """
+    matched = assignment.matched
+    least = (matched != IGNORED).any(dim=1).long()
+    return (matched >= 0).sum(dim=1).maximum(least).sum().clamp(min=1).float()
