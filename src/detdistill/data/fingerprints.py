@@ -109,7 +109,8 @@ def _gradients(prints: Fingerprints, axis: int) -> Floats:
 
 def _squared_distances(rows: Floats, others: Floats) -> Floats:
     squares, other_squares = ((each * each).sum(axis=1) for each in (rows, others))
-    return squares[:, None] + other_squares - 2 * (rows @ others.T)
+    distances: Floats = squares[:, None] + other_squares - 2 * (rows @ others.T)
+    return distances
 
 
 def _read(file: tuple[str, Size | None]) -> NDArray[np.uint8] | DataError:

@@ -152,7 +152,8 @@ def _different_bits(hashes: Hashes, others: Hashes) -> Indices:
     """Return `(n, m)` numbers of bits in which hashes differ."""
     # The scalar product of two vectors of +1 and -1 is bits - 2 * (number of differences).
     signs, other_signs = (np.where(each, np.float32(1), np.float32(-1)) for each in (hashes, others))
-    return ((hashes.shape[1] - signs @ other_signs.T) / 2).astype(np.int64)
+    bits: Indices = ((hashes.shape[1] - signs @ other_signs.T) / 2).astype(np.int64)
+    return bits
 
 
 def _keep_alike(wanted: NDArray[np.bool_], prints: Fingerprints, others: Fingerprints) -> None:
