@@ -33,6 +33,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "detdistill.data.opening": ("open_dataset", "find_splits"),
         "detdistill.data.source": ("DatasetSource",),
         "detdistill.data.inspecting": ("inspect_parts", "InspectedPart"),
+        "detdistill.data.comparing": ("Comparison", "read_others"),
+        "detdistill.data.near_duplicates": ("near_copies", "Copies"),
         "detdistill.core.annotations": ("DetectionDataset", "ImageRecord"),
         "detdistill.data.splitting": ("split_dataset",),
         "detdistill.data.writing.converting": ("convert_dataset", "write_split"),

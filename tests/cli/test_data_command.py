@@ -224,6 +224,54 @@ def test_inspect_names_a_sheet_that_cannot_be_written(folder: Path, capsys: pyte
     assert f"{sheet} cannot be written" in capsys.readouterr().err
 
 
+def test_inspect_lists_near_duplicates_of_other_images(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    images = folder / "images"
+    (shots / "copy.png").write_bytes((images / "train1.png").read_bytes())
+    (shots / "broken.png").write_bytes(b"nothing")
+    (images / "train2.png").write_bytes((images / "val0.png").read_bytes())
+    assert inspected(folder, "--against", str(shots), "--against", "val") == 0
+    out = capsys.readouterr().out
+    train, val = out.split("set val")
+    for text in ("train1.png: copy.png", "train2.png: val0.png", "val (1 image): 1 of 6 images"):
+        assert text in train
+    for text in ("undecodable, not compared: 1 image", f"{shots} (2 images): 0 of 1 image", "not counted: 1 image"):
+        assert text in val
+
+
+def test_inspect_lists_ten_near_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+    for number in range(12):
+        picture = Image.effect_noise((40, 30), 60).convert("RGB")
+        picture.save(tmp_path / "one" / f"{number:02}.png")
+        picture.save(tmp_path / "other" / f"{number:02}.bmp")
+    (tmp_path / "one" / "broken.png").write_bytes(b"nothing")
+    assert main(["data", "inspect", str(tmp_path / "one"), "--against", str(tmp_path / "other")]) == 0
+    out = capsys.readouterr().out
+    assert "12 of 13 images" in out
+    assert [f"{number:02}.png: {number:02}.bmp" in out for number in range(12)] == [True] * 10 + [False] * 2
+    assert "2 more" in out
+    assert f"1 image of {tmp_path / 'one'}" in out
+    assert main(["data", "inspect", str(tmp_path / "one")]) == 1
+
+
+@pytest.mark.parametrize("other", ["nothing", "broken.json", "empty"])
+def test_inspect_refuses_others_that_are_none(
+    folder: Path, other: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    Path("broken.json").write_text('{"images": [')
+    Path("empty").mkdir()
+    assert inspected(folder / "train.json", "--against", other) == 1
+    captured = capsys.readouterr()
+    assert other in captured.err
+    assert not captured.out
+
+
 def test_split_writes_beside_the_data_and_says_what_it_did(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "split", str(folder), "--split", "train", "--val", "0.34"]) == 0
     out = capsys.readouterr().out

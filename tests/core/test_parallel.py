@@ -21,14 +21,14 @@ ENDLESS = """
 import os, signal, time
 from detdistill.core import parallel
 signal.signal(signal.SIGTERM, lambda *_: None)
-parallel._MANY = parallel._BLOCK = 1
+parallel._MANY = 1
 parallel.usable_processors = lambda: 2
 
 def work(item):
     os.write(1, f"{os.getpid()}\\n".encode())
     time.sleep(600)
 
-list(parallel.work_through([1, 2, 3], work, "sleeping"))
+list(parallel.work_through([1, 2, 3], work, "sleeping", block=1))
 """
 
 
@@ -41,7 +41,7 @@ def ends_when_told(_: int) -> bool:
 
 
 def summed(count: int) -> int:
-    return sum(square for square, _ in work_through(range(count), squared, "squaring"))
+    return sum(square for square, _ in work_through(range(count), squared, "squaring", block=5))
 
 
 def killed(_: int) -> int:
@@ -62,8 +62,7 @@ def is_running(process: int) -> bool:
 
 @pytest.fixture
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(parallel, "_MANY", 10)
-    monkeypatch.setattr(parallel, "_BLOCK", 7)
+    monkeypatch.setattr(parallel, "_MANY", 2)
     monkeypatch.setattr(parallel, "usable_processors", lambda: 2)
     # The test runner's own handler would keep a process that has just been forked from being ended.
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -74,7 +73,7 @@ def two_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("count", [0, 9, 50])
 @pytest.mark.usefixtures("two_processes")
 def test_results_are_in_order(count: int) -> None:
-    results = list(work_through(range(count), squared, "squaring"))
+    results = list(work_through(range(count), squared, "squaring", block=5))
     assert [result for result, _ in results] == [number * number for number in range(count)]
     if sys.platform.startswith("linux"):
         assert (os.getpid() in {process for _, process in results}) == (0 < count < 10)
@@ -83,30 +82,30 @@ def test_results_are_in_order(count: int) -> None:
 @pytest.mark.usefixtures("two_processes")
 def test_a_process_that_is_killed_is_an_error() -> None:
     with pytest.raises(BrokenProcessPool):
-        list(work_through(range(50), killed, "ending"))
+        list(work_through(range(50), killed, "ending", block=5))
 
 
 @pytest.mark.usefixtures("two_processes")
 def test_an_error_reaches_the_caller() -> None:
     with pytest.raises(DataError, match="0: no"):
-        list(work_through(range(50), refused, "refusing"))
+        list(work_through(range(50), refused, "refusing", block=5))
 
 
 @pytest.mark.usefixtures("two_processes")
 def test_processes_end_although_their_parent_handles_the_signal() -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        assert all(work_through(range(50), ends_when_told, "asking"))
+        assert all(work_through(range(50), ends_when_told, "asking", block=5))
         for _ in range(20):  # an end right after the start
             with pytest.raises(DataError):
-                list(work_through(range(50), refused, "refusing"))
+                list(work_through(range(50), refused, "refusing", block=5))
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.usefixtures("two_processes")
 def test_a_process_of_another_pool_works_alone() -> None:
-    assert list(work_through([50] * 10, summed, "summing")) == [sum(number**2 for number in range(50))] * 10
+    assert list(work_through([50] * 10, summed, "summing", block=5)) == [sum(number**2 for number in range(50))] * 10
 
 
 def test_processors_are_shared_by_the_processes_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.errors import DataError
 from detdistill.data import open_dataset
-from detdistill.data.splitting import DatasetSplit, difference_hash, near_duplicates, split_dataset
+from detdistill.data.splitting import DatasetSplit, split_dataset
 
 
 def record(path: Path, image_id: int | str, labels: list[int], width: int = 64, height: int = 48) -> ImageRecord:
@@ -166,53 +162,15 @@ def test_all_undecodable_images_are_listed(dataset: DetectionDataset) -> None:
     assert [problem.where for problem in error.value.problems] == ["03.png", "07.png"]
 
 
-def linked(hashes: NDArray[np.bool_], near: int) -> list[list[int]]:
-    """Single linkage the plain way: every pair is looked at until nothing changes."""
-    groups = [{index} for index in range(len(hashes))]
-    for one, other in combinations(range(len(hashes)), 2):
-        if (hashes[one] != hashes[other]).sum() <= near:
-            first, second = (next(group for group in groups if index in group) for index in (one, other))
-            if first is not second:
-                groups.remove(second)
-                first |= second
-    return sorted(sorted(group) for group in groups)
-
-
-@given(
-    seed=st.integers(0, 10_000),
-    count=st.integers(1, 40),
-    originals=st.integers(1, 10),
-    noise=st.floats(0, 0.2),
-    plain=st.floats(0, 1),
-    near=st.integers(0, 12),
-)
-def test_groups_are_those_of_the_plain_way(
-    seed: int, count: int, originals: int, noise: float, plain: float, near: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    some = (rng.random((originals, 64)) < 0.5) & (rng.random(64) > plain)
-    hashes = some[rng.integers(originals, size=count)] ^ (rng.random((count, 64)) < noise)
-    groups = near_duplicates(hashes, near)
-    assert sorted(groups) == linked(hashes, near)
-    assert all(group == sorted(group) for group in groups)
-
-
-def test_groups_larger_than_one_block_are_found() -> None:
-    rng = np.random.default_rng(0)
-    cameras = np.repeat(rng.random((3, 256)) < 0.5, 400, axis=0)
-    hashes = cameras ^ (rng.random(cameras.shape) < 0.02)
-    order = rng.permutation(len(hashes))
-    groups = near_duplicates(hashes[order])
-    assert sorted(sorted(order[group].tolist()) for group in groups) == [
-        list(range(start, start + 400)) for start in (0, 400, 800)
-    ]
-
-
-def test_a_hash_says_which_pixels_are_darker_than_their_right_neighbour() -> None:
-    ramp = np.broadcast_to(np.arange(0, 255, 3, dtype=np.uint8)[None, :, None], (32, 85, 3))
-    assert difference_hash(np.ascontiguousarray(ramp)).all()
-    assert not difference_hash(np.ascontiguousarray(ramp[:, ::-1])).any()
-    assert not difference_hash(np.full((5, 7, 3), 80, np.uint8)).any()
+def test_plain_images_of_different_brightness_can_be_split(tmp_path: Path) -> None:
+    records = []
+    for number in range(4):
+        Image.new("RGB", (64, 48), (50 * number,) * 3).save(tmp_path / f"{number}.png")
+        records.append(record(tmp_path / f"{number}.png", number, []))
+    data = DetectionDataset("four plain ones", (), (), ImageTable.of(records))
+    split = split_dataset(data, val=0.5, seed=0)
+    assert [len(part.images) for part in split.parts.values()] == [2, 2]
+    assert split.duplicates == ()
 
 
 def test_real_photographs_with_known_duplicates(photographs: Path) -> None:

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from detdistill.core.errors import Problem
     from detdistill.core.image_options import ImageOptions
     from detdistill.data.checking import Checks
+    from detdistill.data.comparing import Comparison
     from detdistill.data.inspection import Inspection
 
 BAR = 40
+LISTED_PAIRS = 10
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,14 @@ class Inspect(Source):
     recipe: Annotated[Path | None, Parameter(help="Recipe (YAML) whose image size and data options are checked.")] = (
         None
     )
+    against: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Other images, in which near-duplicates are searched: a part of the dataset, such as val, another "
+            "dataset, an annotation file, or a folder or pattern of images without annotations. May be given several "
+            "times. With it, PATH may be a folder or pattern of images without annotations.",
+        ),
+    ] = None
 
     def run(self) -> None:
         """Print what was found and draw the sheets."""
@@ -56,8 +66,11 @@ class Inspect(Source):
         from detdistill.data.inspecting import inspect_parts
 
         fatal = 0
-        for part in inspect_parts(self.source(self.path), self._checks(), sheet=self.sheet):
-            if part.dataset is None or part.numbers is None:
+        source, against = self.source(self.path), self.against or ()
+        for part in inspect_parts(source, self._checks(), sheet=self.sheet, against=against):
+            if part.comparisons and part.dataset is None:
+                print_out(f"{part.title}: no annotations are recognised, the images are only compared")
+            elif part.dataset is None or part.numbers is None:
                 print_out(part.title)
                 fatal += _print_problems(part.problems) or 1
             else:
@@ -66,6 +79,8 @@ class Inspect(Source):
                 print_out("\nproblems:" if part.problems else "\nno problems")
                 fatal += _print_problems(part.problems)
                 print_out(f"contact sheet: {part.sheet}")
+            for comparison in part.comparisons:
+                _print_comparison(comparison)
             print_out()
         if fatal:
             raise DataError(
@@ -169,6 +184,29 @@ def _print_problems(problems: Sequence[Problem]) -> int:
         if len(lines) > MOST_LINES:
             print_out(f"  {heading}: … and {len(lines) - MOST_LINES:,} more kinds of problems")
     return len(fatal)
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    """Print how many images are near-duplicates of others, and the first of them."""
+    from detdistill.core.errors import counted
+
+    near = len(comparison.pairs)
+    print_out(
+        f"near-duplicates of {comparison.against} ({counted(comparison.others, 'image')}): "
+        f"{near:,} of {counted(comparison.images, 'image')}"
+    )
+    for name, other in comparison.pairs[:LISTED_PAIRS]:
+        print_out(f"  {name}: {other}")
+    if near > LISTED_PAIRS:
+        print_out(f"  … and {near - LISTED_PAIRS:,} more")
+    if comparison.same_files:
+        print_out(f"  the same file in both, not counted: {counted(comparison.same_files, 'image')}")
+    for title, unreadable in (
+        (comparison.title, comparison.unreadable),
+        (comparison.against, comparison.others_unreadable),
+    ):
+        if unreadable:
+            print_out(f"  undecodable, not compared: {counted(unreadable, 'image')} of {title}")
 
 
 def _print_numbers(numbers: Inspection) -> None:

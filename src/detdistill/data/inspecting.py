@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem
 from detdistill.data.checking import Checks, usability_problems
+from detdistill.data.comparing import ComparedImages, Comparison, compare_images, read_others, read_pictures
 from detdistill.data.contact_sheet import contact_sheet, default_file
 from detdistill.data.inspection import Inspection, inspect_dataset, undecodable_images
 from detdistill.data.source import DatasetSource, check_dataset_outputs, source_of
@@ -24,9 +25,10 @@ class InspectedPart:
     Attributes:
         title: Names of the dataset and the part; of a part that cannot be read, why.
         problems: Everything that is wrong or worth knowing; fatal ones must be fixed before training.
-        dataset: The part; None if it cannot be read.
-        numbers: Its images and objects in numbers; None if it cannot be read.
-        sheet: The contact sheet that was drawn; None if it cannot be read.
+        dataset: The part; None if it cannot be read, or has no annotations.
+        numbers: Its images and objects in numbers; None without `dataset`.
+        sheet: The contact sheet that was drawn; None without `dataset`.
+        comparisons: Its near-duplicates in each of the other sets of images; empty if it cannot be read.
     """
 
     title: str
@@ -34,6 +36,7 @@ class InspectedPart:
     dataset: DetectionDataset | None = None
     numbers: Inspection | None = None
     sheet: Path | None = None
+    comparisons: tuple[Comparison, ...] = ()
 
 
 def inspect_parts(
@@ -41,6 +44,7 @@ def inspect_parts(
     checks: Checks | None = None,
     *,
     sheet: str | PathLike[str] | None = None,
+    against: Sequence[str | PathLike[str]] = (),
 ) -> Iterator[InspectedPart]:
     """Count, check and draw a dataset, one part after the other. Every image is decoded.
 
@@ -49,18 +53,29 @@ def inspect_parts(
         checks: What training would ask for; None for the defaults.
         sheet: Contact sheet to write, `.jpg` or `.png`; of several parts, each one's name is added to the file's. None
             for `contact_sheet.jpg`, or `contact_sheet.png` if most images are PNG or GIF files.
+        against: Other images, in which near-duplicates of each part's images are searched: see `read_others`. With
+            them, `dataset` may be a folder or a pattern of images without annotations, which are only compared.
 
     Yields:
         Each part, its contact sheet written.
 
     Raises:
         DetdistillError: The ending of `sheet` is no image's, or it cannot be written or would replace an input.
-        DataError: Nothing is recognised as an annotated dataset.
+        DataError: Nothing is recognised as an annotated dataset, or there is nothing to compare it with.
     """
     source, checks = source_of(dataset), checks or Checks()
     if sheet is not None:
         check_image_ending(Path(sheet))
-    names: list[str | None] = [source.split] if source.split is not None else [*source.split_names()]
+    try:
+        names: list[str | None] = [source.split] if source.split is not None else [*source.split_names()]
+    except DataError:
+        pictures = read_pictures(source.path) if against and source.annotations is None else None
+        if pictures is None:
+            raise
+        compared = [compare_images(pictures, read_others(other, source)) for other in against]
+        yield InspectedPart(pictures.title, (), comparisons=tuple(compared))
+        return
+    others = [read_others(other, source) for other in against]
     training_classes: dict[str, tuple[str, ...]] = {}
     for name in names:
         part = replace(source, split=name)
@@ -83,7 +98,11 @@ def inspect_parts(
         title = f"{Path(source.path).resolve().name} {name or ''}".strip()
         numbers = inspect_dataset(read)
         save_image(contact_sheet(read, f"{title}: {numbers}"), file)
-        yield InspectedPart(title, tuple(problems), read, numbers, file)
+        comparisons: list[Comparison] = []
+        if others:
+            images = ComparedImages.read(title, read.images.file_names, read.images.paths)
+            comparisons += [compare_images(images, each) for each in others]
+        yield InspectedPart(title, tuple(problems), read, numbers, file, tuple(comparisons))
 
 
 def _opened(part: DatasetSource, checks: Checks) -> tuple[DetectionDataset, list[Problem]]:
