@@ -129,7 +129,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_copies_are_found_and_broken_files_are_named(folder: Path) -> None:
-    images = [folder / "copy_of_1.jpg", folder / "broken.png", str(folder / "3.png"), folder / "copy_of_2.png"]
+    images: list[str | Path] = [
+        folder / "copy_of_1.jpg",
+        folder / "broken.png",
+        str(folder / "3.png"),
+        folder / "copy_of_2.png",
+    ]
     others = [folder / "broken.png", folder / "0.png", folder / "2.png", folder / "copy_of_2.png", folder / "1.png"]
     copies = near_copies(images, others)
     assert copies.of.tolist() == [4, -1, -1, 2]

@@ -180,7 +180,7 @@ def test_processes_add_up_to_the_joined_batch(pair: tuple[TorchvisionDetector, A
     with torch.no_grad():
         whole, first, second = part(0, 3), part(0, 1), part(1, 3)
         joined = detector.loss(*whole, single_process)
-        normalizer = {len(each[2][DENSE].matched): detector._normalizer(each[2][DENSE]) for each in (first, second)}
+        normalizer = {len(each[2][DENSE].matched): detector._normalizers(each[2][DENSE])[1] for each in (first, second)}
         total = sum(normalizer.values())
         parts = [detector.loss(*each, lambda _: torch.as_tensor(total)) for each in (first, second)]
     for name, term in joined.items():
