@@ -87,15 +87,16 @@ def look_alike(prints: Fingerprints, others: Fingerprints) -> NDArray[np.bool_]:
     """
     # Sums of products of such integers are exact in float32.
     centred, other_centred = (each.astype(np.float32) - 128 for each in (prints, others))
-    equal = _squared_distances(centred, other_centred) <= _LARGEST_CHANGE**2
+    equal = _squared_distances(centred, other_centred, centred @ other_centred.T) <= _LARGEST_CHANGE**2
     agree, shown = np.ones_like(equal), np.zeros_like(equal)
     for axis in (1, 2):
         gradients, other_gradients = (_gradients(each, axis) for each in (prints, others))
         norms, other_norms = (
             np.maximum(np.linalg.norm(each, axis=1), _LEAST_NORM) for each in (gradients, other_gradients)
         )
-        same = gradients @ other_gradients.T >= _LEAST_COSINE * norms[:, None] * other_norms
-        agree &= same | (_squared_distances(gradients, other_gradients) <= _LARGEST_CHANGE**2)
+        products = gradients @ other_gradients.T
+        same = products >= _LEAST_COSINE * norms[:, None] * other_norms
+        agree &= same | (_squared_distances(gradients, other_gradients, products) <= _LARGEST_CHANGE**2)
         shown |= same
     return equal | (agree & shown)
 
@@ -107,10 +108,10 @@ def _gradients(prints: Fingerprints, axis: int) -> Floats:
     return gradients.reshape(len(gradients), gradients.shape[1] * gradients.shape[2])
 
 
-def _squared_distances(rows: Floats, others: Floats) -> Floats:
+def _squared_distances(rows: Floats, others: Floats, products: Floats) -> Floats:
+    """Return `(n, m)` squared distances of `(n, k)` and `(m, k)`, of which `products` are the scalar products."""
     squares, other_squares = ((each * each).sum(axis=1) for each in (rows, others))
-    distances: Floats = squares[:, None] + other_squares - 2 * (rows @ others.T)
-    return distances
+    return squares[:, None] + other_squares - 2 * products
 
 
 def _read(file: tuple[str, Size | None]) -> NDArray[np.uint8] | DataError:
