@@ -111,7 +111,8 @@ def _gradients(prints: Fingerprints, axis: int) -> Floats:
 def _squared_distances(rows: Floats, others: Floats, products: Floats) -> Floats:
     """Return `(n, m)` squared distances of `(n, k)` and `(m, k)`, of which `products` are the scalar products."""
     squares, other_squares = ((each * each).sum(axis=1) for each in (rows, others))
-    return squares[:, None] + other_squares - 2 * products
+    distances: Floats = squares[:, None] + other_squares - 2 * products
+    return distances
 
 
 def _read(file: tuple[str, Size | None]) -> NDArray[np.uint8] | DataError:
