@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,9 @@ def test_a_file_is_no_near_duplicate_of_itself(folder: Path) -> None:
         ("set/train.json", ["a.png", "b.png"]),
         ("set", ["a.png", "b.png", "c.png", "d.png", "e.png"]),
         ("shots", ["dark.jpg", "deep/other.png"]),
-        ("shots/dark.jpg", ["shots/dark.jpg"]),
-        ("shots/*.jpg", ["shots/dark.jpg"]),
+        ("shots/dark.jpg", ["dark.jpg"]),
+        ("shots/*.jpg", ["dark.jpg"]),
+        ("list.txt", ["shots/dark.jpg"]),
         ("voc", ["one.jpg", "three.jpg", "two.jpg"]),
         ("voc/ImageSets/Main/train.txt", ["one.jpg", "three.jpg", "two.jpg"]),
         ("yolo/data.yaml", ["images/train/one.png", "images/train/three.png", "images/train/two.png"]),
@@ -92,6 +92,7 @@ def test_others_are_parts_datasets_or_images(
     assert shots.parent == folder.parent
     write_voc(folder.parent / "voc")
     write_yolo(folder.parent / "yolo")
+    (folder.parent / "list.txt").write_text("shots/dark.jpg\n")
     monkeypatch.chdir(folder.parent)
     found = read_others(other, DatasetSource("set", "train"))
     assert found.title == other
@@ -121,7 +122,9 @@ def test_annotations_of_the_others_need_not_be_good(folder: Path) -> None:
     for annotation in content["annotations"]:
         annotation["bbox"] = [1, 2, 0, 0]
     (folder / "val.json").write_text(json.dumps(content))
-    assert read_others("val", replace(DatasetSource(folder), split="train")).names == ("c.png", "d.png", "e.png")
+    for source in (DatasetSource(folder, "train"), DatasetSource(folder.parent / "other")):
+        assert read_others(folder / "val.json", source).names == ("c.png", "d.png", "e.png")
+    assert read_others("val", DatasetSource(folder, "train")).names == ("c.png", "d.png", "e.png")
 
 
 def test_undecodable_images_are_counted(folder: Path, shots: Path) -> None:

@@ -55,8 +55,8 @@ class Inspect(Source):
         list[str] | None,
         Parameter(
             help="Other images, in which near-duplicates are searched: a part of the dataset, such as val, another "
-            "dataset, an annotation file, or a folder or pattern of images without annotations. May be given several "
-            "times. With it, PATH may be a folder or pattern of images without annotations.",
+            "dataset, an annotation file, a list of images, or a folder or pattern of images without annotations. May "
+            "be given several times. With it, PATH may be a folder or pattern of images without annotations.",
         ),
     ] = None
 

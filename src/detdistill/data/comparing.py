@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detdistill.core.errors import DataError, DetdistillError, counted
-from detdistill.data.finding import find_pictures
+from detdistill.core.errors import DataError, counted
 from detdistill.data.fingerprints import Fingerprints, read_fingerprints
 from detdistill.data.folders import exists
 from detdistill.data.near_duplicates import nearest
 from detdistill.data.opening import names_annotations
+from detdistill.data.plain_images import named_images
 from detdistill.data.source import DatasetSource
 
 
@@ -99,8 +99,9 @@ def read_others(other: str | PathLike[str], dataset: DatasetSource) -> ComparedI
     """Decode the images that a dataset is to be compared with; their annotations are not used.
 
     Args:
-        other: The name of a part of the dataset; an annotation file, from the working directory or from the dataset's
-            folder; the folder of another dataset, for all its parts; or images by name, by folder or by pattern.
+        other: The name of a part of the dataset; an annotation file or a list of images, from the working directory or
+            from the dataset's folder; the folder of another dataset, for all its parts; or images by name, by folder
+            or by pattern.
         dataset: The dataset.
 
     Raises:
@@ -117,8 +118,8 @@ def read_pictures(path: str | PathLike[str]) -> ComparedImages | None:
         DataError: No image can be decoded.
     """
     try:
-        files = {} if names_annotations(fspath(path)) else _pictures(Path(path))
-    except DetdistillError:
+        files = {} if names_annotations(fspath(path)) else _pictures(Path(path).expanduser())
+    except DataError:
         files = {}
     return _decoded(fspath(path), files) if files else None
 
@@ -140,20 +141,12 @@ def _files_of(name: str, dataset: DatasetSource) -> dict[str, str]:
     if name in parts:
         return _annotated([parts[name]])
     place = next((each for each in (Path(name).expanduser(), Path(dataset.path) / name) if exists(each)), None)
-    if place is not None and names_annotations(name):
-        is_own = Path(os.path.realpath(place)).is_relative_to(os.path.realpath(dataset.path))
-        source = replace(dataset, split=None, annotations=place) if is_own else DatasetSource(place)
-        return _annotated(source.parts().values())
-    others = {} if place is None else _parts_or_none(DatasetSource(place))
-    if others:
-        return _annotated(others.values())
+    if place is not None:
+        return _files_at(place, dataset)
     try:
-        return _pictures(Path(name) if place is None else place)
-    except DetdistillError as error:
-        if place is not None:
-            raise DataError(
-                f"{name}: neither annotations nor images are here; expected images to compare with"
-            ) from error
+        return _pictures(Path(name).expanduser())
+    except DataError:
+        pass  # no pattern that fits; perhaps another usual name of a part
     try:
         return _annotated(replace(dataset, split=name).parts().values())
     except DataError as error:
@@ -162,6 +155,18 @@ def _files_of(name: str, dataset: DatasetSource) -> dict[str, str]:
             f"{name}: there is no such file or folder, no image fits it as a pattern, and it is no part of the dataset "
             f"({known}); correct the path"
         ) from error
+
+
+def _files_at(place: Path, dataset: DatasetSource) -> dict[str, str]:
+    """Return the name of each image by its path, of a file or folder."""
+    if place.is_dir():
+        others = _parts_or_none(DatasetSource(place))
+        return _annotated(others.values()) if others else _pictures(place)
+    is_own = Path(os.path.realpath(place)).is_relative_to(os.path.realpath(dataset.path))
+    is_list = place.suffix.lower() == ".txt" and dataset.images is None
+    if is_own and names_annotations(place.name) and not is_list:
+        return _annotated(replace(dataset, split=None, annotations=place).parts().values())
+    return _pictures(place)
 
 
 def _parts_or_none(source: DatasetSource) -> dict[str, DatasetSource]:
@@ -180,6 +185,5 @@ def _annotated(parts: Iterable[DatasetSource]) -> dict[str, str]:
     return files
 
 
-def _pictures(path: Path) -> dict[str, str]:
-    in_folder = path.is_dir()
-    return {str(file): file.relative_to(path).as_posix() if in_folder else str(file) for file in find_pictures([path])}
+def _pictures(source: Path) -> dict[str, str]:
+    return {str(file): name for file, name in named_images(source)}

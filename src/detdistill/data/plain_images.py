@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from glob import has_magic
 from os import PathLike
 from pathlib import Path
@@ -38,7 +39,7 @@ def plain_images(sources: Sequence[str | PathLike[str]]) -> DetectionDataset:
     """
     names: dict[str, str] = {}
     for source in sources:
-        for file, name in _named(Path(source).expanduser()):
+        for file, name in named_images(Path(source).expanduser()):
             names.setdefault(str(file), name)
     paths = list(names)
     sizes, problems = [], []
@@ -56,8 +57,15 @@ def plain_images(sources: Sequence[str | PathLike[str]]) -> DetectionDataset:
     return DetectionDataset(where, (), (), images, tuple(problems))
 
 
-def _named(source: Path) -> Iterator[tuple[Path, str]]:
-    """The image files of a source, each with its name there."""
+def named_images(source: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the image files of a source, each with its name there.
+
+    Args:
+        source: As in `plain_images`.
+
+    Raises:
+        DataError: The source does not exist or holds no image, or its annotations cannot be read.
+    """
     if source.is_file() and source.suffix.lower() in _ANNOTATIONS:
         yield from _annotated(source)
     elif source.is_file() and source.suffix.lower() == ".txt":
@@ -82,7 +90,7 @@ def _before_pattern(source: Path) -> Path:
 def _annotated(source: Path) -> Iterator[tuple[Path, str]]:
     """The images of all parts of a dataset."""
     for part in DatasetSource(source).parts().values():
-        images = part.open(check_images=False).images
+        images = replace(part, accept_left_out=True).open(check_images=False).images
         yield from zip(map(Path, images.paths), images.file_names, strict=True)
 
 
