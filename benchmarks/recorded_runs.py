@@ -29,7 +29,7 @@ from detdistill.detectors.storage import read_description
 from detdistill.teachers.loading import origin_of
 
 Prepared = Callable[[Plan, Path, set[str]], Plan]
-"""A plan, the folder of the runs and the settings that are wanted, to the plan with data, teachers and first weights."""
+"""A plan, the folder of the runs and the wanted settings, to the plan with data, teachers and first weights."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,6 @@ first weights. The student alone is the same beside all teachers of a plan, and 
 from benchmarks.any_teacher.materials import HERE, prepared
 from benchmarks.recorded_runs import Benchmark
 
-TAUGHT = ("soft", "rm", "soft+rm")
-
 if __name__ == "__main__":
-    Benchmark(HERE, prepared, {"fcos": TAUGHT, "retinanet": TAUGHT, "gfl_stored": TAUGHT, "gfl_onnx": TAUGHT}).main(
-        __doc__
-    )
+    taught = dict.fromkeys(("fcos", "retinanet", "gfl_stored", "gfl_onnx"), ("soft", "rm", "soft+rm"))
+    Benchmark(HERE, prepared, taught).main(__doc__)

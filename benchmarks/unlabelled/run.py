@@ -3,8 +3,8 @@
 OMP_NUM_THREADS=1 python -m benchmarks.unlabelled.run PLAN --runs RUNS [--jobs 2] [--settings more] [--seeds 2]
 
 The plans are those of `detdistill compare` in this folder. The teacher is the GFL of `benchmarks/any_teacher`; it was
-trained on all 24,000 images with their annotations. Thresholds are those of the best F1 on val. Every run is recorded in
-`results.json` with the hashes of its teacher and of the first weights.
+trained on all 24,000 images with their annotations. Thresholds are those of the best F1 on val. Every run is recorded
+in `results.json` with the hashes of its teacher and of the first weights.
 """
 
 from benchmarks.recorded_runs import Benchmark
