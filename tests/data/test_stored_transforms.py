@@ -15,6 +15,7 @@ from detdistill.core.image_options import ImageOptions
 from detdistill.core.structures import TeacherBoxes
 from detdistill.data.loading import Batch, evaluation_loader, training_loader
 from detdistill.data.opening import open_dataset
+from detdistill.data.teacher_inputs import TeacherInputs
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform
 from support.small_runs import write_boxes
 from support.stored_boxes import stored_for
@@ -139,7 +140,7 @@ def assert_stored_is_truth(batch: Batch) -> None:
 def test_loaders_bring_the_boxes_of_each_image(dataset: DetectionDataset, workers: int) -> None:
     stored = stored_for(dataset, truth_as_stored(dataset), dataset.classes)
     chosen = ImageOptions(short_side=64, long_side=64, scale_jitter=(0.7, 1.6))
-    training = training_loader(dataset, chosen, batch_size=3, seed=1, workers=workers, stored=stored)
+    training = training_loader(dataset, chosen, batch_size=3, seed=1, workers=workers, teacher=TeacherInputs(stored))
     batches = [*training, *evaluation_loader(dataset, chosen, batch_size=3, workers=workers, stored=stored)]
     assert sorted(index for batch in batches for index in batch.indices) == sorted([*range(8), *range(8)])
     for batch in batches:

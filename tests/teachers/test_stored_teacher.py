@@ -18,6 +18,7 @@ from detdistill.data.loading import training_loader
 from detdistill.data.opening import open_dataset
 from detdistill.data.stored_detections import BoxColumns
 from detdistill.data.stored_images import file_digest
+from detdistill.data.teacher_inputs import TeacherInputs
 from detdistill.distill.distiller import Distiller
 from detdistill.distill.terms.soft_label import SoftLabel
 from detdistill.distill.weighting import Weight
@@ -156,7 +157,7 @@ def test_a_student_learns_from_stored_boxes(data: Path, tmp_path: Path, source: 
     student = tiny_detector("retinanet", train.classes)
     distiller = Distiller(student, teacher, {"soft_label": SoftLabel()}, weights={"soft_label": Weight(1.0)})
     options = ImageOptions(short_side=64, long_side=64, scale_jitter=(0.8, 1.2))
-    batches = training_loader(train, options, batch_size=8, seed=0, stored=teacher.stored)
+    batches = training_loader(train, options, batch_size=8, seed=0, teacher=TeacherInputs(teacher.stored))
     (batch,) = batches
     loss = distiller.train()(batch.images, batch.targets)["soft_label"]
     assert loss.item() > 0

@@ -327,7 +327,7 @@ def test_a_class_that_the_teacher_lacks_is_told(data: Path, tmp_path: Path) -> N
 def test_a_teacher_for_another_image_size_is_told(data: Path, teacher: Path, tmp_path: Path) -> None:
     save_detector(load(teacher), tmp_path / "t", image_size=ImageSize(320, 427))
     said = check(small_distillation(data, tmp_path / "t"))
-    assert "the teacher was made for sides of 320 and at most 427 px; both get a square of 64 px" in said
+    assert "the teacher was made for sides of 320 and at most 427 px and gets a square of 64 px" in said
     save_detector(load(teacher), tmp_path / "same", image_size=ImageSize(1, 2, letterbox=64))
     assert "image size" not in check(small_distillation(data, tmp_path / "same")).partition("WARNING")[0]
 

@@ -117,7 +117,7 @@ def _measured(plan: Plan, recipe: Recipe) -> Choice:
     task = _task(plan.methods, recipe, dataset)
     device = device_beside_training(recipe.machine)
     make_ready(task, recipe, device)
-    batch = first_batch(recipe, dataset, recipe.images_per_process, task.stored).to(device)
+    batch = first_batch(recipe, dataset, recipe.images_per_process, task.teacher_inputs).to(device)
     return choose(task, batch, recipe, device)
 
 

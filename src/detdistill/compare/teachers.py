@@ -9,6 +9,7 @@ from typing import Any
 
 from detdistill.compare.kept_record import read_kept
 from detdistill.core.files import write_atomically
+from detdistill.core.teacher_size import SAME_SIZE
 from detdistill.teachers.loading import origin_of
 from detdistill.training.distilled import recipe_teacher
 from detdistill.training.machine import device_beside_training
@@ -17,6 +18,8 @@ from detdistill.training.recipe import Recipe
 from detdistill.training.teacher_score import teacher_metrics
 
 FILE = "teacher.json"
+SIZE_RATIO = "size_ratio"
+"""Key of the ratio of the teacher's image size to the student's; absent where both are the same."""
 
 
 def teacher_scores(recipe: Recipe, split: str, folder: Path, *, images: str | None = None) -> dict[str, Any]:
@@ -56,9 +59,16 @@ def kept_teacher_scores(recipe: Recipe, split: str, folder: Path) -> dict[str, A
         DetdistillError: The teacher is not there, or damaged.
     """
     key, kept = _key(recipe, split), read_kept(folder / FILE)
-    scores: dict[str, Any] | None = kept.get("scores") if key.items() <= kept.items() else None
+    is_same = key.items() <= kept.items() and kept.get(SIZE_RATIO) == key.get(SIZE_RATIO)
+    scores: dict[str, Any] | None = kept.get("scores") if is_same else None
     return scores
 
 
 def _key(recipe: Recipe, split: str) -> dict[str, Any]:
-    return {"split": split, "teachers": [dict(origin_of(source)) for source in recipe.distillation.teachers]}
+    key: dict[str, Any] = {
+        "split": split,
+        "teachers": [dict(origin_of(source)) for source in recipe.distillation.teachers],
+    }
+    if recipe.teacher_ratio != SAME_SIZE:
+        key[SIZE_RATIO] = str(recipe.teacher_ratio)
+    return key

@@ -20,6 +20,7 @@ from detdistill.training.materials import open_training_data, starting_detector
 from detdistill.training.optim import build_optimizer
 from detdistill.training.recipe import Recipe
 from detdistill.training.task import Supervised, Task
+from detdistill.training.teacher_reading import inputs_of
 
 BATCHES = 4
 ROUNDS = 5
@@ -42,7 +43,11 @@ def step_seconds(
     dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images)
     teacher = recipe_teacher(recipe, dataset)
     loader = training_loader(
-        dataset, recipe.images, batch_size=recipe.images_per_process, seed=recipe.seed, stored=teacher.stored
+        dataset,
+        recipe.images,
+        batch_size=recipe.images_per_process,
+        seed=recipe.seed,
+        teacher=inputs_of(teacher, recipe),
     )
     loaded = list(islice(loader, batches))
     device = device_beside_training(recipe.machine)

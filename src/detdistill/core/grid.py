@@ -24,14 +24,15 @@ class Grid:
 
     Attributes:
         sizes: (height, width) in cells, per level.
-        strides: (vertical, horizontal) step of a cell in pixels, per level.
+        strides: (vertical, horizontal) step of a cell in pixels, per level; fractions where a teacher reads images of
+            another size than those whose pixels count.
         base_anchors: L x `(A, 4)` the anchors of the cell at the origin; the cell in row i and column j has them moved
             by (j, i) strides. Levels may have different numbers of them. A point detector's prior is its cell: one box
             of the stride's size.
     """
 
     sizes: tuple[tuple[int, int], ...]
-    strides: tuple[tuple[int, int], ...]
+    strides: tuple[tuple[float, float], ...]
     base_anchors: tuple[Tensor, ...]
 
     @property

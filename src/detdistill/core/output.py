@@ -60,7 +60,7 @@ class Features:
     """
 
     maps: tuple[Tensor, ...]
-    strides: tuple[tuple[int, int], ...]
+    strides: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,6 +96,32 @@ class TeacherBoxes:
 
 
 @dataclass(frozen=True, eq=False)
+class TeacherImages:
+    """The images of a batch as a teacher reads them that has a size of its own.
+
+    Attributes:
+        images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of its canvas, the rest 0.
+        sizes: `(N, 2)` true height and width of each image.
+    """
+
+    images: Tensor
+    sizes: Tensor
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """The same images on another device."""
+        images = self.images.to(device, non_blocking=non_blocking)
+        return replace(self, images=images, sizes=self.sizes.to(device, non_blocking=non_blocking))
+
+    def of_images(self, start: int, stop: int) -> Self:
+        """Return the images from `start` to before `stop`."""
+        return replace(self, images=self.images[start:stop], sizes=self.sizes[start:stop])
+
+    def pin_memory(self) -> Self:
+        """The same images in page-locked memory."""
+        return replace(self, images=self.images.pin_memory())
+
+
+@dataclass(frozen=True, eq=False)
 class Targets:
     """The ground truth of one batch, all its objects in one list.
 
@@ -110,6 +136,7 @@ class Targets:
         stored: what a teacher predicted beforehand in each of the N images, moved as the objects were; None if nothing
             is stored.
         labelled: `(N,)` bool, which images are annotated; None for all. In the others objects are what a teacher finds.
+        teacher_images: the same images at the teacher's own size; None if it reads the student's.
     """
 
     boxes: Tensor
@@ -121,6 +148,7 @@ class Targets:
     draws: Draws | None = None
     stored: tuple[TeacherBoxes, ...] | None = None
     labelled: Tensor | None = None
+    teacher_images: TeacherImages | None = None
 
     def __post_init__(self) -> None:
         """Puts the defaults, which are made on the CPU, where the boxes are."""
@@ -154,7 +182,8 @@ class Targets:
         }
         stored = self.stored and tuple(each.to(device, non_blocking=non_blocking) for each in self.stored)
         labelled = None if self.labelled is None else self.labelled.to(device, non_blocking=non_blocking)
-        return replace(self, **moved, stored=stored, labelled=labelled)
+        teacher_images = self.teacher_images and self.teacher_images.to(device, non_blocking=non_blocking)
+        return replace(self, **moved, stored=stored, labelled=labelled, teacher_images=teacher_images)
 
     def of_images(self, start: int, stop: int) -> Self:
         """Return the targets of the images from `start` to before `stop`, counted from 0 again."""
@@ -171,6 +200,7 @@ class Targets:
             draws=None if self.draws is None else self.draws.of_images(start, stop),
             stored=self.stored and self.stored[start:stop],
             labelled=None if self.labelled is None else self.labelled[start:stop],
+            teacher_images=self.teacher_images and self.teacher_images.of_images(start, stop),
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Self
 
 import numpy as np
@@ -21,9 +22,11 @@ from detdistill.core.errors import DataError, counted
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
 from detdistill.core.seeds import derived_seed
-from detdistill.core.structures import Targets
+from detdistill.core.structures import Targets, TeacherImages
+from detdistill.core.teacher_size import SAME_SIZE, canvas_at
 from detdistill.data.batching import Draw, EvaluationBatches, Size, TrainingBatches, training_canvases
 from detdistill.data.stored_detections import BoxSource
+from detdistill.data.teacher_inputs import NOTHING, TeacherInputs
 from detdistill.data.transforms import EvaluationTransform, Sample, TrainingTransform, Transform
 
 
@@ -118,7 +121,9 @@ class Batch:
 
     def pin_memory(self) -> Self:
         """The same batch with its images in page-locked memory (called by DataLoader)."""
-        return replace(self, images=self.images.pin_memory())
+        shown = self.targets.teacher_images
+        targets = self.targets if shown is None else replace(self.targets, teacher_images=shown.pin_memory())
+        return replace(self, images=self.images.pin_memory(), targets=targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +137,13 @@ class Collate:
         dataset: the annotated images, for their original sizes.
         canvases: height and width in pixels of the canvas of each of its images; the same within a batch.
         difficult: train on objects marked `difficult` too, instead of ignoring them.
+        teacher_ratio: of the teacher's image size to the student's; its canvas covers the student's times this.
     """
 
     dataset: DetectionDataset
     canvases: Sequence[Size]
     difficult: bool = False
+    teacher_ratio: Fraction = SAME_SIZE
 
     def __call__(self, samples: Sequence[tuple[Draw, Sample]]) -> Batch:
         """Return the batch of these images, in this order."""
@@ -154,7 +161,12 @@ class Collate:
         stored = tuple(sample.stored for sample in loaded if sample.stored is not None)
         return Batch(
             images=on_canvas([sample.image for sample in loaded], canvas),
-            targets=replace(targets, stored=stored or None, labelled=self._labelled(indices)),
+            targets=replace(
+                targets,
+                stored=stored or None,
+                labelled=self._labelled(indices),
+                teacher_images=self._teacher_images(loaded, canvas),
+            ),
             indices=indices,
             original_sizes=torch.from_numpy(self.dataset.images.sizes[list(indices)]),
             counts=all(draw.counts for draw, _ in samples),
@@ -164,6 +176,13 @@ class Collate:
         """Which of the images are annotated; None if all of the dataset are."""
         count = self.dataset.num_labelled
         return None if count is None else torch.tensor([index < count for index in indices])
+
+    def _teacher_images(self, loaded: Sequence[Sample], canvas: Size) -> TeacherImages | None:
+        shown = [sample.teacher_image for sample in loaded if sample.teacher_image is not None]
+        if not shown:
+            return None
+        sizes = torch.tensor([image.shape[-2:] for image in shown])
+        return TeacherImages(on_canvas(shown, canvas_at(canvas, self.teacher_ratio)), sizes)
 
 
 def own_canvases(dataset: DetectionDataset, options: ImageOptions) -> list[Size]:
@@ -183,7 +202,7 @@ def training_loader(
     workers: int = 0,
     cache: bool = False,
     difficult: bool = False,
-    stored: BoxSource | None = None,
+    teacher: TeacherInputs = NOTHING,
     unlabelled_share: float = 0.0,
     rank: int = 0,
     world: int = 1,
@@ -198,7 +217,7 @@ def training_loader(
         workers: processes that load; their number changes nothing in the batches.
         cache: keep decoded images in memory, once per worker.
         difficult: train on objects marked `difficult` too, instead of ignoring them.
-        stored: what a teacher predicted beforehand in these images; it comes with the targets, moved as the objects.
+        teacher: what it gets of these images.
         unlabelled_share: share of each batch that unlabelled images of the dataset fill, see `unlabelled_images`.
         rank: this process.
         world: number of processes.
@@ -233,8 +252,9 @@ def training_loader(
         num_labelled=labelled,
         unlabelled_share=unlabelled,
     )
-    images = DetectionImages(dataset, TrainingTransform(options), seed=seed, cache=cache, stored=stored)
-    return _loader(images, batches, Collate(dataset, canvases, difficult), workers)
+    transform = TrainingTransform(options, teacher.ratio)
+    images = DetectionImages(dataset, transform, seed=seed, cache=cache, stored=teacher.stored)
+    return _loader(images, batches, Collate(dataset, canvases, difficult, teacher.ratio), workers)
 
 
 def unlabelled_images(batch_size: int, share: float) -> int:
@@ -267,7 +287,8 @@ def evaluation_loader(
 ) -> DataLoader[Batch]:
     """Load every image once over all processes, resized only, each on its own canvas.
 
-    The arguments are those of `training_loader`. Batches hold images of one canvas; `EvaluationBatches` has the order.
+    The arguments are those of `training_loader`, but for `stored`: what a teacher predicted beforehand, which comes
+    with the targets. Batches hold images of one canvas; `EvaluationBatches` has the order.
     """
     canvases = own_canvases(dataset, options)
     batches = EvaluationBatches(canvases, batch_size=batch_size, rank=rank, world=world)

@@ -1,14 +1,16 @@
 """From an image of the data set to the detector's size, with or without random variation.
 
 Training and evaluation share one rule of size; a resized image keeps its upper left corner, so a detection goes back
-to the original image by a scale alone.
+to the original image by a scale alone. A teacher with an image size of its own gets the same region of the original
+pixels, varied in the same way, at its size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from fractions import Fraction
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from torchvision.transforms import v2
 from detdistill.core.image_options import ImageOptions, scaled
 from detdistill.core.images import Size
 from detdistill.core.structures import TeacherBoxes
+from detdistill.core.teacher_size import SAME_SIZE, at_ratio_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,7 @@ class Sample:
         difficult: `(n,)` bool.
         stored: what a teacher predicted beforehand, in pixels of `image`; its boxes move like all others. None if
             nothing is stored.
+        teacher_image: `(3, H, W)` uint8 RGB, the same image at the teacher's own size; None if it has none.
     """
 
     image: Tensor
@@ -40,6 +44,7 @@ class Sample:
     crowd: Tensor
     difficult: Tensor
     stored: TeacherBoxes | None = None
+    teacher_image: Tensor | None = None
 
     @property
     def size(self) -> Size:
@@ -69,28 +74,96 @@ class EvaluationTransform:
 
 @dataclass(frozen=True)
 class TrainingTransform:
-    """Resizes with scale jitter, crops, flips, distorts colours. Draws from torch's global generator only."""
+    """Resizes with scale jitter, crops, flips, distorts colours. Draws from torch's global generator only.
+
+    Attributes:
+        options: the student's image size, and how images vary.
+        teacher_ratio: of the teacher's image size to the student's. With another one than 1 samples have a
+            `teacher_image`; what is drawn does not depend on it.
+    """
 
     options: ImageOptions
+    teacher_ratio: Fraction = SAME_SIZE
 
     def __call__(self, sample: Sample) -> Sample:
         """A random variation of the sample; objects that the crop leaves no pixel of are dropped."""
         options = self.options
         if not options.varies:
-            return EvaluationTransform(options)(sample)
-        fitted = options.fitted(sample.size)
-        smallest, largest = options.scale_jitter
-        size = scaled(fitted, smallest + (largest - smallest) * float(torch.rand(())))
-        window = min(size[0], fitted[0]), min(size[1], fitted[1])
-        steps = v2.Compose(
-            [
-                v2.Resize(size),
-                v2.RandomCrop(window),
-                v2.RandomHorizontalFlip(options.flip),
-                v2.RandomApply([v2.ColorJitter(0.125, 0.5, 0.5, options.hue or None)], p=options.photometric),
-            ]
+            varied = EvaluationTransform(options)(sample)
+            variation = Variation(varied.size, varied.size)
+        else:
+            variation = drawn(options, sample.size)
+            image, boxes = (variation(each) for each in _typed(sample))
+            varied = _sanitized(sample, image, boxes)
+        if self.teacher_ratio == SAME_SIZE:
+            return varied
+        shown = variation.at_ratio(self.teacher_ratio)(tv_tensors.Image(sample.image))
+        return replace(varied, teacher_image=shown.as_subclass(Tensor))
+
+
+@dataclass(frozen=True, eq=False)
+class Variation:
+    """One variation of an image: the size that it is resized to, the part that is cut out, and what is done to that.
+
+    Attributes:
+        size: height and width in pixels that the whole image is resized to.
+        window: height and width of the part.
+        corner: row and column of its upper left corner.
+        flips: mirror it horizontally.
+        colours: factors of a `ColorJitter`, as its `make_params` gives them; None leaves the colours.
+    """
+
+    size: Size
+    window: Size
+    corner: Size = (0, 0)
+    flips: bool = False
+    colours: dict[str, Any] | None = None
+
+    def __call__(self, whole: tv_tensors.TVTensor) -> tv_tensors.TVTensor:
+        """Vary an image, or the boxes in it, `colours` aside."""
+        part = v2.functional.resize(whole, list(self.size))
+        if self.window != self.size:
+            part = v2.functional.crop(part, *self.corner, *self.window)
+        if self.flips:
+            part = v2.functional.horizontal_flip(part)
+        return part if self.colours is None else v2.ColorJitter().transform(part, self.colours)
+
+    def at_ratio(self, ratio: Fraction) -> Self:
+        """The same variation at another image size: the same part to a pixel, the same colours.
+
+        The part's size is this one's times the ratio; the middle of the part is kept, to half a pixel.
+        """
+        size, window = at_ratio_of(self.size, ratio), at_ratio_of(self.window, ratio)
+        top, left = (
+            _start(Fraction(large, own) * (first + Fraction(part, 2)), cut, large)
+            for own, large, first, part, cut in zip(self.size, size, self.corner, self.window, window, strict=True)
         )
-        return _sanitized(sample, *steps(*_typed(sample)))
+        return replace(self, size=size, window=window, corner=(top, left))
+
+
+def drawn(options: ImageOptions, size: Size) -> Variation:
+    """Draw a variation of an image of a height and width, from torch's global generator."""
+    fitted = options.fitted(size)
+    smallest, largest = options.scale_jitter
+    resized = scaled(fitted, smallest + (largest - smallest) * float(torch.rand(())))
+    window = min(resized[0], fitted[0]), min(resized[1], fitted[1])
+    place = v2.RandomCrop(window).make_params([_nothing(resized)])
+    flips = bool(torch.rand(1) < options.flip)
+    is_distorted = bool(torch.rand(1) < options.photometric)
+    distortion = v2.ColorJitter(0.125, 0.5, 0.5, options.hue or None)
+    return Variation(
+        resized, window, (place["top"], place["left"]), flips, distortion.make_params([]) if is_distorted else None
+    )
+
+
+def _start(middle: Fraction, length: int, whole: int) -> int:
+    """Where a part of `length` pixels begins that has its middle nearest to a place and lies within the whole."""
+    return min(max(round(middle - Fraction(length, 2)), 0), whole - length)
+
+
+def _nothing(size: Size) -> tv_tensors.BoundingBoxes:
+    """No boxes, in an image of that size."""
+    return tv_tensors.BoundingBoxes(torch.zeros(0, 4), format="XYXY", canvas_size=size)
 
 
 def _typed(sample: Sample) -> tuple[tv_tensors.Image, tv_tensors.BoundingBoxes]:

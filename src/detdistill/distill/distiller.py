@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from detdistill.core.bounds import LARGEST_SIDE
 from detdistill.core.errors import DetdistillError
 from detdistill.core.modules import Held, untouched
 from detdistill.core.offers import BOX_OFFERS, Offer
 from detdistill.core.output import Output
 from detdistill.core.structures import ReduceSum, Targets, single_process
 from detdistill.core.suggestions import did_you_mean
+from detdistill.core.teacher_size import SAME_SIZE
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 from detdistill.distill.class_map import ClassMap
@@ -23,12 +26,13 @@ from detdistill.distill.compared import DETECTION, Compared
 from detdistill.distill.memory import TeacherMemory
 from detdistill.distill.methods import working_terms
 from detdistill.distill.pseudo_labels import PseudoLabels
+from detdistill.distill.teacher_scale import TeacherScale
 from detdistill.distill.term import Pair, Term, missing
 from detdistill.distill.view import Correspondence
 from detdistill.distill.ways import usual_correspondences, ways_of
 from detdistill.distill.weighting import Weight, Weighting
 from detdistill.teachers.detector_teacher import DetectorTeacher
-from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
+from detdistill.teachers.teacher import Guidance, Teacher
 
 EXAMPLE_PHOTOGRAPH = 480, 640
 """Height and width in pixels of the photograph for whose canvas the two detectors are first compared."""
@@ -55,6 +59,8 @@ class Distiller(nn.Module):
             the cells that both have, and the teacher's opinions of the student's boxes, as far as it offers them.
         pseudo_labels: makes the objects of images that `Targets.labelled` says are not annotated.
         seed: of the adapters' first weights; no other random number is drawn.
+        teacher_ratio: of the size of the teacher's images to the student's. With another one than 1 the targets of
+            each batch have `teacher_images`.
 
     Attributes:
         student: the student.
@@ -82,6 +88,7 @@ class Distiller(nn.Module):
         correspondences: Sequence[Correspondence] | None = None,
         pseudo_labels: PseudoLabels | None = None,
         seed: int = 0,
+        teacher_ratio: Fraction | float = SAME_SIZE,
     ) -> None:
         super().__init__()
         theirs = teacher.parameters() if isinstance(teacher, nn.Module) else ()
@@ -103,6 +110,7 @@ class Distiller(nn.Module):
         self._channels_last = channels_last
         self._memory = memory
         self._pseudo_labels = pseudo_labels
+        self._scale = TeacherScale(Fraction(teacher_ratio).limit_denominator(LARGEST_SIDE))
         # A module as an attribute would become a part of this one: a teacher that is one is held.
         self._held = Held[Teacher](
             DetectorTeacher(teacher, channels_last=channels_last) if isinstance(teacher, Detector) else teacher
@@ -131,7 +139,8 @@ class Distiller(nn.Module):
         weights = self.weights()
         guidance = None
         if self._memory is not None:
-            guidance = self._memory.guidance(self._teacher_batch(images, targets), self.teacher.guide)
+            asked = self._scale.batch(images, targets, self._wanted)
+            guidance = self._scale.for_student(self._memory.guidance(asked, self.teacher.guide), images, targets)
         compared = self.compare(images, targets, reduce_sum, guidance)
         self.raw = {name: value.detach() for name, value in compared.terms.items()}
         if self.weighting.is_measuring and torch.is_grad_enabled():
@@ -172,8 +181,18 @@ class Distiller(nn.Module):
         return Compared(output, detection, terms, views, matches, targets)
 
     def guide(self, images: Tensor, targets: Targets) -> Guidance:
-        """What the teacher predicts for images, 0 to 255, of which `targets` has the sizes and what is stored."""
-        return self.teacher.guide(self._teacher_batch(images, targets))
+        """What the teacher predicts for images, 0 to 255, in pixels of their canvas.
+
+        Args:
+            images: as in `forward`.
+            targets: with the sizes of the images, what is stored, and the teacher's images where it has a size of its
+                own.
+
+        Raises:
+            DetdistillError: the teacher's images are missing or too small.
+        """
+        asked = self._scale.batch(images, targets, self._wanted)
+        return self._scale.for_student(self.teacher.guide(asked), images, targets)
 
     def begin_step(self, step: int, total: int, warmup: int) -> None:
         """Says where in the run the next step is; see `Weighting.begin_step`.
@@ -221,9 +240,6 @@ class Distiller(nn.Module):
         way = self._ways.correspondences[self._ways.of_term[name]]
         return replace(given, ratio=method.opinion_ratio if "opinions" in way.offers else method.ratio)
 
-    def _teacher_batch(self, images: Tensor, targets: Targets) -> TeacherBatch:
-        return TeacherBatch(images, targets.sizes, self._wanted, targets.stored)
-
     def _bind(self, correspondences: Sequence[Correspondence] | None, seed: int) -> list[str]:
         student, teacher = self.student, self.teacher
         for name, term in self.terms.items():
@@ -239,12 +255,9 @@ class Distiller(nn.Module):
                 )
         device = next(student.parameters()).device
         canvas = example_canvas(student)
-        sizes = torch.tensor([canvas], device=device)
-        nothing = Targets.from_images([sizes.new_zeros(0, 4).float()], [sizes.new_zeros(0)], sizes)
         self._wanted: frozenset[Offer] = teacher.offers
         with untouched(student, seed=seed):
-            # Noise moves features about as far as photographs do: adapters take their scale from it.
-            images = torch.randint(0, 256, (1, 3, *canvas), dtype=torch.uint8).to(device)
+            images, nothing = self._scale.example(canvas, device)
             with torch.no_grad():
                 student.eval()
                 own, guidance = self._output(images, nothing), self.guide(images, nothing)
@@ -257,17 +270,25 @@ class Distiller(nn.Module):
                 )
             why = ""
             if correspondences is None:
-                correspondences, why = usual_correspondences(own, guidance, teacher.offers, self._classes)
-            self._ways = ways_of({name: _term(term) for name, term in self.terms.items()}, correspondences, why)
+                correspondences, why = usual_correspondences(
+                    own, guidance, teacher.offers, self._classes, student.input.size
+                )
+            self._ways = ways_of(
+                {name: _term(term) for name, term in self.terms.items()},
+                correspondences,
+                why,
+                # A size that the user chose must not change what a term compares.
+                teacher.offers if self._scale.ratio != SAME_SIZE else None,
+            )
             self._wanted = self._ways.wanted | (BOX_OFFERS if self._pseudo_labels is not None else frozenset())
-            notes = [*self._classes.notes()]
+            notes = [*self._classes.notes(), *self._scale.notes(student.input)]
             for way in self._ways.correspondences:
                 notes += [note for note in way.notes(own, guidance) if note not in notes]
-            notes += teacher.notes(student.input)
+            notes += teacher.notes(self._scale.input(student.input))
             for name, term in self.terms.items():
                 with torch.no_grad():
                     view = self._ways.correspondences[self._ways.of_term[name]](own, guidance, matches, nothing)
-                pair = Pair(student, teacher, view.student, view.teacher)
+                pair = Pair(student, teacher, view.student, view.teacher, float(self._scale.ratio))
                 try:
                     notes += [f"{name}: {note}" for note in _term(term).bind(pair)]
                 except DetdistillError as error:

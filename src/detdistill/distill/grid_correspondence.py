@@ -8,65 +8,37 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 from detdistill.core.offers import Offer
-from detdistill.core.output import Candidates, Features, Output, Predictions
-from detdistill.core.precision import at_least_float32
+from detdistill.core.output import Candidates, Output
 from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Matches, ReduceSum, Targets, single_process
 from detdistill.distill.class_map import ClassMap
+from detdistill.distill.resampling import features_on, resampled
 from detdistill.distill.view import Need, View
 from detdistill.teachers.teacher import Guidance
 
 LARGEST_STRIDE_RATIO = 1.25
 """Strides of two levels that are taken for the same: some detectors round the step of coarse levels."""
-Strides = Sequence[tuple[int, int]]
-"""(vertical, horizontal) step of a cell in pixels, per level."""
+Strides = Sequence[tuple[float, float]]
+"""(vertical, horizontal) step of a cell in pixels of the student's canvas, per level."""
 
 ON_CELLS: frozenset[Offer] = frozenset({"features", "grid", "anchors", "distributions", "head"})
 """What can be read off the cells that two detectors have in common."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ChosenPredictions(Predictions):
-    """Predictions whose candidates each stand for a prior of others. Scores are class times quality.
-
-    Attributes:
-        origin: those others.
-        chosen: `(N, P)` its priors.
-    """
-
-    origin: Predictions
-    chosen: Tensor
-
-    def boxes(self, index: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Boxes of the priors that the candidates stand for; as `Predictions.boxes`."""
-        if index is not None:
-            return self.origin.boxes((index[0], self.chosen[index]))
-        return self.origin.boxes().gather(1, self.chosen[..., None].expand(-1, -1, 4))
-
-    def priors(self, index: tuple[Tensor, Tensor]) -> Tensor:
-        """Those that the candidates stand for; as `Predictions.priors`."""
-        return self.origin.grid.priors[self.chosen[index]]
-
-    @property
-    def anchors(self) -> Grid:
-        """The candidates' cells with all anchors of the others' cells."""
-        return replace(self.grid, base_anchors=self.origin.grid.base_anchors)
 
 
 @dataclass(frozen=True)
 class GridCorrespondence:
     """The same cells in both detectors. Where they agree already, nothing is copied.
 
-    Levels are paired by stride. A teacher's map that differs in size from the student's is resampled: features
-    bilinearly, candidates from the nearest cell. Where the two have different numbers of anchors per cell, the
-    candidates are cells, and on the side that has more a cell's score is the best of its anchors, class by class, and
-    its box and quality are those of the anchor with the best score of any class. Candidates that do not exist in the
-    teacher are `IGNORED`.
+    Levels are paired by stride in pixels of the student's canvas. A teacher's map that differs in size from the
+    student's is resampled: features bilinearly, candidates from the nearest cell. Both maps are taken to cover the same
+    canvas; where the teacher's canvas covers more, cells are found by their places in pixels. Where the two have
+    different numbers of anchors per cell, the candidates are cells, and on the side that has more a cell's score is the
+    best of its anchors, class by class, and its box and quality are those of the anchor with the best score of any
+    class. Candidates that do not exist in the teacher are `IGNORED`.
 
     Of a teacher that offers features without predictions at their cells, only the features are brought together.
 
@@ -97,9 +69,10 @@ class GridCorrespondence:
         own_levels, other_levels = ([pair[side] for pair in self.levels] for side in (0, 1))
         matched = _flat_levels(student.predictions.grid, assignment.matched, own_levels)
         student = _with_levels(student, own_levels)
+        by_place = guidance.extent != (1.0, 1.0)
         if "grid" not in self.offers:
             targets = replace(targets, labels=self.classes.labels(targets.labels))
-            features = _features_on(teacher, other_levels, student.predictions.grid)
+            features = features_on(teacher, other_levels, student.predictions.grid, by_place=by_place)
             return View(student, Output(features, {}, teacher.final), Assignment(matched), targets, reduce_sum)
         teacher = _with_levels(teacher, other_levels)
         # Before the best anchor of a cell is chosen: it is the best for a class that both have.
@@ -111,10 +84,10 @@ class GridCorrespondence:
         by_cell = own.anchors_per_cell != other.anchors_per_cell
         if by_cell:
             matched = cell_matches(own, matched)
-        if other.sizes != own.sizes or (by_cell and max(other.anchors_per_cell) > 1):
-            teacher = _resampled(teacher, own.sizes, by_cell=by_cell)
+        if other.sizes != own.sizes or by_place or (by_cell and max(other.anchors_per_cell) > 1):
+            teacher = resampled(teacher, own, by_cell=by_cell, by_place=by_place)
         if by_cell and max(own.anchors_per_cell) > 1:
-            student = _resampled(student, own.sizes, by_cell=True)
+            student = resampled(student, own, by_cell=True)
         exists = teacher.predictions.candidates.valid
         if exists is not None:
             matched = matched.masked_fill(~exists, IGNORED)
@@ -126,16 +99,23 @@ class GridCorrespondence:
         """What a user should know about levels and anchors, a line each."""
         own_strides, other_strides = strides_of(student), strides_of(guidance.dense)
         own_sizes, other_sizes = _sizes_of(student), _sizes_of(guidance.dense)
-        notes = [f"levels: strides {', '.join(str(own_strides[level][0]) for level, _ in self.levels)} are compared"]
-        for side, strides, used in (
-            ("student", own_strides, {level for level, _ in self.levels}),
-            ("teacher", other_strides, {level for _, level in self.levels}),
+        own_words = [f"{stride:g}" for stride, _ in own_strides]
+        other_words = [f"{stride * guidance.ratio:g}" for stride, _ in other_strides]
+        meeting = ", ".join(own_words[level] for level, _ in self.levels)
+        if guidance.ratio == 1:
+            notes = [f"levels: strides {meeting} are compared"]
+        else:
+            theirs = ", ".join(other_words[level] for _, level in self.levels)
+            notes = [f"levels: strides {meeting} of the student are compared with strides {theirs} of the teacher"]
+        for side, words, used in (
+            ("student", own_words, {level for level, _ in self.levels}),
+            ("teacher", other_words, {level for _, level in self.levels}),
         ):
-            left = [str(stride) for level, (stride, _) in enumerate(strides) if level not in used]
+            left = [word for level, word in enumerate(words) if level not in used]
             if left:
                 notes.append(f"levels that only the {side} has: stride {', '.join(left)}, left out")
         resized = [
-            f"stride {own_strides[level][0]}: {_by(other_sizes[theirs])} to {_by(own_sizes[level])}"
+            f"stride {own_words[level]}: {_by(other_sizes[theirs])} to {_by(own_sizes[level])}"
             for level, theirs in self.levels
             if own_sizes[level] != other_sizes[theirs]
         ]
@@ -175,8 +155,8 @@ def grid_correspondence(
             pairs.append((level, nearest))
     if not pairs:
         raise DetdistillError(
-            f"teacher and student have no pyramid level in common: the teacher's strides are "
-            f"{', '.join(map(str, other))}, the student's {', '.join(map(str, own))}; choose detector.strides and "
+            f"teacher and student have no pyramid level in common: the teacher's strides are {_listed(other)}, "
+            f"the student's {_listed(own)}; choose detector.strides and "
             "detector.extra_levels of the student so that some agree"
         )
     return GridCorrespondence(classes, tuple(pairs), offers & ON_CELLS)
@@ -191,12 +171,6 @@ def _sizes_of(output: Output) -> list[tuple[int, int]]:
     if output.stages:
         return list(output.predictions.grid.sizes)
     return [(int(level.shape[-2]), int(level.shape[-1])) for level in output.features.maps]
-
-
-def _features_on(teacher: Output, levels: Sequence[int], grid: Grid) -> Features:
-    """Some of the teacher's maps, resampled to the cells of a grid."""
-    maps = [_resized(teacher.features.maps[level], size) for level, size in zip(levels, grid.sizes, strict=True)]
-    return Features(tuple(maps), grid.strides)
 
 
 def _by(size: tuple[int, int]) -> str:
@@ -241,57 +215,6 @@ def _with_class_logits(output: Output, logits: Tensor) -> Output:
     return output.with_predictions(replace(output.predictions, logits=logits, activation="sigmoid"))
 
 
-def _resampled(output: Output, sizes: tuple[tuple[int, int], ...], *, by_cell: bool) -> Output:
-    """An output on maps of other `sizes`, with one candidate per cell if `by_cell`."""
-    predictions = output.predictions
-    grid = predictions.grid
-    scores = at_least_float32(predictions.class_logits)
-    batch = len(scores)
-    parts = []
-    for candidates in _nearest(grid, sizes):
-        if by_cell:
-            anchors = scores[:, candidates].detach().amax(dim=-1).argmax(dim=-1)  # (N, cells)
-            best = candidates.expand(batch, -1, -1).gather(2, anchors[..., None]).squeeze(2)
-            parts.append((best, scores[:, candidates].amax(dim=2)))
-        else:
-            parts.append((candidates.flatten().expand(batch, -1), scores[:, candidates.flatten()]))
-    chosen, class_logits = (torch.cat(levels, dim=1) for levels in zip(*parts, strict=True))
-    base_anchors = tuple(anchors[:1] for anchors in grid.base_anchors) if by_cell else grid.base_anchors
-    image = torch.arange(batch, device=scores.device)[:, None]
-    quality, exists = predictions.quality_logits, predictions.candidates.valid
-    resampled = ChosenPredictions(
-        Candidates(Grid(sizes, grid.strides, base_anchors), valid=None if exists is None else exists[image, chosen]),
-        class_logits,
-        predictions.regression[image, chosen],
-        predictions.coder,
-        None if quality is None else quality[image, chosen],
-        origin=predictions,
-        chosen=chosen,
-    )
-    maps = output.features.maps and [
-        _resized(level, size) for level, size in zip(output.features.maps, sizes, strict=True)
-    ]
-    return Output.dense(maps, resampled, output.towers)
-
-
-def _nearest(grid: Grid, sizes: tuple[tuple[int, int], ...]) -> list[Tensor]:
-    """L x `(cells, A)` for every cell of maps of other sizes, the priors of the nearest cell of the same level."""
-    device = grid.device
-    levels = []
-    for level, ((height, width), (rows, columns)) in enumerate(zip(grid.sizes, sizes, strict=True)):
-        row = ((torch.arange(rows, device=device) + 0.5) * height / rows).long()
-        column = ((torch.arange(columns, device=device) + 0.5) * width / columns).long()
-        index = grid.prior_index(torch.tensor(level, device=device), row[:, None], column[None, :])
-        levels.append(index.flatten()[:, None] + torch.arange(grid.anchors_per_cell[level], device=device))
-    return levels
-
-
-def _resized(features: Tensor, size: tuple[int, int]) -> Tensor:
-    if features.shape[-2:] == size:
-        return features
-    return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
-
-
 def cell_matches(grid: Grid, matched: Tensor) -> Tensor:
     """Matches of cells, one a cell, from those of their anchors, `(N, P)`.
 
@@ -305,6 +228,10 @@ def cell_matches(grid: Grid, matched: Tensor) -> Tensor:
         positive = (by_anchor >= 0).any(dim=-1)
         levels.append(torch.where(positive, match, by_anchor.amin(dim=-1).clamp(max=BACKGROUND)))
     return torch.cat(levels, dim=1)
+
+
+def _listed(strides: Sequence[float]) -> str:
+    return ", ".join(f"{stride:g}" for stride in strides)
 
 
 def _counts(grid: Grid) -> str:

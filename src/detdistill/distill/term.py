@@ -90,12 +90,14 @@ class Pair:
         teacher: is not.
         student_output: as a `View` has it.
         teacher_output: as a `View` has it.
+        ratio: of the size of the teacher's images to the student's.
     """
 
     student: Detector
     teacher: Teacher
     student_output: Output
     teacher_output: Output
+    ratio: float = 1.0
 
 
 class Term(nn.Module, ABC):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
+from detdistill.core.bounds import LARGEST_SIDE
 from detdistill.core.errors import DetdistillError
+from detdistill.core.image_options import ImageSize
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output
+from detdistill.core.teacher_size import examples
 from detdistill.distill.class_map import ClassMap
-from detdistill.distill.grid_correspondence import grid_correspondence, strides_of
+from detdistill.distill.grid_correspondence import Strides, grid_correspondence, strides_of
 from detdistill.distill.opinion_correspondence import OpinionCorrespondence
 from detdistill.distill.term import Term
 from detdistill.distill.view import Correspondence, Need
@@ -32,7 +37,11 @@ class Ways:
 
 
 def usual_correspondences(
-    student: Output, guidance: Guidance, offers: frozenset[Offer], classes: ClassMap
+    student: Output,
+    guidance: Guidance,
+    offers: frozenset[Offer],
+    classes: ClassMap,
+    size: ImageSize | None = None,
 ) -> tuple[list[Correspondence], str]:
     """Return the ways to bring a student and a teacher together that the teacher's offers allow, the best first.
 
@@ -41,6 +50,7 @@ def usual_correspondences(
         guidance: the teacher's.
         offers: of the teacher.
         classes: which classes mean the same.
+        size: of the student's images; None if it is not known.
 
     Returns:
         The ways, and why the two are not compared on common cells; empty if they are.
@@ -50,20 +60,53 @@ def usual_correspondences(
         if output is None or (output.stages and output.predictions.candidates.grid is None):
             return ways, f"the {side}'s final predictions are not on a grid of cells"
     assert guidance.output is not None
+    own, other = strides_of(student), strides_of(guidance.output)
     try:
-        strides = strides_of(student), strides_of(guidance.output)
-        return [grid_correspondence(*strides, classes, offers), *ways], ""
+        return [grid_correspondence(own, other, classes, offers), *ways], ""
     except DetdistillError as error:
-        return ways, str(error)
+        return ways, str(error) if guidance.ratio == 1 else _other_sizes(own, other, guidance.ratio, size)
 
 
-def ways_of(terms: Mapping[str, Term], correspondences: Sequence[Correspondence], why: str) -> Ways:
+def _other_sizes(own: Strides, other: Strides, ratio: float, size: ImageSize | None) -> str:
+    """Why levels do not meet at the teacher's image size, and sizes at which some do.
+
+    Args:
+        own: strides of the student.
+        other: strides of the teacher, in pixels of the student.
+        ratio: of the teacher's image size to the student's.
+        size: of the student's images; None if it is not known.
+    """
+    meeting = {
+        Fraction(stride * ratio / mine).limit_denominator(LARGEST_SIDE) for stride, _ in other for mine, _ in own
+    }
+    nearest = sorted(meeting, key=lambda each: (abs(math.log(each / ratio)), each))
+    sizes = (
+        f"sizes of {', '.join(f'{float(each):.4g}' for each in nearest[:4])} times the student's"
+        if size is None
+        else examples(size, nearest)
+    )
+    theirs, mine = (", ".join(f"{stride:.4g}" for stride, _ in side) for side in (other, own))
+    return (
+        f"distill.teacher_images: at {ratio:.4g} times the student's image size, the teacher's strides are {theirs} "
+        f"pixels of the student's image and the student's are {mine}, so that no levels meet; expected, for example, "
+        f"{sizes}"
+    )
+
+
+def ways_of(
+    terms: Mapping[str, Term],
+    correspondences: Sequence[Correspondence],
+    why: str,
+    first_of: frozenset[Offer] | None = None,
+) -> Ways:
     """Choose a correspondence for each term: the first that has what it needs.
 
     Args:
         terms: by name.
         correspondences: to choose from, the best first.
         why: there are no more of them; empty if there is no reason.
+        first_of: what the teacher offers: each term takes the first of its needs that is among it, or none. None lets
+            a term take any of its needs that can be met.
 
     Raises:
         DetdistillError: a term cannot be served by any.
@@ -72,7 +115,8 @@ def ways_of(terms: Mapping[str, Term], correspondences: Sequence[Correspondence]
     of_term: dict[str, int] = {}
     wanted: set[Offer] = set()
     for name, term in terms.items():
-        way, need = _way(name, term, correspondences, why)
+        needs = [need for need in term.needs if first_of is None or need.offers <= first_of]
+        way, need = _way(name, needs if first_of is None else needs[:1], correspondences, why)
         if way not in chosen:
             chosen.append(way)
         of_term[name] = chosen.index(way)
@@ -80,12 +124,14 @@ def ways_of(terms: Mapping[str, Term], correspondences: Sequence[Correspondence]
     return Ways(tuple(chosen), of_term, frozenset(wanted))
 
 
-def _way(name: str, term: Term, correspondences: Sequence[Correspondence], why: str) -> tuple[Correspondence, Need]:
-    for need in term.needs:
+def _way(
+    name: str, wanted: Sequence[Need], correspondences: Sequence[Correspondence], why: str
+) -> tuple[Correspondence, Need]:
+    for need in wanted:
         for way in correspondences:
             if need.offers <= way.offers:
                 return way.serving(need), need
-    needs, offers = ([", ".join(sorted(each.offers)) for each in group] for group in (term.needs, correspondences))
+    needs, offers = ([", ".join(sorted(each.offers)) for each in group] for group in (wanted, correspondences))
     raise DetdistillError(
         f"{name} cannot be used: it needs {' or '.join(needs)}, and the two detectors are compared by "
         f"{' or '.join(offers) or 'nothing'}{why and ': '}{why}"

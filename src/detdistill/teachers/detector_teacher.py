@@ -84,7 +84,7 @@ class DetectorTeacher:
         """Whether the two read images in different normalizations, or were made for different sizes."""
         own, notes = self.detector.input, []
         if own.size is not None and student.size is not None and _size(own.size) != _size(student.size):
-            notes.append(f"image size: the teacher was made for {_size(own.size)}; both get {_size(student.size)}")
+            notes.append(f"image size: the teacher was made for {_size(own.size)} and gets {_size(student.size)}")
         if student.normalization != own.normalization:
             notes.append(
                 f"input: each gets the images in its own normalization; the teacher {_in_words(own.normalization)}; "

@@ -114,6 +114,13 @@ class JointTeacher:
         return [own, *dict.fromkeys(note for teacher in self.teachers for note in teacher.notes(student))]
 
 
+def reads_images(teacher: Teacher) -> bool:
+    """Return whether a teacher, or one of several joined, looks at images; the others' boxes are stored."""
+    if isinstance(teacher, JointTeacher):
+        return any(map(reads_images, teacher.teachers))
+    return teacher.stored is None
+
+
 @dataclass(frozen=True, eq=False)
 class JointSource:
     """The joined boxes of several stored detections.

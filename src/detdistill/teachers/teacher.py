@@ -96,6 +96,16 @@ class Guidance:
         return self.boxes
 
     @property
+    def ratio(self) -> float:
+        """Of the size of the images that the teacher read to the student's."""
+        return 1.0
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Height and width of the canvas that the teacher read, in those of the student's."""
+        return 1.0, 1.0
+
+    @property
     def nbytes(self) -> int:
         """Size in memory."""
         sizes: list[int] = []
@@ -169,4 +179,8 @@ class Teacher(Protocol):
         """Predict a batch, without gradient. The teacher owns its preprocessing."""
 
     def notes(self, student: InputSpec) -> list[str]:
-        """What a user should know about what this teacher reads beside what the student reads, a line each."""
+        """What a user should know about what this teacher reads, a line each.
+
+        Args:
+            student: what the student reads, but for the size, which is that of the teacher's images.
+        """

@@ -15,7 +15,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import ReduceSum, Targets
 from detdistill.data.loading import Batch
-from detdistill.data.stored_detections import BoxSource
+from detdistill.data.teacher_inputs import TeacherInputs
 from detdistill.detectors.base import Detector
 from detdistill.detectors.storage import load_detector
 from detdistill.distill.building import build_terms
@@ -28,12 +28,14 @@ from detdistill.distill.pseudo_labels import PseudoLabels
 from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.teachers.callable_teacher import PYTHON, CallableTeacher
 from detdistill.teachers.detector_teacher import DetectorTeacher
+from detdistill.teachers.joint_teacher import reads_images
 from detdistill.teachers.loading import GivenTeacher, as_teacher, load_teachers
 from detdistill.teachers.teacher import Teacher
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import first_batch
 from detdistill.training.recipe import Distillation, Recipe
 from detdistill.training.task import Task
+from detdistill.training.teacher_reading import inputs_of
 from detdistill.training.teacher_score import quick_look, teacher_metrics, teacher_results
 from detdistill.training.unlabelled_look import best_thresholds, given_thresholds, unlabelled_notes
 
@@ -56,6 +58,11 @@ class Distilled(Task):
         self.raw = {}
         self._recipe = recipe
         self._notes: list[str] = []
+        if distillation.teacher_images is not None and not reads_images(teacher):
+            self._notes.append(
+                "distill.teacher_images: of no use here, for the teacher reads no images: its boxes are stored, as "
+                "predicted at the size that was used then"
+            )
         if distillation.init_from_teacher:
             self._notes.append(inherit(student, _original(teacher, distillation), distillation.init_from_teacher))
         unlabelled = distillation.unlabelled
@@ -77,6 +84,7 @@ class Distilled(Task):
             memory=TeacherMemory(distillation.memory) if distillation.memory and teacher.stored is None else None,
             pseudo_labels=self._pseudo_labels,
             seed=derived_seed(recipe.seed, "adapters"),
+            teacher_ratio=inputs_of(teacher, recipe).ratio,
         )
 
     @property
@@ -114,7 +122,8 @@ class Distilled(Task):
 
     def teacher_ap(self, dataset: DetectionDataset) -> float | None:
         """Return the teacher's COCO AP on a dataset, 0 to 1; None if it reads no images and nothing is stored there."""
-        if self.stored is not None and not self.stored.covered(dataset).all():
+        stored = self.distiller.teacher.stored
+        if stored is not None and not stored.covered(dataset).all():
             return None
         known: float | None = computed_once(self._teacher_ap, lambda found: found[0])
         if known is not None:
@@ -123,9 +132,9 @@ class Distilled(Task):
         return teacher_metrics(self.distiller.teacher, dataset, self._recipe, device).AP
 
     @property
-    def stored(self) -> BoxSource | None:
-        """What the teacher predicted beforehand, if it reads no images."""
-        return self.distiller.teacher.stored
+    def teacher_inputs(self) -> TeacherInputs:
+        """What the teacher gets of each image beside what the student reads."""
+        return inputs_of(self.distiller.teacher, self._recipe)
 
     def preflight(self, dataset: DetectionDataset, validation: DetectionDataset | None) -> str:
         """Describe what fits between teacher and student, what the first batch gives, and how good the teacher is.
@@ -142,7 +151,7 @@ class Distilled(Task):
         device = device_beside_training(recipe.machine)
         self.distiller.to(device)
         unlabelled = self._look_at_unlabelled(dataset, validation, device)
-        batch = first_batch(recipe, dataset, recipe.images_per_process // recipe.accumulate, self.stored)
+        batch = first_batch(recipe, dataset, recipe.images_per_process // recipe.accumulate, self.teacher_inputs)
         batch = batch.to(device)
         report = preflight(self.distiller, batch.images, batch.targets)
         look = quick_look(self.distiller.teacher, dataset, validation, recipe, device)
@@ -174,7 +183,7 @@ class Distilled(Task):
             return []
         if pseudo_labels.thresholds is None:
             assert validation is not None, "the recipe checks it"
-            if self.stored is not None and not self.stored.covered(validation).all():
+            if teacher.stored is not None and not teacher.stored.covered(validation).all():
                 raise DetdistillError(
                     f"distill.unlabelled.threshold auto: nothing is stored for {validation.source}, by which they are "
                     "chosen; predict it too (`detdistill predict TEACHER DATA --store FOLDER`), or give a number"
@@ -188,7 +197,7 @@ class Distilled(Task):
         recipe = self._recipe
         if not recipe.distillation.memory:
             return []
-        if self.stored is not None:
+        if self.distiller.teacher.stored is not None:
             return ["teacher memory: of no use here, for the teacher's boxes are stored"]
         guidance = self.distiller.guide(batch.images, batch.targets)
         count = len(batch.images)

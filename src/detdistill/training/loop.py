@@ -82,7 +82,7 @@ class Loop:
                 workers=recipe.machine.workers,
                 cache=recipe.data.cache,
                 difficult=recipe.data.difficult,
-                stored=task.stored,
+                teacher=task.teacher_inputs,
                 unlabelled_share=recipe.unlabelled_share,
                 rank=fabric.global_rank,
                 world=fabric.world_size,

@@ -19,7 +19,7 @@ from detdistill.data.checking import reading_note, training_problems, validation
 from detdistill.data.classes import with_classes
 from detdistill.data.loading import Batch, training_loader
 from detdistill.data.opening import open_part
-from detdistill.data.stored_detections import BoxSource
+from detdistill.data.teacher_inputs import NOTHING, TeacherInputs
 from detdistill.detectors.base import Detector
 from detdistill.detectors.catalog import build_detector
 from detdistill.detectors.conformance import check_detector
@@ -91,14 +91,14 @@ def _open(data: Data, part: str | None, images: str | None, *, use_cache: bool) 
     return dataset
 
 
-def first_batch(recipe: Recipe, dataset: DetectionDataset, batch_size: int, stored: BoxSource | None = None) -> Batch:
+def first_batch(recipe: Recipe, dataset: DetectionDataset, batch_size: int, teacher: TeacherInputs = NOTHING) -> Batch:
     """Return the first batch with an object, or one without if the first few have none.
 
     Args:
         recipe: Of the run.
         dataset: The training set.
         batch_size: Largest number of images.
-        stored: What a teacher predicted beforehand.
+        teacher: What the teacher gets of the images.
     """
     batch: Batch
     loader = training_loader(
@@ -107,7 +107,7 @@ def first_batch(recipe: Recipe, dataset: DetectionDataset, batch_size: int, stor
         batch_size=batch_size,
         seed=recipe.seed,
         difficult=recipe.data.difficult,
-        stored=stored,
+        teacher=teacher,
         unlabelled_share=recipe.unlabelled_share,
     )
     for batch in islice(loader, FIRST_BATCHES):

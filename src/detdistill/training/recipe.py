@@ -6,6 +6,7 @@ Field by field the same as a YAML file, as options, and in Python.
 from __future__ import annotations
 
 from dataclasses import field
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +15,7 @@ from detdistill.core.bounds import Count, CountOrNone, Factor, Layers, PositiveF
 from detdistill.core.errors import SettingsError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.settings import settings
+from detdistill.core.teacher_size import SAME_SIZE, TeacherSize
 from detdistill.detectors.dense.architecture import Architecture, TorchvisionArchitecture
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
@@ -229,6 +231,10 @@ class Distillation:
     """Parts of the student, `pyramid` and `head`, that start as a copy of the teacher's, as far as shapes agree."""
     teacher_weights: tuple[PositiveFactor, ...] = ()
     """Weights of several teachers' scores in the NMS that joins their boxes; empty for equal ones."""
+    teacher_images: TeacherSize | None = None
+    """Size of the teacher's images where it is not the student's: that of `images` times one ratio. Both get the same
+    part of the original pixels. Example: `{short_side: 192}` for students with `images.short_side` 96. null gives the
+    teacher the student's images. Without effect for stored detections."""
     accept_teacher: bool = False
     """Train although the teacher finds next to nothing on the validation images."""
     unlabelled: Unlabelled | None = None
@@ -309,6 +315,7 @@ class Recipe:
             raise ValueError(
                 "distill.unlabelled.threshold auto needs a validation set: set data.val, or a number from 0 to 1"
             )
+        self.teacher_ratio  # noqa: B018 (refuses sizes that are not in one ratio)
         return self
 
     @property
@@ -330,6 +337,16 @@ class Recipe:
         """Share of each batch that unlabelled images fill; 0 without such images."""
         unlabelled = None if self.distill is None else self.distill.unlabelled
         return 0.0 if unlabelled is None else unlabelled.share
+
+    @property
+    def teacher_ratio(self) -> Fraction:
+        """How many times larger the teacher's images are than the student's.
+
+        Raises:
+            SettingsError: There is no one number.
+        """
+        own = None if self.distill is None else self.distill.teacher_images
+        return SAME_SIZE if own is None else own.ratio(self.images)
 
     @property
     def images_per_process(self) -> int:

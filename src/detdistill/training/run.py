@@ -280,7 +280,7 @@ def _settled(recipe: Recipe, run: RunFolder, task: Task, dataset: DetectionDatas
         settled = task.chosen(recipe)
         machine = recipe.machine
         if "auto" in (machine.precision, machine.threads):
-            batch = first_batch(recipe, dataset, recipe.images_per_process, task.stored).to(fabric.device)
+            batch = first_batch(recipe, dataset, recipe.images_per_process, task.teacher_inputs).to(fabric.device)
             choice = choose(task, batch, recipe, fabric.device)
             note(choice.reason)
             settled = replace(settled, machine=replace(machine, precision=choice.precision, threads=choice.threads))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.structures import ReduceSum, Targets
-from detdistill.data.stored_detections import BoxSource
+from detdistill.data.teacher_inputs import NOTHING, TeacherInputs
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
 from detdistill.training.recipe import Recipe
@@ -70,9 +70,9 @@ class Task(nn.Module, ABC):
         """Take what another process has found from its recipe."""
 
     @property
-    def stored(self) -> BoxSource | None:
-        """What a teacher predicted beforehand, which comes with the batches; None if nothing is stored."""
-        return None
+    def teacher_inputs(self) -> TeacherInputs:
+        """What a teacher gets of each image beside what the student reads; it comes with the batches."""
+        return NOTHING
 
     def teacher_ap(self, dataset: DetectionDataset) -> float | None:  # noqa: ARG002
         """Return the teacher's COCO AP on a dataset, 0 to 1; None without a teacher."""

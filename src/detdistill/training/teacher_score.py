@@ -19,6 +19,7 @@ from detdistill.evaluation.results import Results
 from detdistill.teachers.teacher import Teacher
 from detdistill.training.recipe import Recipe
 from detdistill.training.scoring import inference_options
+from detdistill.training.teacher_reading import images_of
 
 LOOKED_AT = 50
 """Images of a dataset that are drawn to estimate the teacher's AP."""
@@ -129,7 +130,7 @@ def teacher_results(
         device: where the teacher is to run; None for the CPU.
     """
     classes = ClassMap(dataset.classes, teacher.classes, recipe.distillation.class_map)
-    found = predict_with_teacher(teacher, dataset, recipe.images, inference_options(recipe), device=device)
+    found = predict_with_teacher(teacher, dataset, images_of(teacher, recipe), inference_options(recipe), device=device)
     return with_student_labels(found, classes)
 
 

@@ -108,7 +108,7 @@ def test_a_processor_that_does_not_resize_reads_the_whole_canvas(processed: Proc
     for number, boxes in enumerate(found.boxes):
         distance = torch.cdist(expected[number], boxes.boxes, compute_mode="donot_use_mm_for_euclid_dist")
         assert (distance.amin(dim=1) < 1e-3).all()
-    assert "as large as on the student's canvas" in teacher.notes(InputSpec())[0]
+    assert "as large as on their canvas" in teacher.notes(InputSpec())[0]
     assert teacher.size is None
 
 

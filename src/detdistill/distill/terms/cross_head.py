@@ -69,21 +69,33 @@ class CrossHead(Term):
         self.class_adapters, self.box_adapters = Adapters(), Adapters()
         self._head: Held[TowerHead] | None = None
         self._like_fcos = False
+        self._ratio = 1.0
 
     def bind(self, pair: Pair) -> list[str]:
         """Has both heads keep what their towers hold, and makes adapters where the teacher's are of another width.
 
         Raises:
-            DetdistillError: the levels differ, or a tower has too few convolutions.
+            DetdistillError: the levels differ, the teacher's images are no whole number of times larger than the
+                student's, or a tower has too few convolutions.
         """
         own, other = pair.student.tower_head, pair.teacher.tower_head
         assert own is not None
         assert other is not None
-        if own.strides != other.strides:
-            raise DetdistillError(
-                f"the teacher's head needs its own levels, strides {_listed(other)}, but the student's are "
-                f"{_listed(own)}; give the student the teacher's detector.strides and detector.extra_levels"
+        wanted = tuple(stride / pair.ratio for stride in other.strides)
+        if own.strides != wanted:
+            at_ratio = (
+                "" if pair.ratio == 1 else f" (in pixels of the student at distill.teacher_images {pair.ratio:g}x)"
             )
+            raise DetdistillError(
+                f"the teacher's head needs its own levels, strides {_listed(wanted)}{at_ratio}, but the student's are "
+                f"{_listed(own.strides)}; give the student the teacher's detector.strides and detector.extra_levels"
+            )
+        if pair.ratio % 1:
+            raise DetdistillError(
+                f"distill.teacher_images is {pair.ratio:g} times the student's size; expected a whole number, for only "
+                "then maps have the same sizes on every canvas"
+            )
+        self._ratio = pair.ratio
         default = FCOS_POSITION if pair.teacher.kind == "fcos" else POSITION
         for side, head in (("student", own), ("teacher", other)):
             try:
@@ -118,11 +130,13 @@ class CrossHead(Term):
             with_statistics_of(other.class_maps, self.class_adapters(own.class_maps)),
             with_statistics_of(other.box_maps, self.box_adapters(own.box_maps)),
         )
+        # Both predictions are in pixels of the teacher's canvas.
+        targets = replace(view.targets, boxes=view.targets.boxes * self._ratio)
         return prediction_losses(
             crossed,
             other.predictions,
             view.assignment,
-            view.targets,
+            targets,
             like_fcos=self._like_fcos,
             reduce_sum=view.reduce_sum,
         )
@@ -193,5 +207,5 @@ def prediction_losses(
     return parts
 
 
-def _listed(head: TowerHead) -> str:
-    return ", ".join(str(stride) for stride in head.strides)
+def _listed(strides: Sequence[float]) -> str:
+    return ", ".join(f"{stride:g}" for stride in strides)

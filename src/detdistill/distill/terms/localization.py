@@ -63,7 +63,8 @@ class Localization(Term):
         """Looks whether the distributions can be compared.
 
         Raises:
-            DetdistillError: their numbers of bins differ, or there are several priors per cell.
+            DetdistillError: their numbers of bins differ, or there are several priors per cell, or the teacher reads
+                images at whose size its strides are other than the student's.
         """
         own, other = (
             output.predictions.regression.shape[-1] // SIDES for output in (pair.student_output, pair.teacher_output)
@@ -72,6 +73,16 @@ class Localization(Term):
             raise DetdistillError(
                 f"the student's distributions have {own} bins, the teacher's {other}; give the student's head the "
                 f"option reg_max: {other - 1}"
+            )
+        strides, wanted = (
+            [f"{stride:.4g}" for stride, _ in output.predictions.grid.strides]
+            for output in (pair.student_output, pair.teacher_output)
+        )
+        if pair.ratio != 1 and strides != wanted:
+            raise DetdistillError(
+                f"distributions are in units of the stride, which is {', '.join(strides)} pixels in the student, and "
+                f"{', '.join(wanted)} in the teacher at distill.teacher_images of {pair.ratio:.4g} times the student's "
+                "size; choose a size at which they are equal"
             )
         if (
             self.region != "main"

@@ -49,7 +49,7 @@ class Pearson(Term):
                     f"the student's pyramid has {own.shape[1]} channels, the teacher's {other.shape[1]}, and this "
                     f"method adapts nothing; give the student detector.channels: {other.shape[1]}, or take channel_wise"
                 )
-        left = [str(stride) for stride, _ in student.predictions.grid.strides[self.levels :]]
+        left = [f"{stride:g}" for stride, _ in student.predictions.grid.strides[self.levels :]]
         return [f"stride {', '.join(left)} left out, as its authors do"] if left else []
 
     def forward(self, view: View) -> dict[str, Tensor]:

@@ -90,9 +90,9 @@ class ImageReader:
         """The size that images are resized to."""
         size = {key: value for key, value in dict(self._processor.size or {}).items() if value is not None}
         if self._whole_canvas:
-            return "as large as on the student's canvas, with the canvas's padding"
+            return "as large as on their canvas, with the canvas's padding"
         if not self.resizes:
-            return "as large as on the student's canvas"
+            return "as large as on their canvas"
         if {"height", "width"} <= size.keys():
             return f"stretched to {size['height']}x{size['width']} pixels"
         return "resized to " + ", ".join(f"{key.replace('_', ' ')} {value} pixels" for key, value in size.items())

@@ -103,7 +103,7 @@ class TransformersTeacher:
 
     def notes(self, student: InputSpec) -> list[str]:  # noqa: ARG002 (the contract's)
         """How its images are resized, and which slots are left out."""
-        maps = "; its maps are resampled to the student's canvas" if self._reader.resizes and self.offers & MAPS else ""
+        maps = "; its maps are resampled to the canvas" if self._reader.resizes and self.offers & MAPS else ""
         notes = [f"input: the teacher's images are {self._reader.in_words()}, as its {PREPROCESSOR} has it{maps}"]
         unused = self._folder.slots - len(self.classes)
         if unused:
