@@ -79,7 +79,7 @@ class ImageCase:
     size: tuple[int, int]
     features: Sequence[Tensor]
     predictions: Sequence[Tensor]
-    strides: Sequence[int]
+    strides: Sequence[float]
 
 
 Case = TypeVar("Case")
@@ -125,7 +125,7 @@ class Observation:
     shown: int
     ranks: Tally = field(default_factory=Tally)
     sources: RankSources = field(default_factory=RankSources)
-    levels: dict[int, LevelDifference] = field(default_factory=dict)
+    levels: dict[float, LevelDifference] = field(default_factory=dict)
     objects: Worst[ObjectCase] = field(init=False)
     images: Worst[ImageCase] = field(init=False)
 

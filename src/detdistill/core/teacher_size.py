@@ -45,7 +45,7 @@ class TeacherSize:
 
     @model_validator(mode="after")
     def _is_given(self) -> Self:
-        if self.short_side is self.long_side is self.letterbox is self.canvas is None:
+        if all(value is None for value in vars(self).values()):
             raise ValueError("teacher_images holds no size; give short_side, or letterbox, or set it to null")
         return self
 

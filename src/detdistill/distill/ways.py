@@ -89,7 +89,7 @@ def _other_sizes(own: Strides, other: Strides, ratio: float, size: ImageSize | N
     return (
         f"distill.teacher_images: at {ratio:.4g} times the student's image size, the teacher's strides are {theirs} "
         f"pixels of the student's image and the student's are {mine}, so that no levels meet; expected, for example, "
-        f"{sizes}"
+        f"{sizes}; or terms that work by opinion (source: opinion)"
     )
 
 

@@ -88,7 +88,8 @@ class OnnxTeacher:
             raise DetdistillError(
                 f"{self.file.path}: the grid is of an input of {images.size[0]}x{images.size[1]} pixels, but the "
                 f"canvas is {batch.images.shape[2]}x{batch.images.shape[3]}; set images.canvas to [{images.size[0]}, "
-                f"{images.size[1]}], or choose methods that use opinions (source: opinion)"
+                f"{images.size[1]}], for the teacher alone with distill.teacher_images, or choose methods that use "
+                "opinions (source: opinion)"
             )
         rows = read_rows(self.file.path, self.card, self._run(images), images)
         output = Output.dense([], self._predictions(rows, images)) if has_grid and images.unmoved else None
@@ -103,7 +104,8 @@ class OnnxTeacher:
         if outputs.grid is not None and own.size is not None and _canvas(student) != own.size:
             notes.append(
                 f"the teacher's grid is left out on canvases of another size than {own.size[0]}x{own.size[1]}; there "
-                f"it has boxes and opinions. To use the grid, set images.canvas to [{own.size[0]}, {own.size[1]}]"
+                f"it has boxes and opinions. To use the grid, set images.canvas to [{own.size[0]}, {own.size[1]}], or "
+                "distill.teacher_images so that its canvas is that"
             )
         if outputs.known_above > SURE_FLOOR:
             notes.append(
