@@ -10,11 +10,12 @@ import torch
 from detdistill.compare import teachers
 from detdistill.compare.teachers import FILE, teacher_scores
 from detdistill.core.annotations import DetectionDataset
+from detdistill.core.teacher_size import TeacherSize
 from detdistill.evaluation.coco_metrics import CocoMetrics
 from detdistill.teachers.teacher import Teacher
 from detdistill.training.recipe import Recipe
 from detdistill.training.teacher_score import teacher_metrics
-from support.small_runs import small_distillation, write_boxes, write_teacher
+from support.small_runs import small_distillation, taught_otherwise, write_boxes, write_teacher
 
 
 def test_a_teacher_is_scored_once_for_each_split_and_anew_when_it_is_another(
@@ -40,6 +41,10 @@ def test_a_teacher_is_scored_once_for_each_split_and_anew_when_it_is_another(
     teacher_scores(recipe, "test", tmp_path / "out")
     assert len(scored) == 3
     assert (tmp_path / "out" / FILE).exists()
+    large = taught_otherwise(recipe, teacher_images=TeacherSize(letterbox=128))
+    for number, (at_size, count) in enumerate(((large, 4), (large, 4), (recipe, 5))):
+        teacher_scores(at_size, "test", tmp_path / "out")
+        assert len(scored) == count, number
 
 
 def test_stored_detections_of_training_images_are_not_those_of_a_split_with_the_same_ids(tmp_path: Path) -> None:

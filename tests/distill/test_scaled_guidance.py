@@ -50,7 +50,8 @@ def learner_of(head: HeadName, teacher: Any, chosen: dict[str, Term], ratio: flo
 def losses(learner: Distiller, images: Tensor, targets: Targets, guidance: Guidance | None = None) -> dict[str, float]:
     """The value of each term."""
     with buffers_kept(learner.terms):  # terms that draw masks draw the same
-        return {name: float(value) for name, value in learner.compare(images, targets, guidance=guidance).terms.items()}
+        found = learner.compare(images, targets, guidance=guidance).terms
+        return {name: float(value.detach()) for name, value in found.items()}
 
 
 @pytest.mark.parametrize("head", HEADS)

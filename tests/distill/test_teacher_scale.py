@@ -31,7 +31,7 @@ def sized(detector: DenseDetector, size: ImageSize) -> DenseDetector:
     return detector
 
 
-def learner(terms: dict[str, dict[str, Any]], ratio: float, head: Any = "gfl", **changes: Any) -> Distiller:
+def learner(terms: dict[str, dict[str, Any]], ratio: Fraction | float, head: Any = "gfl", **changes: Any) -> Distiller:
     student = sized(tiny_detector(head), ImageSize(96, 96))
     built = {name: TERMS[name](**options) for name, options in terms.items()}
     return Distiller(student, tiny_detector(head, seed=1, **changes), built, teacher_ratio=ratio)
@@ -46,7 +46,7 @@ def test_the_teacher_reads_its_own_images() -> None:
     assert shown.teacher_images is not None
     shown = replace(shown, teacher_images=replace(shown.teacher_images, images=noise))
     with torch.no_grad():
-        expected = detector(detector.input.normalization(noise, shown.teacher_images.sizes))
+        expected = detector(detector.input.normalization(noise, 2 * targets.sizes))
     found = distiller.guide(images, shown).dense
     assert torch.equal(found.predictions.class_logits, expected.predictions.class_logits)
     assert [stride for stride, _ in found.predictions.grid.strides] == [4, 8, 16, 32, 64]

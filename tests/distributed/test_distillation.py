@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from detdistill.core.teacher_size import TeacherSize
 from detdistill.training.recipe import Machine, Optimization, Recipe, Start, Unlabelled
 from detdistill.training.run import distill
 from support.processes import run_two
@@ -24,7 +25,7 @@ TERMS = ("rank_mimicking", "prediction_guided", "hint")
 
 
 def recipe(folder: Path, processes: int) -> Recipe:
-    """Weights are found in the first step, so they count from the second one on."""
+    """Weights are found in the first step, so they count from the second one on; the teacher reads larger images."""
     return small_distillation(
         folder / "data",
         folder / "teacher",
@@ -32,6 +33,7 @@ def recipe(folder: Path, processes: int) -> Recipe:
         batch_size=2,
         start=Start(batch_norm="frozen"),
         optimization=Optimization(learning_rate=1e-3),
+        teacher_images=TeacherSize(letterbox=128),
         machine=Machine("cpu", workers=0, devices=processes, precision="float32", threads=1),
     )
 

@@ -138,7 +138,7 @@ def _image_panels(dataset: DetectionDataset, case: ImageCase, brightest: tuple[f
     for stride, *pair in zip(case.strides, case.features, case.predictions, strict=True):
         for kind, values, limit in zip(("F", "P"), pair, brightest, strict=True):
             heat = _heat(_image_part(values, case.size, stride), limit, size)
-            title = f"{kind}, stride {stride}"
+            title = f"{kind}, stride {stride:g}"
             pictures.append(Picture(_png(draw_boxes(heat, marks)), f"Map of {title}, of image {name}.", title))
     return Panels(name, pictures, large_first=True)
 
@@ -149,7 +149,7 @@ def _highest(cases: Sequence[ImageCase], kind: str) -> float:
     return max(float(np.quantile(values.float().numpy(), 0.99)), 1e-12)
 
 
-def _image_part(values: Tensor, size: tuple[int, int], stride: int) -> NDArray[np.float32]:
+def _image_part(values: Tensor, size: tuple[int, int], stride: float) -> NDArray[np.float32]:
     """The cells that are image, not padding."""
     height, width = (max(1, round(length / stride)) for length in size)
     return values[:height, :width].float().numpy()
