@@ -101,7 +101,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "What detectors exchange": {
         "detdistill.core.grid": ("Grid",),
         "detdistill.core.output": ("Output", "Predictions", "Candidates", "Features"),
-        "detdistill.core.structures": ("Targets", "Assignment", "Detections"),
+        "detdistill.core.structures": ("Targets", "TeacherImages", "Assignment", "Detections"),
         "detdistill.core.draws": ("Draws",),
         "detdistill.core.input_spec": ("InputSpec",),
         "detdistill.detectors.dense.priors": ("PriorLayout",),
