@@ -19,6 +19,7 @@ from detdistill.distill.weighting import Weight
 from detdistill.teachers.callable_teacher import CallableTeacher
 from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.joint_teacher import JointTeacher, reads_images
+from detdistill.teachers.teacher import Guidance, TeacherBatch
 from support.other_scale import Rescaled, beside
 from support.pairs import batch, confident
 from support.tiny_detector import tiny_detector
@@ -97,6 +98,22 @@ def test_opinions_need_no_common_level() -> None:
     found = other.compare(images, beside(images, targets, 1.5)).terms["soft_label"]
     assert expected > 0
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+
+
+class WithoutCells(Rescaled):
+    """It offers a grid and has none on this canvas, as ONNX files of one size do."""
+
+    def guide(self, batch: TeacherBatch) -> Guidance:
+        return replace(super().guide(batch), output=None)
+
+
+def test_a_teacher_without_cells_on_a_canvas_teaches_by_opinion() -> None:
+    images, targets = batch([0, 1, 2], [2, 1])
+    teacher = WithoutCells(confident(tiny_detector(seed=1)), images, targets, 1.5)
+    distiller = Distiller(tiny_detector(), teacher, {"soft_label": TERMS["soft_label"]()}, teacher_ratio=1.5)
+    compared = distiller.compare(images, beside(images, targets, 1.5))
+    assert compared.views[0].by_opinion
+    assert compared.terms["soft_label"] > 0
 
 
 def test_distributions_of_other_strides_are_refused() -> None:

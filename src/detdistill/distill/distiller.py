@@ -278,7 +278,7 @@ class Distiller(nn.Module):
                 correspondences,
                 why,
                 # A size that the user chose must not change what a term compares.
-                teacher.offers if self._scale.ratio != SAME_SIZE else None,
+                teacher.offers if self._scale.ratio != SAME_SIZE and guidance.output is not None else None,
             )
             self._wanted = self._ways.wanted | (BOX_OFFERS if self._pseudo_labels is not None else frozenset())
             notes = [*self._classes.notes(), *self._scale.notes(student.input)]

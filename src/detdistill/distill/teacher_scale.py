@@ -79,8 +79,8 @@ class TeacherScale:
         words = "" if size is None else f" ({in_words(size)})"
         return [
             f"distill.teacher_images: the teacher's images are {factor:.4g} times as large as the student's{words}; "
-            f"its forward pass costs about {factor**2:.3g} times as much, in every step unless distill.memory keeps "
-            "its predictions"
+            f"its forward pass costs about {factor**2:.3g} times as much in every step, unless distill.memory keeps "
+            "its predictions, or the teacher resizes its images itself"
         ]
 
     def _shown(self, images: Tensor, targets: Targets) -> tuple[TeacherImages, ImageScales]:
