@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detdistill.core.errors import SettingsError
@@ -15,6 +15,7 @@ SIZES = st.tuples(st.integers(64, 500), st.integers(0, 300)).map(lambda pair: Im
 RATIOS = st.fractions(Fraction(1, 2), 4, max_denominator=12)
 
 
+@settings(max_examples=40)
 @given(SIZES, RATIOS)
 def test_a_size_at_a_ratio_has_that_ratio_up_to_rounding(size: ImageSize, ratio: Fraction) -> None:
     large = at_ratio(size, ratio)
@@ -24,6 +25,7 @@ def test_a_size_at_a_ratio_has_that_ratio_up_to_rounding(size: ImageSize, ratio:
     assert TeacherSize(short_side=size.short_side * 2).ratio(size) == 2
 
 
+@settings(max_examples=40)
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), RATIOS)
 def test_a_canvas_covers_the_other_one_and_no_more_than_needed(cells: tuple[int, int], ratio: Fraction) -> None:
     canvas = cells[0] * 32, cells[1] * 32

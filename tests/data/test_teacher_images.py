@@ -52,7 +52,7 @@ def varied(options: ImageOptions, image: Tensor, seed: int, ratio: Fraction = Fr
     return TrainingTransform(options, ratio)(sample(image))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(OPTIONS, st.booleans(), st.integers(0, 1000))
 def test_the_students_images_are_those_of_torchvisions_transforms(
     options: ImageOptions, colours: bool, seed: int
@@ -79,7 +79,7 @@ def test_the_students_images_are_those_of_torchvisions_transforms(
     assert found.teacher_image is None
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(OPTIONS, RATIOS, st.integers(0, 1000))
 def test_the_teachers_size_changes_nothing_for_the_student(options: ImageOptions, ratio: Fraction, seed: int) -> None:
     options = replace(options, photometric=0.5)
@@ -96,7 +96,7 @@ def test_the_teachers_size_changes_nothing_for_the_student(options: ImageOptions
         assert beside.teacher_image.shape[-2:] == expected
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(OPTIONS, RATIOS, st.integers(0, 1000))
 def test_the_teacher_sees_the_same_region(options: ImageOptions, ratio: Fraction, seed: int) -> None:
     """Corresponding places show the same place of the original, to a pixel of the teacher's image."""
@@ -121,7 +121,7 @@ def at_places(image: Tensor, share: Tensor) -> Tensor:
     return torch.nn.functional.grid_sample(image.float()[None], points[None], align_corners=False)[0]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(OPTIONS, RATIOS, st.integers(0, 1000))
 def test_boxes_times_the_ratio_fit_the_teachers_image(options: ImageOptions, ratio: Fraction, seed: int) -> None:
     left, top, right, bottom = BOX[0].int().tolist()

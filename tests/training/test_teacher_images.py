@@ -50,6 +50,12 @@ def recipe(data: Path, teacher: Path) -> Recipe:
     return small_distillation(data, teacher, epochs=1, teacher_images=TWICE)
 
 
+@pytest.fixture
+def unscored(recipe: Recipe) -> Recipe:
+    """Without a validation set: two steps and little else."""
+    return replace(recipe, data=replace(recipe.data, val=None))
+
+
 class Recording:
     """A box in each image; the canvases that it was shown."""
 
@@ -88,17 +94,17 @@ def test_every_image_that_the_teacher_reads_has_its_size(recipe: Recipe, tmp_pat
     assert all(line["soft_label/raw"] > 0 for line in lines(tmp_path / "run") if "loss" in line)
 
 
-def test_a_size_that_is_the_students_changes_nothing(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_size_that_is_the_students_changes_nothing(unscored: Recipe, tmp_path: Path) -> None:
     for name, size in (("none", None), ("same", TeacherSize(letterbox=64)), ("twice", TWICE)):
-        distill(taught_otherwise(recipe, teacher_images=size), None, tmp_path / name)
+        distill(taught_otherwise(unscored, teacher_images=size), None, tmp_path / name)
     weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in ("none", "same", "twice")}
     assert weights["same"] == weights["none"]
     assert lines(tmp_path / "same") == lines(tmp_path / "none")
     assert weights["twice"] != weights["none"]
 
 
-def test_parts_of_a_batch_have_their_own_images(recipe: Recipe, tmp_path: Path) -> None:
-    frozen = replace(recipe, start=replace(recipe.start, batch_norm="frozen"))
+def test_parts_of_a_batch_have_their_own_images(unscored: Recipe, tmp_path: Path) -> None:
+    frozen = replace(unscored, start=replace(unscored.start, batch_norm="frozen"))
     given = taught_otherwise(frozen, terms={"hint": {"weight": 1.0}})
     distill(given, None, tmp_path / "whole")
     distill(replace(given, accumulate=2), None, tmp_path / "parts")

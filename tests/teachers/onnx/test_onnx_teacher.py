@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from detdistill.teachers.onnx.onnx_teacher import OnnxTeacher
 from detdistill.teachers.teacher import TeacherBatch
 from support.evaluation_datasets import no_objects
 from support.onnx_files import constants, f32, mean_pixel, one_hot_logits
+from support.other_scale import beside
 from support.pairs import BOXES, SIDE, batch
 from support.tiny_detector import tiny_detector
 
@@ -237,3 +239,31 @@ def test_a_raw_yolo_of_another_canvas_teaches_by_its_boxes(tmp_path: Path) -> No
     assert {type(way) for way in pair._ways.correspondences} == {OpinionCorrespondence}
     with pytest.raises(DetdistillError, match="grid"):
         Distiller(made, teacher, {"soft": SoftLabel(source="grid")})
+
+
+def test_a_student_of_smaller_images_learns_from_the_cells_of_a_raw_yolo(tmp_path: Path) -> None:
+    """At twice the side, its canvas is the file's: strides 16 and 32 meet the student's 8 and 16."""
+    teacher = yolo(tmp_path / "yolo.onnx")
+    made = student()
+    made.input = InputSpec(size=ImageSize(letterbox=64))
+    pair = Distiller(made, teacher, {"soft": SoftLabel(where="all")}, teacher_ratio=2)
+    assert not any("grid is left out" in note for note in pair.notes)
+    assert any("strides 8, 16 of the student are compared with strides 16, 32" in note for note in pair.notes)
+    images, targets = batch([0, 1, 2], padded=False)
+    targets = replace(targets, boxes=targets.boxes / 2, sizes=targets.sizes // 2)
+    shown = beside(images[..., :64, :64], targets, 2)
+    (view,) = pair.compare(images[..., :64, :64], shown).views
+    predictions = view.teacher.predictions
+    assert predictions.grid.strides == ((8, 8), (16, 16))
+    assert predictions.scores()[0, 0].tolist() == pytest.approx([0.125, 0.5, 0.125])
+    torch.testing.assert_close(predictions.boxes()[0, 0], torch.tensor([5.0, 6, 30, 35]))
+
+
+def test_boxes_of_a_file_that_resizes_are_the_same_at_any_size(tmp_path: Path) -> None:
+    teacher = boxes_only(tmp_path / "boxes.onnx")
+    images, targets = batch([0, 1, 2], padded=False)
+    plain = Distiller(student(), teacher, {"soft": SoftLabel()}).guide(images, targets)
+    for ratio in (2, 0.5):
+        pair = Distiller(student(), teacher, {"soft": SoftLabel()}, teacher_ratio=ratio)
+        found = pair.guide(images, beside(images, targets, ratio))
+        torch.testing.assert_close(found.set_of_boxes[0].boxes, plain.set_of_boxes[0].boxes)
