@@ -60,6 +60,17 @@ def test_settings_change_the_shared_recipe(tmp_path: Path) -> None:
     assert read_plan(tmp_path / "plan.yaml", teacher="v", data="e").settings["gfl"].data == Data("e", val="val")
 
 
+def test_settings_give_the_teacher_images_of_another_size(tmp_path: Path) -> None:
+    write(tmp_path, RECIPE | {"images": {"short_side": 96, "long_side": 96}}, "shared.yaml")
+    settings: dict[str, Any] = {"same": None, "twice": {"distill": {"teacher_images": {"short_side": 192}}}}
+    found = read_plan(
+        write(tmp_path, {"recipe": "shared.yaml", "settings": settings, "methods": {"hint": {"hint": {}}}})
+    )
+    assert {name: recipe.teacher_ratio for name, recipe in found.settings.items()} == {"same": 1, "twice": 2}
+    ratios = {cell.setting: found.recipe(cell).teacher_ratio for cell in found.cells() if cell.method == "hint"}
+    assert ratios == {"same": 1, "twice": 2}
+
+
 def test_options_of_a_head_are_not_mixed_with_those_of_another(tmp_path: Path) -> None:
     write(tmp_path, RECIPE | {"detector": {"kind": "retinanet", "options": {"anchor_ratios": [1.0]}}}, "shared.yaml")
     settings = {"gfl": {"detector": {"kind": "gfl", "options": {"anchor_scale": 2.0}}}}

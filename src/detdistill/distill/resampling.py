@@ -110,11 +110,12 @@ def resized(features: Features, cells: Grid, *, by_place: bool) -> list[Tensor]:
             found.append(own[..., : size[0], : size[1]])
         elif by_place:
             row, column = _centers(features, cells, level, by_place=True)
-            x, y = 2 * column / width - 1, 2 * row / height - 1
+            # Clamped here, for not every device can pad with the border.
+            x, y = 2 * column.clamp(0.5, width - 0.5) / width - 1, 2 * row.clamp(0.5, height - 0.5) / height - 1
             points = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1)
             places = points.expand(len(own), -1, -1, -1)
             values = at_least_float32(own)
-            found.append(F.grid_sample(values, places.to(values.dtype), padding_mode="border", align_corners=False))
+            found.append(F.grid_sample(values, places.to(values.dtype), align_corners=False))
         elif (height, width) == size:
             found.append(own)
         else:

@@ -33,7 +33,7 @@ class ImageScales:
     @classmethod
     def of(cls, student: Tensor, teacher: Tensor) -> Self:
         """Those of images of true heights and widths `(N, 2)` for both."""
-        factors = (teacher.double() / student.double()).float()
+        factors = teacher.float() / student.float()  # not every device has float64
         return cls(torch.cat((factors, factors), dim=1).flip(1))
 
     def enlarged(self, found: TeacherBoxes, image: int) -> TeacherBoxes:
