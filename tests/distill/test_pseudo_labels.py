@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detdistill.core.structures import Targets, TeacherBoxes, single_process
+from detdistill.core.structures import ReduceSum, Targets, TeacherBoxes, single_process
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.choices import HeadName
@@ -97,24 +98,43 @@ def student(request: pytest.FixtureRequest) -> Detector:
     return TorchvisionDetector.from_architecture(TorchvisionArchitecture(request.param), NAMES).eval()
 
 
+def loss_of(
+    student: Detector, first: int, last: int, labelled: Sequence[bool] | None, weight: float, reduce_sum: ReduceSum
+) -> dict[str, Tensor]:
+    """The loss of some images of one batch."""
+    images, targets = batch([0, 1], [2], [1, 0, 2], padded=False)
+    part = replace(targets.of_images(first, last), labelled=None if labelled is None else torch.tensor(labelled))
+    output = student(student.input.normalization(images[first:last], part.sizes))
+    return PseudoLabels((0.5,) * 3, weight).loss(student, output, part, student.match(output, part), reduce_sum)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.25])
 def test_the_loss_of_each_half_is_that_of_a_batch_of_its_own(student: Detector, weight: float) -> None:
-    images, targets = batch([0, 1], [2], [1, 0, 2], padded=False)
-    pseudo_labels = PseudoLabels((0.5,) * 3, weight)
-
-    def loss(first: int, last: int, labelled: Tensor | None) -> dict[str, Tensor]:
-        part = replace(targets.of_images(first, last), labelled=labelled)
-        output = student(student.input.normalization(images[first:last], part.sizes))
-        return pseudo_labels.loss(student, output, part, student.match(output, part), single_process)
-
     with torch.no_grad():
-        both = loss(0, 3, torch.tensor([True, False, False]))
-        expected = loss(0, 1, None)
+        both = loss_of(student, 0, 3, (True, False, False), weight, single_process)
+        expected = loss_of(student, 0, 1, None, weight, single_process)
         if weight:
-            expected |= {f"{PREFIX}{name}": weight * value for name, value in loss(1, 3, None).items()}
+            others = loss_of(student, 1, 3, None, weight, single_process)
+            expected |= {f"{PREFIX}{name}": weight * value for name, value in others.items()}
     assert both.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(both[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_two_processes_of_which_one_has_all_annotated_images_add_up(student: Detector) -> None:
+    shares: tuple[tuple[int, int, Sequence[bool]], ...] = ((0, 1, (True,)), (1, 3, (False, False)))
+    with torch.no_grad():
+        asked: list[list[Tensor]] = [[], []]
+        for share, counts in zip(shares, asked, strict=True):
+            loss_of(student, *share, 0.25, lambda value, counts=counts: counts.append(value) or value)  # type: ignore[misc]
+        totals = [[one + other for one, other in zip(*asked, strict=True)] for _ in shares]
+        parts = [
+            loss_of(student, *share, 0.25, lambda _, own=iter(own): next(own))  # type: ignore[misc]
+            for share, own in zip(shares, totals, strict=True)
+        ]
+        whole = loss_of(student, 0, 3, (True, False, False), 0.25, single_process)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[0][name] + parts[1][name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_terms_learn_the_objects_of_unlabelled_images() -> None:

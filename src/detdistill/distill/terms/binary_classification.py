@@ -76,7 +76,7 @@ class BinaryClassification(Term):
         counts = self._counts(student, view.assignment)
         weights = (other.sigmoid() - own.detach().sigmoid()).abs().amax(dim=-1) * counts
         classification = modulated_binary_cross_entropy(own, other).sum(dim=-1)
-        positives = view.reduce_sum(counted_positives(view.assignment))
+        positives = view.reduce_sum(counted_positives(view.assignment)).clamp(min=1)
         boxes = teacher.predictions.boxes()
         if view.by_opinion:
             weights = weights * boxes.isfinite().all(dim=-1)

@@ -81,10 +81,11 @@ class AtssHead(DenseHead):
         boxes = targets.boxes[assignment.positive_targets]
         central = centerness(predictions.grid.centers[positive[1]], boxes)
         count, weight = reduce_sum(torch.stack((counted_positives(assignment), central.sum())))
+        count, weight = count.clamp(min=1), weight.clamp(min=1)
         quality_logits = at_least_float32(predictions.quality_logits[positive])
         box = (giou_loss(predictions.boxes(positive), boxes) * central).sum()
         return {
             "classification": focal_loss(predictions.class_logits, assignment.labels(targets)).sum() / count,
-            "box": BOX_WEIGHT * box / weight.clamp(min=1),
+            "box": BOX_WEIGHT * box / weight,
             "centerness": F.binary_cross_entropy_with_logits(quality_logits, central, reduction="sum") / count,
         }

@@ -126,8 +126,8 @@ class DenseHead(nn.Module, ABC):
 def counted_positives(assignment: Assignment) -> Tensor:
     """Scalar: positives of the batch, where an image without any counts as one (mmdetection's `avg_factor`).
 
-    An image all of whose candidates are ignored does not count.
+    An image all of whose candidates are ignored does not count, so that there may be none.
     """
     matched = assignment.matched
     least = (matched != IGNORED).any(dim=1).long()
-    return (matched >= 0).sum(dim=1).maximum(least).sum().clamp(min=1).float()
+    return (matched >= 0).sum(dim=1).maximum(least).sum().float()

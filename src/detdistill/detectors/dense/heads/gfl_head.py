@@ -97,7 +97,7 @@ class GflHead(DenseHead):
         quality[positive] = aligned_iou(boxes.detach(), goals)
         weights = at_least_float32(predictions.class_logits[positive]).detach().amax(dim=-1).sigmoid()
         count, weight = reduce_sum(torch.stack((counted_positives(assignment), weights.sum())))
-        weight = weight.clamp(min=self.least_weight)
+        count, weight = count.clamp(min=1), weight.clamp(min=self.least_weight)
         distributions = predictions.regression[positive].reshape(-1, 4, self.coder.bins)
         spread = distribution_focal_loss(distributions, self.coder.encode(priors, strides, goals)).mean(dim=-1)
         labels = assignment.labels(targets)

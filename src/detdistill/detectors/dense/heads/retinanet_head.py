@@ -77,7 +77,7 @@ class RetinaNetHead(DenseHead):
         focal = focal_loss(predictions.class_logits, labels).sum(dim=-1)
         priors, strides = predictions.grid.priors[positive[1]], predictions.grid.prior_strides[positive[1]]
         goals = self.coder.encode(priors, strides, targets.boxes[assignment.positive_targets])
-        count = reduce_sum(counted_positives(assignment))
+        count = reduce_sum(counted_positives(assignment)).clamp(min=1)
         return {
             "classification": focal[labels != IGNORED].sum() / count,
             "box": F.l1_loss(at_least_float32(predictions.regression[positive]), goals, reduction="sum") / count,
