@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -123,15 +123,23 @@ def test_the_loss_of_each_half_is_that_of_a_batch_of_its_own(student: Detector, 
 
 def test_two_processes_of_which_one_has_all_annotated_images_add_up(student: Detector) -> None:
     shares: tuple[tuple[int, int, Sequence[bool]], ...] = ((0, 1, (True,)), (1, 3, (False, False)))
+    asked: list[list[Tensor]] = [[], []]
+
+    def counting(counts: list[Tensor]) -> ReduceSum:
+        def reduce_sum(value: Tensor) -> Tensor:
+            counts.append(value)
+            return value
+
+        return reduce_sum
+
+    def answering(totals: Iterator[Tensor]) -> ReduceSum:
+        return lambda _: next(totals)
+
     with torch.no_grad():
-        asked: list[list[Tensor]] = [[], []]
         for share, counts in zip(shares, asked, strict=True):
-            loss_of(student, *share, 0.25, lambda value, counts=counts: counts.append(value) or value)  # type: ignore[misc]
-        totals = [[one + other for one, other in zip(*asked, strict=True)] for _ in shares]
-        parts = [
-            loss_of(student, *share, 0.25, lambda _, own=iter(own): next(own))  # type: ignore[misc]
-            for share, own in zip(shares, totals, strict=True)
-        ]
+            loss_of(student, *share, 0.25, counting(counts))
+        totals = [one + other for one, other in zip(*asked, strict=True)]
+        parts = [loss_of(student, *share, 0.25, answering(iter(totals))) for share in shares]
         whole = loss_of(student, 0, 3, (True, False, False), 0.25, single_process)
     for name, value in whole.items():
         torch.testing.assert_close(parts[0][name] + parts[1][name], value, rtol=1e-4, atol=1e-6)
