@@ -43,7 +43,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Train, distil, compare, analyze": {
         "detdistill.training.recipe_file": ("read_recipe", "write_recipe"),
-        "detdistill.training.recipe": ("Recipe", "Distillation", "Start", "Schedule"),
+        "detdistill.training.distillation_settings": ("Distillation", "Unlabelled"),
+        "detdistill.training.recipe": ("Recipe", "Start", "Schedule"),
         "detdistill.training.run": ("train", "distill", "check"),
         "detdistill.training.summary": ("Summary",),
         "detdistill.core.allocation": ("keep_freed_memory",),

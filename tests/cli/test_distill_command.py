@@ -9,7 +9,8 @@ from detdistill.cli import build_app, main
 from detdistill.cli.parser import parse
 from detdistill.cli.recipe_options import RecipeOptions
 from detdistill.core.errors import SettingsError
-from detdistill.training.recipe import Recipe, Unlabelled
+from detdistill.training.distillation_settings import Unlabelled
+from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe, write_recipe
 
 DEFAULT: dict[str, dict[str, Any]] = {"rank_mimicking": {}, "prediction_guided": {}}

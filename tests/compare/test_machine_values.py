@@ -15,8 +15,9 @@ from detdistill.compare.machine_values import FILE, threads_of, with_machine_val
 from detdistill.compare.plan import BASELINE, Plan, Terms
 from detdistill.core.errors import SettingsError
 from detdistill.data.loading import Batch
+from detdistill.training.distillation_settings import Distillation
 from detdistill.training.probe import Choice
-from detdistill.training.recipe import Data, Distillation, Machine, Recipe
+from detdistill.training.recipe import Data, Machine, Recipe
 from detdistill.training.task import Supervised
 from support.small_runs import small_distillation, write_boxes, write_teacher
 

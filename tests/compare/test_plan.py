@@ -11,7 +11,8 @@ import yaml
 from detdistill.compare.plan import BASELINE, Cell, Plan, named_methods, read_plan
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.dense.architecture import TorchvisionArchitecture
-from detdistill.training.recipe import Data, Distillation, Recipe
+from detdistill.training.distillation_settings import Distillation
+from detdistill.training.recipe import Data, Recipe
 
 RECIPE = {"distill": {"teacher": "t"}, "data": {"path": "d", "val": "val"}, "detector": {"kind": "gfl"}, "seed": 7}
 

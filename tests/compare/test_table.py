@@ -10,7 +10,8 @@ import pytest
 from detdistill.compare.outcome import Outcome
 from detdistill.compare.plan import BASELINE, Plan
 from detdistill.compare.table import COLUMNS, SCORES, as_csv, as_json, as_markdown, class_texts, rows_of, texts
-from detdistill.training.recipe import Data, Distillation, Machine, Recipe
+from detdistill.training.distillation_settings import Distillation
+from detdistill.training.recipe import Data, Machine, Recipe
 
 PLAN = Plan(
     {"mine": Recipe(Data("d"), distill=Distillation("t"), machine=Machine(precision="float32", threads=1))},

@@ -151,6 +151,7 @@ def test_in_python_too() -> None:
         replace(Inner(), norm="x")  # type: ignore[arg-type]
     with pytest.raises(FrozenInstanceError):
         Inner().depth = 3  # type: ignore[misc]
+    assert Outer("a", sides=[1, 2], strides=[4]) == Outer("a", sides=(1, 2), strides=(4,))  # type: ignore[arg-type]
     assert asdict(Outer("a", source="b"))["source"] == to_values(Outer("a", source="b"))["from"] == "b"
 
 

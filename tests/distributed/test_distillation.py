@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from detdistill.core.teacher_size import TeacherSize
-from detdistill.training.recipe import Machine, Optimization, Recipe, Start, Unlabelled
+from detdistill.training.distillation_settings import Unlabelled
+from detdistill.training.recipe import Machine, Optimization, Recipe, Start
 from detdistill.training.run import distill
 from support.processes import run_two
 from support.small_runs import (

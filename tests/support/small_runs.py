@@ -17,17 +17,9 @@ from detdistill.core.structures import ReduceSum
 from detdistill.data.loading import Batch
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.saving import save_detector
+from detdistill.training.distillation_settings import Distillation
 from detdistill.training.loop import Loop
-from detdistill.training.recipe import (
-    Data,
-    Distillation,
-    Evaluation,
-    Logging,
-    Machine,
-    Optimization,
-    Recipe,
-    Schedule,
-)
+from detdistill.training.recipe import Data, Evaluation, Logging, Machine, Optimization, Recipe, Schedule
 from support.pairs import confident
 from support.tiny_detector import layers, tiny_detector
 

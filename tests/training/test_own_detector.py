@@ -15,8 +15,9 @@ from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.saving import save_detector
 from detdistill.detectors.storage import load_detector
+from detdistill.training.distillation_settings import Distillation
 from detdistill.training.materials import starting_detector
-from detdistill.training.recipe import Distillation, Start
+from detdistill.training.recipe import Start
 from detdistill.training.run import check, distill, train
 from support.small_runs import lines, small_distillation, small_recipe, write_boxes
 from support.tiny_detector import tiny_detector

@@ -20,17 +20,8 @@ from detdistill.core.image_options import ImageOptions
 from detdistill.core.settings import to_values
 from detdistill.detectors.dense.architecture import Architecture, TorchvisionArchitecture, Towers
 from detdistill.distill.building import build_terms
-from detdistill.training.recipe import (
-    Data,
-    Distillation,
-    Evaluation,
-    Logging,
-    Machine,
-    Optimization,
-    Recipe,
-    Schedule,
-    Start,
-)
+from detdistill.training.distillation_settings import Distillation
+from detdistill.training.recipe import Data, Evaluation, Logging, Machine, Optimization, Recipe, Schedule, Start
 from detdistill.training.recipe_file import differences, read_recipe, recipe_from, recipe_of, resolved, write_recipe
 
 OTHER = Recipe(

@@ -8,7 +8,8 @@ import pytest
 
 from detdistill.core.errors import SettingsError
 from detdistill.core.settings import keys
-from detdistill.training.recipe import Distillation, Recipe
+from detdistill.training.distillation_settings import Distillation
+from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe, read_recipe_of_run
 from detdistill.training.renamed_keys import RENAMED, converted
 

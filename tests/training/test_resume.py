@@ -15,9 +15,10 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.files import write_atomically
 from detdistill.core.structures import ReduceSum
 from detdistill.evaluation.score import score
+from detdistill.training.distillation_settings import Unlabelled
 from detdistill.training.interruption import Interrupted
 from detdistill.training.loop import Loop
-from detdistill.training.recipe import Evaluation, Logging, Recipe, Unlabelled
+from detdistill.training.recipe import Evaluation, Logging, Recipe
 from detdistill.training.recipe_file import read_recipe
 from detdistill.training.run import distill, train
 from support.processes import run_one

@@ -17,8 +17,9 @@ from detdistill.cli import main
 from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.teacher_size import TeacherSize
+from detdistill.training.distillation_settings import Distillation
 from detdistill.training.interruption import Interrupted
-from detdistill.training.recipe import Distillation, Recipe
+from detdistill.training.recipe import Recipe
 from detdistill.training.recipe_file import read_recipe, recipe_from, write_recipe
 from detdistill.training.run import check, distill
 from support.small_runs import (

@@ -11,7 +11,8 @@ from PIL import Image
 from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError
 from detdistill.data.opening import open_dataset
-from detdistill.training.recipe import Recipe, Unlabelled
+from detdistill.training.distillation_settings import Unlabelled
+from detdistill.training.recipe import Recipe
 from detdistill.training.unlabelled import with_unlabelled
 from support.small_runs import small_distillation, write_boxes
 

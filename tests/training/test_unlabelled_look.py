@@ -14,7 +14,8 @@ from detdistill.core.structures import TeacherBoxes
 from detdistill.data.opening import open_dataset
 from detdistill.evaluation.results import Results
 from detdistill.teachers.stored_teacher import StoredTeacher
-from detdistill.training.recipe import Recipe, Unlabelled
+from detdistill.training.distillation_settings import Unlabelled
+from detdistill.training.recipe import Recipe
 from detdistill.training.unlabelled_look import best_thresholds, given_thresholds, unlabelled_notes
 from support.small_runs import small_distillation, write_boxes
 from support.stored_boxes import boxes_of, stored_for

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from detdistill.core.errors import SettingsError
-from detdistill.training.recipe import DEFAULT_TERMS
+from detdistill.training.distillation_settings import DEFAULT_TERMS
 from detdistill.training.recipe_file import FREE, merged
 from detdistill.training.yaml_values import BY_CLASS, read_word
 

@@ -41,11 +41,16 @@ _LONGEST_VALUE = 200  # characters of a value in a message
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
 
+def tuple_of_list(value: Any) -> Any:
+    """Return a list as a tuple, and anything else as it is: pydantic takes no list for a tuple in Python."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
 def settings(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass whose values pydantic checks.
 
-    A text below a field describes it, in the JSON schema too.
+    A text below a field describes it, in the JSON schema too. Lists may be given for tuples.
 
     Raises:
         SettingsError: When an object is made with an unknown field or a wrong value.
@@ -56,7 +61,7 @@ def settings(cls: type[T]) -> type[T]:
     @functools.wraps(check)
     def init(self: Any, *values: Any, **named: Any) -> None:
         try:
-            check(self, *values, **named)
+            check(self, *map(tuple_of_list, values), **{name: tuple_of_list(value) for name, value in named.items()})
         except ValidationError as error:
             raise SettingsError("\n".join(in_words(error, made)), type(self).__name__) from None
 

@@ -31,9 +31,10 @@ from detdistill.teachers.detector_teacher import DetectorTeacher
 from detdistill.teachers.joint_teacher import reads_images
 from detdistill.teachers.loading import GivenTeacher, as_teacher, load_teachers
 from detdistill.teachers.teacher import Teacher
+from detdistill.training.distillation_settings import Distillation
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import first_batch
-from detdistill.training.recipe import Distillation, Recipe
+from detdistill.training.recipe import Recipe
 from detdistill.training.task import Task
 from detdistill.training.teacher_reading import inputs_of
 from detdistill.training.teacher_score import quick_look, teacher_metrics, teacher_results

@@ -26,6 +26,7 @@ from detdistill.teachers.callable_teacher import name_of
 from detdistill.teachers.loading import GivenTeacher, NamedTeacher
 from detdistill.teachers.teacher import Teacher
 from detdistill.training.checkpoint import read_checkpoint
+from detdistill.training.distillation_settings import Distillation
 from detdistill.training.distilled import Distilled, recipe_teacher
 from detdistill.training.freezing import make_ready
 from detdistill.training.loggers import Loggers
@@ -33,7 +34,7 @@ from detdistill.training.loop import Loop
 from detdistill.training.machine import check_device, check_processes, fabric_of, launch, threads_restored, told_errors
 from detdistill.training.materials import first_batch, open_training_data, starting_detector
 from detdistill.training.probe import choose
-from detdistill.training.recipe import DetectorSettings, Distillation, Recipe
+from detdistill.training.recipe import DetectorSettings, Recipe
 from detdistill.training.recipe_file import recipe_from, write_recipe
 from detdistill.training.run_folder import RunFolder
 from detdistill.training.scores import Scores

@@ -18,7 +18,8 @@ from detdistill.evaluation.precision_recall import best_f1, precision_recall
 from detdistill.evaluation.results import Results
 from detdistill.evaluation.voc_metrics import rank_detections
 from detdistill.teachers.teacher import Teacher
-from detdistill.training.recipe import Recipe, Unlabelled
+from detdistill.training.distillation_settings import Unlabelled
+from detdistill.training.recipe import Recipe
 from detdistill.training.teacher_score import LOOKED_AT, teacher_results
 
 NONE = 1.0

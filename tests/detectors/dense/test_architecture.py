@@ -33,3 +33,8 @@ def test_values_out_of_range_are_refused(kind: type[Any], values: dict[str, Any]
 def test_the_name_in_the_literature() -> None:
     assert Architecture("fcos").name == "fcos"
     assert TorchvisionArchitecture("fcos_resnet50_fpn").name == "fcos_resnet50_fpn"
+
+
+def test_options_may_be_lists_in_python_too() -> None:
+    given = Architecture(kind="retinanet", options={"anchor_scales": [1.25, 2]})  # type: ignore[dict-item]
+    assert given == Architecture(kind="retinanet", options={"anchor_scales": (1.25, 2)})

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from detdistill.core.bounds import MOST, Channels, Factor, Layers, Number, Stride
-from detdistill.core.settings import settings
+from detdistill.core.settings import settings, tuple_of_list
 from detdistill.detectors.dense.choices import BackboneStyle, ExtraSource, HeadName, NetworkName, TowerNorm
 
 WIDEST = 16.0
@@ -19,7 +19,7 @@ MOST_EXTRA_LEVELS = 8
 MOST_LEVELS = 16
 """Levels of a pyramid, and numbers of an option that has one for each of them."""
 
-Numbers = Annotated[tuple[Number, ...], Field(max_length=MOST_LEVELS)]
+Numbers = Annotated[tuple[Number, ...], BeforeValidator(tuple_of_list), Field(max_length=MOST_LEVELS)]
 Whole = Annotated[int, Field(ge=-MOST, le=MOST)]
 
 
