@@ -151,11 +151,12 @@ class Distilled(Task):
         recipe = self._recipe
         device = device_beside_training(recipe.machine)
         self.distiller.to(device)
+        # First: where a teacher is broken, that is the reason for all that follows.
+        look = quick_look(self.distiller.teacher, dataset, validation, recipe, device)
         unlabelled = self._look_at_unlabelled(dataset, validation, device)
         batch = first_batch(recipe, dataset, recipe.images_per_process // recipe.accumulate, self.teacher_inputs)
         batch = batch.to(device)
         report = preflight(self.distiller, batch.images, batch.targets)
-        look = quick_look(self.distiller.teacher, dataset, validation, recipe, device)
         works = what_works(self.distiller.student.offers, self.distiller.teacher.offers)
         return "\n".join([*self._notes, *works, *self._memory_notes(batch, dataset), str(report), *look, *unlabelled])
 
