@@ -40,7 +40,10 @@ def with_unlabelled(recipe: Recipe, dataset: DetectionDataset, validation: Detec
     settings = None if recipe.distill is None else recipe.distill.unlabelled
     if settings is None:
         return dataset
-    found = plain_images(settings.sources)
+    try:
+        found = plain_images(settings.sources)
+    except DataError as error:
+        raise DataError(f"distill.unlabelled.images: {error.summary}", error.problems) from error
     text = reading_note(found, settings.sources[0])
     if text is not None:
         note(text)
