@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from detdistill.compare.plan import BASELINE
-from detdistill.compare.statistics import Estimate, paired_difference
+from detdistill.compare.statistics import paired_difference, signed_points
 
 Run = dict[str, Any]
 
@@ -56,19 +56,12 @@ def table(runs: Sequence[Run]) -> str:
             f"{100 * fmean(run[name] for run in found.values()):.1f}" for name in ("AP", "AP50", "AP75")
         )
         reference = alone.get(setting) or (next(iter(alone.values())) if len(alone) == 1 else {})
-        gained = None if method == BASELINE else paired_difference(*(_aps(each) for each in (found, reference)))
-        name = "alone" if method == BASELINE else method
-        lines.append(f"| {setting} | {teacher} | {name} | {len(found)} | {scores} | {_in_words(gained)} |")
+        gained, name = "", "alone"
+        if method != BASELINE:
+            gained, name = signed_points(paired_difference(_aps(found), _aps(reference))), method
+        lines.append(f"| {setting} | {teacher} | {name} | {len(found)} | {scores} | {gained} |")
     return "\n".join(lines)
 
 
 def _aps(runs: dict[int, Run]) -> dict[int, float]:
     return {seed: run["AP"] for seed, run in runs.items()}
-
-
-def _in_words(gained: Estimate | None) -> str:
-    if gained is None:
-        return ""
-    if gained.low is None or gained.high is None:
-        return f"{100 * gained.mean:+.1f}"
-    return f"{100 * gained.mean:+.1f} [{100 * gained.low:+.1f}, {100 * gained.high:+.1f}]"

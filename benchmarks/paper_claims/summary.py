@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.paper_claims.claims import BASELINE, BOTH, BOTH_TUNED
 
-from detdistill.compare.statistics import paired_difference
+from detdistill.compare.statistics import paired_difference, signed_points
 
 ROWS = (
     ("scenes_few", BOTH_TUNED, "digits on photographs, a twelfth of the teacher's images; PFI's ratio 2"),
@@ -39,14 +39,10 @@ def summary(runs: Sequence[dict[str, Any]]) -> str:
         )
         pairs = [(taught[seed], alone[seed]) for seed in taught if seed in alone]
         gained = paired_difference(*({run["seed"]: run["AP"] for run in side} for side in zip(*pairs, strict=True)))
-        assert gained is not None
-        assert gained.low is not None
-        assert gained.high is not None
         teacher = fmean(run["teacher"]["AP"] for run, _ in pairs)
         means = (teacher, fmean(run["AP"] for _, run in pairs), fmean(run["AP"] for run, _ in pairs))
         aps = " | ".join(f"{100 * mean:.1f}" for mean in means)
-        interval = f"{100 * gained.mean:+.1f} [{100 * gained.low:+.1f}, {100 * gained.high:+.1f}]"
-        lines.append(f"| {words} | {len(pairs)} | {aps} | {interval} |")
+        lines.append(f"| {words} | {len(pairs)} | {aps} | {signed_points(gained)} |")
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detdistill.compare.statistics import Estimate, estimate, gap_closed, paired_difference
+from detdistill.compare.statistics import Estimate, estimate, gap_closed, paired_difference, signed_points
 
 SCORES = st.floats(0, 1)
 BY_SEED = st.dictionaries(st.integers(0, 5), SCORES, min_size=1, max_size=5)
@@ -72,3 +72,9 @@ def test_the_difference_changes_its_sign_with_the_sides(values: dict[int, float]
     if one is not None and other is not None:
         assert one.mean == pytest.approx(-other.mean)
         assert one.count == other.count == len(values.keys() & reference.keys())
+
+
+def test_a_difference_in_points() -> None:
+    assert signed_points(None) == "–"
+    assert signed_points(estimate([0.0123])) == "+1.2"
+    assert signed_points(Estimate(-0.0123, -0.02, 0.001, 3)) == "-1.2 [-2.0, +0.1]"

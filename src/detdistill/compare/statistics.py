@@ -64,6 +64,15 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
     return estimate([values[seed] - reference[seed] for seed in values if seed in reference])
 
 
+def signed_points(value: Estimate | None) -> str:
+    """A difference of scores in points, with the ends of its interval where there is one: `+1.2 [+0.8, +1.6]`."""
+    if value is None:
+        return "–"
+    if value.low is None or value.high is None:
+        return f"{100 * value.mean:+.1f}"
+    return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+
+
 def gap_closed(values: Mapping[int, float], baseline: Mapping[int, float], teacher: float | None) -> float | None:
     """The share of the way from the baseline to the teacher, by the seeds that both have; 1 is all of it.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from detdistill.compare.outcome import Outcome
 from detdistill.compare.plan import BASELINE, Plan
-from detdistill.compare.statistics import Estimate, estimate, gap_closed, paired_difference
+from detdistill.compare.statistics import Estimate, estimate, gap_closed, paired_difference, signed_points
 
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 TEACHER = "teacher"
@@ -136,7 +136,7 @@ def texts(row: Row) -> list[str]:
         row.method,
         str(len(row.seeds)) if row.seeds else "–",
         _spread(row.scores["AP"]),
-        _signed(row.gained),
+        signed_points(row.gained),
         "–" if share is None else f"{100 * share:.0f} %",
         *("–" if value is None else f"{100 * value.mean:.1f}" for value in map(row.scores.get, SCORES[1:])),
         "–" if row.step_seconds is None else f"{1000 * row.step_seconds:.0f}",
@@ -148,14 +148,6 @@ def _spread(value: Estimate | None) -> str:
     if value is None:
         return "–"
     return f"{100 * value.mean:.1f}" + ("" if value.high is None else f" ± {100 * (value.high - value.mean):.1f}")
-
-
-def _signed(value: Estimate | None) -> str:
-    if value is None:
-        return "–"
-    if value.low is None or value.high is None:
-        return f"{100 * value.mean:+.1f}"
-    return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
 
 
 def class_texts(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
