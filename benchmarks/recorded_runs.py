@@ -1,7 +1,8 @@
 """Runs of comparisons whose record is kept: made where they are missing, and recorded as soon as they have finished.
 
 A run that `results.json` beside the plans holds is not repeated, so that the folder of the runs may be lost between two
-sittings. The final weights count; what is chosen on val is reported on test with other seeds.
+sittings. One process at a time follows a plan; `--jobs` makes several runs at once. The final weights count; what is
+chosen on val is reported on test with other seeds.
 """
 
 from __future__ import annotations

@@ -50,29 +50,31 @@ class PseudoLabels:
             return targets
         if self.thresholds is None:
             raise ValueError("the thresholds of pseudo-labels are not known yet")
+        unlabelled = (~targets.labelled).nonzero().flatten()
+        found = [guidance.set_of_boxes[image] for image in unlabelled.tolist()]
+        if not found:
+            return targets
         device = targets.boxes.device
-        meaning = classes.meaning.to(device)
-        least = torch.tensor(self.thresholds, device=device)
-        parts = [(targets.boxes, targets.labels, targets.image)]
-        unsure = [(targets.ignored, targets.ignored_image)]
-        for image in (~targets.labelled).nonzero().flatten().tolist():
-            found = guidance.set_of_boxes[image]
-            labels = meaning[found.labels]
-            boxes = _inside(found.boxes.to(targets.boxes.dtype), targets.sizes[image])
-            counts = (labels >= 0) & (found.scores >= max(found.floor, SURE_FLOOR)) & _has_area(boxes)
-            boxes, labels, scores = boxes[counts], labels[counts], found.scores[counts]
-            is_object = scores >= least[labels]
-            parts.append((boxes[is_object], labels[is_object], torch.full_like(labels[is_object], image)))
-            unsure.append((boxes[~is_object], torch.full_like(labels[~is_object], image)))
-        boxes, labels, image_of = (torch.cat(columns) for columns in zip(*parts, strict=True))
-        ignored, ignored_image = (torch.cat(columns) for columns in zip(*unsure, strict=True))
+        counts = torch.tensor([len(each) for each in found], device=device)
+        floors = torch.tensor([max(each.floor, SURE_FLOOR) for each in found], device=device)
+        own = torch.cat([each.labels for each in found])
+        scores = torch.cat([each.probabilities for each in found]).gather(1, own[:, None]).squeeze(1)
+        image, labels = unlabelled.repeat_interleave(counts), classes.meaning.to(device)[own]
+        limits = targets.sizes[image].flip(1).repeat(1, 2)
+        boxes = torch.cat([each.boxes for each in found]).to(targets.boxes.dtype).clamp(min=0).minimum(limits)
+        is_known = (labels >= 0) & (scores >= floors.repeat_interleave(counts)) & _has_area(boxes)
+        # The label -1 of a class that the student lacks would choose the last threshold; such boxes do not count.
+        is_object = is_known & (scores >= torch.tensor(self.thresholds, device=device)[labels])
+        is_unsure = is_known & ~is_object
+        image_of = torch.cat((targets.image, image[is_object]))
+        ignored_image = torch.cat((targets.ignored_image, image[is_unsure]))
         order, ignored_order = image_of.argsort(stable=True), ignored_image.argsort(stable=True)
         return replace(
             targets,
-            boxes=boxes[order],
-            labels=labels[order],
+            boxes=torch.cat((targets.boxes, boxes[is_object]))[order],
+            labels=torch.cat((targets.labels, labels[is_object]))[order],
             image=image_of[order],
-            ignored=ignored[ignored_order],
+            ignored=torch.cat((targets.ignored, boxes[is_unsure]))[ignored_order],
             ignored_image=ignored_image[ignored_order],
         )
 
@@ -103,12 +105,6 @@ def _of_images(matches: Matches, chosen: Tensor) -> Matches:
         stage: Assignment(torch.where(chosen[:, None], assignment.matched, IGNORED))
         for stage, assignment in matches.items()
     }
-
-
-def _inside(boxes: Tensor, size: Tensor) -> Tensor:
-    """Boxes `(J, 4)` clipped to an image of this height and width."""
-    limits = size.flip(0).repeat(2).to(boxes.dtype)
-    return boxes.clamp(min=0).minimum(limits)
 
 
 def _has_area(boxes: Tensor) -> Tensor:
