@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 pytest_plugins = ["support.exports"]
 
 GOLDEN = Path(os.environ.get("DETDISTILL_GOLDEN") or Path(__file__).parent / "golden")
+GOLDEN2 = Path(os.environ.get("DETDISTILL_GOLDEN2") or Path(__file__).parent / "golden2")
 
 # A shared machine stalls at random: the time of one example says nothing.
 settings.register_profile("detdistill", deadline=None, print_blob=True)
@@ -42,11 +44,18 @@ def golden_folder() -> Path:
 def golden() -> Golden:
     """Loads one file of golden vectors by its name without the ending."""
 
-    def load(name: str) -> dict[str, NDArray[Any]]:
-        with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
-            return dict(file)
+    return partial(_arrays, GOLDEN)
 
-    return load
+
+@pytest.fixture(scope="session")
+def golden2() -> Golden:
+    """Loads one file of the second set, of two-stage detectors, EfficientDet and YOLOv2."""
+    return partial(_arrays, GOLDEN2)
+
+
+def _arrays(folder: Path, name: str) -> dict[str, NDArray[Any]]:
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+        return dict(file)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from torch import Tensor
 from detdistill.core.boxes import pairwise_iou
 from detdistill.core.grid import Grid
 from detdistill.core.structures import BACKGROUND, IGNORED, Targets
-from detdistill.detectors.dense.assigners import AtssAssigner, FcosAssigner, MaxIouAssigner
+from detdistill.detectors.dense.assigners import AtssAssigner, FcosAssigner, MaxIouAssigner, Region
 
 
 def in_float64(grid: Grid) -> Grid:
@@ -28,21 +28,43 @@ def objects_by_image(targets: Targets) -> list[list[int]]:
 def max_iou_oracle(assigner: MaxIouAssigner, grid: Grid, targets: Targets) -> Tensor:
     priors, boxes = in_float64(grid).priors, targets.boxes.double()
     matched = torch.full((targets.num_images, grid.num_priors), BACKGROUND)
-    for row, items in zip(matched, objects_by_image(targets), strict=True):
+    taking_part = region_oracle(assigner.region, grid, targets)
+    for row, used, items in zip(matched, taking_part, objects_by_image(targets), strict=True):
         highest = torch.zeros(grid.num_priors, dtype=torch.float64)
         owner = torch.zeros(grid.num_priors, dtype=torch.int64)
         for item in items:
-            iou = pairwise_iou(boxes[item : item + 1], priors)[0]
+            iou = pairwise_iou(boxes[item : item + 1], priors)[0] * used
             owner[iou > highest] = item
             highest = highest.maximum(iou)
         row[highest >= assigner.negative] = IGNORED
         row[highest >= assigner.positive] = owner[highest >= assigner.positive]
         if assigner.match_low_quality:
             for item in items:
-                iou = pairwise_iou(boxes[item : item + 1], priors)[0]
+                iou = pairwise_iou(boxes[item : item + 1], priors)[0] * used
                 if iou.max() > 0 and iou.max() >= assigner.minimum:
                     row[iou == iou.max()] = item
+        row[~used] = IGNORED
     return matched
+
+
+def region_oracle(region: Region | None, grid: Grid, targets: Targets) -> Tensor:
+    """`(N, P)` which priors take part."""
+    used = torch.ones(targets.num_images, grid.num_priors, dtype=torch.bool)
+    if region is None:
+        return used
+    priors = in_float64(grid).priors
+    origins = torch.cat(
+        [
+            torch.cartesian_prod(torch.arange(h) * y, torch.arange(w) * x).repeat_interleave(anchors, dim=0)
+            for (h, w), (y, x), anchors in zip(grid.sizes, grid.strides, grid.anchors_per_cell, strict=True)
+        ]
+    )
+    for row, (height, width) in zip(used, targets.sizes.tolist(), strict=True):
+        low, right = (math.ceil(side / region.multiple) * region.multiple for side in (height, width))
+        row &= (origins[:, 0] < low) & (origins[:, 1] < right)
+        if region.inside:
+            row &= (priors[:, :2] >= 0).all(dim=1) & (priors[:, 2] < width) & (priors[:, 3] < height)
+    return used
 
 
 def atss_oracle(assigner: AtssAssigner, grid: Grid, targets: Targets) -> Tensor:

@@ -199,6 +199,10 @@ class Predictions:
         strides = candidates.strides[index[1]]
         return self.coder.decode(candidates.at(index), strides, at_least_float32(self.regression[index]))
 
+    def class_boxes(self, index: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """`(K, 4)` boxes of a class, by image, candidate and class; those of the candidate where it has only one."""
+        return self.boxes(index[:2])
+
     def priors(self, index: tuple[Tensor, Tensor]) -> Tensor:
         """`(K, 4)` the candidates that `boxes(index)` are decoded from, in pixels."""
         return self.candidates.at(index)

@@ -169,6 +169,12 @@ class Targets:
             return joined
         return replace(joined, ignored=torch.cat(tuple(ignored)), ignored_image=_places(ignored, sizes))
 
+    @classmethod
+    def without_objects(cls, sizes: Tensor) -> Self:
+        """Those of images of true height and width `sizes` `(N, 2)` of which nothing else is known."""
+        nothing = torch.zeros(0, dtype=torch.int64, device=sizes.device)
+        return cls(torch.zeros(0, 4, device=sizes.device), nothing, nothing, sizes)
+
     @property
     def num_images(self) -> int:
         """N."""

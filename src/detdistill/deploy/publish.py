@@ -23,7 +23,6 @@ from detdistill.data.source import DatasetLike, opened
 from detdistill.deploy.export import export
 from detdistill.deploy.markdown import Markdown, code, finalized, front_matter, plain_name
 from detdistill.detectors.base import Detector
-from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.description import Description, was_trained_on, write_description
 from detdistill.detectors.predicting import USUAL_THRESHOLD
 from detdistill.detectors.saving import WEIGHTS
@@ -237,9 +236,8 @@ def _classes(dataset: DetectionDataset, scores: CocoMetrics) -> list[tuple[str, 
 
 def _about(description: Description, parameters: int) -> str:
     layers = description.architecture
-    kind = (
-        f"{layers.kind} on {layers.backbone}" if isinstance(layers, Architecture) else getattr(layers, "name", layers)
-    )
+    name, backbone = getattr(layers, "name", layers), getattr(layers, "backbone", None)
+    kind = name if backbone is None else f"{name} on {backbone}"
     return f"An object detector, {kind}, {parameters / 1e6:.2f} million parameters."
 
 

@@ -56,9 +56,10 @@ class Detector(nn.Module, ABC):
 
         Args:
             images: `(N, 3, H, W)`, normalised.
-            targets: the objects, in training; for detectors whose predictions depend on them (sampled proposals,
-                denoising queries). All others ignore them. A detector that draws random numbers here or in `match`
-                takes them from `targets.draws` only.
+            targets: in training mode the objects, for detectors whose predictions depend on them (sampled proposals,
+                denoising queries). In evaluation mode only the sizes of the images, for detectors that clip boxes on
+                the way; None where images fill the canvas. All others ignore them. A detector that draws random numbers
+                here, in `match` or in `loss` takes them from `targets.draws` only.
         """
 
     @abstractmethod

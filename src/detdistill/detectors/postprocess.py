@@ -51,7 +51,7 @@ class PostProcessing:
     among those of each class."""
 
     def __call__(self, predictions: Predictions, sizes: Tensor) -> list[Detections]:
-        """Reads the detections off the predictions of a stage with a grid.
+        """Reads the detections off the predictions of a stage; candidates without a grid are of one level.
 
         Args:
             predictions: of N images.
@@ -62,7 +62,7 @@ class PostProcessing:
         """
         image, prior, label = self._select(predictions)
         scores = predictions.scores((image, prior, label))
-        boxes = clip_boxes(predictions.boxes((image, prior)), sizes[image])
+        boxes = clip_boxes(predictions.class_boxes((image, prior, label)), sizes[image])
         keep = ((boxes[:, 2:] > boxes[:, :2]).all(dim=1)).nonzero().squeeze(1)
         boxes, scores, image, label = boxes[keep], scores[keep], image[keep], label[keep]
 
@@ -84,8 +84,12 @@ class PostProcessing:
             above = logits > math.log(self.score_threshold / (1 - self.score_threshold))
         else:
             above = torch.ones_like(logits, dtype=torch.bool)
+        if predictions.candidates.valid is not None:
+            above &= predictions.candidates.valid[..., None]
         image, prior, label = above.nonzero(as_tuple=True)
-        lengths = torch.tensor(predictions.grid.level_lengths, device=logits.device)
+        grid = predictions.candidates.grid
+        per_level = (predictions.candidates.count,) if grid is None else grid.level_lengths
+        lengths = torch.tensor(per_level, device=logits.device)
         level = torch.arange(len(lengths), device=logits.device).repeat_interleave(lengths)[prior]
         order, rank = rank_within(image * len(lengths) + level, logits[image, prior, label])
         order = order[rank < self.candidates_per_level]

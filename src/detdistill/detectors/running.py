@@ -70,7 +70,7 @@ def output_of(
         images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of the canvas.
         sizes: `(N, 2)` true height and width of each image.
         channels_last: store images with the channels innermost.
-        targets: the objects, in training.
+        targets: the objects, in training; None for none, of which only the sizes are told.
 
     Raises:
         DetdistillError: the detector does not read this canvas, or is in training mode and its batch norms have a
@@ -81,7 +81,7 @@ def output_of(
     if channels_last:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
     try:
-        output: Output = detector(pixels, targets)
+        output: Output = detector(pixels, Targets.without_objects(sizes) if targets is None else targets)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -24,10 +24,12 @@ from detdistill.detectors.base import Detector
 from detdistill.detectors.catalog import build_detector
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.architecture import Architecture
-from detdistill.detectors.dense.backbone_weights import BackboneMismatchError, load_backbone_weights
+from detdistill.detectors.dense.backbone_weights import BackboneMismatchError, HasBackbone, load_backbone_weights
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.efficientnet_lite import efficientnet_lite0_file
 from detdistill.detectors.dense.initialization import initialize_from
+from detdistill.detectors.two_stage.two_stage_architecture import TwoStageArchitecture
+from detdistill.detectors.two_stage.two_stage_detector import TwoStageDetector
 from detdistill.training.recipe import Data, DetectorSettings, Recipe
 
 FIRST_BATCHES = 8
@@ -145,13 +147,18 @@ def starting_detector(recipe: Recipe, classes: Sequence[str], own: Detector | No
 
 def _with_backbone(architecture: DetectorSettings, classes: Sequence[str], spec: InputSpec, source: str) -> Detector:
     """A detector with ImageNet weights in its backbone; `source` is the value of `start.backbone`."""
-    if not isinstance(architecture, Architecture):
+    pretrained = source == "timm"
+    detector: DenseDetector | TwoStageDetector
+    if isinstance(architecture, Architecture):
+        detector = DenseDetector(architecture, classes, input=spec, pretrained_backbone=pretrained)
+    elif isinstance(architecture, TwoStageArchitecture):
+        detector = TwoStageDetector(architecture, classes, input=spec, pretrained_backbone=pretrained)
+    else:
         raise DetdistillError(
             f"start.backbone {source}: a detector of the kind {architecture.kind} takes no weights for its backbone "
             "alone; expected null. To start from published weights, import them (`detdistill import`) and set "
             "start.from to the folder"
         )
-    detector = DenseDetector(architecture, classes, input=spec, pretrained_backbone=source == "timm")
     if source == "lite0":
         detector.input = replace(detector.input, normalization=EFFICIENTNET_LITE)
         _start_backbone(detector, source, efficientnet_lite0_file())
@@ -184,7 +191,7 @@ def _checked(own: Detector, recipe: Recipe, classes: Sequence[str]) -> Detector:
     return own
 
 
-def _start_backbone(detector: DenseDetector, source: str, file: Path) -> None:
+def _start_backbone(detector: HasBackbone, source: str, file: Path) -> None:
     """Fills the backbone and reports it; `source` is the value of `start.backbone`."""
     try:
         note(f"start.backbone: {load_backbone_weights(detector, file)}")
@@ -197,7 +204,7 @@ def _start_backbone(detector: DenseDetector, source: str, file: Path) -> None:
         raise DetdistillError(f"start.backbone {source}: {error}") from error
 
 
-def _timm_normalization(detector: DenseDetector) -> Normalization:
+def _timm_normalization(detector: HasBackbone) -> Normalization:
     """That of timm's weights for this backbone."""
     known: Any = detector.backbone.network.pretrained_cfg
     (red, green, blue), deviations = ([255 * value for value in known[key]] for key in ("mean", "std"))

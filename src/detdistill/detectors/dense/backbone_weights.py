@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, listed
 from detdistill.detectors.dense.backbones import RESNETS, Backbone
-from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.efficientnet_lite import is_lukemelas, timm_names
 from detdistill.detectors.dense.likely_backbone import likely_backbone
 from detdistill.detectors.importing.checkpoint_opening import open_checkpoint
@@ -96,7 +96,19 @@ class BackboneMismatchError(DetdistillError):
         )
 
 
-def load_backbone_weights(target: DenseDetector | Backbone, file: Path) -> WeightsReport:
+class HasBackbone(Protocol):
+    """A detector with one of this package's backbones, whose name its architecture knows.
+
+    Attributes:
+        backbone: the network.
+        architecture: its `backbone` is the name.
+    """
+
+    backbone: Backbone
+    architecture: Any
+
+
+def load_backbone_weights(target: HasBackbone | Backbone, file: Path) -> WeightsReport:
     """Fills a backbone from a local file.
 
     Known are timm's names (torchvision's ResNets have the same) and lukemelas' EfficientNet-Lite, below any prefix
@@ -115,7 +127,7 @@ def load_backbone_weights(target: DenseDetector | Backbone, file: Path) -> Weigh
             more than a tenth have another shape. The backbone is unchanged.
         DetdistillError: the file cannot be read, or holds two networks that fit.
     """
-    backbone = target.backbone if isinstance(target, DenseDetector) else target
+    backbone = target if isinstance(target, Backbone) else target.backbone
     own = {name: tensor for name, tensor in backbone.network.state_dict().items() if not name.endswith(COUNTER)}
     whole = read_state_dict(file)
     try:
@@ -162,8 +174,8 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     return find_state_dict(open_checkpoint(file), file)
 
 
-def _name(target: DenseDetector | Backbone, own: Mapping[str, Tensor]) -> str:
-    return target.architecture.backbone if isinstance(target, DenseDetector) else likely_backbone(own)
+def _name(target: HasBackbone | Backbone, own: Mapping[str, Tensor]) -> str:
+    return likely_backbone(own) if isinstance(target, Backbone) else str(target.architecture.backbone)
 
 
 def _module(name: str) -> str:

@@ -79,18 +79,27 @@ class Lattice:
         column, row = cell.unbind(-1)
         return self.grid.prior_index(level, row, column) + base - (counts.cumsum(0) - counts)[level]
 
-    def cells_between(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def every_cell(self) -> tuple[Tensor, Tensor]:
+        """First and last column and row of all cells, `(1, B, 2)` each."""
+        return torch.zeros_like(self.cells)[None], self.cells[None] - 1
+
+    def cells_between(
+        self, low: Tensor, high: Tensor, within: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Lists the cells of one window per object and base anchor.
 
         Args:
             low: `(G, B, 2)` lowest column and row; need be neither whole nor inside the lattice.
             high: `(G, B, 2)` highest column and row, inclusive; a window with `high < low` is empty.
+            within: first and last column and row that are listed, each `(G or 1, B, 2)`; None for all cells.
 
         Returns:
             Object `(M,)`, base anchor `(M,)` and cell `(M, 2)` of every candidate, object by object.
         """
-        first = low.ceil().long().clamp(min=0)
-        extent = (high.floor().long().minimum(self.cells - 1) - first + 1).clamp(min=0).flatten(0, 1)
+        least, most = within or self.every_cell
+        first = low.ceil().long().maximum(least)
+        extent = (high.floor().long().minimum(most) - first + 1).clamp(min=0).flatten(0, 1)
         count = extent.prod(-1)
         window = torch.arange(len(count), device=count.device).repeat_interleave(count)
         place = torch.arange(len(window), device=count.device) - (count.cumsum(0) - count)[window]

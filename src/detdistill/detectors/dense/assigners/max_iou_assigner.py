@@ -18,6 +18,7 @@ from detdistill.detectors.dense.assigners.lattice import (
     batch_index,
     best_claims,
 )
+from detdistill.detectors.dense.assigners.region import Region, listed_cells
 
 SLACK = 1e-9
 """Windows ask for this much less overlap than is needed, relatively: rounding may add a cell but take none."""
@@ -36,6 +37,7 @@ class MaxIouAssigner:
         negative: below this IoU an anchor is background; from here to `positive` it is ignored.
         minimum: lowest IoU at which an object takes its best anchors.
         match_low_quality: whether objects take their best anchors.
+        region: what anchors take part; those that do not are ignored, and nobody's best.
 
     Raises:
         DetdistillError: the thresholds are not 0 < `negative` <= `positive` <= 1.
@@ -45,6 +47,7 @@ class MaxIouAssigner:
     negative: float = 0.4
     minimum: float = 0.0
     match_low_quality: bool = True
+    region: Region | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.negative <= self.positive <= 1:
@@ -57,7 +60,9 @@ class MaxIouAssigner:
     def __call__(self, grid: Grid, targets: Targets) -> Assignment:
         """Assigns a batch; time and memory grow with the anchors near objects, plus N x P for the result."""
         lattice, boxes = Lattice.of(grid), targets.boxes.double()
-        item, base, cell = self._near(lattice, boxes)
+        within = None if self.region is None else self.region.cells(lattice, targets.sizes)
+        own = None if within is None else (within[0][targets.image], within[1][targets.image])
+        item, base, cell = self._near(lattice, boxes, own or lattice.every_cell)
         iou = aligned_iou(lattice.priors(base, cell), boxes[item])
         place = batch_index(targets, grid, item, lattice.prior_index(base, cell))
         matched = all_background(targets, grid)
@@ -71,10 +76,16 @@ class MaxIouAssigner:
             best = iou.new_zeros(len(boxes)).scatter_reduce(0, item, iou, "amax")[item]
             tied = (iou == best) & (iou >= self.minimum)
             matched.scatter_reduce_(0, place[tied], item[tied], "amax", include_self=False)
+        if within is not None:
+            matched[~listed_cells(lattice, within).flatten()] = IGNORED
         return batch_assignment(matched, grid, targets)
 
-    def _near(self, lattice: Lattice, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _near(
+        self, lattice: Lattice, boxes: Tensor, within: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Object, base anchor and cell of all pairs that can matter, and of few more.
+
+        The cells are `within` a first and a last column and row, each `(G or 1, B, 2)`.
 
         Over a lattice the overlap of one base anchor with an object is a product of one factor per axis, and each
         factor falls with the distance of the centres. So the nearest cell has the highest IoU, and an IoU of at least
@@ -83,11 +94,11 @@ class MaxIouAssigner:
         """
         sides = box_sides(lattice.boxes)
         offsets = lattice.offsets(box_centers(boxes))
-        nearest = offsets.round().clamp(min=0).minimum(lattice.cells - 1)
+        nearest = offsets.round().maximum(within[0]).minimum(within[1])
         touching = (sides + box_sides(boxes)[:, None]) / 2
         covering = sides.minimum(box_sides(boxes)[:, None])
         overlap = (touching - (offsets - nearest).abs() * lattice.steps).minimum(covering).clamp(min=0)
-        intersection = overlap.prod(-1)
+        intersection = overlap.prod(-1) * (within[0] <= within[1]).all(dim=-1)
         areas = box_area(lattice.boxes) + box_area(boxes)[:, None]
 
         threshold = torch.full_like(areas[:, :1], self.negative)
@@ -97,4 +108,4 @@ class MaxIouAssigner:
         needed = threshold / (1 + threshold) * areas * (1 - SLACK)
         reach = (touching - needed[..., None] / overlap.flip(-1)) / lattice.steps
         reach = torch.where((intersection >= needed)[..., None], reach, -1)
-        return lattice.cells_between(offsets - reach, offsets + reach)
+        return lattice.cells_between(offsets - reach, offsets + reach, within)

@@ -1,0 +1,1 @@
+"""Two-stage detectors: a region proposal network on a grid, and heads that look at each proposal."""
