@@ -62,13 +62,19 @@ def encode_deltas(priors: Tensor, boxes: Tensor, stds: Deviations = (1.0, 1.0, 1
     return deltas / deltas.new_tensor(stds)
 
 
-def decode_deltas(priors: Tensor, deltas: Tensor, stds: Deviations = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+def decode_deltas(
+    priors: Tensor,
+    deltas: Tensor,
+    stds: Deviations = (1.0, 1.0, 1.0, 1.0),
+    least_log_scale: float = -LARGEST_LOG_SCALE,
+) -> Tensor:
     """The inverse of `encode_deltas`, with the log scales limited to ±log(1000/16) against overflow.
 
     Args:
         priors: `(…, 4)`.
         deltas: `(…, 4)`.
         stds: what dx, dy, dw and dh were divided by.
+        least_log_scale: another lower limit.
 
     Returns:
         `(…, 4)` boxes, not clipped to the image.
@@ -77,7 +83,7 @@ def decode_deltas(priors: Tensor, deltas: Tensor, stds: Deviations = (1.0, 1.0, 
     deltas = at_least_float32(deltas)
     deltas = deltas * deltas.new_tensor(stds)
     centers = box_centers(priors) + deltas[..., :2] * sides
-    half_sides = sides * deltas[..., 2:].clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE).exp() / 2
+    half_sides = sides * deltas[..., 2:].clamp(least_log_scale, LARGEST_LOG_SCALE).exp() / 2
     return torch.cat((centers - half_sides, centers + half_sides), dim=-1)
 
 

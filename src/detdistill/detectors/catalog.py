@@ -9,12 +9,14 @@ from detdistill.core.input_spec import InputSpec
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
+from detdistill.detectors.two_stage.torchvision_rcnn import TorchvisionRcnn
 from detdistill.detectors.two_stage.two_stage_detector import TwoStageDetector
 
 KINDS: dict[str, type[Detector]] = {
     DenseDetector.catalog_name: DenseDetector,
     TorchvisionDetector.catalog_name: TorchvisionDetector,  # type: ignore[type-abstract]  # it builds its subclasses
     TwoStageDetector.catalog_name: TwoStageDetector,
+    TorchvisionRcnn.catalog_name: TorchvisionRcnn,
 }
 
 

@@ -17,14 +17,17 @@ from detdistill.core.image_options import ImageOptions
 from detdistill.core.settings import settings
 from detdistill.core.teacher_size import SAME_SIZE
 from detdistill.detectors.dense.architecture import Architecture, TorchvisionArchitecture
-from detdistill.detectors.two_stage.two_stage_architecture import TwoStageArchitecture
+from detdistill.detectors.two_stage.two_stage_architecture import TorchvisionRcnnArchitecture, TwoStageArchitecture
 from detdistill.training.distillation_settings import Distillation
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 Threads = Literal["auto"] | Count
 BatchNorm = Literal["train", "eval", "frozen", "sync"]
 Strategy = Literal["auto", "single_device", "ddp"]
-DetectorSettings = Annotated[Architecture | TorchvisionArchitecture | TwoStageArchitecture, Field(discriminator="kind")]
+DetectorSettings = Annotated[
+    Architecture | TorchvisionArchitecture | TwoStageArchitecture | TorchvisionRcnnArchitecture,
+    Field(discriminator="kind"),
+]
 """The layers of any detector that a recipe can name."""
 
 

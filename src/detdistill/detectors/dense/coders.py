@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.core.boxes import (
+    LARGEST_LOG_SCALE,
     Deviations,
     box_centers,
     boxes_to_distances,
@@ -30,13 +31,15 @@ class DeltaCoder:
 
     Attributes:
         stds: what dx, dy, dw and dh are divided by.
+        least_log_scale: natural logarithm of the least factor by which a side shrinks; torchvision has no limit.
     """
 
     stds: Deviations = (1.0, 1.0, 1.0, 1.0)
+    least_log_scale: float = -LARGEST_LOG_SCALE
 
     def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:  # noqa: ARG002 (the contract's)
         """`(…, 4)` boxes from deltas `(…, 4)`."""
-        return decode_deltas(priors, regression, self.stds)
+        return decode_deltas(priors, regression, self.stds, self.least_log_scale)
 
     def encode(self, priors: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:  # noqa: ARG002 (the contract's)
         """`(…, 4)` deltas of boxes `(…, 4)`."""

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detdistill.core.boxes import box_centers, box_sides, distances_to_boxes, pairwise_iou
+from detdistill.core.boxes import box_centers, box_sides, distances_to_boxes
 from detdistill.core.grid import Grid
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import DENSE_OFFERS
@@ -26,7 +26,8 @@ from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import IGNORED, Assignment, Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.architecture import TorchvisionArchitecture
-from detdistill.detectors.dense.assigners import FcosAssigner, MaxIouAssigner
+from detdistill.detectors.dense.assigners import FcosAssigner, MaxIouAssigner, OwnBestAssigner
+from detdistill.detectors.dense.coders import DeltaCoder
 from detdistill.detectors.postprocess import PostProcessing
 
 NETWORKS = {
@@ -38,26 +39,6 @@ NETWORKS = {
 
 CERTAIN_BACKGROUND = -1e4
 """A logit whose focal loss, as background, is exactly 0 in float32."""
-
-
-class _PairwiseCoder(Protocol):
-    def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class TorchvisionDeltaCoder:
-    """torchvision's `BoxCoder`: unlike our own deltas, a side may shrink without limit.
-
-    Attributes:
-        pairwise: torchvision's coder, of `(K, 4)` deltas with `(K, 4)` anchors.
-    """
-
-    pairwise: _PairwiseCoder
-
-    def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:  # noqa: ARG002 (the contract's)
-        """`(…, 4)` boxes from deltas `(…, 4)`."""
-        anchors = priors.expand_as(regression).reshape(-1, 4)
-        return self.pairwise.decode_single(regression.reshape(-1, 4), anchors).view_as(regression)
 
 
 @dataclass(frozen=True)
@@ -224,20 +205,13 @@ class TorchvisionRetinaNet(TorchvisionDetector):
         self, architecture: TorchvisionArchitecture, classes: Sequence[str], input: InputSpec = InputSpec()
     ) -> None:
         super().__init__(architecture, classes, input)
-        self.coder = TorchvisionDeltaCoder(self.network.box_coder)
+        self.coder = DeltaCoder(least_log_scale=-math.inf)
         matcher = self.network.proposal_matcher
-        self.assigner = MaxIouAssigner(matcher.high_threshold, matcher.low_threshold)
+        self.assigner = OwnBestAssigner(MaxIouAssigner(matcher.high_threshold, matcher.low_threshold))
 
-    @torch.no_grad()
     def assign(self, grid: Grid, targets: Targets) -> Assignment:
         """Positives as `MaxIouAssigner` finds them, each for the object of its image that it overlaps most."""
-        assignment = self.assigner(grid, targets)
-        image, prior = assignment.positive
-        if not len(prior):
-            return assignment
-        iou = pairwise_iou(grid.priors[prior].double(), targets.boxes.double())
-        best = iou.masked_fill(targets.image != image[:, None], -1).argmax(dim=1)
-        return Assignment(assignment.matched.index_put((image, prior), best))
+        return self.assigner(grid, targets)
 
     def _normalizers(self, assignment: Assignment) -> tuple[Tensor, Tensor]:
         counts = (assignment.matched != IGNORED).any(dim=1)

@@ -16,8 +16,8 @@ from detdistill.core.offers import Offer
 from detdistill.core.output import Candidates, Features, Output, Predictions
 from detdistill.core.structures import BACKGROUND, Assignment, Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
-from detdistill.detectors.dense.assigners import MaxIouAssigner
 from detdistill.detectors.dense.coders import DeltaCoder
+from detdistill.detectors.dense.heads.dense_head import Assigner
 from detdistill.detectors.two_stage.proposals import Proposals
 from detdistill.detectors.two_stage.region_predictions import RegionPredictions, averaged, in_rows
 from detdistill.detectors.two_stage.region_rules import ProposalRules, RegionRules
@@ -53,7 +53,7 @@ class Rcnn(Detector):
         *,
         proposing: ProposalRules,
         regions: RegionRules,
-        anchor_assigner: MaxIouAssigner,
+        anchor_assigner: Assigner,
         anchor_sampler: Sampler,
         region_sampler: Sampler,
     ) -> None:

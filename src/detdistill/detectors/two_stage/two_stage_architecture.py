@@ -14,6 +14,12 @@ from detdistill.detectors.dense.choices import BackboneStyle
 
 T = TypeVar("T")
 TwoStageKind = Literal["faster_rcnn", "cascade_rcnn"]
+RcnnName = Literal[
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+]
 Deviations = Annotated[tuple[Factor, Factor, Factor, Factor], BeforeValidator(tuple_of_list)]
 
 STAGE_DEVIATIONS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
@@ -158,6 +164,21 @@ class TwoStageArchitecture:
                 stages=_first(regions.stages, three if cascade else three[:1]),
             ),
         )
+
+
+@settings
+class TorchvisionRcnnArchitecture:
+    """The layers of a two-stage detector of torchvision."""
+
+    name: RcnnName
+    """torchvision's name of the model."""
+    frozen_norm_eps: Factor | None = None
+    """What the frozen batch norms of the backbone add to variances; null for batch norms that learn. torchvision
+    freezes those of all models but `fasterrcnn_resnet50_fpn_v2` when it starts from pretrained weights."""
+    empty_columns: Annotated[tuple[Count, ...], BeforeValidator(tuple_of_list), Field(max_length=1000)] = ()
+    """Class columns that stand for nothing and count as background, such as the gaps in COCO's category ids."""
+    kind: Literal["torchvision_rcnn"] = "torchvision_rcnn"
+    """A two-stage detector of torchvision."""
 
 
 def _first(given: T | None, default: T) -> T:

@@ -8,6 +8,7 @@ priors are ties of the lattice and not of rounding; an equal claim of two object
 from detdistill.detectors.dense.assigners.atss_assigner import AtssAssigner
 from detdistill.detectors.dense.assigners.fcos_assigner import FcosAssigner
 from detdistill.detectors.dense.assigners.max_iou_assigner import MaxIouAssigner
+from detdistill.detectors.dense.assigners.own_best_assigner import OwnBestAssigner
 from detdistill.detectors.dense.assigners.region import Region
 
-__all__ = ["AtssAssigner", "FcosAssigner", "MaxIouAssigner", "Region"]
+__all__ = ["AtssAssigner", "FcosAssigner", "MaxIouAssigner", "OwnBestAssigner", "Region"]
