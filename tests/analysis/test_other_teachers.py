@@ -19,7 +19,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions, ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
-from detdistill.core.output import Features, Output, TowerHead
+from detdistill.core.output import Features, Output, RegionReader, TowerHead
 from detdistill.data.opening import open_dataset
 from detdistill.data.stored_detections import StoredDetections
 from detdistill.detectors.base import Detector
@@ -47,6 +47,7 @@ class StoredTeacher:
     origin: Mapping[str, Any] = {}
     offers: frozenset[Offer] = frozenset({"boxes", "opinions"})
     tower_head: TowerHead | None = None
+    region_reader: RegionReader | None = None
     size: ImageSize | None = None
 
     def __init__(self, stored: StoredDetections) -> None:

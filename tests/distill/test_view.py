@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from detdistill.core.draws import Draws
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import DENSE_OFFERS, Offer
-from detdistill.core.output import Candidates, Features, Output, Predictions, TowerHead
+from detdistill.core.output import Candidates, Features, Output, Predictions, RegionReader, TowerHead
 from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, TeacherBoxes, single_process
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.distill.distiller import Distiller, example_canvas
@@ -38,6 +39,7 @@ class StoredBoxes:
     origin: Mapping[str, Any] = {}
     offers: frozenset[Offer] = frozenset({"boxes", "opinions"})
     tower_head: TowerHead | None = None
+    region_reader: RegionReader | None = None
 
     def guide(self, batch: TeacherBatch) -> Guidance:
         boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0], [30.0, 20.0, 70.0, 60.0]])
@@ -174,9 +176,12 @@ def test_the_grid_is_refused_where_the_teacher_has_none(name: str) -> None:
         Distiller(tiny_detector(), StoredBoxes(), {name: TERMS[name](source="grid")})
 
 
-def test_pairs_without_a_common_grid_need_a_correspondence() -> None:
-    with pytest.raises(DetdistillError, match="not on a grid"):
-        Distiller(TwoStageDetector(CLASSES), tiny_detector(), {"hint": Hint()})
+def test_a_first_stage_on_a_grid_is_compared_with_a_grid() -> None:
+    learner = Distiller(TwoStageDetector(CLASSES), tiny_detector(), {"hint": Hint(), "rank": RankMimicking()}).train()
+    images, targets = batch([0, 1, 2], [2, 1])
+    compared = learner.compare(images, replace(targets, draws=Draws(0, 0, (0, 1, 2))))
+    assert [view.student.final for view in compared.views] == ["dense"]
+    assert compared.terms["rank"].isfinite()
 
 
 def test_a_pair_is_compared_on_the_canvas_of_its_own_image_size() -> None:

@@ -60,6 +60,7 @@ class Fixed:
     size = None
     stored = None
     tower_head = None
+    region_reader = None
 
     def __init__(self, *boxes: TeacherBoxes, offers: tuple[Offer, ...] = ("boxes", "opinions")) -> None:
         self.boxes, self.offers = boxes, frozenset(offers)

@@ -32,6 +32,7 @@ class Rescaled:
 
     stored = None
     tower_head = None
+    region_reader = None
     size = None
     kind = "rescaled"
     origin: Mapping[str, Any] = {"source": "rescaled", "sha256": None}

@@ -25,7 +25,7 @@ BATCH = TeacherBatch(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.full((1
 class Fixed:
     """A teacher of the same boxes in every image."""
 
-    kind, stored, size, tower_head = "fixed", None, None, None
+    kind, stored, size, tower_head, region_reader = "fixed", None, None, None, None
 
     def __init__(self, found: TeacherBoxes, classes: tuple[str, ...] = ("cat", "dog"), source: str = "fixed") -> None:
         self.found, self.classes = found, classes

@@ -120,6 +120,7 @@ class Predictions:
         coder: turns `regression` into boxes.
         quality_logits: `(N, P)` centerness or objectness that multiplies the class score, or None.
         activation: how logits become class probabilities.
+        any_class: the only class stands for an object of any class, as in a region proposal network.
     """
 
     candidates: Candidates
@@ -128,6 +129,7 @@ class Predictions:
     coder: BoxCoder
     quality_logits: Tensor | None = None
     activation: Activation = "sigmoid"
+    any_class: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -203,6 +205,10 @@ class Predictions:
         """`(K, 4)` boxes of a class, by image, candidate and class; those of the candidate where it has only one."""
         return self.boxes(index[:2])
 
+    def with_class_logits(self, logits: Tensor) -> Self:
+        """The same boxes with other classes, each by itself: `(N, P, C)` logits for sigmoid."""
+        return replace(self, logits=logits, activation="sigmoid")
+
     def priors(self, index: tuple[Tensor, Tensor]) -> Tensor:
         """`(K, 4)` the candidates that `boxes(index)` are decoded from, in pixels."""
         return self.candidates.at(index)
@@ -245,6 +251,27 @@ class TowerHead(Protocol):
         """Predictions from what the towers hold after that many convolutions, L x `(N, Q, H, W)` each."""
 
 
+class RegionReader(Protocol):
+    """A second stage that can be run on any boxes."""
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Names of the stages of region heads."""
+
+    def keep_positives(self) -> None:
+        """From now on the stages score all positive proposals in training, not only those that are sampled."""
+
+    def read_proposals(self, stage: int, maps: Sequence[Tensor], boxes: Tensor, valid: Tensor) -> Predictions:
+        """What a stage predicts for boxes `(N, P, 4)` in pixels, of which `valid` `(N, P)` exist.
+
+        Args:
+            stage: number of the stage.
+            maps: the pyramid, L x `(N, Q, H, W)`.
+            boxes: in pixels.
+            valid: bool.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class Output:
     """What a detector's forward returns, in training and in inference, or as much of it as a teacher offers.
@@ -272,6 +299,12 @@ class Output:
     def predictions(self) -> Predictions:
         """Those of the final stage."""
         return self.stages[self.final]
+
+    @property
+    def on_grid(self) -> Self | None:
+        """The same output with the stage on the cells of the maps as the final one; None if no stage is there."""
+        names = [name for name, stage in self.stages.items() if stage.candidates.grid is not None]
+        return replace(self, final=names[0]) if names else None
 
     def with_predictions(self, predictions: Predictions) -> Self:
         """The same output with another final stage."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import DENSE_OFFERS, Offer
-from detdistill.core.output import Output, TowerHead
+from detdistill.core.output import Output, RegionReader, TowerHead
 from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.predicting import Pixels, predict_each
@@ -101,6 +101,11 @@ class Detector(nn.Module, ABC):
     @property
     def tower_head(self) -> TowerHead | None:
         """The head that runs on given features, of detectors that offer `head`."""
+        return None
+
+    @property
+    def region_reader(self) -> RegionReader | None:
+        """The second stage, of detectors that offer `rois`."""
         return None
 
     @property

@@ -176,8 +176,8 @@ class Distiller(nn.Module):
         views = tuple(way(output, guidance, matches, targets, reduce_sum) for way in self._ways.correspondences)
         terms = {}
         for name, term in self.terms.items():
-            parts: dict[str, Tensor] = term(views[self._ways.of_term[name]])
-            terms[name] = torch.stack(tuple(parts.values())).sum()
+            parts: list[dict[str, Tensor]] = [term(views[way]) for way in self._ways.of_term[name]]
+            terms[name] = torch.stack([value for part in parts for value in part.values()]).sum()
         return Compared(output, detection, terms, views, matches, targets)
 
     def guide(self, images: Tensor, targets: Targets) -> Guidance:
@@ -237,7 +237,7 @@ class Distiller(nn.Module):
         if given.ratio is not None:
             return given
         method = _term(self.terms[name]).method
-        way = self._ways.correspondences[self._ways.of_term[name]]
+        way = self._ways.correspondences[self._ways.of_term[name][0]]
         return replace(given, ratio=method.opinion_ratio if "opinions" in way.offers else method.ratio)
 
     def _bind(self, correspondences: Sequence[Correspondence] | None, seed: int) -> list[str]:
@@ -271,7 +271,12 @@ class Distiller(nn.Module):
             why = ""
             if correspondences is None:
                 correspondences, why = usual_correspondences(
-                    own, guidance, teacher.offers, self._classes, student.input.size
+                    own,
+                    guidance,
+                    teacher.offers,
+                    self._classes,
+                    student.input.size,
+                    None if student.region_reader is None else teacher.region_reader,
                 )
             self._ways = ways_of(
                 {name: _term(term) for name, term in self.terms.items()},
@@ -287,7 +292,8 @@ class Distiller(nn.Module):
             notes += teacher.notes(self._scale.input(student.input))
             for name, term in self.terms.items():
                 with torch.no_grad():
-                    view = self._ways.correspondences[self._ways.of_term[name]](own, guidance, matches, nothing)
+                    way = self._ways.correspondences[self._ways.of_term[name][0]]
+                    view = way(own, guidance, matches, nothing)
                 pair = Pair(student, teacher, view.student, view.teacher, float(self._scale.ratio))
                 try:
                     notes += [f"{name}: {note}" for note in _term(term).bind(pair)]

@@ -40,7 +40,9 @@ class GridCorrespondence:
     best of its anchors, class by class, and its box and quality are those of the anchor with the best score of any
     class. Candidates that do not exist in the teacher are `IGNORED`.
 
-    Of a teacher that offers features without predictions at their cells, only the features are brought together.
+    Of a teacher that offers features without predictions at their cells, only the features are brought together; so are
+    they where one of the two scores classes there and the other, a region proposal network, objects of any class.
+    Between two of these labels are 0.
 
     Attributes:
         classes: which classes mean the same.
@@ -65,7 +67,8 @@ class GridCorrespondence:
         reduce_sum: ReduceSum = single_process,
     ) -> View:
         """Bring the outputs of one batch together; arguments as of `Correspondence`."""
-        teacher, assignment = guidance.dense, matches[student.final]
+        student, teacher = at_cells(student), at_cells(guidance.dense)
+        assignment = matches[student.final]
         own_levels, other_levels = ([pair[side] for pair in self.levels] for side in (0, 1))
         matched = _flat_levels(student.predictions.grid, assignment.matched, own_levels)
         student = _with_levels(student, own_levels)
@@ -76,7 +79,10 @@ class GridCorrespondence:
             return View(student, Output(features, {}, teacher.final), Assignment(matched), targets, reduce_sum)
         teacher = _with_levels(teacher, other_levels)
         # Before the best anchor of a cell is chosen: it is the best for a class that both have.
-        if not self.classes.is_identity:
+        if student.predictions.any_class:
+            labels = self.classes.labels(targets.labels)
+            targets = replace(targets, labels=labels.clamp(max=0))
+        elif not self.classes.is_identity:
             student = _with_class_logits(student, self.classes.of_student(student.predictions.class_logits))
             teacher = _with_class_logits(teacher, self.classes.of_teacher(teacher.predictions.class_logits))
             targets = replace(targets, labels=self.classes.labels(targets.labels))
@@ -97,8 +103,9 @@ class GridCorrespondence:
 
     def notes(self, student: Output, guidance: Guidance) -> list[str]:
         """What a user should know about levels and anchors, a line each."""
-        own_strides, other_strides = strides_of(student), strides_of(guidance.dense)
-        own_sizes, other_sizes = _sizes_of(student), _sizes_of(guidance.dense)
+        student, teacher = at_cells(student), at_cells(guidance.dense)
+        own_strides, other_strides = strides_of(student), strides_of(teacher)
+        own_sizes, other_sizes = _sizes_of(student), _sizes_of(teacher)
         own_words = [f"{stride:g}" for stride, _ in own_strides]
         other_words = [f"{stride * guidance.ratio:g}" for stride, _ in other_strides]
         meeting = ", ".join(own_words[level] for level, _ in self.levels)
@@ -123,7 +130,7 @@ class GridCorrespondence:
             notes.append(f"the teacher's maps are resized to the student's: {', '.join(resized)}")
         if "grid" not in self.offers:
             return notes
-        own, other = student.predictions.grid, guidance.dense.predictions.grid
+        own, other = student.predictions.grid, teacher.predictions.grid
         if own.anchors_per_cell != other.anchors_per_cell:
             notes.append(
                 f"anchors per cell: {_counts(own)} in the student, {_counts(other)} in the teacher; "
@@ -160,6 +167,11 @@ def grid_correspondence(
             "detector.extra_levels of the student so that some agree"
         )
     return GridCorrespondence(classes, tuple(pairs), offers & ON_CELLS)
+
+
+def at_cells(output: Output) -> Output:
+    """The output with the stage on its cells as the final one; as it is, where none is there."""
+    return output.on_grid or output
 
 
 def strides_of(output: Output) -> Strides:
@@ -212,7 +224,7 @@ def _with_levels(output: Output, levels: Sequence[int]) -> Output:
 
 def _with_class_logits(output: Output, logits: Tensor) -> Output:
     """An output with other classes, each by itself."""
-    return output.with_predictions(replace(output.predictions, logits=logits, activation="sigmoid"))
+    return output.with_predictions(output.predictions.with_class_logits(logits))
 
 
 def cell_matches(grid: Grid, matched: Tensor) -> Tensor:

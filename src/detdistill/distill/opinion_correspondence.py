@@ -57,9 +57,7 @@ class OpinionCorrespondence:
         assignment = matches[student.final]
         if not self.classes.is_identity:
             own = student.predictions
-            student = student.with_predictions(
-                replace(own, logits=self.classes.of_student(own.class_logits), activation="sigmoid")
-            )
+            student = student.with_predictions(own.with_class_logits(self.classes.of_student(own.class_logits)))
             targets = replace(targets, labels=self.classes.labels(targets.labels))
         index = _all_of(assignment.matched) if self.everywhere else assignment.positive
         found = self._opinions(student.predictions, guidance, index)

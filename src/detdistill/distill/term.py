@@ -21,6 +21,7 @@ GRID: frozenset[Offer] = frozenset({"features", "grid"})
 FEATURES: frozenset[Offer] = frozenset({"features"})
 SCORES: frozenset[Offer] = frozenset({"grid"})
 OPINIONS: frozenset[Offer] = frozenset({"opinions"})
+REGIONS: frozenset[Offer] = frozenset({"rois"})
 
 Source = Literal["auto", "grid", "opinion"]
 """Where a teacher's scores of a candidate come from.
@@ -113,6 +114,11 @@ class Term(nn.Module, ABC):
     def needs(self) -> tuple[Need, ...]:
         """What its views must have: one of these, the first that can be had."""
         return tuple(Need(offers) for offers in self.method.teacher)
+
+    @property
+    def region_need(self) -> Need | None:
+        """What it reads of proposals that both second stages read, beside its other views; None for nothing."""
+        return None
 
     def bind(self, pair: Pair) -> list[str]:  # noqa: ARG002 (most terms need no more than what forward gets)
         """Builds adapters for a pair of detectors. Called once, before anything is trained.

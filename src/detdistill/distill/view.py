@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from torch import Tensor
+
 from detdistill.core.offers import Offer
 from detdistill.core.output import Output
 from detdistill.core.structures import Assignment, Matches, ReduceSum, Targets, single_process
@@ -26,6 +28,7 @@ class View:
         by_opinion: the teacher's scores are its opinions of the student's boxes, and its boxes are those that it
             predicts there, NaN where there are none. In views that were not made for all candidates, other candidates'
             scores than those of positives are NaN.
+        given: `(N, P)` bool, candidates that are objects' own boxes, which no inference sees; None for none.
     """
 
     student: Output
@@ -34,6 +37,7 @@ class View:
     targets: Targets
     reduce_sum: ReduceSum = single_process
     by_opinion: bool = False
+    given: Tensor | None = None
 
 
 @dataclass(frozen=True)

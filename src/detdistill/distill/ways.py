@@ -11,11 +11,12 @@ from detdistill.core.bounds import LARGEST_SIDE
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.offers import Offer
-from detdistill.core.output import Output
+from detdistill.core.output import Output, RegionReader
 from detdistill.core.teacher_size import examples
 from detdistill.distill.class_map import ClassMap
-from detdistill.distill.grid_correspondence import Strides, grid_correspondence, strides_of
+from detdistill.distill.grid_correspondence import Strides, at_cells, grid_correspondence, strides_of
 from detdistill.distill.opinion_correspondence import OpinionCorrespondence
+from detdistill.distill.proposal_correspondence import ProposalCorrespondence
 from detdistill.distill.term import Term
 from detdistill.distill.view import Correspondence, Need
 from detdistill.teachers.teacher import Guidance
@@ -27,12 +28,12 @@ class Ways:
 
     Attributes:
         correspondences: all different.
-        of_term: the place of each term's, by its name.
+        of_term: the places of each term's, at least one, by its name.
         wanted: what they read of the teacher's guidance.
     """
 
     correspondences: tuple[Correspondence, ...]
-    of_term: Mapping[str, int]
+    of_term: Mapping[str, tuple[int, ...]]
     wanted: frozenset[Offer]
 
 
@@ -42,6 +43,7 @@ def usual_correspondences(
     offers: frozenset[Offer],
     classes: ClassMap,
     size: ImageSize | None = None,
+    reader: RegionReader | None = None,
 ) -> tuple[list[Correspondence], str]:
     """Return the ways to bring a student and a teacher together that the teacher's offers allow, the best first.
 
@@ -51,16 +53,22 @@ def usual_correspondences(
         offers: of the teacher.
         classes: which classes mean the same.
         size: of the student's images; None if it is not known.
+        reader: the teacher's second stage, if both have one.
 
     Returns:
         The ways, and why the two are not compared on common cells; empty if they are.
     """
     ways: list[Correspondence] = [OpinionCorrespondence(classes)] if "opinions" in offers else []
+    if reader is not None and guidance.ratio == 1:
+        ways.insert(0, ProposalCorrespondence(classes, reader))
     for side, output in (("student", student), ("teacher", guidance.output)):
-        if output is None or (output.stages and output.predictions.candidates.grid is None):
-            return ways, f"the {side}'s final predictions are not on a grid of cells"
+        if output is None or (output.stages and output.on_grid is None):
+            return ways, f"the {side} predicts nothing on a grid of cells"
     assert guidance.output is not None
-    own, other = strides_of(student), strides_of(guidance.output)
+    cells, theirs = at_cells(student), at_cells(guidance.output)
+    if theirs.stages and cells.predictions.any_class != theirs.predictions.any_class:
+        offers = offers & {"features"}
+    own, other = strides_of(cells), strides_of(theirs)
     try:
         return [grid_correspondence(own, other, classes, offers), *ways], ""
     except DetdistillError as error:
@@ -112,16 +120,30 @@ def ways_of(
         DetdistillError: a term cannot be served by any.
     """
     chosen: list[Correspondence] = []
-    of_term: dict[str, int] = {}
+    of_term: dict[str, tuple[int, ...]] = {}
     wanted: set[Offer] = set()
     for name, term in terms.items():
         needs = [need for need in term.needs if first_of is None or need.offers <= first_of]
-        way, need = _way(name, needs if first_of is None else needs[:1], correspondences, why)
-        if way not in chosen:
-            chosen.append(way)
-        of_term[name] = chosen.index(way)
-        wanted |= need.offers
+        served = _region_way(term, correspondences)
+        if not served or _is_served(needs, correspondences):
+            served.insert(0, _way(name, needs if first_of is None else needs[:1], correspondences, why))
+        chosen += [way for way, _ in served if way not in chosen]
+        of_term[name] = tuple(chosen.index(way) for way, _ in served)
+        wanted = wanted.union(*(need.offers for _, need in served))
     return Ways(tuple(chosen), of_term, frozenset(wanted))
+
+
+def _region_way(term: Term, correspondences: Sequence[Correspondence]) -> list[tuple[Correspondence, Need]]:
+    """The way by which a term sees shared proposals, if it reads them and both detectors have them."""
+    need = term.region_need
+    if need is None:
+        return []
+    return [(way.serving(need), need) for way in correspondences if need.offers <= way.offers][:1]
+
+
+def _is_served(needs: Sequence[Need], correspondences: Sequence[Correspondence]) -> bool:
+    """Whether a term that reads shared proposals also has a view of the cells: opinions are no better than these."""
+    return any("opinions" not in need.offers and need.offers <= way.offers for need in needs for way in correspondences)
 
 
 def _way(

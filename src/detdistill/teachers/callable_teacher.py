@@ -14,7 +14,7 @@ from torch import Tensor
 from detdistill.core.errors import DetdistillError
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import BOX_OFFERS, Offer
-from detdistill.core.output import TowerHead
+from detdistill.core.output import RegionReader, TowerHead
 from detdistill.core.structures import Detections, TeacherBoxes
 from detdistill.data.stored_detections import BoxSource
 from detdistill.teachers.teacher import Guidance, TeacherBatch
@@ -49,6 +49,7 @@ class CallableTeacher:
     size = None
     stored: BoxSource | None = None
     tower_head: TowerHead | None = None
+    region_reader: RegionReader | None = None
 
     def __init__(self, predict: Predict, name: str) -> None:
         classes = getattr(predict, "classes", None)

@@ -11,7 +11,7 @@ from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
 from detdistill.core.offers import BOX_OFFERS, Offer
-from detdistill.core.output import TowerHead
+from detdistill.core.output import RegionReader, TowerHead
 from detdistill.core.structures import TeacherBoxes
 from detdistill.detectors.base import Detector
 from detdistill.detectors.running import output_of
@@ -67,6 +67,11 @@ class DetectorTeacher:
     def tower_head(self) -> TowerHead | None:
         """The detector's."""
         return self.detector.tower_head
+
+    @property
+    def region_reader(self) -> RegionReader | None:
+        """The detector's."""
+        return self.detector.region_reader
 
     @torch.no_grad()
     def guide(self, batch: TeacherBatch) -> Guidance:

@@ -16,7 +16,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import BOX_OFFERS, Offer
-from detdistill.core.output import TowerHead
+from detdistill.core.output import RegionReader, TowerHead
 from detdistill.core.structures import TeacherBoxes
 from detdistill.data.stored_detections import BoxSource, ImageBoxes
 from detdistill.teachers.teacher import Guidance, Teacher, TeacherBatch
@@ -71,6 +71,11 @@ class JointTeacher:
     def tower_head(self) -> TowerHead | None:
         """That of the teacher with features."""
         return None if self._mapped is None else self._mapped.tower_head
+
+    @property
+    def region_reader(self) -> RegionReader | None:
+        """That of the teacher with features."""
+        return None if self._mapped is None else self._mapped.region_reader
 
     @property
     def origin(self) -> Mapping[str, Any]:

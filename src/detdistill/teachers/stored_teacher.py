@@ -37,6 +37,7 @@ class StoredTeacher:
     offers: frozenset[Offer] = BOX_OFFERS
     size = None
     tower_head = None
+    region_reader = None
 
     def __init__(self, stored: StoredDetections, origin: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
         self.stored = stored

@@ -12,7 +12,7 @@ from torch import Tensor
 from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import Offer
-from detdistill.core.output import Output, TowerHead, combined
+from detdistill.core.output import Output, RegionReader, TowerHead, combined
 from detdistill.core.structures import TeacherBoxes
 from detdistill.data.stored_detections import BoxSource
 from detdistill.teachers.opinions import SHARPNESS, Opinions, opinions
@@ -167,6 +167,10 @@ class Teacher(Protocol):
     @property
     def tower_head(self) -> TowerHead | None:
         """The head that runs on given features, of teachers that offer `head`."""
+
+    @property
+    def region_reader(self) -> RegionReader | None:
+        """The second stage that reads given proposals, of teachers that offer `rois`."""
 
     @property
     def origin(self) -> Mapping[str, Any]:

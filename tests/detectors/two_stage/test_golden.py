@@ -9,7 +9,7 @@ from torch import Tensor
 from conftest import Golden
 from detdistill.core.bounds import MOST
 from detdistill.core.output import Candidates, Predictions
-from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, single_process
+from detdistill.core.structures import BACKGROUND, IGNORED, single_process
 from detdistill.detectors.dense.assigners import MaxIouAssigner, Region
 from detdistill.detectors.dense.coders import DeltaCoder
 from detdistill.detectors.postprocess import PostProcessing

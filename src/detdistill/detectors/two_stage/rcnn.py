@@ -12,7 +12,7 @@ from torch import Tensor
 from detdistill.core.boxes import box_sides, clip_boxes
 from detdistill.core.grid import Grid
 from detdistill.core.input_spec import InputSpec
-from detdistill.core.offers import Offer
+from detdistill.core.offers import DENSE_OFFERS, Offer
 from detdistill.core.output import Candidates, Features, Output, Predictions
 from detdistill.core.structures import BACKGROUND, Assignment, Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.base import Detector
@@ -62,6 +62,7 @@ class Rcnn(Detector):
         self.anchor_assigner, self.anchor_sampler = anchor_assigner, anchor_sampler
         self.region_sampler = region_sampler
         self.anchor_coder = DeltaCoder()
+        self.keeps_positives = False
 
     @abstractmethod
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -81,8 +82,13 @@ class Rcnn(Detector):
 
     @property
     def offers(self) -> frozenset[Offer]:
-        """Features, boxes, and a second stage that reads given proposals."""
-        return frozenset({"features", "boxes", "opinions", "rois"})
+        """Features, anchors on their cells, boxes, and a second stage that reads given proposals."""
+        return DENSE_OFFERS | {"anchors", "rois"}
+
+    @property
+    def region_reader(self) -> Rcnn:
+        """The detector itself."""
+        return self
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -100,7 +106,7 @@ class Rcnn(Detector):
         maps = self.maps(images)
         grid = self.grid(maps, canvas)
         logits, deltas = (grid.flatten(levels) for levels in self.proposed(maps))
-        first = Predictions(Candidates(grid), logits, deltas, self.anchor_coder)
+        first = Predictions(Candidates(grid), logits, deltas, self.anchor_coder, any_class=True)
         sizes = images.new_tensor([canvas] * len(images)) if targets is None else targets.sizes
         objects = targets if self.training else None
         select = self.proposing.training if self.training else self.proposing.inference
@@ -132,6 +138,10 @@ class Rcnn(Detector):
         coder = self.regions.stages[stage].coder
         candidates = Candidates(own=boxes, valid=valid)
         return RegionPredictions(candidates, logits, deltas, coder, activation="softmax")
+
+    def keep_positives(self) -> None:
+        """From now on the stages score all positive proposals in training; the loss is of those that are sampled."""
+        self.keeps_positives = True
 
     def match(self, output: Output, targets: Targets) -> Matches:
         """Anchors by their overlap with objects, proposals by theirs, each stage at its own least overlap."""
@@ -190,10 +200,10 @@ class Rcnn(Detector):
         pool = pool.with_objects(objects)
         assignment = self.regions.stages[number].matcher(pool, objects)
         learns = sampled(self.region_sampler, assignment, objects.draws, name)
-        place, valid = _places(learns)
+        place, valid = _places(learns | (assignment.matched >= 0) if self.keeps_positives else learns)
         boxes = pool.boxes.gather(1, place[..., None].expand(*place.shape, 4))
         found = self.read_proposals(number, maps, boxes, valid)
-        return replace(found, pool=pool, place=place, learns=valid)
+        return replace(found, pool=pool, place=place, learns=valid & learns.gather(1, place))
 
     @torch.no_grad()
     def _refined(self, found: RegionPredictions, sizes: Tensor) -> Proposals:
@@ -202,7 +212,8 @@ class Rcnn(Detector):
         valid = _valid(found.candidates)
         if found.pool is not None and found.place is not None:
             was_object = found.pool.objects.gather(1, found.place) >= 0
-            valid = valid & ~was_object & (box_sides(boxes) > 0).all(dim=-1)
+            learned = valid if found.learns is None else found.learns
+            valid = learned & ~was_object & (box_sides(boxes) > 0).all(dim=-1)
         nothing = torch.full_like(valid, BACKGROUND, dtype=torch.int64)
         return Proposals(boxes, boxes.new_ones(valid.shape), valid, nothing)
 

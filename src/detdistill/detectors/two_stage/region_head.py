@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -67,7 +68,7 @@ class RegionHead(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convolutions))
         widths = [channels * size * size, *(width for _ in range(layers))]
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
         self.class_predictor = nn.Linear(widths[-1], num_classes + 1)
         self.box_predictor = nn.Linear(widths[-1], 4 * (num_classes if class_boxes else 1))
         for conv in self.convs:

@@ -6,6 +6,7 @@ Letters in shapes: N images, P proposals that the head looked at, C classes, K c
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class RegionPredictions(Predictions):
     @property
     def has_class_boxes(self) -> bool:
         """Whether each class has a box of its own."""
-        return self.num_classes > 1 and self.regression.shape[-1] == 4 * self.num_classes
+        return self.activation == "softmax" and self.regression.shape[-1] == 4 * self.num_classes > 4
 
     def deltas(self, index: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """`(K, 4)` raw numbers of the box of a class, by image, proposal and class, each `(K,)`."""
@@ -51,6 +52,13 @@ class RegionPredictions(Predictions):
         if self.has_class_boxes:
             raw = _of_class(raw, logits[..., :-1].argmax(dim=-1))
         return self.coder.decode(priors, priors.new_ones(priors.shape[:-1]), at_least_float32(raw))
+
+    def with_class_logits(self, logits: Tensor) -> Self:
+        """The same with other classes, `(N, P, C)` logits for sigmoid; a proposal keeps the box of its best class."""
+        raw = self.regression
+        if self.has_class_boxes:
+            raw = _of_class(raw, self.logits[..., :-1].argmax(dim=-1))
+        return replace(self, logits=logits, activation="sigmoid", regression=raw)
 
     def class_boxes(self, index: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """`(K, 4)` boxes of a class, by image, proposal and class, each `(K,)`."""

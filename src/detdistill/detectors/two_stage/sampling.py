@@ -68,8 +68,6 @@ def sampled(sampler: Sampler, assignment: Assignment, draws: Draws | None, purpo
     matched = assignment.matched.cpu()
     rows = []
     for number, row in enumerate(matched):
-        generator = (
-            torch.Generator().manual_seed(_NO_SEED) if draws is None else draws.generator(number, purpose)
-        )
+        generator = torch.Generator().manual_seed(_NO_SEED) if draws is None else draws.generator(number, purpose)
         rows.append(sampler(row, generator))
     return torch.stack(rows).to(assignment.matched.device)

@@ -87,9 +87,7 @@ class TorchvisionRcnn(Rcnn):
             ),
             anchor_assigner=OwnBestAssigner(MaxIouAssigner(matcher.high_threshold, matcher.low_threshold)),
             anchor_sampler=RandomSampler(sampler.batch_size_per_image, sampler.positive_fraction),
-            region_sampler=RandomSampler(
-                roi.fg_bg_sampler.batch_size_per_image, roi.fg_bg_sampler.positive_fraction
-            ),
+            region_sampler=RandomSampler(roi.fg_bg_sampler.batch_size_per_image, roi.fg_bg_sampler.positive_fraction),
         )
         self.architecture = architecture
         self.network = network

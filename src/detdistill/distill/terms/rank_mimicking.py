@@ -10,12 +10,11 @@ from torch import Tensor
 
 from detdistill.core.boxes import aligned_iou
 from detdistill.core.errors import DetdistillError
-from detdistill.core.grid import Grid
 from detdistill.core.output import Output
 from detdistill.core.precision import at_least_float32
-from detdistill.core.structures import Assignment, ReduceSum, Targets
+from detdistill.core.structures import ReduceSum
 from detdistill.distill.candidates import CandidateLists, positives_and_best
-from detdistill.distill.term import OPINIONS, SCORES, Method, Source, Term, check_temperature, needs_of
+from detdistill.distill.term import OPINIONS, REGIONS, SCORES, Method, Pair, Source, Term, check_temperature, needs_of
 from detdistill.distill.view import Need, View
 from detdistill.losses.rank import plackett_luce, rank_mimicking
 from detdistill.teachers.opinions import SHARPNESS
@@ -33,7 +32,9 @@ class RankMimicking(Term):
     An object's candidates are the student's positives for it, over all levels and anchors. Their scores for the
     object's class become a distribution by a softmax, on both sides; the loss is KL(teacher ‖ student), summed over
     the candidates, times T², and averaged over the objects that have candidates. Two options are extensions of this
-    package, not the paper's: `form: plackett_luce` and `candidates: topk`.
+    package, not the paper's: `form: plackett_luce` and `candidates: topk`. So is its form for two-stage detectors, of
+    which the paper has none: the anchors of an object, ranked by objectness, and its proposals, before some of them are
+    sampled and without the object's own box, ranked by the class's probability or log-odds; both losses add up.
 
     Args:
         space: the softmax is taken of class logits, or of probabilities, which differ less: they make flatter
@@ -112,6 +113,17 @@ class RankMimicking(Term):
         """Scores of the same candidates, or opinions."""
         return self._needs
 
+    @property
+    def region_need(self) -> Need | None:
+        """Shared proposals, where the positives are ranked by the teacher's own scores."""
+        return Need(REGIONS) if self.candidates == "positive" and Need(SCORES) in self._needs else None
+
+    def bind(self, pair: Pair) -> list[str]:
+        """Lets a student with a second stage score all positive proposals, not only those that are sampled."""
+        if pair.student.region_reader is not None and self.region_need is not None:
+            pair.student.region_reader.keep_positives()
+        return []
+
     def forward(self, view: View) -> dict[str, Tensor]:
         """`classification` and `localization`, as far as asked for."""
         if view.by_opinion:
@@ -128,7 +140,8 @@ class RankMimicking(Term):
             return logits if self.space == "logit" else logits.sigmoid()
 
         def overlaps(output: Output, objects: Tensor, priors: Tensor) -> Tensor:
-            return aligned_iou(output.predictions.boxes((targets.image[objects], priors)), targets.boxes[objects])
+            index = targets.image[objects], priors, targets.labels[objects].clamp(min=0)
+            return aligned_iou(output.predictions.class_boxes(index), targets.boxes[objects])
 
         known = targets.labels >= 0
         rankings: dict[str, tuple[Scores, Tensor]] = {}
@@ -139,7 +152,7 @@ class RankMimicking(Term):
         parts = {}
         for name, (scores, among) in rankings.items():
             own, other = partial(scores, student), partial(scores, teacher)
-            objects, priors = self._lists(student.predictions.grid, view.assignment, targets, (own, other), among)
+            objects, priors = self._lists(view, (own, other), among)
             parts[name] = self._difference(own(objects, priors), other(objects, priors), objects, view.reduce_sum)
         return parts
 
@@ -161,19 +174,15 @@ class RankMimicking(Term):
             weights if self.object_weight == "opinion" else None,
         )
 
-    def _lists(
-        self,
-        grid: Grid,
-        assignment: Assignment,
-        targets: Targets,
-        scores: Sequence[Callable[[Tensor, Tensor], Tensor]],
-        among: Tensor,
-    ) -> CandidateLists:
-        """The candidates of those objects that are `among` `(G,)`."""
+    def _lists(self, view: View, scores: Sequence[Callable[[Tensor, Tensor], Tensor]], among: Tensor) -> CandidateLists:
+        """The candidates of those objects that are `among` `(G,)`, without the objects' own boxes."""
+        assignment = view.assignment
         if self.candidates == "topk":
-            return positives_and_best(grid, assignment, targets, scores, self.k, among)
-        objects, (_, priors) = assignment.positive_targets, assignment.positive
+            return positives_and_best(view.student.predictions.grid, assignment, view.targets, scores, self.k, among)
+        objects, (image, priors) = assignment.positive_targets, assignment.positive
         kept = among[objects]
+        if view.given is not None:
+            kept = kept & ~view.given[image, priors]
         return objects[kept], priors[kept]
 
     def _difference(

@@ -7,8 +7,9 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.output import Predictions
 from detdistill.core.structures import BACKGROUND
-from detdistill.distill.term import OPINIONS, SCORES, Method, Pair, Source, Term, check_temperature, needs_of
+from detdistill.distill.term import OPINIONS, REGIONS, SCORES, Method, Pair, Source, Term, check_temperature, needs_of
 from detdistill.distill.view import Need, View
 from detdistill.losses.distribution import distribution_kl
 from detdistill.losses.soft_labels import binary_kl, modulated_binary_cross_entropy
@@ -20,8 +21,8 @@ class SoftLabel(Term):
 
     Args:
         form: `binary`, the KL divergence of each class's yes or no, the natural one for sigmoid heads; `softmax`, that
-            of the distribution over classes, averaged over them as in LD's code; `modulated`, binary cross entropy
-            times |p_teacher − p_student|, as in BCKD and CrossKD.
+            of the distribution over classes, and background where the heads have it, averaged over them as in LD's
+            code; `modulated`, binary cross entropy times |p_teacher − p_student|, as in BCKD and CrossKD.
         where: the student's positives, which rank mimicking compares too, or all candidates that are not ignored.
         temperature: T, above 0, of `binary` and `softmax`: logits are divided by it, the loss multiplied by T².
         source: of the teacher's probabilities (an extension), see `Source`. By `opinion` they follow the boxes: the
@@ -61,6 +62,11 @@ class SoftLabel(Term):
         """Scores of the same candidates, or opinions."""
         return self._needs
 
+    @property
+    def region_need(self) -> Need | None:
+        """Shared proposals, unless the teacher's probabilities are its opinions."""
+        return Need(REGIONS) if Need(SCORES) in self._needs else None
+
     def bind(self, pair: Pair) -> list[str]:
         """Raises `DetdistillError` for a softmax over a single class, which is 1 whatever the logits."""
         if self.form == "softmax" and pair.student_output.predictions.class_logits.shape[-1] == 1:
@@ -76,8 +82,13 @@ class SoftLabel(Term):
         # Of an object that the teacher has no class for it says nothing.
         positive = view.assignment.labels(view.targets) >= 0
         chosen = positive if self.where == "positive" else positive | (view.assignment.matched == BACKGROUND)
-        losses = self._loss(student.predictions.class_logits[chosen], teacher.predictions.class_logits[chosen])
+        losses = self._loss(*(self._logits(side.predictions)[chosen] for side in (student, teacher)))
         return {"classification": losses.sum() / view.reduce_sum(positive.sum().float()).clamp(min=1)}
+
+    def _logits(self, predictions: Predictions) -> Tensor:
+        """`(N, P, D)` of the classes, and of background for a softmax over all of a head that has one."""
+        is_whole = self.form == "softmax" and predictions.activation == "softmax"
+        return predictions.logits if is_whole else predictions.class_logits
 
     def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.form == "softmax":

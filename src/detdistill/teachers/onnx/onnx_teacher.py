@@ -44,6 +44,7 @@ class OnnxTeacher:
 
     stored = None
     tower_head = None
+    region_reader = None
 
     def __init__(self, file: OnnxFile, card: Card, origin: Mapping[str, Any]) -> None:
         self.file, self.card, self.origin = file, card, origin

@@ -48,6 +48,7 @@ class TransformersTeacher:
 
     stored = None
     tower_head = None
+    region_reader = None
 
     def __init__(self, source: str, folder: Folder, model: Any, processor: Any) -> None:
         self.origin: Mapping[str, Any] = {"source": source, "sha256": folder.sha256()}
