@@ -225,7 +225,8 @@ def test_detections(golden2: Golden, case: str, name: str, postprocessing: PostP
 def test_cascade_losses(golden2: Golden) -> None:
     vectors = golden2("cascade")
     maps, strides = levels(vectors, "feature"), tuple(vectors["strides"].tolist())
-    targets, total = objects(vectors), {}
+    targets = objects(vectors)
+    total: dict[str, Tensor] = {}
     for stage, (positive, deviations, weight) in enumerate(
         zip((0.5, 0.6, 0.7), STAGE_DEVIATIONS, (1, 0.5, 0.25), strict=True)
     ):

@@ -151,4 +151,4 @@ def test_empty_columns_count_as_background() -> None:
     with torch.no_grad():
         (logits, deltas), (fewer, kept) = whole.read_regions(0, features), pruned.read_regions(0, features)
     torch.testing.assert_close(fewer.softmax(dim=1)[:, :2], logits.softmax(dim=1)[:, [0, 2]])
-    assert torch.equal(kept, deltas.unflatten(1, (3, 4))[:, [0, 2]].flatten(1))
+    assert torch.equal(kept, deltas.view(-1, 3, 4)[:, [0, 2]].flatten(1))

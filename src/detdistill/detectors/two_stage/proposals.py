@@ -89,11 +89,12 @@ class ProposalSelection:
             predictions: on a grid, of the one class "object".
             sizes: `(N, 2)` true height and width of each image: boxes are clipped to it.
         """
-        images, start, chosen, levels = len(sizes), 0, [], []
-        for level, logits in enumerate(predictions.grid.split(predictions.logits[..., 0])):
+        images, start = len(sizes), 0
+        chosen, levels = [], []
+        for number, logits in enumerate(predictions.grid.split(predictions.logits[..., 0])):
             best = logits.topk(min(self.per_level, logits.shape[1]), dim=1).indices
             chosen.append(best + start)
-            levels.append(torch.full_like(best, level))
+            levels.append(torch.full_like(best, number))
             start += logits.shape[1]
         prior, level = torch.cat(chosen, dim=1), torch.cat(levels, dim=1).flatten()
         image = torch.arange(images, device=prior.device).repeat_interleave(prior.shape[1])

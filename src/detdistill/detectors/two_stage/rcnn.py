@@ -114,8 +114,8 @@ class Rcnn(Detector):
         stages: dict[str, Predictions] = {PROPOSALS: first}
         read: list[RegionPredictions] = []
         for number, name in enumerate(self.stage_names):
-            stages[name] = self._stage(number, name, maps, pool, objects)
-            read.append(stages[name])
+            read.append(self._stage(number, name, maps, pool, objects))
+            stages[name] = read[-1]
             if number + 1 < len(self.stage_names):
                 pool = self._refined(read[-1], sizes)
         final = self.stage_names[-1]

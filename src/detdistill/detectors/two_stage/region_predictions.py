@@ -68,9 +68,8 @@ class RegionPredictions(Predictions):
 
 def _of_class(rows: Tensor, label: Tensor) -> Tensor:
     """`(…, 4)` of rows `(…, 4 C)`, the numbers of class `label` `(…,)`."""
-    by_class = rows.unflatten(-1, (-1, 4))
-    index = label[..., None, None].expand(*label.shape, 1, 4)
-    return by_class.gather(-2, index).squeeze(-2)
+    place = 4 * label[..., None] + torch.arange(4, device=label.device)
+    return rows.gather(-1, place)
 
 
 def in_rows(values: Tensor, valid: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ class TorchvisionRcnn(Rcnn):
         logits, deltas = roi.box_predictor(roi.box_head(features))
         background = logits[:, list(self.background_columns)].logsumexp(dim=1, keepdim=True)
         kept = list(self.columns)
-        return torch.cat((logits[:, kept], background), dim=1), deltas.unflatten(1, (-1, 4))[:, kept].flatten(1)
+        return torch.cat((logits[:, kept], background), dim=1), deltas.view(len(deltas), -1, 4)[:, kept].flatten(1)
 
 
 def _coder(deviations: tuple[float, float, float, float]) -> DeltaCoder:

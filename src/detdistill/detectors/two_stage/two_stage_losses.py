@@ -41,7 +41,8 @@ def proposal_losses(
     count = reduce_sum(counts.float()).clamp(min=1)
     logits = at_least_float32(predictions.logits[..., 0])
     crossed = F.binary_cross_entropy_with_logits(logits[learns], positive[learns].to(logits.dtype), reduction="sum")
-    index = positive.nonzero(as_tuple=True)
+    image, prior = positive.nonzero(as_tuple=True)
+    index = image, prior
     priors = predictions.priors(index)
     goals = coder.encode(priors, torch.ones_like(priors[:, 0]), targets.boxes[assignment.matched[index]])
     raw = at_least_float32(predictions.regression[index])
@@ -75,9 +76,10 @@ def region_losses(
     count = reduce_sum(learns.sum().float()).clamp(min=1)
     goals = torch.where(labels >= 0, labels, predictions.num_classes)[learns]
     crossed = F.cross_entropy(at_least_float32(predictions.logits[learns]), goals, reduction="sum")
-    index = ((labels >= 0) & learns).nonzero(as_tuple=True)
+    image, place = ((labels >= 0) & learns).nonzero(as_tuple=True)
+    index = image, place
     priors = predictions.priors(index)
     deltas = coder.encode(priors, torch.ones_like(priors[:, 0]), targets.boxes[assignment.matched[index]])
-    raw = at_least_float32(predictions.deltas((*index, labels[index])))
+    raw = at_least_float32(predictions.deltas((image, place, labels[index])))
     distance = F.smooth_l1_loss(raw, deltas.to(raw.dtype), reduction="sum", beta=smoothness)
     return {"classification": crossed / count, "box": distance / count}
