@@ -33,11 +33,19 @@ from detdistill.detectors.importing.mmdet_keys import (
     other_detector,
 )
 from detdistill.detectors.importing.mmdet_layers import MmdetLayers, read_layers
+from detdistill.detectors.importing.mmdet_misfits import refuse_misfits
 from detdistill.detectors.importing.mmdet_needs import needed_settings, refuse_impossible, refuse_unknown
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
-from detdistill.detectors.importing.state_dicts import FLOATS
-from detdistill.detectors.importing.weights_file import read_weights
+from detdistill.detectors.importing.mmdet_two_stage import (
+    is_two_stage,
+    load_two_stage,
+    refuse_unsupported,
+    two_stage_architecture,
+)
+from detdistill.detectors.importing.mmdet_two_stage_config import read_two_stage_config
+from detdistill.detectors.importing.weights_file import ForeignWeights, read_weights
 from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.two_stage.two_stage_detector import TwoStageDetector
 
 NOTHING_GIVEN = MmdetSettings()
 SHOWN_NAMES = 5
@@ -59,7 +67,7 @@ class MmdetImport:
         provenance: what to remember of the file, of JSON types.
     """
 
-    detector: DenseDetector
+    detector: DenseDetector | TwoStageDetector
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     image_size: ImageSize | None
@@ -73,7 +81,7 @@ def import_mmdet(
     classes: Sequence[str] | None = None,
     number_classes: bool = False,
 ) -> MmdetImport:
-    """Imports RetinaNet, FCOS, ATSS, GFL, GFLv2 or VFNet on a ResNet or ResNeXt.
+    """Imports RetinaNet, FCOS, ATSS, GFL, GFLv2, VFNet, Faster or Cascade R-CNN on a ResNet or ResNeXt.
 
     Layers are read off the weights. What weights cannot tell is read from the configuration that mmdetection keeps in
     the checkpoint; where there is none it must be given. Nothing is guessed.
@@ -92,6 +100,8 @@ def import_mmdet(
     weights = read_weights(path)
     state, meta = newest_names(weights.state), weights.meta
     try:
+        if is_two_stage(state):
+            return _two_stage(path, weights, settings, classes, number_classes)
         reading = _read_config(meta)
         likely = _recognised(state, meta, reading)
         known = _merged(settings, reading.settings())
@@ -119,19 +129,62 @@ def import_mmdet(
     )
 
 
+def _two_stage(
+    path: Path, weights: ForeignWeights, settings: MmdetSettings, classes: Sequence[str] | None, number_classes: bool
+) -> MmdetImport:
+    state, meta = newest_names(weights.state), weights.meta
+    _refuse_first_version(meta)
+    text = meta.get("cfg", meta.get("config"))
+    if not isinstance(text, str):
+        raise DetdistillError(
+            "its weights are of a two-stage detector, and without the configuration that mmdetection keeps in a "
+            "checkpoint (meta.cfg) nobody can tell how it reads regions, nor its thresholds; give the checkpoint as "
+            "mmdetection saved it"
+        )
+    given = [name for name, value in vars(settings).items() if value is not None]
+    if given:
+        raise DetdistillError(
+            f"{', '.join(given)}: a two-stage detector's settings are those of its configuration; leave them out"
+        )
+    reading = read_two_stage_config(read_config(text))
+    refuse_unsupported(reading)
+    architecture, count = two_stage_architecture(state, reading)
+    names, source = _class_names(meta, count, classes, number_classes)
+    known = reading.common.settings()
+    if known.mean is None or known.std is None:
+        raise DetdistillError("its configuration tells no mean and std of the pixels (model.data_preprocessor)")
+    detector = load_two_stage(architecture, names, _normalization(known), reading, state)
+    size = reading.common.image_size
+    return MmdetImport(
+        detector=detector,
+        findings=(
+            Finding("kind", architecture.kind, "config"),
+            Finding("backbone", architecture.backbone, "weights"),
+            Finding("classes", ", ".join(names), source),
+        ),
+        notes=(*weights.notes, *reading.common.notes),
+        image_size=ImageSize(*size) if size else None,
+        provenance=_provenance(path, meta),
+    )
+
+
 def _read_config(meta: Mapping[Any, Any]) -> ConfigReading:
     text = meta.get("cfg", meta.get("config"))
     return read_mmdet_config(read_config(text)) if isinstance(text, str) else ConfigReading()
 
 
-def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: ConfigReading) -> HeadName:
-    """The kind of detector that the weights suggest, unless something shows that it is another one."""
+def _refuse_first_version(meta: Mapping[Any, Any]) -> None:
     version = str(meta.get("mmdet_version", ""))
     if version.startswith(("0.", "1.")):
         raise DetdistillError(
             f"it is of mmdetection {version}, which laid boxes and classes out differently: convert it with "
             "mmdetection's tools/model_converters/upgrade_model_version.py first"
         )
+
+
+def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: ConfigReading) -> HeadName:
+    """The kind of detector that the weights suggest, unless something shows that it is another one."""
+    _refuse_first_version(meta)
     if is_torchvision(state):
         raise DetdistillError(
             "its weights are those of torchvision's RetinaNet or FCOS, not of mmdetection's: use "
@@ -243,7 +296,7 @@ def _load(
         for name in wanted
         if not name.endswith("num_batches_tracked")
     }
-    _refuse_misfits(names, wanted, state)
+    refuse_misfits(names, wanted, state, left_out=(BIN_VALUES,))
     with torch.random.fork_rng(devices=[]):
         detector = DenseDetector(architecture, classes, input=spec)
     # Counters of batches say nothing about the weights, and old files lack them.
@@ -251,26 +304,6 @@ def _load(
     values = {field.name: getattr(known, field.name) for field in dataclasses.fields(PostProcessing)}
     detector.postprocessing = PostProcessing(**{name: value for name, value in values.items() if value is not None})
     return detector.eval()
-
-
-def _refuse_misfits(names: Mapping[str, str], wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    problems = []
-    for name, theirs in names.items():
-        found = state.get(theirs)
-        if found is None:
-            problems.append(f"{theirs} is missing")
-        elif found.shape != wanted[name].shape:
-            problems.append(f"{theirs} has the shape {tuple(found.shape)}; expected {tuple(wanted[name].shape)}")
-        elif found.dtype not in FLOATS:
-            problems.append(f"{theirs} is of the type {found.dtype}; expected floating-point numbers")
-    known = {*names.values(), BIN_VALUES}
-    problems += [
-        f"{key} is not part of such a detector"
-        for key in state
-        if key not in known and not key.endswith("num_batches_tracked")
-    ]
-    if problems:
-        raise DetdistillError(f"its weights do not fit the detector that they seem to be of:{listed(problems)}")
 
 
 def _provenance(path: Path, meta: Mapping[Any, Any]) -> dict[str, str | int]:

@@ -70,7 +70,7 @@ def read_mmdet_config(config: Mapping[str, Any]) -> ConfigReading:
         config: what `read_config` returned.
     """
     reading = ConfigReading()
-    model = _section(config, "model", reading, "model")
+    model = section(config, "model", reading, "model")
     inner = next((model[key] for key in STUDENTS if isinstance(model.get(key), dict)), None)
     if inner is not None and "bbox_head" not in model:
         if "bbox_head" not in inner:
@@ -79,7 +79,7 @@ def read_mmdet_config(config: Mapping[str, Any]) -> ConfigReading:
             )
             return reading
         model = {"data_preprocessor": model.get("data_preprocessor")} | inner
-    head = _section(model, "bbox_head", reading, "model.bbox_head")
+    head = section(model, "bbox_head", reading, "model.bbox_head")
     kind, name = type_name(model), type_name(head)
     if name not in HEADS:
         parts = [part for part in ("rpn_head", "roi_head", "mask_head", "query_head") if part in model]
@@ -87,11 +87,11 @@ def read_mmdet_config(config: Mapping[str, Any]) -> ConfigReading:
         reading.unsupported.append(f"the detector {kind or 'of no type'}{made_of} (there are: {', '.join(HEADS)})")
         return reading
     reading.values["head"] = HEADS[name]
-    _read_backbone(_section(model, "backbone", reading, "model.backbone"), reading)
-    _read_neck(_section(model, "neck", reading, "model.neck"), reading)
+    read_backbone(section(model, "backbone", reading, "model.backbone"), reading)
+    read_neck(section(model, "neck", reading, "model.neck"), reading)
     _read_head(HEADS[name], head, reading)
     _read_postprocessing(config, model, reading)
-    _read_images(config, model, reading)
+    read_images(config, model, reading)
     return reading
 
 
@@ -100,17 +100,19 @@ def type_name(section: Mapping[str, Any]) -> str:
     return str(section.get("type", "")).rpartition(".")[2]
 
 
-def _section(parent: Mapping[str, Any], key: str, reading: ConfigReading, where: str) -> dict[str, Any]:
+def section(parent: Mapping[str, Any], key: str, reading: ConfigReading, where: str) -> dict[str, Any]:
+    """The part of a configuration under a key; empty if there is none, noted if it is no dict."""
     value = parent.get(key)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        reading.unsupported.append(f"{where} is {_shown(value)}, not one dict")
+        reading.unsupported.append(f"{where} is {shown(value)}, not one dict")
         return {}
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message."""
     return str(value) if isinstance(value, Unread) else f"a {type(value).__name__}" if _nested(value) else repr(value)
 
 
@@ -118,7 +120,8 @@ def _nested(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list | tuple) and any(map(_nested, value)))
 
 
-def _numbers(value: Any) -> TypeGuard[list[float]]:
+def numbers(value: Any) -> TypeGuard[list[float]]:
+    """Whether a value is a list of numbers, not empty."""
     return isinstance(value, list | tuple) and bool(value) and all(_number(item) for item in value)
 
 
@@ -126,7 +129,7 @@ def _number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _read(reading: ConfigReading, name: str, section: Mapping[str, Any], key: str, default: Any = MISSING) -> None:
+def read(reading: ConfigReading, name: str, section: Mapping[str, Any], key: str, default: Any = MISSING) -> None:
     """Takes a plain value over as the field `name`; without a default it stays unknown where the key is missing."""
     value = section.get(key, default)
     if value is MISSING:
@@ -136,58 +139,60 @@ def _read(reading: ConfigReading, name: str, section: Mapping[str, Any], key: st
     reading.values[name] = value
 
 
-def _require(reading: ConfigReading, section: Mapping[str, Any], where: str, **allowed: Any) -> None:
+def require(reading: ConfigReading, section: Mapping[str, Any], where: str, **allowed: Any) -> None:
     """Notes what is set to something else than the only value that detdistill has."""
     for key, only in allowed.items():
         value = section.get(key, only)
-        same = list(value) == list(only) if _numbers(value) and _numbers(only) else value == only
+        same = list(value) == list(only) if numbers(value) and numbers(only) else value == only
         if not same:
-            reading.unsupported.append(f"{where}.{key}={_shown(value)}; only {only!r} is supported")
+            reading.unsupported.append(f"{where}.{key}={shown(value)}; only {only!r} is supported")
 
 
-def _read_backbone(backbone: Mapping[str, Any], reading: ConfigReading) -> None:
+def read_backbone(backbone: Mapping[str, Any], reading: ConfigReading) -> None:
+    """Take over what a section says of the backbone."""
     kind = type_name(backbone)
     if kind not in ("ResNet", "ResNeXt"):
         reading.unsupported.append(f"the backbone {kind or 'of no type'}; ResNet and ResNeXt are supported")
         return
     where = "model.backbone"
     if backbone.get("dcn"):
-        _require(reading, backbone["dcn"], f"{where}.dcn", type="DCNv2", deform_groups=1, fallback_on_stride=False)
+        require(reading, backbone["dcn"], f"{where}.dcn", type="DCNv2", deform_groups=1, fallback_on_stride=False)
     if backbone.get("plugins"):
         reading.unsupported.append("plugins in the backbone (model.backbone.plugins)")
-    _require(reading, backbone, where, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), conv_cfg=None)
-    norm = _section(backbone, "norm_cfg", reading, f"{where}.norm_cfg")
+    require(reading, backbone, where, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), conv_cfg=None)
+    norm = section(backbone, "norm_cfg", reading, f"{where}.norm_cfg")
     if type_name(norm) not in ("", "BN", "SyncBN"):
         reading.unsupported.append(f"the backbone's normalisation {type_name(norm)}; BN is supported")
-    _require(reading, norm, f"{where}.norm_cfg", eps=1e-5)
-    _read(reading, "backbone_style", backbone, "style", "pytorch")
+    require(reading, norm, f"{where}.norm_cfg", eps=1e-5)
+    read(reading, "backbone_style", backbone, "style", "pytorch")
 
 
-def _read_neck(neck: Mapping[str, Any], reading: ConfigReading) -> None:
+def read_neck(neck: Mapping[str, Any], reading: ConfigReading) -> None:
+    """Take over what a section says of the pyramid."""
     if type_name(neck) != "FPN":
         reading.unsupported.append(f"the neck {type_name(neck) or 'of no type'}; FPN is supported")
         return
-    _require(reading, neck, "model.neck", norm_cfg=None, act_cfg=None, upsample_cfg={"mode": "nearest"})
+    require(reading, neck, "model.neck", norm_cfg=None, act_cfg=None, upsample_cfg={"mode": "nearest"})
     extra = neck.get("add_extra_convs", False)
     if extra is True:
         extra = "on_input" if neck.get("extra_convs_on_inputs", True) is True else "on_output"
     if extra in ("on_input", "on_output"):
         reading.values["extra_source"] = extra.removeprefix("on_")
     elif extra is not False:
-        reading.unsupported.append(f"model.neck.add_extra_convs={_shown(extra)}; on_input and on_output are supported")
-    _read(reading, "extra_relu", neck, "relu_before_extra_convs", False)
+        reading.unsupported.append(f"model.neck.add_extra_convs={shown(extra)}; on_input and on_output are supported")
+    read(reading, "extra_relu", neck, "relu_before_extra_convs", False)
 
 
 def _read_head(kind: HeadName, head: Mapping[str, Any], reading: ConfigReading) -> None:
     where = "model.bbox_head"
-    _require(reading, head, where, conv_cfg=None)
-    anchors = _section(head, "anchor_generator", reading, f"{where}.anchor_generator")
+    require(reading, head, where, conv_cfg=None)
+    anchors = section(head, "anchor_generator", reading, f"{where}.anchor_generator")
     strides = head.get("strides", anchors.get("strides"))
-    reading.strides = tuple(strides) if _numbers(strides) else None
-    norm = _section(head, "norm_cfg", reading, f"{where}.norm_cfg")
-    _require(reading, norm, f"{where}.norm_cfg", eps=1e-5)
-    _read(reading, "groups", norm, "num_groups", 32)
-    losses = {key: _section(head, key, reading, f"{where}.{key}") for key in ("loss_cls", "loss_bbox")}
+    reading.strides = tuple(strides) if numbers(strides) else None
+    norm = section(head, "norm_cfg", reading, f"{where}.norm_cfg")
+    require(reading, norm, f"{where}.norm_cfg", eps=1e-5)
+    read(reading, "groups", norm, "num_groups", 32)
+    losses = {key: section(head, key, reading, f"{where}.{key}") for key in ("loss_cls", "loss_bbox")}
     # GFLv2 multiplies two probabilities before its loss, which therefore takes no logits.
     if kind != "gflv2" and losses["loss_cls"].get("use_sigmoid", True) is not True:
         reading.unsupported.append(f"{where}.loss_cls.use_sigmoid=False: class scores by softmax")
@@ -198,17 +203,17 @@ def _read_head(kind: HeadName, head: Mapping[str, Any], reading: ConfigReading) 
     if box_loss not in ("", BOX_LOSSES[kind]):
         reading.notes.append(f"was trained with {box_loss} on boxes; further training here uses {BOX_LOSSES[kind]}")
     if kind == "vfnet":
-        _require(reading, head, where, bbox_norm_type="reg_denom", use_atss=True)
+        require(reading, head, where, bbox_norm_type="reg_denom", use_atss=True)
     if kind in DELTA_STDS:
-        coder = _section(head, "bbox_coder", reading, f"{where}.bbox_coder")
-        _require(reading, coder, f"{where}.bbox_coder", target_means=[0, 0, 0, 0], target_stds=DELTA_STDS[kind])
+        coder = section(head, "bbox_coder", reading, f"{where}.bbox_coder")
+        require(reading, coder, f"{where}.bbox_coder", target_means=[0, 0, 0, 0], target_stds=DELTA_STDS[kind])
     _read_anchors(anchors, kind, reading)
 
 
 def _read_fcos(head: Mapping[str, Any], box_loss: str, reading: ConfigReading) -> None:
-    _read(reading, "normalize_boxes", head, "norm_on_bbox", False)
-    _read(reading, "centerness_on_box_tower", head, "centerness_on_reg", False)
-    _read(reading, "center_sampling", head, "center_sampling", False)
+    read(reading, "normalize_boxes", head, "norm_on_bbox", False)
+    read(reading, "centerness_on_box_tower", head, "centerness_on_reg", False)
+    read(reading, "center_sampling", head, "center_sampling", False)
     reading.values["giou"] = box_loss not in ("", "IoULoss")
     if not box_loss:
         reading.defaults.append("giou")
@@ -225,53 +230,54 @@ def _read_anchors(generator: Mapping[str, Any], kind: HeadName, reading: ConfigR
         return
     if type_name(generator) != "AnchorGenerator":
         reading.unsupported.append(f"anchors by {type_name(generator)}; AnchorGenerator is supported")
-    _require(reading, generator, where, center_offset=0, base_sizes=None, centers=None)
+    require(reading, generator, where, center_offset=0, base_sizes=None, centers=None)
     octave, per_octave = generator.get("octave_base_scale"), generator.get("scales_per_octave")
     scales = generator.get("scales")
     if scales is None and _number(octave) and isinstance(per_octave, int) and 0 < per_octave <= 100:
         scales = [octave * 2 ** (step / per_octave) for step in range(per_octave)]
-    for name, numbers in (("anchor_scales", scales), ("anchor_ratios", generator.get("ratios"))):
-        if _numbers(numbers):
-            reading.values[name] = tuple(map(float, numbers))
-        elif numbers is not None:
-            reading.unsupported.append(f"{where}: {name.removeprefix('anchor_')} {_shown(numbers)}, not numbers")
+    for name, value in (("anchor_scales", scales), ("anchor_ratios", generator.get("ratios"))):
+        if numbers(value):
+            reading.values[name] = tuple(map(float, value))
+        elif value is not None:
+            reading.unsupported.append(f"{where}: {name.removeprefix('anchor_')} {shown(value)}, not numbers")
 
 
 def _read_postprocessing(config: Mapping[str, Any], model: Mapping[str, Any], reading: ConfigReading) -> None:
     # Until 2.7 the test settings stood beside the model.
-    test = _section(model, "test_cfg", reading, "model.test_cfg") or _section(config, "test_cfg", reading, "test_cfg")
-    nms = _section(test, "nms", reading, "test_cfg.nms")
-    _read(reading, "score_threshold", test, "score_thr")
+    test = section(model, "test_cfg", reading, "model.test_cfg") or section(config, "test_cfg", reading, "test_cfg")
+    nms = section(test, "nms", reading, "test_cfg.nms")
+    read(reading, "score_threshold", test, "score_thr")
     if test.get("nms_pre") != -1:
-        _read(reading, "candidates_per_level", test, "nms_pre")
-    _read(reading, "max_detections", test, "max_per_img")
+        read(reading, "candidates_per_level", test, "nms_pre")
+    read(reading, "max_detections", test, "max_per_img")
     if isinstance(nms.get("class_agnostic"), bool):
-        _read(reading, "class_agnostic", nms, "class_agnostic")
+        read(reading, "class_agnostic", nms, "class_agnostic")
     if type_name(nms) in ("", "nms"):
-        _read(reading, "iou_threshold", nms, "iou_threshold" if "iou_threshold" in nms else "iou_thr")
+        read(reading, "iou_threshold", nms, "iou_threshold" if "iou_threshold" in nms else "iou_thr")
     else:
         reading.notes.append(f"was tested with {type_name(nms)}; detdistill has plain NMS, say at which iou_threshold")
     if test.get("min_bbox_size", 0) not in (0, -1):
-        reading.notes.append(f"min_bbox_size={_shown(test['min_bbox_size'])} is left out: smaller boxes are kept")
+        reading.notes.append(f"min_bbox_size={shown(test['min_bbox_size'])} is left out: smaller boxes are kept")
 
 
-def _read_images(config: Mapping[str, Any], model: Mapping[str, Any], reading: ConfigReading) -> None:
+def read_images(config: Mapping[str, Any], model: Mapping[str, Any], reading: ConfigReading) -> None:
+    """Take over how images are normalised and resized."""
     preprocessor = model.get("data_preprocessor") or config.get("data_preprocessor")
     steps = list(_steps(config))
     normalize = next((step for step in steps if type_name(step) == "Normalize"), None)
     if isinstance(preprocessor, dict):
         to_rgb, source = preprocessor.get("bgr_to_rgb", False), preprocessor
-        _require(reading, preprocessor, "model.data_preprocessor", rgb_to_bgr=False)
+        require(reading, preprocessor, "model.data_preprocessor", rgb_to_bgr=False)
     else:
-        source = normalize or _section(config, "img_norm_cfg", reading, "img_norm_cfg")
+        source = normalize or section(config, "img_norm_cfg", reading, "img_norm_cfg")
         to_rgb = source.get("to_rgb", True)
-    _read(reading, "mean", source, "mean")
-    _read(reading, "std", source, "std")
+    read(reading, "mean", source, "mean")
+    read(reading, "std", source, "std")
     if isinstance(to_rgb, bool) and "mean" in source:
         reading.values["bgr"] = not to_rgb
     for step in steps:
         size = step.get("scale") if type_name(step) == "Resize" else step.get("img_scale")
-        if _numbers(size) and len(size) == 2 and step.get("keep_ratio", True) is True:
+        if numbers(size) and len(size) == 2 and step.get("keep_ratio", True) is True:
             reading.image_size = (int(min(size)), int(max(size)))
             break
 

@@ -65,22 +65,22 @@ def read_layers(state: Mapping[str, Tensor], head: HeadName) -> MmdetLayers:
         DetdistillError: a layer that every such detector has is missing or misshapen, or the backbone is no plain
             ResNet or ResNeXt.
     """
-    name, channels, bottleneck = _backbone(state)
+    name, channels, bottleneck = read_backbone_layers(state)
     expansion = 4 if bottleneck else 1
     stages = [stage * expansion for stage in channels or RESNET_CHANNELS]
-    laterals = _count(state, "neck.lateral_convs.")
-    outputs = _count(state, "neck.fpn_convs.")
+    laterals = count(state, "neck.lateral_convs.")
+    outputs = count(state, "neck.fpn_convs.")
     if not 0 < laterals <= len(stages) or outputs < laterals:
         raise DetdistillError(f"its pyramid has {laterals} lateral and {outputs} output convolutions; is it an FPN?")
-    width = _shape(state, "neck.fpn_convs.0.conv.weight", 4)[0]
+    width = shape(state, "neck.fpn_convs.0.conv.weight", 4)[0]
     extra_levels = outputs - laterals
     extra_source: ExtraSource | None = None
     if extra_levels and stages[-1] != width:
-        first = _shape(state, f"neck.fpn_convs.{laterals}.conv.weight", 4)[1]
+        first = shape(state, f"neck.fpn_convs.{laterals}.conv.weight", 4)[1]
         extra_source = "input" if first == stages[-1] else None
     towers = _towers(state, width)
-    classes = _shape(state, f"bbox_head.{CLASS_PREDICTORS[head]}.weight", 4)[0]
-    sides = _shape(state, f"bbox_head.{BOX_PREDICTORS[head]}.weight", 4)[0]
+    classes = shape(state, f"bbox_head.{CLASS_PREDICTORS[head]}.weight", 4)[0]
+    sides = shape(state, f"bbox_head.{BOX_PREDICTORS[head]}.weight", 4)[0]
     anchors = max(sides // 4, 1) if head == "retinanet" else 1
     return MmdetLayers(
         backbone=name,
@@ -98,7 +98,8 @@ def read_layers(state: Mapping[str, Tensor], head: HeadName) -> MmdetLayers:
     )
 
 
-def _shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
+def shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
+    """The shape of a tensor with so many dimensions; raises `DetdistillError` if it is missing or misshapen."""
     if key not in state:
         raise DetdistillError(f"{key} is missing")
     shape = tuple(state[key].shape)
@@ -107,14 +108,15 @@ def _shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int,
     return shape
 
 
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+def count(state: Mapping[str, Tensor], prefix: str) -> int:
     """How many numbered modules start with `prefix`."""
     numbers = {match[1] for key in state if (match := re.match(re.escape(prefix) + r"(\d+)\.", key))}
     return len(numbers)
 
 
-def _backbone(state: Mapping[str, Tensor]) -> tuple[str, tuple[int, int, int, int] | None, bool]:
-    blocks = tuple(_count(state, f"backbone.layer{stage}.") for stage in range(1, 5))
+def read_backbone_layers(state: Mapping[str, Tensor]) -> tuple[str, tuple[int, int, int, int] | None, bool]:
+    """The backbone's name, its channels if they are not the usual ones, and whether it has bottlenecks."""
+    blocks = tuple(count(state, f"backbone.layer{stage}.") for stage in range(1, 5))
     bottleneck = "backbone.layer1.0.conv3.weight" in state
     if any(key.startswith("backbone.stem.") for key in state):
         raise DetdistillError("its backbone has a deep stem (ResNet-C, -D or -S); plain ResNets are supported")
@@ -124,8 +126,8 @@ def _backbone(state: Mapping[str, Tensor]) -> tuple[str, tuple[int, int, int, in
             f"its backbone has {blocks} blocks in layer1 to layer4, {'with' if bottleneck else 'without'} bottlenecks; "
             "ResNet-18, -34, -50, -101 and -152 are supported"
         )
-    widths = [_shape(state, f"backbone.layer{stage}.0.conv1.weight", 4)[0] for stage in range(1, 5)]
-    out, inner = _shape(state, "backbone.layer1.0.conv2.weight", 4)[:2]
+    widths = [shape(state, f"backbone.layer{stage}.0.conv1.weight", 4)[0] for stage in range(1, 5)]
+    out, inner = shape(state, "backbone.layer1.0.conv2.weight", 4)[:2]
     groups = out // inner
     if groups > 1:
         name = f"resnext{depth}_{groups}x{out // groups}d"
@@ -138,13 +140,13 @@ def _backbone(state: Mapping[str, Tensor]) -> tuple[str, tuple[int, int, int, in
 
 
 def _towers(state: Mapping[str, Tensor], pyramid_channels: int) -> Towers:
-    depth = _count(state, "bbox_head.cls_convs.")
-    boxes = _count(state, "bbox_head.reg_convs.")
+    depth = count(state, "bbox_head.cls_convs.")
+    boxes = count(state, "bbox_head.reg_convs.")
     if depth != boxes:
         raise DetdistillError(f"its head stacks {depth} convolutions for classes and {boxes} for boxes, not as many")
     if not depth:
         return Towers(depth=0)
-    channels = _shape(state, "bbox_head.cls_convs.0.conv.weight", 4)[0]
+    channels = shape(state, "bbox_head.cls_convs.0.conv.weight", 4)[0]
     norm: TowerNorm = "none"
     if "bbox_head.cls_convs.0.gn.weight" in state:
         norm = "group"
