@@ -11,6 +11,7 @@ from cyclopts import Parameter, Token
 
 from detdistill.core.console import print_out
 from detdistill.core.errors import DetdistillError
+from detdistill.detectors.dense.choices import RcnnName
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from detdistill.teachers.onnx.onnx_settings import NOTHING_KNOWN, CardSettings
 
@@ -30,7 +31,10 @@ def from_yaml(kind: Any, tokens: Sequence[Token]) -> Any:
 
 @dataclass(frozen=True)
 class Import:
-    """Import RetinaNet, FCOS, ATSS, GFL, GFLv2 or VFNet of mmdetection 2.x or 3.x; RetinaNet or FCOS of torchvision.
+    """Import a detector of mmdetection 2.x or 3.x or of torchvision.
+
+    mmdetection: RetinaNet, FCOS, ATSS, GFL, GFLv2, VFNet, Faster, Mask and Cascade R-CNN. torchvision: RetinaNet, FCOS,
+    Faster and Mask R-CNN.
 
     The layers are read off the weights; for mmdetection, all else is read from the configuration in the checkpoint.
     What neither tells must be given by the options below; it is never guessed. Prefixes of wrappers (DDP,
@@ -60,8 +64,12 @@ class Import:
     frozen_norm_eps: Annotated[
         float | None,
         Parameter(
-            help="torchvision only: 0 if it started from the published RetinaNet, 1e-5 if from an ImageNet backbone."
+            help="torchvision only: 0 if it started from published COCO weights, 1e-5 if from an ImageNet backbone."
         ),
+    ] = None
+    network: Annotated[
+        RcnnName | None,
+        Parameter(help="torchvision's two-stage detectors only: its name of the model, where weights do not tell."),
     ] = None
 
     settings: Annotated[MmdetSettings, Parameter(name="*", group="mmdetection")] = field(default_factory=MmdetSettings)
@@ -86,6 +94,7 @@ class Import:
             classes=self.classes,
             number_classes=self.number_classes,
             frozen_norm_eps=self.frozen_norm_eps,
+            network=self.network,
         )
         for finding in imported.findings:
             print_out(f"{finding.what}: {finding.value} ({finding.source})")
@@ -96,7 +105,7 @@ class Import:
     def _import_onnx(self) -> None:
         from detdistill.teachers.onnx.importing_onnx import import_onnx
 
-        if self.settings != MmdetSettings() or self.frozen_norm_eps is not None:
+        if self.settings != MmdetSettings() or self.frozen_norm_eps is not None or self.network is not None:
             raise DetdistillError(
                 f"{self.checkpoint}: options of mmdetection and torchvision are not for ONNX files: use --card.…, see "
                 "`detdistill import --help`"

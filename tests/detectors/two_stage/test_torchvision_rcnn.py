@@ -12,8 +12,9 @@ from torchvision.models.detection.image_list import ImageList
 
 from detdistill.core.structures import BACKGROUND, Targets
 from detdistill.detectors.conformance import check_detector
+from detdistill.detectors.dense.choices import RcnnName
 from detdistill.detectors.two_stage.torchvision_rcnn import NETWORKS, TorchvisionRcnn
-from detdistill.detectors.two_stage.two_stage_architecture import RcnnName, TorchvisionRcnnArchitecture
+from detdistill.detectors.two_stage.two_stage_architecture import TorchvisionRcnnArchitecture
 
 NAMES = get_args(RcnnName)
 CLASSES = "cat", "dog", "cow"

@@ -13,16 +13,22 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.files import check_new, open_regular
 from detdistill.core.image_options import ImageSize
 from detdistill.detectors.base import Detector
+from detdistill.detectors.dense.choices import RcnnName
+from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.importing.mmdet import NOTHING_GIVEN, import_mmdet
 from detdistill.detectors.importing.mmdet_findings import Finding
 from detdistill.detectors.importing.mmdet_keys import is_torchvision
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
+from detdistill.detectors.importing.torchvision_rcnn_weights import import_torchvision_rcnn, is_torchvision_rcnn
 from detdistill.detectors.importing.torchvision_weights import import_torchvision
 from detdistill.detectors.importing.weights_file import ForeignWeights, read_weights
 from detdistill.detectors.saving import save_detector
+from detdistill.detectors.two_stage.torchvision_rcnn import TorchvisionRcnn
 
 TORCHVISION_SIZE = ImageSize(800, 1333)
 """Shorter and largest longer side in pixels, to which torchvision's detectors resize by default."""
+SMALL_SIZE = ImageSize(320, 640)
+"""The same of `fasterrcnn_mobilenet_v3_large_320_fpn`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +60,7 @@ def import_checkpoint(
     classes: Sequence[str] | None = None,
     number_classes: bool = False,
     frozen_norm_eps: float | None = None,
+    network: RcnnName | None = None,
 ) -> Imported:
     """Import a checkpoint of mmdetection or torchvision, whichever it is, into a new run folder.
 
@@ -65,6 +72,7 @@ def import_checkpoint(
         classes: Class names, instead of those in the file.
         number_classes: Name the classes `class_0`, `class_1`, … if the file has no names, or another number of them.
         frozen_norm_eps: torchvision only: epsilon of frozen batch norms, see `import_torchvision`.
+        network: torchvision's two-stage detectors only: its name of the model, see `import_torchvision_rcnn`.
 
     Returns:
         The detector, and how it was understood.
@@ -76,13 +84,23 @@ def import_checkpoint(
     path, out = Path(path), Path(out)
     check_new(out)
     weights = read_weights(path)
-    if is_torchvision(weights.state):
+    two_stage = is_torchvision_rcnn(weights.state)
+    if network is not None and not two_stage:
+        raise DetdistillError(f"{path} is none of torchvision's two-stage detectors: leave --network out")
+    if two_stage or is_torchvision(weights.state):
         if settings != NOTHING_GIVEN:
             raise DetdistillError(
                 f"{path} is of torchvision, which fixes all settings: leave out all options but --out, --classes, "
-                "--number-classes and --frozen-norm-eps"
+                "--number-classes, --frozen-norm-eps and --network"
             )
-        imported = _of_torchvision(path, weights, classes, number_classes, frozen_norm_eps)
+        detector: TorchvisionDetector | TorchvisionRcnn
+        if two_stage:
+            detector = import_torchvision_rcnn(
+                path, classes, network=network, frozen_norm_eps=frozen_norm_eps, number_classes=number_classes
+            )
+        else:
+            detector = import_torchvision(path, classes, frozen_norm_eps=frozen_norm_eps, number_classes=number_classes)
+        imported = _of_torchvision(path, weights, detector, is_named=classes is not None or number_classes)
     else:
         if frozen_norm_eps is not None:
             raise DetdistillError(f"{path} is none of torchvision's detectors: leave --frozen-norm-eps out")
@@ -98,21 +116,16 @@ def _of_mmdet(path: Path, settings: MmdetSettings, classes: Sequence[str] | None
 
 
 def _of_torchvision(
-    path: Path,
-    weights: ForeignWeights,
-    classes: Sequence[str] | None,
-    number_classes: bool,
-    frozen_norm_eps: float | None,
+    path: Path, weights: ForeignWeights, detector: TorchvisionDetector | TorchvisionRcnn, *, is_named: bool
 ) -> Imported:
-    detector = import_torchvision(path, classes, frozen_norm_eps=frozen_norm_eps, number_classes=number_classes)
     with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = detector.architecture.name
-    is_named = classes is not None or number_classes
     findings = (
         Finding("network", name, "weights"),
         # torchvision's weights hold no names; its own models have COCO's.
         Finding("classes", ", ".join(detector.classes), "given" if is_named else "torchvision's default"),
     )
     provenance = {"imported_from": path.name, "sha256": digest}
-    return Imported(detector, name, findings, weights.notes, TORCHVISION_SIZE, provenance)
+    size = SMALL_SIZE if name.endswith("320_fpn") else TORCHVISION_SIZE
+    return Imported(detector, name, findings, weights.notes, size, provenance)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
 from detdistill.core.errors import DetdistillError, listed
@@ -60,7 +60,7 @@ def import_torchvision(
             do not fit; or `frozen_norm_eps` is needed, or given for batch norms that are not frozen.
     """
     where = str(source) if isinstance(source, Path) else "the state dict"
-    state = read_weights(source).state if isinstance(source, Path) else _plain(source)
+    state = read_weights(source).state if isinstance(source, Path) else plain_state(source)
     network = _network(state, where)
     anchors = 1 if network == "fcos_resnet50_fpn" else 9
     weight, bias = state[f"{TORCHVISION_LOGITS}.weight"], state[f"{TORCHVISION_LOGITS}.bias"]
@@ -72,19 +72,20 @@ def import_torchvision(
     columns = len(bias) // anchors
     if classes is None and number_classes:
         classes = [f"class_{column}" for column in range(columns)]
-    names = _column_names(columns, classes, where)
+    names = column_names(columns, classes, where)
     kept = [column for column, name in enumerate(names) if name not in EMPTY]
     channels = [anchor * columns + column for anchor in range(anchors) for column in kept]
     state |= {f"{TORCHVISION_LOGITS}.weight": weight[channels], f"{TORCHVISION_LOGITS}.bias": bias[channels]}
-    eps = _frozen_eps(network, state, source, frozen_norm_eps)
+    eps = frozen_eps(network, state, source, frozen_norm_eps, (PUBLISHED_RETINANET,))
     detector = TorchvisionDetector.from_architecture(
         TorchvisionArchitecture(network, eps), [names[column] for column in kept]
     )
-    _load(detector, state, where)
+    load_network(detector.network, network, state, where)
     return detector.eval()
 
 
-def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network's tensors without the prefixes of wrappers; raises `DetdistillError` if there are several networks."""
     try:
         names = network_names(state).names
     except DetdistillError as error:
@@ -108,7 +109,8 @@ def _network(state: Mapping[str, Tensor], where: str) -> NetworkName:
     return "retinanet_resnet50_fpn_v2" if grouped else "retinanet_resnet50_fpn"
 
 
-def _column_names(columns: int, classes: Sequence[str] | None, where: str) -> tuple[str, ...]:
+def column_names(columns: int, classes: Sequence[str] | None, where: str) -> tuple[str, ...]:
+    """The name of each class column; COCO's if none are given. Raises `DetdistillError` if the numbers differ."""
     names = tuple(COCO_CATEGORIES if classes is None else classes)
     if classes is not None and len(names) == columns - 1:
         names = (BACKGROUND, *names)
@@ -124,11 +126,28 @@ def _column_names(columns: int, classes: Sequence[str] | None, where: str) -> tu
     return names
 
 
-def _frozen_eps(
-    network: NetworkName, state: Mapping[str, Tensor], source: Path | Mapping[str, Tensor], given: float | None
+def frozen_eps(
+    network: str,
+    state: Mapping[str, Tensor],
+    source: Path | Mapping[str, Tensor],
+    given: float | None,
+    published: Collection[str],
 ) -> float | None:
+    """What frozen batch norms add to variances; None where batch norms learn.
+
+    Args:
+        network: torchvision's name.
+        state: the weights.
+        source: where they come from.
+        given: what the caller says.
+        published: what the SHA-256 of torchvision's own files start with that add nothing.
+
+    Raises:
+        DetdistillError: it is not known, or given for batch norms that learn.
+    """
     # Only batch norms that learn count their batches.
-    if network == "retinanet_resnet50_fpn_v2" or f"backbone.body.bn1.{COUNTER}" in state:
+    counted = any(key.startswith("backbone.body.") and key.endswith(COUNTER) for key in state)
+    if network.endswith("_v2") or counted:
         if given is not None:
             raise DetdistillError(
                 f"these weights of {network} have no frozen batch norms: leave frozen_norm_eps out (command line: "
@@ -137,12 +156,13 @@ def _frozen_eps(
         return None
     if given is not None:
         return given
-    if network == "fcos_resnet50_fpn":
+    if network == "fcos_resnet50_fpn" or "mobilenet" in network:
         return FROZEN_EPS
     if isinstance(source, Path):
         with open_regular(source) as file:
-            if hashlib.file_digest(file, "sha256").hexdigest().startswith(PUBLISHED_RETINANET):
-                return 0.0
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest.startswith(tuple(published)):
+            return 0.0
     raise DetdistillError(
         f"these weights of {network} have frozen batch norms and are not torchvision's published file: give "
         "frozen_norm_eps=0.0 if they were made from its published COCO weights, 1e-5 if from an ImageNet backbone "
@@ -150,17 +170,22 @@ def _frozen_eps(
     )
 
 
-def _load(detector: TorchvisionDetector, state: Mapping[str, Tensor], where: str) -> None:
+def load_network(network: nn.Module, name: str, state: Mapping[str, Tensor], where: str) -> None:
+    """Load the weights into torchvision's model of this name.
+
+    Raises:
+        DetdistillError: tensors are missing, left over, or of another shape or type; all are listed.
+    """
     problems = [
         f"{name}: {tensor.dtype} instead of floating point"
         for name, tensor in state.items()
         if not tensor.is_floating_point() and not name.endswith(COUNTER)
     ]
     try:
-        incompatible = detector.network.load_state_dict(state, strict=False)
+        incompatible = network.load_state_dict(state, strict=False)
         problems += [f"{name}: missing" for name in incompatible.missing_keys]
         problems += [f"{name}: not part of the network" for name in incompatible.unexpected_keys]
     except RuntimeError as error:
         problems += [line.strip() for line in str(error).splitlines()[1:]]
     if problems:
-        raise DetdistillError(f"{where} does not fit torchvision's {detector.architecture.name}:{listed(problems)}")
+        raise DetdistillError(f"{where} does not fit torchvision's {name}:{listed(problems)}")

@@ -18,6 +18,7 @@ from detdistill.core.structures import BACKGROUND, Assignment, Detections, Match
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.coders import DeltaCoder
 from detdistill.detectors.dense.heads.dense_head import Assigner
+from detdistill.detectors.two_stage.masks import MaskPredictions, mask_loss, with_masks
 from detdistill.detectors.two_stage.proposals import Proposals
 from detdistill.detectors.two_stage.region_predictions import RegionPredictions, averaged, in_rows
 from detdistill.detectors.two_stage.region_rules import ProposalRules, RegionRules
@@ -79,6 +80,15 @@ class Rcnn(Detector):
     @abstractmethod
     def read_regions(self, stage: int, features: Tensor) -> tuple[Tensor, Tensor]:
         """Logits `(K, C + 1)`, background last, and deltas `(K, 4 C)` or `(K, 4)`, of features `(K, Q, S, S)`."""
+
+    def read_masks(self, stage: int, features: Tensor) -> Tensor:
+        """Mask logits `(K, C, S, S)` or `(K, 1, S, S)` of features `(K, Q, s, s)`, of detectors with a mask branch."""
+        raise NotImplementedError(f"{type(self).__name__} has no mask branch")
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there is a mask branch."""
+        return self.regions.masks is not None
 
     @property
     def offers(self) -> frozenset[Offer]:
@@ -183,13 +193,18 @@ class Rcnn(Detector):
                 smoothness=self.regions.smoothness,
                 reduce_sum=reduce_sum,
             )
+            if found.masks is not None and self.regions.masks is not None:
+                parts["mask"] = mask_loss(found.masks, targets, self.regions.masks, reduce_sum)
             number = name.removeprefix(REGIONS)
             losses |= {f"{part}{number}": rules.weight * value for part, value in parts.items()}
         return losses
 
     def detect(self, output: Output, sizes: Tensor) -> list[Detections]:
         """Detections per image, best first, clipped to the true `sizes` `(N, 2)` (height, width)."""
-        return self.postprocessing(output.predictions, sizes)
+        found = self.postprocessing(output.predictions, sizes)
+        if self.regions.masks is None:
+            return found
+        return with_masks(found, output.features.maps, self.regions.masks, self.read_masks, len(self.regions.stages))
 
     def _stage(
         self, number: int, name: str, maps: Sequence[Tensor], pool: Proposals, objects: Targets | None
@@ -203,7 +218,19 @@ class Rcnn(Detector):
         place, valid = _places(learns | (assignment.matched >= 0) if self.keeps_positives else learns)
         boxes = pool.boxes.gather(1, place[..., None].expand(*place.shape, 4))
         found = self.read_proposals(number, maps, boxes, valid)
-        return replace(found, pool=pool, place=place, learns=valid & learns.gather(1, place))
+        found = replace(found, pool=pool, place=place, learns=valid & learns.gather(1, place))
+        if self.regions.masks is None:
+            return found
+        return replace(found, masks=self._masks(number, maps, found, assignment.matched.gather(1, place)))
+
+    def _masks(self, number: int, maps: Sequence[Tensor], found: RegionPredictions, matched: Tensor) -> MaskPredictions:
+        """Masks of the positives that learn, `matched` `(N, P)` being the proposals' objects."""
+        assert self.regions.masks is not None
+        assert found.learns is not None
+        image, place = ((matched >= 0) & found.learns).nonzero(as_tuple=True)
+        boxes = found.candidates.at((image, place))
+        logits = self.read_masks(number, self.regions.masks.features(maps, boxes, image))
+        return MaskPredictions(logits, boxes, image, matched[image, place])
 
     @torch.no_grad()
     def _refined(self, found: RegionPredictions, sizes: Tensor) -> Proposals:

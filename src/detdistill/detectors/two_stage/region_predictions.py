@@ -13,6 +13,7 @@ from torch import Tensor
 
 from detdistill.core.output import Predictions
 from detdistill.core.precision import at_least_float32
+from detdistill.detectors.two_stage.masks import MaskPredictions
 from detdistill.detectors.two_stage.proposals import Proposals
 
 
@@ -26,11 +27,13 @@ class RegionPredictions(Predictions):
         pool: what the proposals were chosen from, in training: all proposals and the objects' own boxes; else None.
         place: `(N, P)` int64 where each of them stands in the pool.
         learns: `(N, P)` bool, which of them the detection loss is of; None for all.
+        masks: of the positives among these, in training of a detector with a mask branch; else None.
     """
 
     pool: Proposals | None = None
     place: Tensor | None = None
     learns: Tensor | None = None
+    masks: MaskPredictions | None = None
 
     @property
     def has_class_boxes(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detdistill.detectors.dense.coders import DeltaCoder
+from detdistill.detectors.two_stage.masks import MaskRules
 from detdistill.detectors.two_stage.proposals import ProposalMatcher, ProposalSelection
 from detdistill.detectors.two_stage.region_features import RegionFeatures
 
@@ -50,9 +51,11 @@ class RegionRules:
         stages: of the region heads, in order.
         smoothness: β of the smooth L1 loss of boxes; 0 is L1.
         averages_probabilities: the final scores are the mean of the stages' probabilities, not of their logits.
+        masks: of the mask branch; None without one.
     """
 
     features: RegionFeatures
     stages: tuple[StageRules, ...]
     smoothness: float = 0.0
     averages_probabilities: bool = False
+    masks: MaskRules | None = None

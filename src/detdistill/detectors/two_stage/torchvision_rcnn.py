@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,8 @@ from torchvision.models.detection import (
     fasterrcnn_mobilenet_v3_large_fpn,
     fasterrcnn_resnet50_fpn,
     fasterrcnn_resnet50_fpn_v2,
+    maskrcnn_resnet50_fpn,
+    maskrcnn_resnet50_fpn_v2,
 )
 from torchvision.models.detection.backbone_utils import mobilenet_backbone, resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
@@ -22,20 +25,24 @@ from detdistill.core.bounds import MOST
 from detdistill.core.grid import Grid
 from detdistill.core.input_spec import InputSpec
 from detdistill.detectors.dense.assigners import MaxIouAssigner, OwnBestAssigner
+from detdistill.detectors.dense.choices import RcnnName
 from detdistill.detectors.dense.coders import DeltaCoder
 from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.two_stage.masks import MaskRules
 from detdistill.detectors.two_stage.proposals import ProposalMatcher, ProposalSelection
 from detdistill.detectors.two_stage.rcnn import Rcnn
 from detdistill.detectors.two_stage.region_features import RegionFeatures
 from detdistill.detectors.two_stage.region_rules import ProposalRules, RegionRules, StageRules
 from detdistill.detectors.two_stage.sampling import RandomSampler
-from detdistill.detectors.two_stage.two_stage_architecture import RcnnName, TorchvisionRcnnArchitecture
+from detdistill.detectors.two_stage.two_stage_architecture import TorchvisionRcnnArchitecture
 
 NETWORKS: dict[RcnnName, Callable[..., nn.Module]] = {
     "fasterrcnn_resnet50_fpn": fasterrcnn_resnet50_fpn,
     "fasterrcnn_resnet50_fpn_v2": fasterrcnn_resnet50_fpn_v2,
     "fasterrcnn_mobilenet_v3_large_fpn": fasterrcnn_mobilenet_v3_large_fpn,
     "fasterrcnn_mobilenet_v3_large_320_fpn": fasterrcnn_mobilenet_v3_large_320_fpn,
+    "maskrcnn_resnet50_fpn": maskrcnn_resnet50_fpn,
+    "maskrcnn_resnet50_fpn_v2": maskrcnn_resnet50_fpn_v2,
 }
 RESNET_STRIDES, MOBILENET_STRIDES = (4, 8, 16, 32), (32,)
 """Of the maps that proposals are read from. MobileNetV3 has two of stride 32, of which torchvision reads the first."""
@@ -75,6 +82,9 @@ class TorchvisionRcnn(Rcnn):
         rpn, roi = network.rpn, network.roi_heads
         strides = RESNET_STRIDES if "resnet" in architecture.name else MOBILENET_STRIDES
         features = RegionFeatures(strides, roi.box_roi_pool.output_size[0], aligned=False, points=2)
+        masks = None
+        if "maskrcnn" in architecture.name:
+            masks = MaskRules(replace(features, size=roi.mask_roi_pool.output_size[0]), soft_targets=True)
         matcher, sampler = rpn.proposal_matcher, rpn.fg_bg_sampler
         super().__init__(
             classes,
@@ -84,6 +94,7 @@ class TorchvisionRcnn(Rcnn):
                 features,
                 (StageRules(ProposalMatcher(roi.proposal_matcher.high_threshold), _coder(STEEPEST)),),
                 SMOOTHNESS,
+                masks=masks,
             ),
             anchor_assigner=OwnBestAssigner(MaxIouAssigner(matcher.high_threshold, matcher.low_threshold)),
             anchor_sampler=RandomSampler(sampler.batch_size_per_image, sampler.positive_fraction),
@@ -143,6 +154,12 @@ class TorchvisionRcnn(Rcnn):
         background = logits[:, list(self.background_columns)].logsumexp(dim=1, keepdim=True)
         kept = list(self.columns)
         return torch.cat((logits[:, kept], background), dim=1), deltas.view(len(deltas), -1, 4)[:, kept].flatten(1)
+
+    def read_masks(self, stage: int, features: Tensor) -> Tensor:  # noqa: ARG002 (there is one)
+        """Mask logits `(K, C, S, S)` of features `(K, Q, s, s)`."""
+        roi = self.network.roi_heads
+        logits: Tensor = roi.mask_predictor(roi.mask_head(features))
+        return logits[:, list(self.columns)]
 
 
 def _coder(deviations: tuple[float, float, float, float]) -> DeltaCoder:

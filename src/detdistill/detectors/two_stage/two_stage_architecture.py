@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import field, replace
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from detdistill.core.bounds import Channels, Count, Factor, Layers, Probability, Stride
 from detdistill.core.settings import settings, tuple_of_list
 from detdistill.detectors.dense.architecture import MOST_LEVELS, WIDEST, Numbers
-from detdistill.detectors.dense.choices import BackboneStyle
+from detdistill.detectors.dense.choices import BackboneStyle, RcnnName
 
 T = TypeVar("T")
-TwoStageKind = Literal["faster_rcnn", "cascade_rcnn"]
-RcnnName = Literal[
-    "fasterrcnn_resnet50_fpn",
-    "fasterrcnn_resnet50_fpn_v2",
-    "fasterrcnn_mobilenet_v3_large_fpn",
-    "fasterrcnn_mobilenet_v3_large_320_fpn",
-]
+TwoStageKind = Literal["faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn"]
 Deviations = Annotated[tuple[Factor, Factor, Factor, Factor], BeforeValidator(tuple_of_list)]
 
 STAGE_DEVIATIONS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
@@ -55,13 +49,13 @@ class RegionProposals:
     training_per_level: Count = 2000
     """Best anchors of a level that are decoded, in training."""
     training_kept: Count | None = None
-    """Proposals of an image, in training. Default: 1000, and 2000 of `cascade_rcnn`."""
+    """Proposals of an image, in training. Default: 1000, and 2000 of cascades."""
     iou_threshold: Probability = 0.7
     """Overlap above which the worse of two proposals of one level is dropped."""
     inside_only: bool | None = None
-    """Only anchors within the image learn. Default: those of `cascade_rcnn`."""
+    """Only anchors within the image learn. Default: those of cascades."""
     smoothness: Factor | None = None
-    """β of the smooth L1 loss of boxes; 0 is L1. Default: 0, and 1/9 of `cascade_rcnn`."""
+    """β of the smooth L1 loss of boxes; 0 is L1. Default: 0, and 1/9 of cascades."""
 
 
 @settings
@@ -93,19 +87,33 @@ class RegionHeads:
     channels: Channels = 1024
     """Width of the linear layers."""
     class_boxes: bool | None = None
-    """Each class has a box of its own. Default: yes, but for `cascade_rcnn`."""
+    """Each class has a box of its own. Default: yes, but for cascades."""
     sampled: Count = 512
     """Proposals of an image that learn in a step."""
     positive_share: Probability = 0.25
     """Largest share of positive ones among them."""
     smoothness: Factor | None = None
-    """β of the smooth L1 loss of boxes; 0 is L1. Default: 0, and 1 of `cascade_rcnn`."""
+    """β of the smooth L1 loss of boxes; 0 is L1. Default: 0, and 1 of cascades."""
     stages: Annotated[tuple[RegionStage, ...], BeforeValidator(tuple_of_list), Field(max_length=8)] | None = None
     """Stages, each reading the boxes of the one before. Default: one, and the three of Cascade R-CNN (Cai and
-    Vasconcelos, CVPR 2018) for `cascade_rcnn`."""
+    Vasconcelos, CVPR 2018) for cascades."""
     average: Literal["logits", "probabilities"] = "logits"
     """What of several stages is averaged for the final scores: mmdetection averages logits, detectron2
     probabilities."""
+
+
+@settings
+class MaskBranch:
+    """The branch that predicts a mask inside each box (He et al., Mask R-CNN, ICCV 2017)."""
+
+    size: Annotated[int, Field(gt=0, le=64)] = 14
+    """Cells of a region's features along each side; masks have twice as many."""
+    convolutions: Layers = 4
+    """3x3 convolutions."""
+    channels: Channels = 256
+    """Channels of them."""
+    class_masks: bool = True
+    """Each class has a mask of its own."""
 
 
 @settings
@@ -130,6 +138,8 @@ class TwoStageArchitecture:
     """First stage."""
     regions: RegionHeads = field(default_factory=RegionHeads)
     """Second stage."""
+    masks: MaskBranch = field(default_factory=MaskBranch)
+    """Mask branch of `mask_rcnn` and `cascade_mask_rcnn`."""
 
     @property
     def name(self) -> str:
@@ -139,7 +149,12 @@ class TwoStageArchitecture:
     @property
     def is_cascade(self) -> bool:
         """Whether the boxes are refined over several stages."""
-        return self.kind == "cascade_rcnn"
+        return self.kind in ("cascade_rcnn", "cascade_mask_rcnn")
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there is a mask branch."""
+        return self.kind in ("mask_rcnn", "cascade_mask_rcnn")
 
     def completed(self) -> TwoStageArchitecture:
         """The same with the kind's values where there are defaults that depend on it."""
@@ -174,11 +189,17 @@ class TorchvisionRcnnArchitecture:
     """torchvision's name of the model."""
     frozen_norm_eps: Factor | None = None
     """What the frozen batch norms of the backbone add to variances; null for batch norms that learn. torchvision
-    freezes those of all models but `fasterrcnn_resnet50_fpn_v2` when it starts from pretrained weights."""
+    freezes those of all models but the second versions when it starts from pretrained weights."""
     empty_columns: Annotated[tuple[Count, ...], BeforeValidator(tuple_of_list), Field(max_length=1000)] = ()
     """Class columns that stand for nothing and count as background, such as the gaps in COCO's category ids."""
     kind: Literal["torchvision_rcnn"] = "torchvision_rcnn"
     """A two-stage detector of torchvision."""
+
+    @model_validator(mode="after")
+    def _has_frozen_form(self) -> Self:
+        if self.frozen_norm_eps is not None and self.name.endswith("_v2"):
+            raise ValueError(f"{self.name} has no frozen batch norms: leave frozen_norm_eps out")
+        return self
 
 
 def _first(given: T | None, default: T) -> T:

@@ -1,8 +1,9 @@
-"""Faster R-CNN and Cascade R-CNN on a feature pyramid, with this package's layers."""
+"""Faster, Mask and Cascade R-CNN on a feature pyramid, with this package's layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from detdistill.detectors.dense.coders import DeltaCoder
 from detdistill.detectors.dense.priors import PriorLayout, anchor_boxes
 from detdistill.detectors.dense.pyramid import Pyramid
 from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.two_stage.mask_head import MaskHead
+from detdistill.detectors.two_stage.masks import MaskRules
 from detdistill.detectors.two_stage.proposals import ProposalMatcher, ProposalSelection
 from detdistill.detectors.two_stage.rcnn import Rcnn
 from detdistill.detectors.two_stage.region_features import RegionFeatures
@@ -23,7 +26,6 @@ from detdistill.detectors.two_stage.region_head import ProposalHead, RegionHead
 from detdistill.detectors.two_stage.region_rules import ProposalRules, RegionRules, StageRules
 from detdistill.detectors.two_stage.sampling import RandomSampler
 from detdistill.detectors.two_stage.two_stage_architecture import (
-    RegionHeads,
     RegionProposals,
     TwoStageArchitecture,
 )
@@ -36,7 +38,7 @@ class TwoStageDetector(Rcnn):
     """Backbone, pyramid, region proposal network and region heads, with mmdetection's rules.
 
     Ren et al., Faster R-CNN, NeurIPS 2015, on the pyramid of Lin et al., CVPR 2017; Cai and Vasconcelos, Cascade R-CNN,
-    CVPR 2018.
+    CVPR 2018; He et al., Mask R-CNN, ICCV 2017.
 
     Args:
         architecture: the layers.
@@ -67,7 +69,7 @@ class TwoStageDetector(Rcnn):
             classes,
             input,
             proposing=_proposal_rules(first),
-            regions=_region_rules(second, strides),
+            regions=_region_rules(layers, strides),
             anchor_assigner=MaxIouAssigner(
                 0.7, 0.3, minimum=0.3, region=Region(MULTIPLE, inside=bool(first.inside_only))
             ),
@@ -101,6 +103,18 @@ class TwoStageDetector(Rcnn):
                 class_boxes=bool(second.class_boxes),
             )
             for _ in self.regions.stages
+        )
+        branch = layers.masks
+        self.mask_heads = nn.ModuleList(
+            MaskHead(
+                channels,
+                len(self.classes),
+                convolutions=branch.convolutions,
+                channels=branch.channels,
+                class_masks=branch.class_masks,
+            )
+            for _ in self.regions.stages
+            if layers.has_masks
         )
         self.postprocessing = PostProcessing(iou_threshold=0.5, candidates_per_level=MOST)
 
@@ -142,6 +156,11 @@ class TwoStageDetector(Rcnn):
         found: tuple[Tensor, Tensor] = self.region_heads[stage](features)
         return found
 
+    def read_masks(self, stage: int, features: Tensor) -> Tensor:
+        """Mask logits `(K, C, S, S)` or `(K, 1, S, S)` of features `(K, Q, s, s)`."""
+        logits: Tensor = self.mask_heads[stage](features)
+        return logits
+
 
 def _proposal_rules(settings: RegionProposals) -> ProposalRules:
     """Those of completed settings."""
@@ -154,16 +173,20 @@ def _proposal_rules(settings: RegionProposals) -> ProposalRules:
     )
 
 
-def _region_rules(settings: RegionHeads, strides: tuple[int, ...]) -> RegionRules:
+def _region_rules(layers: TwoStageArchitecture, strides: tuple[int, ...]) -> RegionRules:
     """Those of completed settings."""
+    settings = layers.regions
+    features = RegionFeatures(strides, settings.size, settings.aligned, settings.points)
+    low_quality = layers.kind == "mask_rcnn"  # as mmdetection's configuration has it, and not that of the cascade
     assert settings.stages is not None
     assert settings.smoothness is not None
     return RegionRules(
-        RegionFeatures(strides, settings.size, settings.aligned, settings.points),
+        features,
         tuple(
-            StageRules(ProposalMatcher(stage.positive), DeltaCoder(stage.deviations), stage.weight)
+            StageRules(ProposalMatcher(stage.positive, low_quality), DeltaCoder(stage.deviations), stage.weight)
             for stage in settings.stages
         ),
         settings.smoothness,
         settings.average == "probabilities",
+        MaskRules(replace(features, size=layers.masks.size)) if layers.has_masks else None,
     )
