@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.recorded_pages import PAGES, ROOT
 from benchmarks.recorded_tables import table, with_tables
 
 
@@ -40,3 +41,10 @@ def test_the_table_of_each_plan_stands_between_its_marks(tmp_path: Path) -> None
     assert made.index("| one |") < made.index("\nb\n") < made.index("| 20.0 |") < made.index("\nc\n")
     with pytest.raises(AssertionError, match="unknown"):
         with_tables(text, record, ["unknown"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_show_the_record(page: str) -> None:
+    record, plans = PAGES[page]
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert with_tables(text, ROOT / record, plans) == text, "run python -m benchmarks.recorded_pages"
