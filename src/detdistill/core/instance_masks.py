@@ -137,3 +137,29 @@ def trimmed(bitmap: NDArray[np.bool_] | Bitmap, corner: tuple[int, int] = (0, 0)
     x1, y1, x2, y2 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
     part = np.ascontiguousarray(bitmap[y1:y2, x1:x2] != 0).astype(np.uint8)
     return part, (x1 + corner[0], y1 + corner[1], x2 + corner[0], y2 + corner[1])
+
+
+def sampled(
+    masks: InstanceMasks, rows: NDArray[np.int64], columns: NDArray[np.int64], *, flips: bool = False
+) -> InstanceMasks:
+    """Return resized parts of masks in one step: each pixel is one of the original's.
+
+    Args:
+        masks: On the CPU.
+        rows: `(H,)` the original's row of each row of the part, ascending.
+        columns: `(W,)` the same of its columns, ascending before it is mirrored.
+        flips: Mirror the part horizontally.
+
+    Returns:
+        The masks on a plane of H x W pixels.
+    """
+    size = len(rows), len(columns)
+    crops = []
+    for crop, (x1, y1, x2, y2) in zip(masks.crops(), masks.windows.tolist(), strict=True):
+        top, bottom = np.searchsorted(rows, (y1, y2)).tolist()
+        left, right = np.searchsorted(columns, (x1, x2)).tolist()
+        part = crop.numpy()[rows[top:bottom] - y1][:, columns[left:right] - x1]
+        if flips:
+            part, left = part[:, ::-1], size[1] - right
+        crops.append(trimmed(part, (left, top)))
+    return InstanceMasks.of_crops(crops, size)

@@ -65,8 +65,4 @@ def _has_own_area(record: ImageRecord) -> np.ndarray[tuple[int, ...], np.dtype[n
 
 
 def _without_crowd(record: ImageRecord) -> ImageRecord:
-    if not record.crowd.any():
-        return record
-    kept = ~record.crowd
-    columns = {name: getattr(record, name)[kept] for name in ("boxes", "labels", "areas", "crowd", "difficult")}
-    return replace(record, **columns)
+    return record.keep(~record.crowd) if record.crowd.any() else record
