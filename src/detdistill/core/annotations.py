@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detdistill.core.errors import Problem
-from detdistill.core.packed_texts import PackedTexts, ragged_rows
+from detdistill.core.packed_texts import PackedTexts, joined_masks, ragged_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ class ImageTable(Sequence[ImageRecord]):
             areas=np.concatenate([images.areas, *(record.areas for record in records)]),
             crowd=np.concatenate([images.crowd, *(record.crowd for record in records)]),
             difficult=np.concatenate([images.difficult, *(record.difficult for record in records)]),
-            masks=_joined_masks([(record.masks, len(record.labels)) for record in records]),
+            masks=joined_masks([(record.masks, len(record.labels)) for record in records]),
         )
 
     @classmethod
@@ -152,7 +152,7 @@ class ImageTable(Sequence[ImageRecord]):
             areas=np.concatenate([part.areas for part in parts]),
             crowd=np.concatenate([part.crowd for part in parts]),
             difficult=np.concatenate([part.difficult for part in parts]),
-            masks=_joined_masks([(part.masks, len(part.labels)) for part in parts]),
+            masks=joined_masks([(part.masks, len(part.labels)) for part in parts]),
         )
 
     def __len__(self) -> int:
@@ -228,13 +228,6 @@ class ImageTable(Sequence[ImageRecord]):
             difficult=self.difficult[rows],
             masks=None if self.masks is None else self.masks.take(rows),
         )
-
-
-def _joined_masks(parts: Sequence[tuple[PackedTexts | None, int]]) -> PackedTexts | None:
-    """Join the masks of parts with so many objects; None if no part has any."""
-    if all(masks is None for masks, _ in parts):
-        return None
-    return PackedTexts.joined([PackedTexts.of([""] * count) if masks is None else masks for masks, count in parts])
 
 
 @dataclass(frozen=True, eq=False)

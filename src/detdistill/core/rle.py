@@ -2,7 +2,8 @@
 
 The runs of a mask alternate between background and object, down the columns, beginning with background. The text holds
 each run as a difference from the last but one, in groups of five bits (cocoapi, `common/maskApi.c`, `rleToString`).
-Masks are NumPy arrays here; nothing needs torch.
+Masks are NumPy arrays here; nothing needs torch. faster-coco-eval is imported where it is needed: it takes a tenth of a
+second, and datasets are mostly read without masks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from faster_coco_eval.core import mask as mask_api
 from numpy.typing import NDArray
 
 from detdistill.core.errors import DataError
@@ -94,6 +94,8 @@ def rle_of_polygons(polygons: Sequence[Sequence[float]], size: Size) -> str:
             raise DataError(
                 f"polygon {number} reaches out of the image of {size[1]}x{size[0]} pixels by more than its longer side"
             )
+    from faster_coco_eval.core import mask as mask_api
+
     parts = mask_api.frPyObjects([[float(value) for value in polygon] for polygon in polygons], *size)
     return str(mask_api.merge(parts)["counts"], "ascii")
 
@@ -182,6 +184,8 @@ def nearest(length: int, original: int) -> NDArray[np.int64]:
 
 
 def _packed(lengths: NDArray[np.int64], size: Size) -> str:
+    from faster_coco_eval.core import mask as mask_api
+
     return str(mask_api.frPyObjects({"size": list(size), "counts": lengths.tolist()}, *size)["counts"], "ascii")
 
 

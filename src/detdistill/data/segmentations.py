@@ -40,23 +40,25 @@ class Segmentation:
     faults: tuple[MaskFault, ...] = ()
 
 
-def read_segmentation(value: object, size: Size) -> Segmentation:
+def read_segmentation(value: object, size: Size, *, may_be_empty: bool = False) -> Segmentation:
     """Read the mask of an object.
 
     Polygons of fewer than three points are left out; one list of numbers is taken for one polygon. A mask of another
-    size than the image's, one that does not decode and one without a pixel are none.
+    size than the image's, and one that does not decode, is none.
 
     Args:
         value: The entry of the file; None, an empty list and an empty object are no mask.
         size: Height and width of the image in pixels.
+        may_be_empty: A mask may have no pixel.
     """
     if value is None or value in ([], {}) or size == UNKNOWN_SIZE:
         return Segmentation("")
-    if isinstance(value, list):
-        return _with_pixels(_of_polygons(value, size), size)
-    if isinstance(value, dict):
-        return _with_pixels(_of_rle(value, size), size)
-    return _refused(f"{_EXPECTED}, is {shown(value)}", _EXPECTED)
+    if not isinstance(value, list | dict):
+        return _refused(f"{_EXPECTED}, is {shown(value)}", _EXPECTED)
+    read = _of_polygons(value, size) if isinstance(value, list) else _of_rle(value, size)
+    if not read.rle or may_be_empty or area_of(read.rle, size):
+        return read
+    return _refused("the mask covers no pixel", "the mask covers no pixel", *read.faults)
 
 
 def _of_polygons(parts: list[object], size: Size) -> Segmentation:
@@ -98,12 +100,6 @@ def _of_rle(value: dict[str, object], size: Size) -> Segmentation:
     except DataError as error:
         return _refused(f"{group} ({error})", group)
     return _refused(f"{group} (counts are {shown(counts)})", group)
-
-
-def _with_pixels(read: Segmentation, size: Size) -> Segmentation:
-    if not read.rle or area_of(read.rle, size):
-        return read
-    return _refused("the mask covers no pixel", "the mask covers no pixel", *read.faults)
 
 
 def _refused(what: str, group: str, *before: MaskFault) -> Segmentation:
