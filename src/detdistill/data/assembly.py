@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from detdistill.core.annotations import DetectionDataset, ImageTable
 from detdistill.core.errors import DataError, Outcome, Problem, counted
-from detdistill.core.packed_texts import PackedTexts
 from detdistill.core.texts import has_half_character
 from detdistill.data.box_forms import within_first_pixel, wrong_form
 from detdistill.data.objects import Objects
@@ -100,23 +99,8 @@ def arranged(source: str, images: ImageTable, objects: Objects, problems: list[P
         areas=np.where(np.isnan(areas), (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), areas),
         crowd=objects.crowd[rows],
         difficult=objects.difficult[rows],
-        masks=_masks(source, objects, rows, problems),
+        masks=None if objects.masks is None else objects.masks.take(rows),
     )
-
-
-def _masks(source: str, objects: Objects, rows: NDArray[np.int64], problems: list[Problem]) -> PackedTexts | None:
-    """The masks of these objects; objects without a mask are counted in `problems`."""
-    if objects.masks is None:
-        return None
-    masks = objects.masks.take(rows)
-    lacking = int((np.diff(masks.starts) == 0).sum())
-    if lacking:
-        what = (
-            f"{lacking:,} of {counted(len(rows), 'object')} have no mask; they keep their boxes, and have no part in "
-            "the loss and the scores of masks"
-        )
-        problems.append(Problem(source, what, unit="object", count=lacking))
-    return masks
 
 
 def _checked(

@@ -9,7 +9,7 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem, listed
 from detdistill.data import coco_folders, csv_table, voc_folders, yolo_folders
 from detdistill.data import yolo_reader as yolo
-from detdistill.data.checking import check_left_out
+from detdistill.data.checking import check_left_out, check_masks
 from detdistill.data.coco_folders import annotation_files, coco_split, coco_splits
 from detdistill.data.csv_table import csv_split, csv_splits
 from detdistill.data.folders import exists, holds
@@ -76,9 +76,8 @@ def open_dataset(
     dataset = chosen.read(ReadOptions(given, check_images, follow_links, use_cache, masks))
     if (check_images or rescale) and chosen.layout != yolo.LAYOUT:  # YOLO's sizes are the files'
         dataset = check_sizes(dataset, rescale=rescale, use_cache=use_cache)
-    if masks and dataset.images.masks is None:
-        what = f"{chosen.layout} has no masks; the dataset is read without"
-        dataset = replace(dataset, problems=(*dataset.problems, Problem(dataset.source, what)))
+    if masks:
+        dataset = check_masks(dataset)
     if not accept_left_out:
         check_left_out(dataset)
     return dataset
