@@ -147,14 +147,17 @@ def _masks_of(found: Detections) -> list[tuple[Bitmap, Window] | None]:
 
 
 def _draw_mask(canvas: Image.Image, mark: Mark, scale: float) -> None:
-    """A layer of the mark's colour over the pixels of its mask."""
+    """A layer of the mark's colour over the pixels of its mask, with a line along the inside of its border."""
     if mark.mask is None:
         return
     crop, window = mark.mask
     x1, y1, x2, y2 = (round(side * scale) for side in window)
     if x2 > x1 and y2 > y1:
-        layer = Image.fromarray(crop * np.uint8(MASK_OPACITY)).resize((x2 - x1, y2 - y1), Image.Resampling.NEAREST)
-        canvas.paste(mark.color, (x1, y1, x2, y2), layer)
+        shown = np.asarray(Image.fromarray(crop).resize((x2 - x1, y2 - y1), Image.Resampling.NEAREST)) != 0
+        around = np.pad(shown, 1)
+        inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+        opacity = np.where(inner, np.uint8(MASK_OPACITY), np.uint8(255)) * shown
+        canvas.paste(mark.color, (x1, y1, x2, y2), Image.fromarray(opacity))
 
 
 def _draw_outline(pen: ImageDraw.ImageDraw, box: Rect, mark: Mark, style: Style) -> None:
