@@ -142,11 +142,11 @@ class CocoFile:
         """Yield the images."""
         return self._blocks("images", msgspec.json.Decoder(list[ImageRow]))
 
-    def annotations(self) -> Iterator[Block[AnnotationRow]] | Iterator[Block[MaskedAnnotationRow]]:
+    def annotations(self) -> Iterator[Block[AnnotationRow]]:
         """Yield the annotations."""
-        if self._masks:
-            return self._blocks("annotations", msgspec.json.Decoder(list[MaskedAnnotationRow]))
-        return self._blocks("annotations", msgspec.json.Decoder(list[AnnotationRow]))
+        row = MaskedAnnotationRow if self._masks else AnnotationRow
+        decoder: msgspec.json.Decoder[list[AnnotationRow]] = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+        return self._blocks("annotations", decoder)
 
     def categories(self) -> Iterator[Block[CategoryRow]]:
         """Yield the categories."""
