@@ -13,7 +13,7 @@ def test_masks_are_pasted_at_the_size_of_the_image() -> None:
         torch.tensor([[2.0, 4.0, 4.0, 6.0], [0.0, 0.0, 9.0, 2.0]]),
         torch.tensor([0.9, 0.8]),
         torch.tensor([1, 0]),
-        cells,
+        mask_probabilities=cells,
     )
     moved = in_pixels_of_image(found, (8, 8), (16, 8))
     assert moved.boxes.tolist() == [[2, 8, 4, 12], [0, 0, 8, 4]]

@@ -98,7 +98,13 @@ def test_masks_follow_their_objects() -> None:
 
 def test_some_detections_keep_their_masks() -> None:
     masks = InstanceMasks.of_bitmaps(torch.eye(3, dtype=torch.uint8).expand(2, -1, -1))
-    found = Detections(torch.rand(2, 4), torch.tensor([0.9, 0.1]), torch.tensor([0, 1]), torch.rand(2, 4, 4), masks)
+    found = Detections(
+        torch.rand(2, 4),
+        torch.tensor([0.9, 0.1]),
+        torch.tensor([0, 1]),
+        mask_probabilities=torch.rand(2, 4, 4),
+        masks=masks,
+    )
     best = found.take(found.scores > 0.5)
     assert best.mask_probabilities is not None
     assert best.masks is not None
@@ -106,4 +112,5 @@ def test_some_detections_keep_their_masks() -> None:
     assert best.masks.bitmaps().sum() == 3
     plain = Detections(found.boxes, found.scores, found.labels).take(torch.tensor([1, 0, 0]))
     assert plain.labels.tolist() == [1, 0, 0]
-    assert plain.masks is plain.mask_probabilities is None
+    assert plain.masks is None
+    assert plain.mask_probabilities is None

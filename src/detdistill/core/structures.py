@@ -46,8 +46,8 @@ class Detections:
     boxes: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
     scores: Tensor = field(default_factory=lambda: torch.zeros(0))
     labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-    mask_probabilities: Tensor | None = None
-    masks: InstanceMasks | None = None
+    mask_probabilities: Tensor | None = field(default=None, kw_only=True)
+    masks: InstanceMasks | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -15,7 +15,7 @@ from detdistill.core.packed_texts import PackedTexts
 from detdistill.core.rle import rle_of_counts, rle_of_polygons
 from detdistill.evaluation.results import Results, to_xywh
 
-SEGM = "segm"
+SEGM: Final = "segm"
 """What the names of the scores of masks begin with."""
 
 Entry = dict[str, Any]
@@ -201,7 +201,7 @@ def _rle_of_box(box: Sequence[float], size: tuple[int, int]) -> str:
     return rle_of_polygons([[x1, y1, x2, y1, x2, y2, x1, y2]], size)
 
 
-def _summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float | None]:
+def _summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, Any]:
     """The twelve numbers.
 
     Args:
