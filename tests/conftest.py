@@ -65,20 +65,6 @@ def _arrays(folder: Path, name: str) -> dict[str, NDArray[Any]]:
 
 
 @pytest.fixture(scope="session")
-def golden2() -> Golden:
-    """Loads one file of the second folder of golden vectors by its name without the ending."""
-
-    def load(name: str) -> dict[str, NDArray[Any]]:
-        file = GOLDEN2 / f"{name}.npz"
-        if not file.exists():
-            pytest.skip(f"{file} is not there; DETDISTILL_GOLDEN2 names its folder")
-        with np.load(file, allow_pickle=False) as content:
-            return dict(content)
-
-    return load
-
-
-@pytest.fixture(scope="session")
 def photographs() -> Path:
     """The folder of real photographs, named by DETDISTILL_DATA."""
     folder = os.environ.get("DETDISTILL_DATA")

@@ -62,6 +62,9 @@ def test_no_mask_is_no_fault(value: Any) -> None:
         ({"size": [30, 40], "counts": [1200, -3, 3]}, "does not decode"),
         ({"size": [30, 40], "counts": [12, "a"]}, "does not decode"),
         ({"size": [30, 40], "counts": [1200]}, "no pixel"),
+        ({"size": [30, 40], "counts": [0, 0, 1200]}, "no pixel"),
+        ({"size": [30, 40], "counts": "`U10"}, "no pixel"),
+        ([[10**400, 2, 3, 4, 5, 6]], "far outside"),
         ({"size": "30x40", "counts": [1200]}, "must be polygons"),
     ],
 )

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detdistill.core.packed_texts import ragged_rows
 from detdistill.core.rle import Bitmap, Size, Window, cropped, rle_of_window
 
 
@@ -102,14 +101,14 @@ class InstanceMasks:
 
     def take(self, chosen: Tensor) -> Self:
         """Return some of the masks: `chosen` is a bool mask `(n,)`, or indices in the wanted order."""
-        device = self.windows.device
-        chosen = chosen.to(device)
-        indices = chosen.nonzero().squeeze(1) if chosen.dtype == torch.bool else chosen
-        sides = self.windows[:, 2:] - self.windows[:, :2]
-        starts = torch.zeros(len(self) + 1, dtype=torch.int64, device=device)
-        torch.cumsum(sides[:, 0] * sides[:, 1], dim=0, out=starts[1:])
-        rows, _ = ragged_rows(starts.cpu().numpy(), indices.cpu().numpy())
-        return replace(self, windows=self.windows[indices], pixels=self.pixels[torch.from_numpy(rows).to(device)])
+        chosen = chosen.to(self.windows.device)
+        if chosen.dtype == torch.bool:
+            if chosen.all():
+                return self
+            chosen = chosen.nonzero().squeeze(1)
+        crops = self.crops()
+        parts = [self.pixels[:0], *(crops[index].reshape(-1) for index in chosen.tolist())]
+        return replace(self, windows=self.windows[chosen], pixels=torch.cat(parts))
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The same masks on another device."""

@@ -66,7 +66,7 @@ def rle_of_counts(counts: Sequence[int], size: Size) -> str:
     fault = _fault(lengths, size)
     if fault is not None:
         raise DataError(f"counts: {fault}")
-    return _packed(lengths, size)
+    return _packed(lengths if lengths[1::2].any() else np.array([size[0] * size[1]]), size)
 
 
 def rle_of_polygons(polygons: Sequence[Sequence[float]], size: Size) -> str:
@@ -88,7 +88,10 @@ def rle_of_polygons(polygons: Sequence[Sequence[float]], size: Size) -> str:
             raise DataError(
                 f"polygon {number} has {len(polygon)} numbers; expected x and y of at least three points (6 numbers)"
             )
-        corners = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+        try:
+            corners = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+        except OverflowError as error:  # a whole number of more than 308 digits
+            raise DataError(f"polygon {number} has a number that is no place in an image") from error
         # The rasteriser steps along each edge: a far point costs memory without end. NaN fails the comparison, too.
         if not ((corners >= -reach) & (corners <= np.array(size[::-1]) + reach)).all():
             raise DataError(
@@ -97,19 +100,13 @@ def rle_of_polygons(polygons: Sequence[Sequence[float]], size: Size) -> str:
     from faster_coco_eval.core import mask as mask_api
 
     parts = mask_api.frPyObjects([[float(value) for value in polygon] for polygon in polygons], *size)
-    return str(mask_api.merge(parts)["counts"], "ascii")
+    return str((parts[0] if len(parts) == 1 else mask_api.merge(parts))["counts"], "ascii")
 
 
-def check_rle(text: str, size: Size) -> None:
-    """Check the text of an RLE that was not made here.
-
-    Raises:
-        DataError: The text does not decode, or not to as many pixels as `size` (height, width) has.
-    """
-    lengths = _lengths(text)
-    fault = "the text does not decode" if lengths is None else _fault(lengths, size)
-    if fault is not None:
-        raise DataError(f"counts: {fault}")
+def is_blank(text: str) -> bool:
+    """Return whether an RLE that was made here has no pixel of the object, without decoding it."""
+    # A run ends with a character whose bit for more is not set; a mask without a pixel is one run.
+    return len(text) <= _LONGEST and sum(ord(character) - _FIRST < _MORE for character in text) < 2
 
 
 def bitmap_of(text: str, size: Size) -> Bitmap:
@@ -132,7 +129,7 @@ def cropped(text: str, size: Size) -> tuple[Bitmap, Window]:
         empty part and a window of zeros.
 
     Raises:
-        DataError: As in `check_rle`.
+        DataError: As in `area_of`.
     """
     height = size[0]
     lengths = _checked_lengths(text, size)
@@ -153,7 +150,11 @@ def cropped(text: str, size: Size) -> tuple[Bitmap, Window]:
 
 
 def area_of(text: str, size: Size) -> int:
-    """Return the number of pixels of the object in an RLE of `size` (height, width)."""
+    """Return the number of pixels of the object in an RLE of `size` (height, width).
+
+    Raises:
+        DataError: The text does not decode, or not to as many pixels as `size` has.
+    """
     return int(_checked_lengths(text, size)[1::2].sum())
 
 

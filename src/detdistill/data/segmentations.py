@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detdistill.core.errors import DataError
-from detdistill.core.rle import Size, area_of, check_rle, rle_of_counts, rle_of_polygons
+from detdistill.core.rle import Size, area_of, is_blank, rle_of_counts, rle_of_polygons
 from detdistill.data.assembly import UNKNOWN_SIZE, is_number, shown
 
 _EXPECTED = "must be polygons (lists x1, y1, x2, y2 …) or RLE ('size' and 'counts')"
@@ -56,19 +56,19 @@ def read_segmentation(value: object, size: Size, *, may_be_empty: bool = False) 
     if not isinstance(value, list | dict):
         return _refused(f"{_EXPECTED}, is {shown(value)}", _EXPECTED)
     read = _of_polygons(value, size) if isinstance(value, list) else _of_rle(value, size)
-    if not read.rle or may_be_empty or area_of(read.rle, size):
+    if not read.rle or may_be_empty or not is_blank(read.rle):
         return read
     return _refused("the mask covers no pixel", "the mask covers no pixel", *read.faults)
 
 
 def _of_polygons(parts: list[object], size: Size) -> Segmentation:
     faults = []
-    if all(map(is_number, parts)):
+    if _are_numbers(parts):
         faults.append(MaskFault("is one list of numbers", "is one list of numbers", "read as one polygon"))
         parts = [parts]
     polygons: list[list[float]] = []
     for part in parts:
-        if not isinstance(part, list) or not all(map(is_number, part)):
+        if not isinstance(part, list) or not _are_numbers(part):
             return _refused(f"{_EXPECTED}, has {shown(part)}", _EXPECTED)
         if len(part) % 2 == 0 and len(part) < 6:
             group = "a polygon has fewer than three points"
@@ -93,13 +93,17 @@ def _of_rle(value: dict[str, object], size: Size) -> Segmentation:
     group = "the RLE does not decode"
     try:
         if isinstance(counts, str) and counts:
-            check_rle(counts, size)
-            return Segmentation(counts)
+            # Other programs may write runs of no pixel.
+            return Segmentation(counts if area_of(counts, size) else rle_of_counts([size[0] * size[1]], size))
         if isinstance(counts, list) and all(is_number(count) and count % 1 == 0 for count in counts):
             return Segmentation(rle_of_counts([int(count) for count in counts], size))
     except DataError as error:
         return _refused(f"{group} ({error})", group)
     return _refused(f"{group} (counts are {shown(counts)})", group)
+
+
+def _are_numbers(values: list[object]) -> bool:
+    return {*map(type, values)} <= {int, float}
 
 
 def _refused(what: str, group: str, *before: MaskFault) -> Segmentation:
