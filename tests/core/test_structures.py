@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detdistill.core.draws import Draws
-from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets, single_process
+from detdistill.core.instance_masks import InstanceMasks
+from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Detections, Targets, single_process
 
 
 def test_targets_join_images_in_order() -> None:
@@ -75,3 +76,41 @@ def test_assignment_without_objects_has_no_labels() -> None:
 def test_single_process_sums_nothing() -> None:
     value = torch.tensor([1.0, 2.0])
     assert single_process(value) is value
+
+
+def test_masks_follow_their_objects() -> None:
+    bitmaps = torch.zeros(3, 6, 8, dtype=torch.uint8)
+    bitmaps[0, 1:3, 2:5], bitmaps[2, 4:, :3] = 1, 1
+    targets = Targets(
+        torch.rand(3, 4),
+        torch.tensor([1, 0, 2]),
+        torch.tensor([0, 1, 1]),
+        torch.tensor([[6, 8], [5, 8]]),
+        masks=InstanceMasks.of_bitmaps(bitmaps),
+    )
+    second = targets.of_images(1, 2).masks
+    assert second is not None
+    assert torch.equal(second.bitmaps(), bitmaps[1:])
+    moved = targets.to("meta").masks
+    assert moved is not None
+    assert moved.pixels.device.type == "meta"
+
+
+def test_some_detections_keep_their_masks() -> None:
+    masks = InstanceMasks.of_bitmaps(torch.eye(3, dtype=torch.uint8).expand(2, -1, -1))
+    found = Detections(
+        torch.rand(2, 4),
+        torch.tensor([0.9, 0.1]),
+        torch.tensor([0, 1]),
+        mask_probabilities=torch.rand(2, 4, 4),
+        masks=masks,
+    )
+    best = found.take(found.scores > 0.5)
+    assert best.mask_probabilities is not None
+    assert best.masks is not None
+    assert (len(best), len(best.mask_probabilities), len(best.masks)) == (1, 1, 1)
+    assert best.masks.bitmaps().sum() == 3
+    plain = Detections(found.boxes, found.scores, found.labels).take(torch.tensor([1, 0, 0]))
+    assert plain.labels.tolist() == [1, 0, 0]
+    assert plain.masks is None
+    assert plain.mask_probabilities is None

@@ -30,9 +30,9 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read, not taken from the cache."""
     files: list[Path] = []
 
-    def read(file: Path) -> Any:
+    def read(file: Path, **options: Any) -> Any:
         files.append(file)
-        return original(file)
+        return original(file, **options)
 
     original = CocoFile
     monkeypatch.setattr(coco_reader, "CocoFile", read)

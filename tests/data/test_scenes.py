@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as reference
 
 from detdistill.core.errors import DetdistillError
+from detdistill.core.rle import box_of
 from detdistill.data import scenes
 from detdistill.data.scenes import CLASSES, LEAST_CONTRAST, draw_scene, split_material, write_scenes
 
@@ -71,6 +73,43 @@ def test_the_folder_is_ordinary_coco(folder: Path) -> None:
             assert y + height <= 128
             assert 3 <= width <= 64
             assert 9 <= height <= 66
+
+
+def test_masks_are_the_ink_that_is_seen(folder: Path) -> None:
+    coco = read_coco(folder, "train")
+    seen: dict[int, np.ndarray] = {}
+    shares = []
+    for annotation in coco["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        assert annotation["area"] == width * height
+        mask = annotation["segmentation"]
+        bitmap = reference.decode(mask)
+        left, top, right, bottom = box_of(mask["counts"], (128, 128))
+        assert x <= left
+        assert y <= top
+        assert right <= x + width
+        assert bottom <= y + height
+        shares.append((right - left) * (bottom - top) / (width * height))
+        # No pixel belongs to two digits.
+        assert not (bitmap & seen.setdefault(annotation["image_id"], np.zeros_like(bitmap))).any()
+        seen[annotation["image_id"]] |= bitmap
+    # Most digits are whole, and their masks then fill their boxes from side to side.
+    assert np.mean(np.array(shares) == 1) > 0.6
+
+
+def test_a_mask_is_where_the_digit_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes, "MOST_OBJECTS", 1)
+    monkeypatch.setattr(scenes, "MOST_STROKES", 0)
+    monkeypatch.setattr(scenes, "EMPTY_SHARE", 0.0)
+    material = split_material("test")
+    plain = scenes.Material(material.digits, material.labels, (np.full((128, 128, 3), 120, np.uint8),))
+    for seed in range(5):
+        scene = draw_scene(plain, 128, np.random.default_rng(seed))
+        ((x, y, _, _),), (mask,) = scene.boxes, scene.masks
+        background = scene.image[0 if y > 0 else -1, 0 if x > 0 else -1].astype(float)
+        change = np.abs((scene.image - background) @ [0.299, 0.587, 0.114])
+        assert change[mask].min() > 0.45 * change.max()
+        assert change[~mask].max() < 0.55 * change.max()
 
 
 def test_scenes_vary(folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from detdistill.core.instance_masks import InstanceMasks
 from detdistill.core.structures import ReduceSum, Targets, TeacherBoxes, single_process
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.architecture import TorchvisionArchitecture
@@ -160,3 +161,13 @@ def test_terms_learn_the_objects_of_unlabelled_images() -> None:
     without = learner.compare(images, unlabelled(targets, False, False))
     assert all(value == 0 for value in without.detection.values())
     assert all(value.isfinite() and value > 0 for value in without.terms.values())
+
+
+def test_objects_that_are_found_have_no_masks() -> None:
+    _, targets = batch([0], [], padded=False)
+    masks = InstanceMasks.of_bitmaps(torch.ones(len(targets.boxes), SIDE, SIDE))
+    targets = replace(unlabelled(targets, True, False), masks=masks)
+    labels = found(targets, boxes_of((1, 2, 30, 40, 0, 0.9)), PseudoLabels((0.5, 0.5, 0.5), 1.0))
+    assert labels.masks is not None
+    assert len(labels.masks) == len(labels.boxes) == len(targets.boxes) + 1
+    assert labels.masks.present.tolist() == [image == 0 for image in labels.image.tolist()]

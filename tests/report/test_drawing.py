@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from detdistill.core.instance_masks import InstanceMasks
 from detdistill.core.structures import Detections
 from detdistill.report.drawing import BLACK, COLORS, READABLE, class_color, draw_boxes, draw_detections, text_color
 from detdistill.report.marks import Mark
@@ -33,6 +36,40 @@ def test_the_line_runs_along_the_inside_of_the_box(scale: float) -> None:
     assert (round(40 * scale), round(55 * scale)) not in line
     # A black line around it, whatever the drawing's colours.
     assert tuple(drawing[int(30 * scale) - 1, int(40 * scale)]) == BLACK
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0, 0.5])
+def test_a_mask_shines_through_where_the_object_is(scale: float) -> None:
+    crop = np.zeros((20, 10), np.uint8)
+    crop[4:16, 2:8] = 1
+    mark = Mark((20, 30, 60, 80), "", ORANGE, mask=(crop, (36, 44, 46, 64)))
+    drawing = np.asarray(draw_boxes(GREY, [mark], scale=scale)).astype(int)
+    covered = (drawing != 90).any(axis=2)
+    inside = covered[round(34 * scale) : round(76 * scale), round(24 * scale) : round(56 * scale)]
+    assert inside.sum() == 12 * 6 * scale**2
+    assert covered[round(50 * scale), round(40 * scale)]
+    shown = drawing[round(50 * scale), round(40 * scale)]
+    # Between the image and the colour.
+    assert ((np.minimum(ORANGE, 90) <= shown) & (shown <= np.maximum(ORANGE, 90))).all()
+    assert tuple(shown) != ORANGE
+
+
+def test_detections_are_drawn_with_their_masks() -> None:
+    bitmaps = torch.zeros(2, 640, 640, dtype=torch.uint8)
+    bitmaps[0, 120:140, 120:140] = 1
+    found = Detections(
+        torch.tensor([[100.0, 100, 160, 160], [300, 300, 500, 500]]),
+        torch.tensor([0.9, 0.8]),
+        torch.tensor([0, 1]),
+        masks=InstanceMasks.of_bitmaps(bitmaps),
+    )
+    image = np.full((640, 640, 3), 90, np.uint8)
+    drawn, plain = (
+        np.asarray(draw_detections(image, each, ("cat", "dog"))) for each in (found, replace(found, masks=None))
+    )
+    changed = (drawn != plain).any(axis=2)
+    assert changed[120:140, 120:140].all()
+    assert changed.sum() == 400
 
 
 def test_the_image_itself_is_not_drawn_on() -> None:

@@ -14,14 +14,19 @@ from pycocotools.cocoeval import COCOeval
 TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-def pycocotools_scores(truth: dict[str, Any], detections: list[dict[str, Any]]) -> list[float | None]:
-    """The reference; it changes what it is given, and cannot be asked about no detections at all."""
+def pycocotools_scores(
+    truth: dict[str, Any], detections: list[dict[str, Any]], kind: str = "bbox"
+) -> list[float | None]:
+    """The reference, of boxes or of masks (`segm`).
+
+    It changes what it is given, and cannot be asked about no detections at all.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = COCO()
         ground_truth.dataset = copy.deepcopy(truth)
         ground_truth.createIndex()
         found = ground_truth.loadRes(copy.deepcopy(detections)) if detections else COCO()
-        evaluator = COCOeval(ground_truth, found, "bbox")
+        evaluator = COCOeval(ground_truth, found, kind)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()

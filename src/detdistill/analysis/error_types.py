@@ -181,7 +181,7 @@ def _mended(
 ) -> tuple[DetectionDataset, Results]:
     """Ground truth and detections without the errors of a kind."""
     if kind == "missed":
-        images = [_without(record, one.missed) for record, one in zip(dataset.images, judged, strict=True)]
+        images = [record.keep(~one.missed) for record, one in zip(dataset.images, judged, strict=True)]
         return replace(dataset, images=ImageTable.of(images)), results
     number = KINDS.index(kind)
     keep = np.ones(len(results), dtype=bool)
@@ -197,8 +197,3 @@ def _mended(
             if kind == "localization":
                 boxes[place] = to_xywh(record.boxes[found][None])[0]
     return dataset, Results(results.image[keep], boxes[keep], results.scores[keep], labels[keep])
-
-
-def _without(record: ImageRecord, left_out: NDArray[np.bool_]) -> ImageRecord:
-    columns = {name: getattr(record, name)[~left_out] for name in ("boxes", "labels", "areas", "crowd", "difficult")}
-    return replace(record, **columns)

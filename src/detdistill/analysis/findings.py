@@ -41,15 +41,15 @@ def numbers(measured: Measured) -> dict[str, Any]:
     return {
         "data": measured.dataset.source,
         "images": len(measured.dataset.images),
-        "teacher": {"scores": asdict(measured.teacher), "errors": asdict(measured.teacher_errors)},
+        "teacher": {"scores": measured.teacher.to_values(), "errors": asdict(measured.teacher_errors)},
         "students": {
             student.name: {
-                "scores": asdict(student.scores),
+                "scores": student.scores.to_values(),
                 "teachers_order": _values(student.teachers_order),
                 "teachers_order_within": _values(student.teachers_order_within),
                 "teachers_boxes": _values(student.teachers_boxes),
-                "opinions_order": asdict(student.opinions_order),
-                "opinions_order_within": asdict(student.opinions_order_within),
+                "opinions_order": student.opinions_order.to_values(),
+                "opinions_order_within": student.opinions_order_within.to_values(),
                 "ranking": source_numbers(student.observation.sources),
                 "errors": asdict(student.errors),
                 "ranks": [
@@ -65,7 +65,7 @@ def numbers(measured: Measured) -> dict[str, Any]:
 
 
 def _values(scores: CocoMetrics | None) -> dict[str, Any] | None:
-    return None if scores is None else asdict(scores)
+    return None if scores is None else scores.to_values()
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,7 @@ def _output(detector: Detector, batch: Batch, options: InferenceOptions) -> Outp
 
 def _on_cpu(batch: Batch, own: Sequence[Detections]) -> Iterator[tuple[int, Detections]]:
     for index, one in in_files(batch, own):
-        yield index, Detections(one.boxes.cpu(), one.scores.cpu(), one.labels.cpu())
+        yield index, one.to("cpu")
 
 
 def _maps(batches: Sequence[tuple[Batch, Mapping[str, Compared]]], name: str) -> list[LinearMap]:
@@ -270,4 +270,4 @@ def _maps(batches: Sequence[tuple[Batch, Mapping[str, Compared]]], name: str) ->
 
 def _of_shared(results: Results, classes: ClassMap) -> Results:
     """Detections of positions among the shared classes, with the student's labels."""
-    return Results(results.image, results.xywh, results.scores, np.array(classes.shared)[results.labels])
+    return replace(results, labels=np.array(classes.shared)[results.labels])

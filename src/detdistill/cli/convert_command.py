@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,8 +23,8 @@ LISTED_GROUPS = 20
 class Convert(Source):
     """Write a dataset as COCO, PASCAL VOC or YOLO into a new folder, and split it on request.
 
-    Writes all splits, or one, with copies of the images. What the format cannot hold is reported with counts. Only
-    boxes are converted, no masks or key points.
+    Writes all splits, or one, with copies of the images. What the format cannot hold is reported with counts. COCO
+    keeps masks with --masks; key points are not converted.
     """
 
     path: Annotated[Path, Parameter(help=DATA)]
@@ -37,6 +37,7 @@ class Convert(Source):
     ] = 0.0
     test: Annotated[float, Parameter(help="Share of the images for a new test split, 0 to below 1.")] = 0.0
     seed: Annotated[int, Parameter(help="Random seed of --val and --test.")] = 0
+    masks: Annotated[bool, Parameter(help="Read the objects' masks, too, which --to coco keeps.")] = False
     link: Annotated[
         bool,
         Parameter(
@@ -53,7 +54,7 @@ class Convert(Source):
         from detdistill.data.writing.converting import convert_dataset
 
         converted = convert_dataset(
-            self.source(self.path),
+            replace(self.source(self.path), masks=self.masks),
             self.out,
             self.to,
             val=self.val,

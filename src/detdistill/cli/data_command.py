@@ -48,6 +48,7 @@ class Inspect(Source):
     long_side: Annotated[
         int | None, Parameter(help="Largest long side of resized images in pixels, for the same check. Default: 1333.")
     ] = None
+    masks: Annotated[bool, Parameter(help="Read, check and draw the objects' masks, too.")] = False
     recipe: Annotated[Path | None, Parameter(help="Recipe (YAML) whose image size and data options are checked.")] = (
         None
     )
@@ -66,7 +67,7 @@ class Inspect(Source):
         from detdistill.data.inspecting import inspect_parts
 
         fatal = 0
-        source, against = self.source(self.path), self.against or ()
+        source, against = replace(self.source(self.path), masks=self.masks), self.against or ()
         for part in inspect_parts(source, self._checks(), sheet=self.sheet, against=against):
             if part.comparisons and part.dataset is None:
                 print_out(f"{part.title}: no annotations are recognised, the images are only compared")
@@ -135,6 +136,7 @@ class Split(Source):
     val: Annotated[float, Parameter(help="Share of the images for val, 0 to below 1.")] = 0.2
     test: Annotated[float, Parameter(help="Share of the images for test, 0 to below 1; 0 makes no such part.")] = 0.0
     seed: Annotated[int, Parameter(help="Random seed of the split.")] = 0
+    masks: Annotated[bool, Parameter(help="Keep the objects' masks, too.")] = False
     out: Annotated[Path | None, Parameter(help="Output folder. Default: PATH with _split added to its name.")] = None
 
     def run(self) -> None:
@@ -142,7 +144,8 @@ class Split(Source):
         from detdistill.cli.convert_command import print_parts, print_repairs, print_split
         from detdistill.data.writing.converting import write_split
 
-        written = write_split(self.source(self.path), self.out, val=self.val, test=self.test, seed=self.seed)
+        source = replace(self.source(self.path), masks=self.masks)
+        written = write_split(source, self.out, val=self.val, test=self.test, seed=self.seed)
         print_repairs(written.source, self.path)
         print_split(written.split)
         named = {f"{written.folder / name}.json": part for name, part in written.split.parts.items()}

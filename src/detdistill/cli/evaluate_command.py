@@ -119,18 +119,26 @@ class Evaluate(Source):
 
 
 def _print_coco(metrics: CocoMetrics) -> None:
+    _print_twelve(metrics)
+    if metrics.segm is not None:
+        print_out("\nmasks:")
+        _print_twelve(metrics.segm, "segm ")
+
+
+def _print_twelve(metrics: CocoMetrics, prefix: str = "") -> None:
     from detdistill.cli.text_table import print_table
     from detdistill.core.texts import points
 
     rows = [*metrics.per_class.items(), ("mean", metrics)]
     print_table(
-        ("class", *CLASS_COLUMNS),
+        ("class", *(f"{prefix}{column}" for column in CLASS_COLUMNS)),
         [(name, *(points(getattr(scores, column)) for column in CLASS_COLUMNS)) for name, scores in rows],
         last_apart=True,
     )
     print_out()
     print_table(
-        ("recall", *RECALL_COLUMNS), [("mean", *(points(getattr(metrics, column)) for column in RECALL_COLUMNS))]
+        ("recall", *(f"{prefix}{column}" for column in RECALL_COLUMNS)),
+        [("mean", *(points(getattr(metrics, column)) for column in RECALL_COLUMNS))],
     )
 
 

@@ -105,11 +105,11 @@ def run_cell(plan: Plan, cell: Cell, out: Path, *, threads: int | None = None) -
     outcome = Outcome(
         **asdict(cell),
         report_on=plan.report_on,
-        scores=asdict(_scores(folder, recipe, open_data_part(recipe.data, plan.report_on, plan.report_images))),
+        scores=_scores(folder, recipe, open_data_part(recipe.data, plan.report_on, plan.report_images)).to_values(),
         select_on=plan.select_on,
         selection=None
         if plan.select_on is None
-        else asdict(_scores(folder, recipe, open_data_part(recipe.data, plan.select_on, plan.select_images))),
+        else _scores(folder, recipe, open_data_part(recipe.data, plan.select_on, plan.select_images)).to_values(),
         steps=summary.steps,
         seconds=summary.seconds,
         peak_memory_mib=memory,

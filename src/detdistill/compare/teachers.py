@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def teacher_scores(recipe: Recipe, split: str, folder: Path, *, images: str | No
     teacher, device = recipe_teacher(recipe, taught), device_beside_training(recipe.machine)
     scores: dict[str, Any] = {}
     if teacher.stored is None or teacher.stored.covered(dataset).all():
-        scores = asdict(teacher_metrics(teacher, dataset, recipe, device))
+        scores = teacher_metrics(teacher, dataset, recipe, device).to_values()
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / FILE, json.dumps({**_key(recipe, split), "scores": scores}, indent=1) + "\n")
     return scores

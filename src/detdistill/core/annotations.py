@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import overload
+from typing import Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detdistill.core.errors import Problem
-from detdistill.core.packed_texts import PackedTexts, ragged_rows
+from detdistill.core.packed_texts import PackedTexts, joined_masks, ragged_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,8 @@ class ImageRecord:
             neither rewards nor punishes it.
         difficult: `(n,)` bool, VOC's flag: ignored in training unless asked for. VOC's protocol neither rewards nor
             punishes it.
+        masks: the n objects' masks as COCO's RLE at the image's size, an empty text for an object without one; None if
+            masks were not read.
     """
 
     image_id: int | str
@@ -47,6 +49,12 @@ class ImageRecord:
     areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     difficult: NDArray[np.bool_]
+    masks: PackedTexts | None = None
+
+    def keep(self, kept: NDArray[np.bool_]) -> Self:
+        """Return the image with some of its objects: `kept` is a bool mask `(n,)`."""
+        columns = {name: getattr(self, name)[kept] for name in ("boxes", "labels", "areas", "crowd", "difficult")}
+        return replace(self, **columns, masks=None if self.masks is None else self.masks.take(np.flatnonzero(kept)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +75,7 @@ class ImageTable(Sequence[ImageRecord]):
         areas: `(m,)` float64.
         crowd: `(m,)` bool.
         difficult: `(m,)` bool.
+        masks: of the m objects, as in `ImageRecord`; None if masks were not read.
     """
 
     id_texts: PackedTexts
@@ -80,6 +89,7 @@ class ImageTable(Sequence[ImageRecord]):
     areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     difficult: NDArray[np.bool_]
+    masks: PackedTexts | None = None
 
     @classmethod
     def of(cls, records: Iterable[ImageRecord]) -> ImageTable:
@@ -103,6 +113,7 @@ class ImageTable(Sequence[ImageRecord]):
             areas=np.concatenate([images.areas, *(record.areas for record in records)]),
             crowd=np.concatenate([images.crowd, *(record.crowd for record in records)]),
             difficult=np.concatenate([images.difficult, *(record.difficult for record in records)]),
+            masks=joined_masks([(record.masks, len(record.labels)) for record in records]),
         )
 
     @classmethod
@@ -141,6 +152,7 @@ class ImageTable(Sequence[ImageRecord]):
             areas=np.concatenate([part.areas for part in parts]),
             crowd=np.concatenate([part.crowd for part in parts]),
             difficult=np.concatenate([part.difficult for part in parts]),
+            masks=joined_masks([(part.masks, len(part.labels)) for part in parts]),
         )
 
     def __len__(self) -> int:
@@ -170,6 +182,7 @@ class ImageTable(Sequence[ImageRecord]):
             areas=self.areas[start:stop],
             crowd=self.crowd[start:stop],
             difficult=self.difficult[start:stop],
+            masks=None if self.masks is None else self.masks[start:stop],
         )
 
     def __iter__(self) -> Iterator[ImageRecord]:
@@ -213,6 +226,7 @@ class ImageTable(Sequence[ImageRecord]):
             areas=self.areas[rows],
             crowd=self.crowd[rows],
             difficult=self.difficult[rows],
+            masks=None if self.masks is None else self.masks.take(rows),
         )
 
 

@@ -70,6 +70,17 @@ class PackedTexts(Sequence[str]):
         return PackedTexts(self.content[rows], starts)
 
 
+def joined_masks(parts: Sequence[tuple[PackedTexts | None, int]]) -> PackedTexts | None:
+    """Join the masks (RLE) of parts with so many objects; None if no part has masks.
+
+    Args:
+        parts: The masks of each part and its number of objects. Without masks, each gets an empty text.
+    """
+    if all(masks is None for masks, _ in parts):
+        return None
+    return PackedTexts.joined([PackedTexts.of([""] * count) if masks is None else masks for masks, count in parts])
+
+
 def ragged_rows(starts: NDArray[np.int64], indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Choose some of several runs of rows that lie one after the other.
 

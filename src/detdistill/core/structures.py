@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from detdistill.core.draws import Draws
+from detdistill.core.instance_masks import InstanceMasks
 
 BACKGROUND = -1
 IGNORED = -2
@@ -36,14 +37,42 @@ class Detections:
         boxes: `(K, 4)` in pixels.
         scores: `(K,)` 0 to 1.
         labels: `(K,)` int64, 0 to C - 1.
+        mask_probabilities: `(K, M, M)` 0 to 1, the object's mask on a grid of cells that covers each box; None for a
+            detector without masks, and where the masks were pasted.
+        masks: of the K objects, in pixels of the image itself; None for a detector without masks, and before
+            `in_pixels_of_image` has pasted the probabilities.
     """
 
     boxes: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
     scores: Tensor = field(default_factory=lambda: torch.zeros(0))
     labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    mask_probabilities: Tensor | None = field(default=None, kw_only=True)
+    masks: InstanceMasks | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def take(self, chosen: Tensor) -> Self:
+        """Return some of the detections: `chosen` is a bool mask `(K,)`, or indices in the wanted order."""
+        return replace(
+            self,
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            labels=self.labels[chosen],
+            mask_probabilities=None if self.mask_probabilities is None else self.mask_probabilities[chosen],
+            masks=None if self.masks is None else self.masks.take(chosen),
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same detections on another device."""
+        return replace(
+            self,
+            boxes=self.boxes.to(device),
+            scores=self.scores.to(device),
+            labels=self.labels.to(device),
+            mask_probabilities=None if self.mask_probabilities is None else self.mask_probabilities.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +166,7 @@ class Targets:
             is stored.
         labelled: `(N,)` bool, which images are annotated; None for all. In the others objects are what a teacher finds.
         teacher_images: the same images at the teacher's own size; None if it reads the student's.
+        masks: of the G objects, on the batch canvas; an object may have none. None if masks are not read.
     """
 
     boxes: Tensor
@@ -149,6 +179,7 @@ class Targets:
     stored: tuple[TeacherBoxes, ...] | None = None
     labelled: Tensor | None = None
     teacher_images: TeacherImages | None = None
+    masks: InstanceMasks | None = None
 
     def __post_init__(self) -> None:
         """Puts the defaults, which are made on the CPU, where the boxes are."""
@@ -189,7 +220,8 @@ class Targets:
         stored = self.stored and tuple(each.to(device, non_blocking=non_blocking) for each in self.stored)
         labelled = None if self.labelled is None else self.labelled.to(device, non_blocking=non_blocking)
         teacher_images = self.teacher_images and self.teacher_images.to(device, non_blocking=non_blocking)
-        return replace(self, **moved, stored=stored, labelled=labelled, teacher_images=teacher_images)
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=non_blocking)
+        return replace(self, **moved, stored=stored, labelled=labelled, teacher_images=teacher_images, masks=masks)
 
     def of_images(self, start: int, stop: int) -> Self:
         """Return the targets of the images from `start` to before `stop`, counted from 0 again."""
@@ -207,6 +239,7 @@ class Targets:
             stored=self.stored and self.stored[start:stop],
             labelled=None if self.labelled is None else self.labelled[start:stop],
             teacher_images=self.teacher_images and self.teacher_images.of_images(start, stop),
+            masks=None if self.masks is None else self.masks.take(own),
         )
 
 

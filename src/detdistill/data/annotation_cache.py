@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,15 @@ class CacheEntry:
 
     Args:
         file: The annotation file, as the user named it: messages repeat it.
+        masks: Whether the objects' masks are kept, too.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, masks: bool = False) -> None:
         self._file = file
+        self._texts = (*_TEXTS, "masks") if masks else _TEXTS
         self._state = _state(file)
         root = cache_folder()
-        key = json.dumps([_FORMAT, str(file), str(file.absolute()), self._state]).encode()
+        key = json.dumps([_FORMAT, str(file), str(file.absolute()), self._state, *["masks"] * masks]).encode()
         name = hashlib.sha256(key).hexdigest()[:32]
         is_kept = root is not None and self._state is not None and self._state[0] >= _SMALLEST
         self._folder = root / name if root is not None and is_kept else None
@@ -60,7 +63,7 @@ class CacheEntry:
             return None
         try:
             meta = json.loads((self._folder / "meta.json").read_text(encoding="utf-8"))
-            table = _table(self._folder)
+            table = _table(self._folder, self._texts)
             os.utime(self._folder)
             problems = tuple(Problem(**problem) for problem in meta["problems"])
             return DetectionDataset(
@@ -77,7 +80,7 @@ class CacheEntry:
             return
         images = dataset.images
         arrays: dict[str, NDArray[Any]] = {name: getattr(images, name) for name in _ARRAYS}
-        for name in _TEXTS:
+        for name in self._texts:
             texts: PackedTexts = getattr(images, name)
             arrays |= {f"{name}_content": texts.content, f"{name}_starts": texts.starts}
         meta = {
@@ -115,21 +118,21 @@ def _state(file: Path) -> tuple[int, int, int] | None:
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def _table(folder: Path) -> ImageTable:
-    """Return the table of an entry.
+def _table(folder: Path, texts: Sequence[str]) -> ImageTable:
+    """Return the table of an entry, with these columns of texts.
 
     Raises:
         OSError: An array is not there.
         ValueError: An array is damaged, or the arrays do not belong together.
     """
     columns: dict[str, Any] = {name: _mapped(folder / f"{name}.npy") for name in _ARRAYS}
-    for name in _TEXTS:
+    for name in texts:
         columns[name] = PackedTexts(*(_mapped(folder / f"{name}_{part}.npy") for part in ("content", "starts")))
     images, objects = len(columns["sizes"]), len(columns["boxes"])
     lengths = {len(columns[name]) for name in ("labels", "areas", "crowd", "difficult")} | {int(columns["starts"][-1])}
     if {len(columns["id_texts"]), len(columns["file_names"]), len(columns["starts"]) - 1} != {images}:
         raise ValueError("the columns of images differ in length")
-    if lengths != {objects}:
+    if lengths != {objects} or len(columns.get("masks", columns["labels"])) != objects:
         raise ValueError("the columns of objects differ in length")
     return ImageTable(**columns, paths=columns["file_names"])
 

@@ -99,6 +99,7 @@ def arranged(source: str, images: ImageTable, objects: Objects, problems: list[P
         areas=np.where(np.isnan(areas), (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), areas),
         crowd=objects.crowd[rows],
         difficult=objects.difficult[rows],
+        masks=None if objects.masks is None else objects.masks.take(rows),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,26 @@ def check_left_out(dataset: DetectionDataset) -> None:
     left_out = sum(problem.count for problem in dataset.left_out)
     if left_out > LARGEST_LOSS * dataset.annotated:
         raise LeftOutError(dataset.source, left_out, dataset.annotated, dataset.left_out)
+
+
+def check_masks(dataset: DetectionDataset) -> DetectionDataset:
+    """Return a dataset that was read with masks, with a note of objects that have none; without masks if all lack them.
+
+    An object without a mask keeps its box, and has no part in the loss and the scores of masks.
+    """
+    masks, objects = dataset.images.masks, len(dataset.images.labels)
+    lacking = objects if masks is None else int((np.diff(masks.starts) == 0).sum())
+    if masks is not None and lacking == 0:
+        return dataset
+    images = dataset.images if lacking < objects else replace(dataset.images, masks=None)
+    what = (
+        f"{lacking:,} of {counted(objects, 'object')} have no mask; they keep their boxes, and have no part in the "
+        "loss and the scores of masks"
+        if lacking < objects
+        else "no object has a mask; the dataset is read without masks"
+    )
+    problem = Problem(dataset.source, what, unit="object", count=lacking)
+    return replace(dataset, images=images, problems=(*dataset.problems, problem))
 
 
 def usability_problems(

@@ -70,6 +70,12 @@ class AnnotationRow(msgspec.Struct, gc=False):
     difficult: int | bool | None = None
 
 
+class MaskedAnnotationRow(AnnotationRow, gc=False):
+    """An annotation with the mask of its object, which may be anything."""
+
+    segmentation: Any = None
+
+
 class CategoryRow(msgspec.Struct):
     """A category as COCO writes it."""
 
@@ -83,6 +89,10 @@ class _Lists(msgspec.Struct):
     categories: list[CategoryRow]
 
 
+class _MaskedLists(_Lists):
+    annotations: list[MaskedAnnotationRow]  # type: ignore[assignment]  # a list for reading alone
+
+
 class CocoFile:
     """An annotation file.
 
@@ -91,20 +101,23 @@ class CocoFile:
 
     Args:
         file: The JSON.
+        masks: Read the `segmentation` of annotations, too.
 
     Raises:
         DataError: The file cannot be read, or does not hold the three lists.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, masks: bool = False) -> None:
         content = _content(file)
         self._file = file
         self._mapped = content if isinstance(content, mmap.mmap) else None
-        self._has_rows = False
+        self._has_rows, self._masks = False, masks
         self._parts: dict[str, Any] = {}
         try:
             if isinstance(content, bytes):
-                self._parts = msgspec.structs.asdict(msgspec.json.decode(content, type=_Lists))
+                self._parts = msgspec.structs.asdict(
+                    msgspec.json.decode(content, type=_MaskedLists if masks else _Lists)
+                )
                 self._has_rows = True
                 return
         except _UNUSUAL:
@@ -131,7 +144,9 @@ class CocoFile:
 
     def annotations(self) -> Iterator[Block[AnnotationRow]]:
         """Yield the annotations."""
-        return self._blocks("annotations", msgspec.json.Decoder(list[AnnotationRow]))
+        row = MaskedAnnotationRow if self._masks else AnnotationRow
+        decoder: msgspec.json.Decoder[list[AnnotationRow]] = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+        return self._blocks("annotations", decoder)
 
     def categories(self) -> Iterator[Block[CategoryRow]]:
         """Yield the categories."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -18,6 +19,7 @@ from detdistill.data.assembly import are_numbers, is_number, shown, to_flag, to_
 from detdistill.data.coco_file import AnnotationRow, Block, CocoFile
 from detdistill.data.coco_ids import Ids, as_numbers, whole_number
 from detdistill.data.objects import Box, ObjectList, Objects
+from detdistill.data.segmentations import read_segmentation
 
 
 class ObjectReader:
@@ -28,6 +30,7 @@ class ObjectReader:
         label_of: Label of every category id.
         source: The file, for messages.
         problems: What was changed or left out is added.
+        sizes: `(n, 2)` height and width of every image, to read masks at; None leaves masks out.
 
     Attributes:
         used: The category ids that annotations have.
@@ -39,7 +42,9 @@ class ObjectReader:
         label_of: Mapping[int, int],
         source: str,
         problems: list[Problem],
+        sizes: NDArray[np.int64] | None = None,
     ) -> None:
+        self._sizes = sizes
         self.used: set[int | str] = set()
         self._images, self._labels = Ids(index_of), Ids(label_of)
         self._source = source
@@ -65,7 +70,8 @@ class ObjectReader:
             place = f"{self._source}: annotation {_shown_id(repeated)}"
             what = "the id is used more than once; all its objects are kept"
             self._problems.append(Problem(place, what, unit="annotation"))
-        return Objects.joined(parts, f"{self._source}: annotation ", "sides")
+        objects = Objects.joined(parts, f"{self._source}: annotation ", "sides")
+        return objects if parts or self._sizes is None else replace(objects, masks=PackedTexts.of([]))
 
     def _columns(self, block: Block[AnnotationRow]) -> Objects | None:
         """Return the objects of a block of annotations in which nothing is unusual, else None."""
@@ -91,11 +97,27 @@ class ObjectReader:
             crowd=np.array(list(map(bool, crowd))),
             difficult=np.array(list(map(bool, difficult))),
             places=PackedTexts.of(texts) if numbers is None else numbers,
+            masks=None if self._sizes is None else PackedTexts.of(self._masks(block, images.tolist())),
         )
+
+    def _masks(self, block: Block[AnnotationRow], images: Sequence[int]) -> Iterator[str]:
+        """The masks of annotations in images of these indices."""
+        for number, (row, image) in enumerate(zip(block.rows, images, strict=True), block.start):
+            yield self._mask(getattr(row, "segmentation", None), image, _entry(row.id, number))
+
+    def _mask(self, segmentation: object, image: int, name: str) -> str:
+        if self._sizes is None:
+            return ""
+        height, width = self._sizes[image].tolist()
+        read = read_segmentation(segmentation, (height, width))
+        for fault in read.faults:
+            what, group = f"segmentation: {fault.what}; {fault.done}", f"segmentation: {fault.group}; {fault.done}"
+            self._problems.append(_changed(f"{self._source}: annotation {name}", what, group))
+        return read.rle
 
     def _one_by_one(self, entries: Sequence[Any], start: int) -> Objects:
         """Read entries, of which the first is number `start`, whatever they are."""
-        objects = ObjectList()
+        objects = ObjectList(masks=self._sizes is not None)
         for number, entry in enumerate(entries, start):
             if not isinstance(entry, dict):
                 place = f"{self._source}: annotation {_entry(None, number)}"
@@ -135,7 +157,8 @@ class ObjectReader:
         difficult = _flag(entry, "difficult", place, changes)
         area = _area(entry.get("area"), place, changes)
         problems += changes
-        objects.add(image, label, box, name, area=area, crowd=crowd, difficult=difficult)
+        mask = self._mask(entry.get("segmentation"), image, name)
+        objects.add(image, label, box, name, area=area, crowd=crowd, difficult=difficult, mask=mask)
 
 
 def _entry(own_id: object, number: int) -> str:

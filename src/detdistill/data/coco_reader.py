@@ -44,7 +44,7 @@ def read_coco(file: Path, split: str, options: ReadOptions) -> DetectionDataset:
         DataError: The file cannot be used; all reasons are listed.
     """
     source = str(file)
-    entry = CacheEntry(file)
+    entry = CacheEntry(file, masks=options.masks)
     content = entry.read() if options.use_cache else None
     if content is None:
         with _collector_paused():
@@ -66,18 +66,19 @@ def _content(file: Path, split: str, options: ReadOptions) -> tuple[DetectionDat
     """
     source = str(file)
     problems: list[Problem] = []
-    content = CocoFile(file)
+    content = CocoFile(file, masks=options.masks)
     names = read_categories(content, source, problems)
     found = read_images(content, source, problems)
-    reader = ObjectReader(found.index_of, labels_of(names), source, problems)
-    objects = reader.read(content)
-    del content  # it is larger than what was read from it
-    classes, category_ids = classes_of(names, reader.used)
     images = ImageTable.without_objects(list(found.index_of), found.names, found.names, found.sizes)
     is_of_file_alone = NOT_ANNOTATED not in found.sizes
     if not is_of_file_alone:
         folder = _image_folder(file, split, found.names, options)
         images = _with_own_sizes(images, folder, options.check_images, source, problems)
+    sizes = images.sizes if options.masks else None
+    reader = ObjectReader(found.index_of, labels_of(names), source, problems, sizes)
+    objects = reader.read(content)
+    del content  # it is larger than what was read from it
+    classes, category_ids = classes_of(names, reader.used)
     images = arranged(source, images, objects, problems)
     dataset = DetectionDataset(source, tuple(classes), tuple(category_ids), images, tuple(problems))
     return dataset, is_of_file_alone

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from detdistill.core.annotations import DetectionDataset, ImageRecord, ImageTable
 from detdistill.core.errors import DataError, Problem
 from detdistill.core.images import Size, possible_sizes
+from detdistill.core.packed_texts import PackedTexts
 from detdistill.core.parallel import work_through
+from detdistill.core.rle import resized
 from detdistill.data.assembly import raise_fatal, shown
 from detdistill.data.size_cache import SizeCheck
 
@@ -99,7 +101,17 @@ def _rescaled(images: ImageTable, new_sizes: dict[int, Size]) -> ImageTable:
     limits = np.tile(sizes[images.image_of_object, ::-1], 2)
     return replace(
         images,
+        masks=None if images.masks is None else _resized_masks(images, images.masks, sizes),
         sizes=sizes,
         boxes=np.where(changed[:, None], np.minimum(images.boxes * np.tile(scale, 2), limits), images.boxes),
         areas=np.where(changed, images.areas * scale[:, 0] * scale[:, 1], images.areas),
+    )
+
+
+def _resized_masks(images: ImageTable, masks: PackedTexts, sizes: NDArray[np.int64]) -> PackedTexts:
+    """Return the masks at new sizes `(n, 2)` of their images."""
+    places = images.image_of_object
+    pairs = zip(masks, images.sizes[places].tolist(), sizes[places].tolist(), strict=True)
+    return PackedTexts.of(
+        resized(text, (old[0], old[1]), (new[0], new[1])) if text and old != new else text for text, old, new in pairs
     )

@@ -21,6 +21,7 @@ from detdistill.core.canvas import on_canvas
 from detdistill.core.errors import DataError, counted
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.images import read_image
+from detdistill.core.instance_masks import InstanceMasks
 from detdistill.core.seeds import derived_seed
 from detdistill.core.structures import Targets, TeacherImages
 from detdistill.core.teacher_size import SAME_SIZE, canvas_at
@@ -78,6 +79,7 @@ class DetectionImages(Dataset[tuple[Draw, Sample]]):
             crowd=torch.tensor(record.crowd),
             difficult=torch.tensor(record.difficult),
             stored=None if self._stored is None else self._stored[index],
+            masks=None if record.masks is None else InstanceMasks.of_rles(record.masks, (record.height, record.width)),
         )
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would reseed the accelerators too, which the fork does not put back.
@@ -121,8 +123,9 @@ class Batch:
 
     def pin_memory(self) -> Self:
         """The same batch with its images in page-locked memory (called by DataLoader)."""
-        shown = self.targets.teacher_images
+        shown, masks = self.targets.teacher_images, self.targets.masks
         targets = self.targets if shown is None else replace(self.targets, teacher_images=shown.pin_memory())
+        targets = targets if masks is None else replace(targets, masks=masks.pin_memory())
         return replace(self, images=self.images.pin_memory(), targets=targets)
 
 
@@ -159,6 +162,7 @@ class Collate:
             ignored=[sample.boxes[~chosen] for sample, chosen in pairs],
         )
         stored = tuple(sample.stored for sample in loaded if sample.stored is not None)
+        masks = [sample.masks.take(chosen) for sample, chosen in pairs if sample.masks is not None]
         return Batch(
             images=on_canvas([sample.image for sample in loaded], canvas),
             targets=replace(
@@ -166,6 +170,7 @@ class Collate:
                 stored=stored or None,
                 labelled=self._labelled(indices),
                 teacher_images=self._teacher_images(loaded, canvas),
+                masks=InstanceMasks.joined(masks, canvas) if masks else None,
             ),
             indices=indices,
             original_sizes=torch.from_numpy(self.dataset.images.sizes[list(indices)]),

@@ -29,6 +29,7 @@ class Objects:
         places: `(m,)` the entry of each, for messages: its number, or a text.
         source: What stands before each of `places`, for example the file.
         form: How the files write a box: corners, corner and sides, or fractions of the image's size.
+        masks: Each object's mask as in `ImageRecord`; None if masks are not read.
     """
 
     images: NDArray[np.int64]
@@ -40,6 +41,7 @@ class Objects:
     places: NDArray[np.int64] | PackedTexts
     source: str = ""
     form: Form = "corners"
+    masks: PackedTexts | None = None
 
     def place(self, row: int) -> str:
         """Return where an object stands, for messages."""
@@ -49,6 +51,7 @@ class Objects:
     def joined(cls, parts: Sequence[Objects], source: str, form: Form) -> Objects:
         """Join parts of the same source and form one after the other."""
         numbers = [part.places for part in parts if isinstance(part.places, np.ndarray)]
+        masks = [part.masks for part in parts if part.masks is not None]
         return cls(
             images=np.concatenate([np.zeros(0, np.int64), *(part.images for part in parts)]),
             labels=np.concatenate([np.zeros(0, np.int32), *(part.labels for part in parts)]),
@@ -61,6 +64,7 @@ class Objects:
             else PackedTexts.joined([_as_texts(part.places) for part in parts]),
             source=source,
             form=form,
+            masks=PackedTexts.joined(masks) if masks else None,
         )
 
 
@@ -73,15 +77,19 @@ class ObjectList:
 
     Attributes:
         labels: Index of each object's class; a reader that learns the classes last sets them at the end.
+
+    Args:
+        masks: Whether masks are read, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, masks: bool = False) -> None:
         self.labels: list[int] = []
         self._images: list[int] = []
         self._boxes: list[Box] = []
         self._areas: list[float] = []
         self._flags: list[tuple[bool, bool]] = []
         self._places: list[str] = []
+        self._masks: list[str] | None = [] if masks else None
 
     def __len__(self) -> int:
         return len(self._images)
@@ -96,6 +104,7 @@ class ObjectList:
         area: float = math.nan,
         crowd: bool = False,
         difficult: bool = False,
+        mask: str = "",
     ) -> None:
         """Append one object; the arguments are those of `Objects`."""
         self._images.append(image)
@@ -104,6 +113,8 @@ class ObjectList:
         self._areas.append(area)
         self._flags.append((crowd, difficult))
         self._places.append(place)
+        if self._masks is not None:
+            self._masks.append(mask)
 
     def columns(self, form: Form = "corners", source: str = "") -> Objects:
         """Return the columns of what was collected; `source` stands before each place."""
@@ -118,4 +129,5 @@ class ObjectList:
             places=PackedTexts.of(self._places),
             source=source,
             form=form,
+            masks=None if self._masks is None else PackedTexts.of(self._masks),
         )

@@ -9,7 +9,7 @@ from detdistill.core.annotations import DetectionDataset
 from detdistill.core.errors import DataError, Problem, listed
 from detdistill.data import coco_folders, csv_table, voc_folders, yolo_folders
 from detdistill.data import yolo_reader as yolo
-from detdistill.data.checking import check_left_out
+from detdistill.data.checking import check_left_out, check_masks
 from detdistill.data.coco_folders import annotation_files, coco_split, coco_splits
 from detdistill.data.csv_table import csv_split, csv_splits
 from detdistill.data.folders import exists, holds
@@ -35,6 +35,7 @@ def open_dataset(
     accept_left_out: bool = False,
     rescale: bool = False,
     use_cache: bool = True,
+    masks: bool = False,
 ) -> DetectionDataset:
     """Open an annotated dataset in COCO, PASCAL VOC, YOLO or CSV format.
 
@@ -52,6 +53,7 @@ def open_dataset(
         rescale: Rescale boxes that were annotated for another size of the image.
         use_cache: Take annotations of a COCO file of several megabytes from the user's cache, and do not open images
             that were checked before, if size, time of change and inode of the files are those of then.
+        masks: Read the objects' masks, too: COCO's polygons and RLE, YOLO's polygons, VOC's `SegmentationObject`.
 
     Returns:
         The dataset; what was left out, changed or noted is in its `problems`.
@@ -71,9 +73,11 @@ def open_dataset(
     except DataError as error:
         raise DataError(f"{error}{_not_read(rejected)}") from error
     given = None if images is None else _explicit(path, images, "the image folder, given with --images")
-    dataset = chosen.read(ReadOptions(given, check_images, follow_links, use_cache))
+    dataset = chosen.read(ReadOptions(given, check_images, follow_links, use_cache, masks))
     if (check_images or rescale) and chosen.layout != yolo.LAYOUT:  # YOLO's sizes are the files'
         dataset = check_sizes(dataset, rescale=rescale, use_cache=use_cache)
+    if masks:
+        dataset = check_masks(dataset)
     if not accept_left_out:
         check_left_out(dataset)
     return dataset
@@ -88,6 +92,7 @@ def open_part(
     accept_left_out: bool = False,
     rescale: bool = False,
     use_cache: bool = True,
+    masks: bool = False,
 ) -> DetectionDataset:
     """Open a part of a dataset that is named by a split's name or by an annotation file or folder.
 
@@ -99,6 +104,7 @@ def open_part(
         accept_left_out: As in `open_dataset`.
         rescale: As in `open_dataset`.
         use_cache: As in `open_dataset`.
+        masks: As in `open_dataset`.
 
     Raises:
         DataError: As in `open_dataset`.
@@ -121,6 +127,7 @@ def open_part(
         accept_left_out=accept_left_out,
         rescale=rescale,
         use_cache=use_cache,
+        masks=masks,
     )
 
 

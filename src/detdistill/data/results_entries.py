@@ -56,6 +56,11 @@ def read_entries(path: Path) -> list[Any]:
     return entries
 
 
+def have_masks(entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether an entry has a mask."""
+    return any(entry.get("segmentation") for entry in entries)
+
+
 def images_of(entries: Sequence[Mapping[str, Any]], dataset: DetectionDataset) -> tuple[NDArray[np.int64], Unknown]:
     """Return the index of each entry's image `(n,)`, -1 for images that the dataset lacks, and what these are called.
 

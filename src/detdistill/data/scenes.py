@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import new_folder
 from detdistill.core.progress import track
+from detdistill.core.rle import rle_of_bitmap
 from detdistill.core.seeds import derived_seed
 
 CLASSES = tuple("0123456789")
@@ -66,11 +67,13 @@ class Scene:
         image: `(size, size, 3)` uint8.
         boxes: x, y, width and height of each digit's ink in pixels, also where another digit covers it.
         labels: 0 to 9.
+        masks: `(size, size)` bool, the pixels of each digit's ink that no other digit covers.
     """
 
     image: Pixels
     boxes: tuple[tuple[int, int, int, int], ...]
     labels: tuple[int, ...]
+    masks: tuple[NDArray[np.bool_], ...]
 
 
 def split_material(split: str) -> Material:
@@ -132,7 +135,8 @@ def draw_scene(material: Material, size: int, rng: np.random.Generator) -> Scene
         box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
         boxes.append((x + int(box[0]), y + int(box[1]), int(box[2]), int(box[3])))
         labels.append(int(material.labels[index]))
-    return Scene(np.round(image).clip(0, 255).astype(np.uint8), tuple(boxes), tuple(labels))
+    masks = tuple(seen for seen, _ in placed)
+    return Scene(np.round(image).clip(0, 255).astype(np.uint8), tuple(boxes), tuple(labels), masks)
 
 
 def _background(photographs: tuple[Pixels, ...], size: int, rng: np.random.Generator) -> Pixels:
@@ -197,7 +201,8 @@ def write_scenes(
 ) -> None:
     """Writes the three splits as a COCO folder: train.json, val.json, test.json and images/.
 
-    Picture i of a split is the same however many there are. The folder appears whole or not at all.
+    Picture i of a split is the same however many there are. The folder appears whole or not at all. Annotations have
+    the digit's mask as RLE; `area` is the box's.
 
     Args:
         out: the folder to make; it must not exist.
@@ -232,13 +237,15 @@ def _write_split(folder: Path, split: str, count: int, size: int, seed: int) -> 
         name = f"{split}_{number:05d}.jpg"
         Image.fromarray(scene.image).save(folder / "images" / name, quality=95, subsampling=0)
         images.append({"id": number + 1, "file_name": name, "width": size, "height": size})
-        for box, label in zip(scene.boxes, scene.labels, strict=True):
+        for box, label, mask in zip(scene.boxes, scene.labels, scene.masks, strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": number + 1,
                     "category_id": label + 1,
                     "bbox": box,
+                    "segmentation": {"size": [size, size], "counts": rle_of_bitmap(mask)},
+                    # The box's, not the mask's: sizes of objects in recorded scores go by it.
                     "area": box[2] * box[3],
                     "iscrowd": 0,
                 }

@@ -31,6 +31,7 @@ class DatasetSource:
         follow_links: Follow symbolic links that lead out of the dataset's folder.
         accept_left_out: Read it although more than a tenth of its annotations is unreadable or invalid.
         rescale: Rescale boxes that were annotated for another size of the image.
+        masks: Read the objects' masks, too.
     """
 
     path: str | PathLike[str]
@@ -41,6 +42,7 @@ class DatasetSource:
     follow_links: bool = False
     accept_left_out: bool = False
     rescale: bool = False
+    masks: bool = False
 
     def open(self, *, check_images: bool = True) -> DetectionDataset:
         """Open the dataset; errors and `check_images` as in `open_dataset`."""
@@ -53,6 +55,7 @@ class DatasetSource:
             follow_links=self.follow_links,
             accept_left_out=self.accept_left_out,
             rescale=self.rescale,
+            masks=self.masks,
         )
 
     def split_names(self) -> list[str]:
@@ -93,12 +96,13 @@ def source_of(dataset: DatasetSource | str | PathLike[str]) -> DatasetSource:
     return dataset if isinstance(dataset, DatasetSource) else DatasetSource(dataset)
 
 
-def opened(dataset: DatasetLike, *, check_images: bool = True) -> DetectionDataset:
+def opened(dataset: DatasetLike, *, check_images: bool = True, masks: bool = False) -> DetectionDataset:
     """Open a dataset unless it is one already; a note on standard error tells what was left out or changed.
 
     Args:
         dataset: The dataset, or where it is.
         check_images: As in `open_dataset`.
+        masks: Read the objects' masks, too, also where a `DatasetSource` does not ask for them.
 
     Raises:
         DataError: As in `open_dataset`.
@@ -106,6 +110,7 @@ def opened(dataset: DatasetLike, *, check_images: bool = True) -> DetectionDatas
     if isinstance(dataset, DetectionDataset):
         return dataset
     source = source_of(dataset)
+    source = replace(source, masks=source.masks or masks)
     read = source.open(check_images=check_images)
     text = reading_note(read, source.path)
     if text is not None:

@@ -29,12 +29,14 @@ class ReadOptions:
         check_images: Every image file must be there.
         follow_links: Follow symbolic links that lead out of the dataset's folder.
         use_cache: Take annotations of a large file from the cache, if it seems unchanged.
+        masks: Read the objects' masks, too.
     """
 
     images: Path | None = None
     check_images: bool = True
     follow_links: bool = False
     use_cache: bool = True
+    masks: bool = False
 
 
 @dataclass(frozen=True, eq=False)

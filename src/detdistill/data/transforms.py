@@ -19,6 +19,8 @@ from torchvision.transforms import v2
 
 from detdistill.core.image_options import ImageOptions, scaled
 from detdistill.core.images import Size
+from detdistill.core.instance_masks import InstanceMasks, sampled
+from detdistill.core.rle import nearest
 from detdistill.core.structures import TeacherBoxes
 from detdistill.core.teacher_size import SAME_SIZE, at_ratio_of
 
@@ -36,6 +38,7 @@ class Sample:
         stored: what a teacher predicted beforehand, in pixels of `image`; its boxes move like all others. None if
             nothing is stored.
         teacher_image: `(3, H, W)` uint8 RGB, the same image at the teacher's own size; None if it has none.
+        masks: of the n objects, in pixels of `image`; they move with their boxes. None if masks are not read.
     """
 
     image: Tensor
@@ -45,6 +48,7 @@ class Sample:
     difficult: Tensor
     stored: TeacherBoxes | None = None
     teacher_image: Tensor | None = None
+    masks: InstanceMasks | None = None
 
     @property
     def size(self) -> Size:
@@ -54,7 +58,7 @@ class Sample:
     def keep(self, chosen: Tensor) -> Self:
         """The sample with some of its objects only: `chosen` is a bool mask `(n,)`."""
         kept = {name: getattr(self, name)[chosen] for name in ("boxes", "labels", "crowd", "difficult")}
-        return replace(self, **kept)
+        return replace(self, **kept, masks=None if self.masks is None else self.masks.take(chosen))
 
 
 Transform = Callable[[Sample], Sample]
@@ -69,7 +73,8 @@ class EvaluationTransform:
     def __call__(self, sample: Sample) -> Sample:
         """The sample at the detector's size."""
         size = self.options.fitted(sample.size)
-        return _sanitized(sample, *(_typed(sample) if size == sample.size else v2.Resize(size)(*_typed(sample))))
+        image, boxes = _typed(sample) if size == sample.size else v2.Resize(size)(*_typed(sample))
+        return _sanitized(sample, image, boxes, Variation(size, size).of_masks(sample.masks))
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class TrainingTransform:
         else:
             variation = drawn(options, sample.size)
             image, boxes = (variation(each) for each in _typed(sample))
-            varied = _sanitized(sample, image, boxes)
+            varied = _sanitized(sample, image, boxes, variation.of_masks(sample.masks))
         if self.teacher_ratio == SAME_SIZE:
             return varied
         shown = variation.at_ratio(self.teacher_ratio)(tv_tensors.Image(sample.image))
@@ -127,6 +132,16 @@ class Variation:
         if self.flips:
             part = v2.functional.horizontal_flip(part)
         return part if self.colours is None else v2.ColorJitter().transform(part, self.colours)
+
+    def of_masks(self, masks: InstanceMasks | None) -> InstanceMasks | None:
+        """Vary masks as the image: a pixel takes the value of the one that its middle lies in."""
+        if masks is None or (self.size == self.window == masks.size and not self.flips):
+            return masks
+        rows, columns = (
+            nearest(length, whole)[start : start + part]
+            for length, whole, start, part in zip(self.size, masks.size, self.corner, self.window, strict=True)
+        )
+        return sampled(masks, rows, columns, flips=self.flips)
 
     def at_ratio(self, ratio: Fraction) -> Self:
         """The same variation at another image size: the same part to a pixel, the same colours.
@@ -173,10 +188,16 @@ def _typed(sample: Sample) -> tuple[tv_tensors.Image, tv_tensors.BoundingBoxes]:
     return tv_tensors.Image(sample.image), boxes
 
 
-def _sanitized(sample: Sample, image: tv_tensors.Image, boxes: tv_tensors.BoundingBoxes) -> Sample:
-    """Clips the boxes; drops those with less than a pixel left, and their labels and flags with them."""
+def _sanitized(
+    sample: Sample, image: tv_tensors.Image, boxes: tv_tensors.BoundingBoxes, masks: InstanceMasks | None
+) -> Sample:
+    """Clips the boxes; drops objects with less than a pixel left of their boxes, or with none of their masks."""
     clipped = v2.functional.clamp_bounding_boxes(boxes)
     _, valid = v2.functional.sanitize_bounding_boxes(clipped)
     moved, objects = clipped.as_subclass(Tensor), len(sample.boxes)
     stored = sample.stored and sample.stored.keep(valid[objects:], moved[objects:])
-    return replace(sample, image=image.as_subclass(Tensor), boxes=moved[:objects], stored=stored).keep(valid[:objects])
+    kept = valid[:objects]
+    if sample.masks is not None and masks is not None:
+        kept = kept & (masks.present | ~sample.masks.present)
+    varied = replace(sample, image=image.as_subclass(Tensor), boxes=moved[:objects], stored=stored, masks=masks)
+    return varied.keep(kept)

@@ -17,6 +17,7 @@ from detdistill.core.images import Size, image_size
 from detdistill.data.assembly import UNKNOWN_SIZE, shown, to_flag, to_number
 from detdistill.data.objects import Box
 from detdistill.data.text_files import LARGEST_LABELS
+from detdistill.data.voc_masks import read_masks
 
 
 class ImageFiles(NamedTuple):
@@ -27,12 +28,14 @@ class ImageFiles(NamedTuple):
         file_name: Name of the image, relative to the image folder.
         path: The image file.
         xml: The annotations.
+        masks: The image of masks; None if it is not read, or there is none.
     """
 
     image_id: str
     file_name: str
     path: Path
     xml: Path
+    masks: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,17 @@ class Annotation:
         size: Height and width of the image in pixels; None if the file cannot be used.
         objects: Of each usable object its number in the file from 1, class name, x1 y1 x2 y2, and flag `difficult`.
         problems: What was changed or left out, and why the file cannot be used.
+        masks: The mask of each of `objects` as RLE, an empty text for one without.
     """
 
     size: Size | None = None
     objects: list[tuple[int, str, Box, bool]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
 
 
 def read_annotation(files: ImageFiles) -> Annotation:
-    """Read one XML file, and the size of its image where the file does not give it."""
+    """Read one XML file with the masks of its objects, and the size of its image where the file does not give it."""
     problems: list[Problem] = []
     root = parsed(files.xml, problems)
     if root is None:
@@ -62,7 +67,11 @@ def read_annotation(files: ImageFiles) -> Annotation:
         read = _object(element, f"{files.xml}: object {number}", problems)
         if read is not None:
             objects.append((number, *read))
-    return Annotation(size, objects, problems)
+    masks = [""] * len(objects)
+    if files.masks is not None and size != UNKNOWN_SIZE:
+        places = [f"{files.xml}: object {number}" for number, *_ in objects]
+        masks = read_masks(files.masks, size, [box for _, _, box, _ in objects], places, problems)
+    return Annotation(size, objects, problems, masks)
 
 
 def parsed(xml: Path, problems: list[Problem]) -> Element | None:

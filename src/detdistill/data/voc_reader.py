@@ -10,13 +10,14 @@ from detdistill.core.errors import Problem
 from detdistill.core.images import ENDINGS
 from detdistill.core.parallel import work_through
 from detdistill.data.assembly import ImageEntry, assemble, image_columns, shown
-from detdistill.data.folders import Folder, is_image, skipped_files
+from detdistill.data.folders import Folder, folders_in, is_image, skipped_files
 from detdistill.data.image_lists import leaves
 from detdistill.data.labelmap import LABELMAP, read_labelmap
 from detdistill.data.objects import ObjectList
 from detdistill.data.splits import ReadOptions
 from detdistill.data.text_files import read_text
 from detdistill.data.voc_annotation import ImageFiles, parsed, read_annotation
+from detdistill.data.voc_masks import FOLDER
 
 _UNUSABLE_IMAGE = "the image is not there or leaves its folder"
 
@@ -49,8 +50,9 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
         options: How they are read.
 
     Returns:
-        The dataset; its classes are those of `labelmap.txt`, if that is there, then the other names that its objects
-        have, sorted. Images are identified by their stems.
+        The dataset, with the masks in `SegmentationObject/` if they are wanted; its classes are those of
+        `labelmap.txt`, if that is there, then the other names that its objects have, sorted. Images are identified by
+        their stems.
 
     Raises:
         DataError: The dataset cannot be used; all reasons are listed.
@@ -59,15 +61,15 @@ def read_voc(files: VocFiles, options: ReadOptions) -> DetectionDataset:
     problems: list[Problem] = []
     found = _annotated_images(files, options, problems)
     entries: list[ImageEntry] = []
-    objects, names = ObjectList(), []
+    objects, names = ObjectList(masks=options.masks), []
     read = work_through(found, read_annotation, "reading annotations")
     for image, annotation in zip(found, read, strict=True):
         problems += annotation.problems
         if annotation.size is None:
             continue
-        for number, class_name, box, difficult in annotation.objects:
+        for (number, class_name, box, difficult), mask in zip(annotation.objects, annotation.masks, strict=True):
             names.append(class_name)
-            objects.add(len(entries), 0, box, f"{image.xml}: object {number}", difficult=difficult)
+            objects.add(len(entries), 0, box, f"{image.xml}: object {number}", difficult=difficult, mask=mask)
         height, width = annotation.size
         entries.append(ImageEntry(image.image_id, image.path, image.file_name, width, height))
     classes = _classes(files.annotations.parent, names, options, problems)
@@ -81,6 +83,8 @@ def _annotated_images(files: VocFiles, options: ReadOptions, problems: list[Prob
     source = str(files.listing or files.annotations)
     xml_folder = Folder(files.annotations, follow_links=options.follow_links)
     image_folder = Folder(options.images or files.images, follow_links=options.follow_links)
+    places = folders_in(files.annotations.parent, {FOLDER}) if options.masks else []
+    mask_folder = Folder(places[0], follow_links=options.follow_links) if places else None
     image_names = image_folder.names(ENDINGS)
     by_stem: dict[str, list[str]] = {}
     for name in image_names:
@@ -115,7 +119,8 @@ def _annotated_images(files: VocFiles, options: ReadOptions, problems: list[Prob
             continue
         image_id = PurePath(found.name).with_suffix("").as_posix()
         path = image_folder.root / file_name
-        files_of_image.append(ImageFiles(image_id, file_name, path, files.annotations / found.name))
+        masks = None if mask_folder is None else _mask_file(mask_folder, stem, place, problems)
+        files_of_image.append(ImageFiles(image_id, file_name, path, files.annotations / found.name, masks))
     if files.listing is None:
         problems += [
             Problem(f"{source}: {shown(name)}", "the image has no XML file; left out", outcome="left out", unit="image")
@@ -124,6 +129,17 @@ def _annotated_images(files: VocFiles, options: ReadOptions, problems: list[Prob
         ]
     problems += skipped_files(source, sorted({*xml_folder.skipped, *image_folder.skipped}))
     return files_of_image
+
+
+def _mask_file(folder: Folder, stem: str, place: str, problems: list[Problem]) -> Path | None:
+    """The image of an image's masks; None if there is none, or it cannot be used."""
+    found = folder.find(f"{stem}.png", listed=True)
+    if found.fault is None:
+        return folder.root / found.name
+    if not found.missing:
+        fault = f"its image of masks {found.fault}"
+        problems.append(Problem(place, f"{fault}; its objects have no masks", outcome="changed", unit="image"))
+    return None
 
 
 def _classes(folder: Path, names: list[str], options: ReadOptions, problems: list[Problem]) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from detdistill.core.errors import Problem
 from detdistill.core.images import Size
 from detdistill.data.assembly import shown, to_number
 from detdistill.data.objects import Box, ObjectList, Objects
+from detdistill.data.segmentations import read_segmentation
 
 Extra = Literal["", "confidence", "track number", "confidence and track number", "key points"]
 """What follows the box in a line and is not read."""
@@ -18,6 +19,20 @@ Extra = Literal["", "confidence", "track number", "confidence and track number",
 _LARGEST_FRACTION = 2.0  # a box that starts inside its image and ends beyond this is not written in fractions
 _ROUNDING = 0.02  # fraction of the image by which a key point may lie outside its box
 _EXPECTED = "a line is a class index and x y width height or a polygon's corners, as fractions of the image's size"
+
+
+class _Read(NamedTuple):
+    """An object as a line has it, in fractions of the image's size.
+
+    Attributes:
+        box: x1 y1 x2 y2.
+        extra: What follows it.
+        polygon: The corners x1 y1 x2 y2 … of the mask; empty without one.
+    """
+
+    box: Box
+    extra: Extra = ""
+    polygon: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +81,10 @@ def read_lines(
     kpt_shape: object,
     source: str,
     problems: list[Problem],
+    *,
+    masks: bool = False,
 ) -> Objects:
-    """Read the boxes of a split; what was changed or left out is added to `problems`.
+    """Read the objects of a split; what was changed or left out is added to `problems`.
 
     Args:
         lines: All lines of all label files.
@@ -76,8 +93,9 @@ def read_lines(
         kpt_shape: The YAML file's entry of that name: number of key points and of values for each, 2 or 3.
         source: The YAML file and the split, for messages.
         problems: What was found so far.
+        masks: Read polygons as masks, too.
     """
-    objects = ObjectList()
+    objects = ObjectList(masks=masks)
     unit_fault = _wrong_unit(lines, sizes)
     if unit_fault is not None:
         problems.append(Problem(source, unit_fault, fatal=True))
@@ -97,7 +115,7 @@ def read_lines(
             what, group = f"the class {line.label} {fault}", f"the class {fault}"
             problems.append(Problem(line.place, what, fatal=True, unit="annotation", group=group))
             continue
-        box, extra = read
+        box, extra, polygon = read
         if max(map(abs, box)) > _LARGEST_FRACTION:
             fault = f"the numbers must be fractions of the image's size, 0 to 1; {shown(line.text)} is left out"
             group = "the numbers must be fractions of the image's size, 0 to 1; left out"
@@ -106,8 +124,23 @@ def read_lines(
         problems += _changes(line, extra)
         height, width = sizes[line.image]
         x1, y1, x2, y2 = box
-        objects.add(line.image, int(label), (x1 * width, y1 * height, x2 * width, y2 * height), line.place)
+        corners = x1 * width, y1 * height, x2 * width, y2 * height
+        mask = _mask(polygon, (height, width), line.place, problems) if masks else ""
+        objects.add(line.image, int(label), corners, line.place, mask=mask)
     return objects.columns("fractions")
+
+
+def _mask(polygon: Sequence[float], size: Size, place: str, problems: list[Problem]) -> str:
+    """The mask of a polygon in fractions of an image of this height and width."""
+    if not polygon:
+        return ""
+    height, width = size
+    corners = [value * (height if number % 2 else width) for number, value in enumerate(polygon)]
+    read = read_segmentation([corners], size)
+    for fault in read.faults:
+        what, group = f"polygon: {fault.what}; {fault.done}", f"polygon: {fault.group}; {fault.done}"
+        problems.append(Problem(place, what, outcome="changed", unit="annotation", group=group))
+    return read.rle
 
 
 def _changes(line: LabelLine, extra: Extra) -> list[Problem]:
@@ -129,23 +162,23 @@ def _columns(line: str) -> tuple[tuple[str, ...], bool]:
     return tuple(re.split(r"[\s,;]+", line.strip().strip(",;"))), True
 
 
-def _fractions(numbers: tuple[float, ...], pose: frozenset[int], *, is_tracking: bool) -> tuple[Box, Extra] | None:
-    """The box as fractions x1 y1 x2 y2, and what follows it; None if the numbers are too few or too many."""
+def _fractions(numbers: tuple[float, ...], pose: frozenset[int], *, is_tracking: bool) -> _Read | None:
+    """What a line says of its object; None if the numbers are too few or too many."""
     count = len(numbers)
     if count == 4:
-        return _around(numbers), ""
+        return _Read(_around(numbers))
     if count in pose or (count - 1 in pose and _is_share(numbers[-1])):
-        return _around(numbers), "key points"
+        return _Read(_around(numbers), "key points")
     if count == 5 and _is_share(numbers[4]):
-        return _around(numbers), "confidence"
+        return _Read(_around(numbers), "confidence")
     if count == 5 and numbers[4] > 1 and numbers[4] % 1 == 0:
-        return _around(numbers), "track number"
+        return _Read(_around(numbers), "track number")
     if count == 6 and is_tracking:
-        return _around(numbers), "confidence and track number"
+        return _Read(_around(numbers), "confidence and track number")
     if count >= 7 and count % 2 == 1 and _is_share(numbers[-1]):
-        return _extent(numbers[:-1]), "confidence"
+        return _Read(_extent(numbers[:-1]), "confidence", numbers[:-1])
     if count >= 6 and count % 2 == 0:
-        return _extent(numbers), ""
+        return _Read(_extent(numbers), "", numbers)
     return None
 
 

@@ -57,8 +57,8 @@ def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -
 
     An image's boxes are in the text file of the same stem, in the folder whose path has `labels` in place of the last
     `images`, or beside the image; an image without one has no objects. A line is a class index and either centre x,
-    centre y, width and height or the corners of a polygon, whose box is taken; all are fractions of the image's
-    (upright) size. That size is read from every image, so the images must be there.
+    centre y, width and height or the corners of a polygon, whose box is taken, and which is the object's mask; all are
+    fractions of the image's (upright) size. That size is read from every image, so the images must be there.
 
     Args:
         files: The parts of the split.
@@ -101,7 +101,7 @@ def read_yolo(files: YoloFiles, options: ReadOptions, problems: list[Problem]) -
     if unlabelled:
         problems.append(_without_labels(unlabelled, len(entries), label_files, files.source))
     sizes = [(entry.height, entry.width) for entry in entries]
-    objects = read_lines(lines, sizes, len(files.classes), files.kpt_shape, files.source, problems)
+    objects = read_lines(lines, sizes, len(files.classes), files.kpt_shape, files.source, problems, masks=options.masks)
     problems += label_files.without_image()
     return assemble(
         files.source, files.classes, range(1, len(files.classes) + 1), image_columns(entries), objects, problems

@@ -128,7 +128,7 @@ def typical_image(dataset: DetectionDataset, results: Results, thresholds: Mappi
     """
     least = np.array([thresholds.get(name, USUAL_THRESHOLD) for name in dataset.classes])
     shown = results.scores >= least[results.labels]
-    found = Results(results.image[shown], results.xywh[shown], results.scores[shown], results.labels[shown])
+    found = results.take(np.flatnonzero(shown))
     f1 = image_f1(dataset, found)
     ranked = sorted(
         np.flatnonzero((dataset.images.counts > 0) & ~np.isnan(f1)).tolist(),

@@ -89,6 +89,11 @@ class Detector(nn.Module, ABC):
         """Return the detections of each image, best first; `sizes` `(N, 2)` are true heights and widths in pixels."""
 
     @property
+    def has_masks(self) -> bool:
+        """Whether detections have masks; if so, datasets are read with masks."""
+        return False
+
+    @property
     def kind(self) -> str:
         """The detector's name in the literature, by which published weights of methods are found."""
         return type(self).__name__

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize_image
 
-from detdistill.core.boxes import boxes_to_original
 from detdistill.core.canvas import on_canvas
 from detdistill.core.errors import DataError, DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.images import read_image
+from detdistill.core.in_image import in_pixels_of_image
 from detdistill.core.modules import evaluating
 from detdistill.core.structures import Detections
 from detdistill.detectors.running import InferenceOptions, detect
@@ -134,9 +134,7 @@ class _Waiting:
     def in_pixels_of_the_image(self) -> Detections:
         assert self.found is not None
         size = int(self.resized.shape[1]), int(self.resized.shape[2])
-        return Detections(
-            boxes_to_original(self.found.boxes, size, self.original_size), self.found.scores, self.found.labels
-        )
+        return in_pixels_of_image(self.found, size, self.original_size)
 
 
 def _detect_batch(
@@ -171,4 +169,4 @@ def above(found: Detections, classes: Sequence[str], thresholds: Mapping[str, fl
     """
     least = torch.tensor([thresholds.get(name, default) for name in classes], device=found.scores.device)
     keep = found.scores >= least[found.labels]
-    return Detections(found.boxes[keep], found.scores[keep], found.labels[keep])
+    return found.take(keep)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from detdistill.core.instance_masks import InstanceMasks
 from detdistill.core.output import Output
 from detdistill.core.structures import IGNORED, Assignment, Matches, ReduceSum, Targets
 from detdistill.detectors.base import Detector
@@ -74,6 +75,7 @@ class PseudoLabels:
             boxes=torch.cat((targets.boxes, boxes[is_object]))[order],
             labels=torch.cat((targets.labels, labels[is_object]))[order],
             image=image_of[order],
+            masks=None if targets.masks is None else _with_found(targets.masks, int(is_object.sum())).take(order),
             ignored=torch.cat((targets.ignored, boxes[is_unsure]))[ignored_order],
             ignored_image=ignored_image[ignored_order],
         )
@@ -97,6 +99,12 @@ class PseudoLabels:
             return losses
         found = student.loss(output, targets, _of_images(matches, ~targets.labelled), reduce_sum)
         return losses | {f"{PREFIX}{name}": self.weight * value for name, value in found.items()}
+
+
+def _with_found(masks: InstanceMasks, count: int) -> InstanceMasks:
+    """The masks of annotated objects, and as many found ones without a mask."""
+    nothing = InstanceMasks.empty(masks.size, count).to(masks.pixels.device)
+    return InstanceMasks.joined([masks, nothing], masks.size)
 
 
 def _of_images(matches: Matches, chosen: Tensor) -> Matches:

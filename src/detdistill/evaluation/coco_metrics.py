@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from detdistill.core.annotations import DetectionDataset
+from detdistill.core.packed_texts import PackedTexts
+from detdistill.core.rle import rle_of_counts, rle_of_polygons
 from detdistill.evaluation.results import Results, to_xywh
+
+SEGM: Final = "segm"
+"""What the names of the scores of masks begin with."""
+
+Entry = dict[str, Any]
 
 _DECIMALS = 9
 
@@ -54,9 +62,22 @@ class CocoMetrics(CocoScores):
 
     Attributes:
         per_class: the same twelve by class name, in the data set's order.
+        segm: the same of the masks; None unless objects and detections have masks.
     """
 
     per_class: dict[str, CocoScores]
+    segm: CocoMetrics | None = None
+
+    def to_values(self) -> dict[str, Any]:
+        """Return the scores and `per_class` as JSON types; those of masks begin with `segm`, as `segm AP50`."""
+        per_class = {name: asdict(scores) for name, scores in self.per_class.items()}
+        values = {name: value for name, value in vars(self).items() if name not in ("per_class", "segm")}
+        if self.segm is not None:
+            masks = self.segm.to_values()
+            for name, scores in masks.pop("per_class").items():
+                per_class[name] |= {f"{SEGM} {key}": value for key, value in scores.items()}
+            values |= {f"{SEGM} {key}": value for key, value in masks.items()}
+        return {**values, "per_class": per_class}
 
 
 def coco_metrics(dataset: DetectionDataset, results: Results) -> CocoMetrics:
@@ -64,6 +85,9 @@ def coco_metrics(dataset: DetectionDataset, results: Results) -> CocoMetrics:
 
     Crowd regions are neither rewarded nor punished. VOC's `difficult` means nothing here: those objects count as all
     others. Sizes go by the annotations' own areas.
+
+    Masks are scored where objects and detections have them. An object without a mask then counts as a crowd region of
+    its box: a mask there is neither rewarded nor punished. The size of a detection is that of its mask.
 
     Args:
         dataset: the ground truth; every image of it counts, also those without detections.
@@ -74,9 +98,43 @@ def coco_metrics(dataset: DetectionDataset, results: Results) -> CocoMetrics:
     by_id = sorted(range(len(ids)), key=lambda index: (isinstance(ids[index], str), ids[index]))
     image_ids = np.empty(len(by_id), dtype=np.int64)
     image_ids[by_id] = np.arange(1, len(by_id) + 1)
-    ground_truth = COCO(_coco_dictionary(dataset, image_ids.tolist()))
-    detections = ground_truth.loadRes(_coco_detections(results, image_ids))
-    evaluator = COCOeval_faster(ground_truth, detections, "bbox")
+    boxes = _scored(dataset, _boxes(dataset), results, _detected_boxes(results), image_ids, "bbox")
+    if dataset.images.masks is None or results.masks is None:
+        return boxes
+    objects, found = _masks(dataset, dataset.images.masks), _detected_masks(dataset, results, results.masks)
+    return replace(boxes, segm=_scored(dataset, objects, results, found, image_ids, SEGM))
+
+
+def metrics_and_results(dataset: DetectionDataset, results: Results) -> tuple[CocoMetrics, Results]:
+    """Return the scores of detections and the detections: a metric of `score` for callers that look at both."""
+    return coco_metrics(dataset, results), results
+
+
+def _scored(
+    dataset: DetectionDataset,
+    objects: Iterable[Entry],
+    results: Results,
+    found: Iterable[Entry],
+    image_ids: NDArray[np.int64],
+    kind: Literal["bbox", "segm"],
+) -> CocoMetrics:
+    """The scores of boxes or masks.
+
+    Args:
+        dataset: the ground truth.
+        objects: what `kind` compares of each object, and its flag `iscrowd`.
+        results: the detections.
+        found: what `kind` compares of each detection.
+        image_ids: `(N,)` the ids that the evaluator knows the images by.
+        kind: of the comparison.
+    """
+    ground_truth = COCO(_coco_dictionary(dataset, objects, image_ids))
+    columns = (image_ids[results.image], results.labels + 1, results.scores)
+    entries = [
+        {"image_id": image_id, "category_id": category, "score": score, **entry}
+        for image_id, category, score, entry in zip(*(column.tolist() for column in columns), found, strict=True)
+    ]
+    evaluator = COCOeval_faster(ground_truth, ground_truth.loadRes(entries), kind)
     evaluator.evaluate()
     evaluator.accumulate()
     precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]
@@ -89,45 +147,61 @@ def coco_metrics(dataset: DetectionDataset, results: Results) -> CocoMetrics:
     )
 
 
-def metrics_and_results(dataset: DetectionDataset, results: Results) -> tuple[CocoMetrics, Results]:
-    """Return the scores of detections and the detections: a metric of `score` for callers that look at both."""
-    return coco_metrics(dataset, results), results
-
-
-def _coco_dictionary(dataset: DetectionDataset, image_ids: list[int]) -> dict[str, Any]:
+def _coco_dictionary(
+    dataset: DetectionDataset, objects: Iterable[Entry], image_ids: NDArray[np.int64]
+) -> dict[str, Any]:
+    images = dataset.images
+    columns = (image_ids[images.image_of_object], images.labels + 1, images.areas)
     # The evaluator takes an annotation's id 0 for "unmatched": ids start at 1.
-    annotations: list[dict[str, Any]] = []
-    for image_id, record in zip(image_ids, dataset.images, strict=True):
-        # Annotations have few decimals: rounding gives the width back that came with them, to the last bit.
-        boxes = to_xywh(record.boxes).round(_DECIMALS)
-        columns = (boxes, record.labels + 1, record.areas, record.crowd.astype(int))
-        for box, category, area, crowd in zip(*(column.tolist() for column in columns), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": category,
-                    "bbox": box,
-                    "area": area,
-                    "iscrowd": crowd,
-                }
-            )
+    annotations = [
+        {"id": number, "image_id": image_id, "category_id": category, "area": area, **entry}
+        for number, (image_id, category, area, entry) in enumerate(
+            zip(*(column.tolist() for column in columns), objects, strict=True), start=1
+        )
+    ]
     return {
-        "images": [{"id": image_id} for image_id in image_ids],
+        "images": [
+            {"id": image_id, "height": height, "width": width}
+            for image_id, (height, width) in zip(image_ids.tolist(), images.sizes.tolist(), strict=True)
+        ],
         "annotations": annotations,
         "categories": [{"id": label + 1, "name": name} for label, name in enumerate(dataset.classes)],
     }
 
 
-def _coco_detections(results: Results, image_ids: NDArray[np.int64]) -> list[dict[str, Any]]:
-    columns = (image_ids[results.image], results.labels + 1, results.xywh, results.scores)
-    return [
-        {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
-        for image_id, category, box, score in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+def _boxes(dataset: DetectionDataset) -> Iterator[Entry]:
+    # Annotations have few decimals: rounding gives the width back that came with them, to the last bit.
+    boxes = to_xywh(dataset.images.boxes).round(_DECIMALS)
+    for box, crowd in zip(boxes.tolist(), dataset.images.crowd.tolist(), strict=True):
+        yield {"bbox": box, "iscrowd": int(crowd)}
 
 
-def _summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float | None]:
+def _detected_boxes(results: Results) -> Iterator[Entry]:
+    for box in results.xywh.tolist():
+        yield {"bbox": box}
+
+
+def _masks(dataset: DetectionDataset, masks: PackedTexts) -> Iterator[Entry]:
+    images = dataset.images
+    sizes = images.sizes[images.image_of_object].tolist()
+    for text, size, box, crowd in zip(masks, sizes, images.boxes.tolist(), images.crowd.tolist(), strict=True):
+        counts = text or _rle_of_box(box, (size[0], size[1]))
+        yield {"bbox": box, "segmentation": {"size": size, "counts": counts}, "iscrowd": int(crowd or not text)}
+
+
+def _detected_masks(dataset: DetectionDataset, results: Results, masks: PackedTexts) -> Iterator[Entry]:
+    # Without a box, which would give the detection its size.
+    for text, size in zip(masks, dataset.images.sizes[results.image].tolist(), strict=True):
+        counts = text or rle_of_counts([size[0] * size[1]], (size[0], size[1]))
+        yield {"segmentation": {"size": size, "counts": counts}}
+
+
+def _rle_of_box(box: Sequence[float], size: tuple[int, int]) -> str:
+    x1, y1, x2, y2 = box
+    return rle_of_polygons([[x1, y1, x2, y1, x2, y2, x1, y2]], size)
+
+
+def _summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, Any]:
     """The twelve numbers.
 
     Args:

@@ -33,7 +33,7 @@ def confusion_matrix(
         difficult ones and crowd regions), its column to its number of detections that count.
     """
     taken = results.scores >= np.asarray(thresholds, dtype=float)[results.labels]
-    shown = Results(results.image[taken], results.xywh[taken], results.scores[taken], results.labels[taken])
+    shown = results.take(np.flatnonzero(taken))
     judged = judge(dataset, shown, iou_threshold)
     ignored = dataset.images.difficult | dataset.images.crowd
     truth = dataset.images.labels.astype(np.int64)

@@ -15,6 +15,7 @@ from detdistill.core.errors import DetdistillError, SettingsError
 from detdistill.core.image_options import ImageOptions, options_for
 from detdistill.core.json_files import write_json
 from detdistill.core.overwriting import check_outputs
+from detdistill.data.results_entries import have_masks, read_entries
 from detdistill.data.source import DatasetLike, check_dataset_outputs, opened
 from detdistill.detectors.description import was_trained_on
 from detdistill.detectors.running import InferenceOptions, chosen_device
@@ -22,7 +23,7 @@ from detdistill.detectors.storage import files_of_detector, load_detector, read_
 from detdistill.evaluation.coco_metrics import CocoMetrics, CocoScores, coco_metrics
 from detdistill.evaluation.precision_recall import Curve, OperatingPoint, at_recalls, best_f1, precision_recall
 from detdistill.evaluation.results import Results
-from detdistill.evaluation.results_file import read_results, write_results
+from detdistill.evaluation.results_file import results_of_entries, write_results
 from detdistill.evaluation.score import score
 from detdistill.evaluation.voc_metrics import rank_detections, voc_metrics
 
@@ -46,7 +47,7 @@ class Scored:
 
     def to_values(self) -> dict[str, Any]:
         """Return the scores, 0 to 1, None where undefined, of JSON types."""
-        return asdict(self.scores)
+        return self.scores.to_values()
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +124,12 @@ def evaluate(
     folder = Path(folder)
     images = run_options(folder, short_side=short_side, long_side=long_side, canvas=canvas)
     place = chosen_device(device)
-    # A large dataset is not read for a detector that cannot be run.
-    truth = opened(dataset)
     outputs = _named({"--json": json, "--out": detections})
     check_outputs(outputs, files_of_detector(folder))
-    check_dataset_outputs(outputs, dataset, truth)
+    # A large dataset is not read for a detector that cannot be run.
     detector = load_detector(folder).to(place)
+    truth = opened(dataset, masks=detector.has_masks)
+    check_dataset_outputs(outputs, dataset, truth)
     if class_agnostic:
         detector.postprocessing = replace(detector.postprocessing, class_agnostic=True)
     trained_on = warn_if_trained_on(folder, truth)
@@ -153,6 +154,8 @@ def evaluate_detections(
 ) -> Scored:
     """Score the detections of a COCO-results file, without any detector. Images are not looked at.
 
+    Where entries have a `segmentation`, masks are scored, too.
+
     Args:
         file: COCO-results JSON, see `read_results`.
         dataset: The ground truth, or where it is.
@@ -163,11 +166,12 @@ def evaluate_detections(
         DataError: The dataset cannot be opened, or the file cannot be read or names other images or classes.
         DetdistillError: The output cannot be written or would replace an input.
     """
-    truth = opened(dataset, check_images=False)
     outputs = _named({"--json": json})
     check_outputs(outputs, [Path(file)])
+    entries = read_entries(Path(file))
+    truth = opened(dataset, check_images=False, masks=have_masks(entries))
     check_dataset_outputs(outputs, dataset, truth)
-    results = read_results(Path(file), truth)
+    results = results_of_entries(Path(file), entries, truth)
     found = Scored(truth, results, scores_of(truth, results, protocol))
     if json is not None:
         write_json(Path(json), found.to_values(), indent=2)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from detdistill.core.annotations import DetectionDataset, ImageRecord
 from detdistill.core.errors import DataError
-from detdistill.core.images import read_image
+from detdistill.core.images import Size, read_image
+from detdistill.core.instance_masks import InstanceMasks
 from detdistill.core.structures import Detections
 from detdistill.core.texts import shortened
 from detdistill.evaluation.results import Results
@@ -48,7 +49,8 @@ def example_section(
     for index in np.flatnonzero(dataset.images.counts)[:count].tolist():
         record = dataset.images[index]
         try:
-            shown.append(_picture(record, dataset.classes, _detections(results, index, thresholds)))
+            found = _detections(results, index, (record.height, record.width), thresholds)
+            shown.append(_picture(record, dataset.classes, found))
         except DataError:
             continue
     heading = "Images"
@@ -62,13 +64,15 @@ def example_section(
     return Section(heading, [Text(note), Grid(shown)])
 
 
-def _detections(results: Results, index: int, thresholds: Sequence[float]) -> Detections:
-    """What is shown of an image's detections, best first."""
+def _detections(results: Results, index: int, size: Size, thresholds: Sequence[float]) -> Detections:
+    """What is shown of the detections in an image of this height and width, best first."""
     places = np.flatnonzero(results.image == index)
     places = places[results.scores[places] >= np.asarray(thresholds)[results.labels[places]]]
     places = places[np.argsort(-results.scores[places], kind="stable")][:MOST_BOXES]
-    boxes, scores, labels = results.boxes[places], results.scores[places], results.labels[places]
-    return Detections(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(labels))
+    best = results.take(places)
+    masks = None if best.masks is None else InstanceMasks.of_rles(best.masks, size)
+    columns = (torch.from_numpy(column) for column in (best.boxes, best.scores, best.labels))
+    return Detections(*columns, masks=masks)
 
 
 def _picture(record: ImageRecord, classes: Sequence[str], found: Detections) -> Picture:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from detdistill.core.annotations import DetectionDataset
-from detdistill.core.boxes import boxes_to_original
 from detdistill.core.distributed import rank_and_world
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageOptions
+from detdistill.core.in_image import in_pixels_of_image
 from detdistill.core.modules import modes_kept
 from detdistill.core.offers import Offer
 from detdistill.core.progress import track
@@ -124,4 +124,4 @@ def in_files(batch: Batch, found: Sequence[Detections]) -> Iterator[tuple[int, D
     """
     resized, original = batch.targets.sizes.tolist(), batch.original_sizes.tolist()
     for index, one, size, original_size in zip(batch.indices, found, resized, original, strict=True):
-        yield index, Detections(boxes_to_original(one.boxes, size, original_size), one.scores, one.labels)
+        yield index, in_pixels_of_image(one, size, original_size)

@@ -87,7 +87,7 @@ def predict_images(
         out: Folder to write images with boxes to, created if it does not exist.
         image_format: Format of these images; None for PNG on PNG and GIF files, and JPEG on all others.
         json: File to write the detections to: COCO-results JSON with file and class names, boxes in pixels of the
-            image files. It appears at the end.
+            image files, masks as RLE. It appears at the end.
         threshold: Least score, 0 to 1, of all classes; None for the run's thresholds, else 0.3.
         short_side: Pixels of the shorter side; None for the size that the detector was trained for.
         long_side: Upper limit of the longer side, in pixels; None as for `short_side`.
@@ -144,7 +144,7 @@ def result_entries(file: Path, image_id: str, classes: Sequence[str], found: Det
         classes: Names of the labels; the category of label c is c + 1.
         found: In pixels of the image.
     """
-    return [
+    entries: list[dict[str, Any]] = [
         {
             "image_id": image_id,
             "file_name": str(file),
@@ -157,6 +157,10 @@ def result_entries(file: Path, image_id: str, classes: Sequence[str], found: Det
             found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )
     ]
+    if found.masks is not None:
+        for entry, counts in zip(entries, found.masks.rles(), strict=True):
+            entry["segmentation"] = {"size": list(found.masks.size), "counts": counts}
+    return entries
 
 
 class _Reading:

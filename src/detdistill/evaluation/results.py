@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detdistill.core.errors import DataError
+from detdistill.core.packed_texts import PackedTexts, joined_masks
 
 if TYPE_CHECKING:
     from detdistill.core.structures import Detections
@@ -25,15 +26,29 @@ class Results:
             is worked out from corners differs in its last bit, and an overlap may then just miss a threshold.
         scores: `(K,)` float64.
         labels: `(K,)` int64, index into the data set's `classes`.
+        masks: of the K detections, COCO's RLE at the size of the image file, an empty text for one without a mask;
+            None for a detector without masks.
     """
 
     image: NDArray[np.int64]
     xywh: NDArray[np.float64]
     scores: NDArray[np.float64]
     labels: NDArray[np.int64]
+    masks: PackedTexts | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return the detections of these indices, in this order."""
+        return replace(
+            self,
+            image=self.image[rows],
+            xywh=self.xywh[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            masks=None if self.masks is None else self.masks.take(rows),
+        )
 
     @property
     def boxes(self) -> NDArray[np.float64]:
@@ -57,10 +72,11 @@ class Results:
         parts = [cls.empty()]
         for image, found in detections:
             boxes, scores, labels = (tensor.cpu().numpy() for tensor in (found.boxes, found.scores, found.labels))
-            parts.append(cls(np.full(len(labels), image), to_xywh(boxes.astype(float)), scores.astype(float), labels))
+            masks = None if found.masks is None else PackedTexts.of(found.masks.rles())
+            xywh = to_xywh(boxes.astype(float))
+            parts.append(cls(np.full(len(labels), image), xywh, scores.astype(float), labels, masks))
         joined = cls.join(parts)
-        order = np.argsort(joined.image, kind="stable")
-        joined = cls(joined.image[order], joined.xywh[order], joined.scores[order], joined.labels[order])
+        joined = joined.take(np.argsort(joined.image, kind="stable"))
         finite = np.isfinite(joined.xywh).all(axis=1) & np.isfinite(joined.scores)
         if not finite.all():
             raise DataError(
@@ -82,6 +98,7 @@ class Results:
             np.concatenate([part.xywh for part in parts]),
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.labels for part in parts]),
+            joined_masks([(part.masks, len(part)) for part in parts]),
         )
 
 

@@ -1,4 +1,4 @@
-"""Boxes and their tags on images, in colours that colour-blind readers can tell apart."""
+"""Boxes, masks and tags on images, in colours that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from detdistill.core.annotations import ImageRecord
+from detdistill.core.rle import Bitmap, Window, cropped
 from detdistill.core.structures import Detections
 from detdistill.report.marks import Color, Mark, Style, Tag, plan_drawing
 from detdistill.report.tag_layout import Rect
@@ -30,6 +31,8 @@ DASH = 2.5
 """Length of a dash and of the gap behind it, in widths of the line."""
 READABLE = 640
 """Pixels of the longer side: smaller images are enlarged by a whole number, or tags would hide them."""
+MASK_OPACITY = 115
+"""Of a mask's colour, 0 to 255."""
 PER_PLACE = 2
 """Detections on one another that a tag names, at most."""
 
@@ -53,12 +56,12 @@ def draw_boxes(
     font_size: int | None = None,
     per_place: int = PER_PLACE,
 ) -> Image.Image:
-    """Draw boxes and their tags on an enlarged or shrunk copy of an image.
+    """Draw boxes with their masks and tags on an enlarged or shrunk copy of an image.
 
     Boxes with higher scores lie over those with lower ones, and marks without a score over all detections, small ones
     over large ones. Of detections on one another (IoU with the best 0.7 or more) only the best is drawn. Its tag also
     names the next, if the box is large enough, and counts the others: `ace 0.71 +2`. Where there is no room for a tag,
-    it is left out, that of the lowest score first.
+    it is left out, that of the lowest score first. Masks are half transparent, below all boxes.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
@@ -74,6 +77,8 @@ def draw_boxes(
     canvas = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
     style = Style.of((width, height), font_size)
     plan = plan_drawing(marks, scale, (width, height), style, per_place)
+    for mark, _ in plan.outlines:
+        _draw_mask(canvas, mark, scale)
     pen = ImageDraw.Draw(canvas)
     for mark, box in plan.outlines:
         _draw_outline(pen, box, mark, style)
@@ -83,7 +88,7 @@ def draw_boxes(
 
 
 def draw_detections(image: NDArray[np.uint8], found: Detections, classes: Sequence[str]) -> Image.Image:
-    """Draw detections with names and scores on a copy of an image; small images are enlarged.
+    """Draw detections with names, scores and masks on a copy of an image; small images are enlarged.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
@@ -98,32 +103,61 @@ def draw_detections(image: NDArray[np.uint8], found: Detections, classes: Sequen
 
 
 def detection_marks(found: Detections, classes: Sequence[str]) -> list[Mark]:
-    """Return a mark with name and score for each detection, in the colour of its class."""
+    """Return a mark with name, score and mask for each detection, in the colour of its class."""
     return [
-        Mark((x1, y1, x2, y2), classes[label], class_color(label), score=score)
-        for (x1, y1, x2, y2), score, label in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        Mark((x1, y1, x2, y2), classes[label], class_color(label), score=score, mask=mask)
+        for (x1, y1, x2, y2), score, label, mask in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), _masks_of(found), strict=True
         )
     ]
 
 
 def object_marks(record: ImageRecord, classes: Sequence[str], *, with_text: bool = True) -> list[Mark]:
     """Return a mark for each object of an image; crowd regions and difficult objects are dashed."""
+    size = record.height, record.width
+    texts = [""] * len(record.labels) if record.masks is None else record.masks
     return [
         Mark(
             box=(x1, y1, x2, y2),
             text=classes[label] + " (crowd)" * crowd + " (difficult)" * difficult if with_text else "",
             color=class_color(label),
             dashed=crowd or difficult,
+            mask=cropped(rle, size) if rle else None,
         )
-        for (x1, y1, x2, y2), label, crowd, difficult in zip(
+        for (x1, y1, x2, y2), label, crowd, difficult, rle in zip(
             record.boxes.tolist(),
             record.labels.tolist(),
             record.crowd.tolist(),
             record.difficult.tolist(),
+            texts,
             strict=True,
         )
     ]
+
+
+def _masks_of(found: Detections) -> list[tuple[Bitmap, Window] | None]:
+    """The mask of each detection with its window; None where there is none."""
+    if found.masks is None:
+        return [None] * len(found)
+    crops = (crop.cpu().numpy() for crop in found.masks.crops())
+    return [
+        (crop, (x1, y1, x2, y2)) if crop.size else None
+        for crop, (x1, y1, x2, y2) in zip(crops, found.masks.windows.tolist(), strict=True)
+    ]
+
+
+def _draw_mask(canvas: Image.Image, mark: Mark, scale: float) -> None:
+    """A layer of the mark's colour over the pixels of its mask, with a line along the inside of its border."""
+    if mark.mask is None:
+        return
+    crop, window = mark.mask
+    x1, y1, x2, y2 = (round(side * scale) for side in window)
+    if x2 > x1 and y2 > y1:
+        shown = np.asarray(Image.fromarray(crop).resize((x2 - x1, y2 - y1), Image.Resampling.NEAREST)) != 0
+        around = np.pad(shown, 1)
+        inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+        opacity = np.where(inner, np.uint8(MASK_OPACITY), np.uint8(255)) * shown
+        canvas.paste(mark.color, (x1, y1, x2, y2), Image.fromarray(opacity))
 
 
 def _draw_outline(pen: ImageDraw.ImageDraw, box: Rect, mark: Mark, style: Style) -> None:

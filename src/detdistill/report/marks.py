@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ImageFont
 
 from detdistill.core.boxes import pairwise_iou
+from detdistill.core.rle import Bitmap, Window
 from detdistill.core.texts import one_line
 from detdistill.report.tag_layout import Rect, TagLayout, group_by_place
 
@@ -46,6 +47,8 @@ class Mark:
         color: of the box and behind the text.
         dashed: broken lines, for a box that is no ordinary object.
         score: of a detection, 0 to 1, shown behind the text; None for any other box, such as ground truth.
+        mask: `(h, w)` uint8, 0 or 1, the part of the object's mask inside a window, and the window: x1 y1 x2 y2 in
+            whole pixels of the image; None if it has none.
     """
 
     box: Box
@@ -53,6 +56,7 @@ class Mark:
     color: Color
     dashed: bool = False
     score: float | None = None
+    mask: tuple[Bitmap, Window] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,7 @@ class Scores:
         )
         if recipe.logging.page and is_first_process():
             self.evaluation = evaluation_of(validation, results, self._metrics)
-        numbers = asdict(self._metrics)
+        numbers = self._metrics.to_values()
         per_class = {name: values["AP50"] for name, values in numbers.pop("per_class").items()}
         self.log(step, epoch, {**numbers, "AP50_per_class": per_class})
         ap = self._metrics.AP or 0.0

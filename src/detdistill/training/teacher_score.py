@@ -138,4 +138,4 @@ def with_student_labels(results: Results, classes: ClassMap) -> Results:
     """A teacher's detections with the student's labels; those of classes that the student lacks are left out."""
     labels = classes.meaning.numpy()[results.labels]
     kept = labels >= 0
-    return Results(results.image[kept], results.xywh[kept], results.scores[kept], labels[kept])
+    return replace(results, labels=labels).take(np.flatnonzero(kept))

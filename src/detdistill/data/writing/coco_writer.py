@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def _write_json(file: Path, dataset: DetectionDataset, names: Sequence[str], ids
 
 
 def _annotations(dataset: DetectionDataset, record: ImageRecord, image_id: int) -> Iterator[dict[str, Any]]:
-    for i in range(len(record.labels)):
+    masks = repeat("") if record.masks is None else record.masks
+    for i, mask in zip(range(len(record.labels)), masks, strict=False):  # `repeat` does not end
         yield {
             "image_id": image_id,
             "category_id": dataset.category_ids[record.labels[i]],
@@ -130,4 +132,5 @@ def _annotations(dataset: DetectionDataset, record: ImageRecord, image_id: int) 
             "iscrowd": int(record.crowd[i]),
             # Not COCO's own: `open_dataset` reads it, so that VOC's flag survives the change of format.
             "difficult": int(record.difficult[i]),
+            **({"segmentation": {"size": [record.height, record.width], "counts": mask}} if mask else {}),
         }

@@ -40,6 +40,9 @@ def losses(datasets: Collection[DetectionDataset], to: Format) -> list[str]:
         warnings.append(f"{regions} left out: {name} has no flag for them")
     if to == "yolo" and difficult:
         warnings.append(f"{_objects(difficult)}: the flag 'difficult' is lost, {name} has none")
+    masked = sum(int((np.diff(dataset.images.masks.starts) > 0).sum()) for dataset in datasets if dataset.images.masks)
+    if masked:
+        warnings.append(f"{_objects(masked)}: the mask is lost, {name} is written with boxes only")
     measured = sum(int(_has_own_area(_without_crowd(record)).sum()) for record in records)
     if measured:
         warnings.append(f"{_objects(measured)}: the annotated area is lost, {name} has only the box's")
@@ -65,8 +68,4 @@ def _has_own_area(record: ImageRecord) -> np.ndarray[tuple[int, ...], np.dtype[n
 
 
 def _without_crowd(record: ImageRecord) -> ImageRecord:
-    if not record.crowd.any():
-        return record
-    kept = ~record.crowd
-    columns = {name: getattr(record, name)[kept] for name in ("boxes", "labels", "areas", "crowd", "difficult")}
-    return replace(record, **columns)
+    return record.keep(~record.crowd) if record.crowd.any() else record

@@ -131,7 +131,7 @@ class CrossHead(Term):
             with_statistics_of(other.box_maps, self.box_adapters(own.box_maps)),
         )
         # Both predictions are in pixels of the teacher's canvas.
-        targets = replace(view.targets, boxes=view.targets.boxes * self._ratio)
+        targets = replace(view.targets, boxes=view.targets.boxes * self._ratio, masks=None)
         return prediction_losses(
             crossed,
             other.predictions,
