@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
+from detdistill.core.instance_masks import InstanceMasks
 from detdistill.core.structures import BACKGROUND, Targets
 from detdistill.detectors.conformance import check_detector
 from detdistill.detectors.dense.choices import RcnnName
 from detdistill.detectors.two_stage.torchvision_rcnn import NETWORKS, TorchvisionRcnn
 from detdistill.detectors.two_stage.two_stage_architecture import TorchvisionRcnnArchitecture
 
-NAMES = get_args(RcnnName)
+HEAVY = "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn", "maskrcnn_resnet50_fpn_v2"
+"""Their parts are also those of the others, but for the four convolutions of the second versions."""
+TESTED = [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in get_args(RcnnName)]
 CLASSES = "cat", "dog", "cow"
 SIZES = (96, 128), (64, 128)
 
@@ -84,7 +87,7 @@ def batch() -> tuple[Tensor, list[Tensor]]:
     return images, parts
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TESTED)
 def test_proposals_and_detections_equal_torchvisions(name: RcnnName) -> None:
     theirs, ours = pair(name)
     images, _ = batch()
@@ -105,9 +108,12 @@ def test_proposals_and_detections_equal_torchvisions(name: RcnnName) -> None:
         torch.testing.assert_close(own.scores, other["scores"], atol=1e-5, rtol=0)
         torch.testing.assert_close(own.boxes, other["boxes"], atol=1e-2, rtol=0)
         assert torch.equal(own.labels + 1, other["labels"])
+        assert (own.mask_probabilities is not None) == ("masks" in other) == ("mask" in name)
+        if own.mask_probabilities is not None:
+            torch.testing.assert_close(own.mask_probabilities, other["masks"][:, 0], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TESTED)
 def test_losses_of_the_same_samples_equal_torchvisions(name: RcnnName) -> None:
     theirs, ours = pair(name)
     images, _ = batch()
@@ -121,11 +127,19 @@ def test_losses_of_the_same_samples_equal_torchvisions(name: RcnnName) -> None:
     theirs.rpn.fg_bg_sampler = theirs.roi_heads.fg_bg_sampler = Everything()
     ours.anchor_sampler = ours.region_sampler = Everything()
     listed = ImageList(images, list(SIZES))
-    their_targets = [{"boxes": own, "labels": label + 1} for own, label in zip(boxes, labels, strict=True)]
+    their_targets: list[dict[str, Tensor]] = []
+    planes = []
+    for own, label, (height, width) in zip(boxes, labels, SIZES, strict=True):
+        bitmaps = torch.zeros(len(own), height, width, dtype=torch.uint8)
+        for bitmap, (x1, y1, x2, y2) in zip(bitmaps, own.long().tolist(), strict=True):
+            bitmap[y1 + 3 : y2, x1 : x2 - 9] = 1
+        their_targets.append({"boxes": own, "labels": label + 1, "masks": bitmaps})
+        planes.append(InstanceMasks.of_bitmaps(bitmaps))
     features = theirs.backbone(images)
     proposals, first = theirs.rpn(listed, features, their_targets)
     _, second = theirs.roi_heads(features, proposals, listed.image_sizes, their_targets)
     targets = Targets.from_images(boxes, labels, torch.tensor(SIZES))
+    targets = replace(targets, masks=InstanceMasks.joined(planes, SIZES[0]))
     output = ours(images, targets)
     losses = ours.loss(output, targets, ours.match(output, targets))
     for mine, other in (
@@ -133,6 +147,7 @@ def test_losses_of_the_same_samples_equal_torchvisions(name: RcnnName) -> None:
         ("proposal_box", first["loss_rpn_box_reg"]),
         ("classification", second["loss_classifier"]),
         ("box", second["loss_box_reg"]),
+        *([("mask", second["loss_mask"])] if ours.has_masks else []),
     ):
         torch.testing.assert_close(losses[mine], other, rtol=1e-5, atol=1e-7)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from detdistill.core.draws import Draws
 from detdistill.core.errors import DetdistillError, SettingsError
+from detdistill.core.instance_masks import InstanceMasks
 from detdistill.core.settings import from_values
 from detdistill.core.structures import IGNORED, ReduceSum, Targets
 from detdistill.detectors.conformance import check_detector
@@ -16,7 +17,7 @@ from detdistill.detectors.two_stage.region_predictions import RegionPredictions
 from detdistill.detectors.two_stage.two_stage_architecture import TwoStageArchitecture
 from detdistill.detectors.two_stage.two_stage_detector import TwoStageDetector
 
-KINDS = ["faster_rcnn", "cascade_rcnn"]
+KINDS = ["faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn"]
 CLASSES = "cat", "dog"
 
 
@@ -28,6 +29,7 @@ def architecture(kind: str, **regions: object) -> TwoStageArchitecture:
         "pyramid": {"channels": 8},
         "proposals": {"sampled": 16, "training_kept": 40, "kept": 30},
         "regions": {"channels": 16, "sampled": 12, **regions},
+        "masks": {"convolutions": 1, "channels": 8},
     }
     return from_values(TwoStageArchitecture, values)
 
@@ -40,7 +42,10 @@ def detector(kind: str, **regions: object) -> TwoStageDetector:
 def objects() -> Targets:
     boxes = torch.tensor([[8.0, 8, 60, 50], [50, 30, 90, 90]]), torch.tensor([[20.0, 10, 44, 60]])
     targets = Targets.from_images(boxes, [torch.tensor([0, 1]), torch.tensor([1])], torch.tensor([[96, 96], [80, 64]]))
-    return replace(targets, draws=Draws(seed=0, step=3, images=("a", "b")))
+    masks = torch.zeros(3, 96, 96, dtype=torch.uint8)
+    masks[0, 10:40, 10:50], masks[2, 20:60, 20:30] = 1, 1  # the second object has no mask
+    draws = Draws(seed=0, step=3, images=("a", "b"))
+    return replace(targets, draws=draws, masks=InstanceMasks.of_bitmaps(masks))
 
 
 def losses(model: TwoStageDetector, images: Tensor, targets: Targets, reduce_sum: ReduceSum) -> dict[str, Tensor]:
@@ -154,3 +159,34 @@ def test_wrong_settings_are_named(values: dict[str, object], field: str) -> None
 def test_a_backbone_without_the_level_is_refused() -> None:
     with pytest.raises(DetdistillError):
         TwoStageDetector(replace(architecture("faster_rcnn"), strides=(3, 8)), CLASSES)
+
+
+def test_objects_without_a_mask_have_no_mask_loss() -> None:
+    model, targets = detector("mask_rcnn").train(), objects()
+    output = model(torch.randn(2, 3, 96, 96), targets)
+    found = output.predictions
+    assert isinstance(found, RegionPredictions)
+    assert found.masks is not None
+    known = found.masks.objects != 1
+    assert not known.all()
+    loss = model.loss(output, targets, model.match(output, targets))["mask"]
+    (gradient,) = torch.autograd.grad(loss, found.masks.logits)
+    assert gradient[known].any()
+    assert not gradient[~known].any()
+
+
+def test_detections_have_masks_of_their_class() -> None:
+    model = detector("mask_rcnn").eval()
+    with torch.no_grad():
+        output = model(torch.randn(2, 3, 96, 96), Targets.without_objects(objects().sizes))
+        found = model.detect(output, objects().sizes)
+    assert model.has_masks
+    first = found[0]
+    assert len(first) > 1
+    assert first.mask_probabilities is not None
+    features = model.regions.masks
+    assert features is not None
+    image = torch.zeros(len(first), dtype=torch.int64)
+    logits = model.mask_heads[0](features.features(output.features.maps, first.boxes, image))
+    expected = logits[torch.arange(len(first)), first.labels].sigmoid()
+    torch.testing.assert_close(first.mask_probabilities, expected)
