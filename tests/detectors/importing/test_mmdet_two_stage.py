@@ -7,20 +7,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from conftest import Golden
 from detdistill.core.errors import DetdistillError
-from detdistill.core.structures import BACKGROUND, Targets
+from detdistill.core.instance_masks import InstanceMasks
+from detdistill.core.mask_pasting import paste_masks
+from detdistill.core.structures import BACKGROUND, Detections, Targets
 from detdistill.detectors.importing.mmdet import import_mmdet
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from detdistill.detectors.two_stage.region_predictions import RegionPredictions
 from detdistill.detectors.two_stage.two_stage_detector import TwoStageDetector
-from support.golden_regions import levels, objects, per_image, tensor
+from support.golden_regions import Arrays, levels, objects, per_image, tensor
 
-CHECKPOINTS = {"faster_rcnn_r18": ("roi",), "cascade_rcnn_r18": ("roi1", "roi2", "roi3")}
+THREE = "roi1", "roi2", "roi3"
+CHECKPOINTS = {
+    "faster_rcnn_r18": ("roi",),
+    "mask_rcnn_r50": ("roi",),
+    "cascade_rcnn_r18": THREE,
+    "cascade_mask_rcnn_r18": THREE,
+}
 
 
 def imported(folder: Path, name: str) -> TwoStageDetector:
@@ -72,6 +81,26 @@ def test_from_image_to_detections(golden2: Golden, golden2_folder: Path, name: s
         torch.testing.assert_close(own_found.scores.double(), scores, atol=1e-4, rtol=0)
         torch.testing.assert_close(own_found.boxes.double(), boxes, atol=1e-2, rtol=0)
         assert torch.equal(own_found.labels, labels)
+    assert detector.has_masks == ("mask" in name)
+    if detector.has_masks:
+        check_masks(vectors, detections, sizes)
+
+
+def check_masks(vectors: Arrays, detections: list[Detections], sizes: Tensor) -> None:
+    """Of each detection's class, and pasted into the image."""
+    stages = [key for key in ("", "_stage0", "_stage1", "_stage2") if f"det_mask_logits{key}" in vectors]
+    raw = torch.stack([tensor(vectors[f"det_mask_logits{key}"]).sigmoid() for key in stages]).mean(dim=0)
+    probabilities = [each.mask_probabilities for each in detections if each.mask_probabilities is not None]
+    torch.testing.assert_close(torch.cat(probabilities), raw, atol=1e-4, rtol=0)
+    for number, (found, cells, (height, width)) in enumerate(
+        zip(detections, probabilities, sizes.tolist(), strict=True)
+    ):
+        shape = vectors[f"det_masks_img{number}_shape"]
+        pasted = paste_masks(cells, found.boxes, (height, width)).bitmaps()
+        packed = vectors[f"det_masks_img{number}_packed"]
+        bits = np.unpackbits(packed, axis=1)[:, : shape[1] * shape[2]].reshape(shape)
+        differing = (pasted.numpy() != bits).sum(axis=(1, 2))
+        assert differing.max() <= 2  # pixels at the edge of a mask
 
 
 @pytest.mark.golden
@@ -84,6 +113,11 @@ def test_losses_where_everything_is_sampled(golden2: Golden, golden2_folder: Pat
     few = replace(detector.proposing.training, per_level=300, kept=100)
     detector.proposing = replace(detector.proposing, training=few)
     targets = objects(vectors)
+    if detector.has_masks:
+        height, width = vectors["image"].shape[2:]
+        packed = np.concatenate([vectors[f"gt_masks_img{number}_packed"] for number in (0, 1)])
+        bits = np.unpackbits(packed, axis=1)[:, : height * width].reshape(-1, height, width)
+        targets = replace(targets, masks=InstanceMasks.of_bitmaps(torch.from_numpy(bits)))
     output = detector(tensor(vectors["image"]), targets)
     losses = detector.loss(output, targets, detector.match(output, targets))
     expected = {"proposal_object": "loss_rpn_cls", "proposal_box": "loss_rpn_bbox"}
@@ -91,8 +125,10 @@ def test_losses_where_everything_is_sampled(golden2: Golden, golden2_folder: Pat
         suffix = stage.removeprefix("roi")
         prefix = f"s{number}_" if suffix else ""
         expected |= {f"classification{suffix}": f"{prefix}loss_cls", f"box{suffix}": f"{prefix}loss_bbox"}
+        if detector.has_masks:
+            expected[f"mask{suffix}"] = f"{prefix}loss_mask"
     for ours, theirs in expected.items():
-        torch.testing.assert_close(losses[ours], tensor(vectors[f"train_{theirs}"]), rtol=1e-5, atol=0)
+        torch.testing.assert_close(losses[ours], tensor(vectors[f"train_{theirs}"]).squeeze(), rtol=1e-5, atol=0)
     torch.autograd.backward(torch.stack(tuple(losses.values())).sum())
     head = "roi_head.bbox_head.0" if len(CHECKPOINTS[name]) > 1 else "roi_head.bbox_head"
     own_head = detector.region_heads[0]

@@ -1,4 +1,4 @@
-"""Faster and Cascade R-CNN that mmdetection 2.x and 3.x trained, from their weights and their configuration."""
+"""Faster, Mask and Cascade R-CNN that mmdetection 2.x and 3.x trained, from their weights and their configuration."""
 
 from __future__ import annotations
 
@@ -77,12 +77,25 @@ def two_stage_architecture(state: Mapping[str, Tensor], reading: TwoStageReading
     }
     if channels is not None:
         values["backbone_channels"] = list(channels)
+    if reading.masks:
+        masks = mask_prefix(state)
+        values["masks"] = {
+            **reading.masks,
+            "convolutions": count(state, f"{masks}convs."),
+            "channels": shape(state, f"{masks}upsample.weight", 4)[1],
+            "class_masks": shape(state, f"{masks}conv_logits.weight", 4)[0] == classes,
+        }
     return from_values(TwoStageArchitecture, values), classes
 
 
 def region_prefix(state: Mapping[str, Tensor]) -> str:
     """Where the first region head's weights are."""
     return "roi_head.bbox_head.0." if "roi_head.bbox_head.0.fc_cls.weight" in state else "roi_head.bbox_head."
+
+
+def mask_prefix(state: Mapping[str, Tensor]) -> str:
+    """Where the first mask branch's weights are."""
+    return "roi_head.mask_head.0." if "roi_head.mask_head.0.upsample.weight" in state else "roi_head.mask_head."
 
 
 def load_two_stage(
@@ -108,10 +121,7 @@ def load_two_stage(
         for name in wanted
         if not name.endswith("num_batches_tracked")
     }
-    masks = {key for key in state if key.startswith("roi_head.mask_head.")}
-    if masks:
-        reading.common.notes.append(f"its mask branch ({len(masks)} tensors) is left out: boxes are imported")
-    refuse_misfits(names, wanted, state, left_out=masks)
+    refuse_misfits(names, wanted, state)
     with torch.random.fork_rng(devices=[]):
         detector = TwoStageDetector(architecture, classes, input=spec)
     detector.load_state_dict({name: state[theirs].float() for name, theirs in names.items()}, strict=False)
@@ -141,6 +151,9 @@ def mmdet_two_stage_name(name: str, *, several_convs: bool, cascaded: bool) -> s
         module, _, kind = rest.rpartition(".")
         return f"rpn_head.{PROPOSAL_MODULES.get(module, module)}.{kind}"
     stage, _, rest = rest.partition(".")
+    if part == "mask_heads":
+        rest = re.sub(r"^convs\.(\d+)\.", r"convs.\1.conv.", rest).replace("mask_predictor.", "conv_logits.")
+        return f"roi_head.mask_head.{stage}.{rest}" if cascaded else f"roi_head.mask_head.{rest}"
     rest = re.sub(r"^layers\.", "shared_fcs.", rest)
     rest = re.sub(r"^convs\.(\d+)\.", r"shared_convs.\1.conv.", rest)
     module, _, kind = rest.rpartition(".")

@@ -19,7 +19,7 @@ from detdistill.detectors.importing.mmdet_config import (
     type_name,
 )
 
-KINDS = {"FasterRCNN": "faster_rcnn", "CascadeRCNN": "cascade_rcnn"}
+KINDS = {"FasterRCNN": "faster_rcnn", "MaskRCNN": "mask_rcnn", "CascadeRCNN": "cascade_rcnn"}
 HEADS = "Shared2FCBBoxHead", "Shared4Conv1FCBBoxHead", "ConvFCBBoxHead"
 FINEST_SCALE = 56
 
@@ -33,6 +33,7 @@ class TwoStageReading:
         kind: of the detector, as in `TwoStageArchitecture`; None if it is none of ours.
         proposals: keys of `RegionProposals`.
         regions: keys of `RegionHeads`.
+        masks: keys of `MaskBranch`; empty without one.
         postprocessing: keys of `PostProcessing`.
     """
 
@@ -40,6 +41,7 @@ class TwoStageReading:
     kind: str | None = None
     proposals: dict[str, Any] = field(default_factory=dict)
     regions: dict[str, Any] = field(default_factory=dict)
+    masks: dict[str, Any] = field(default_factory=dict)
     postprocessing: dict[str, Any] = field(default_factory=dict)
 
 
@@ -67,7 +69,11 @@ def read_two_stage_config(config: Mapping[str, Any]) -> TwoStageReading:
         for name in ("train_cfg", "test_cfg")
     }
     _read_proposals(section(model, "rpn_head", common, "model.rpn_head"), cfg, reading)
-    _read_regions(section(model, "roi_head", common, "model.roi_head"), cfg, reading)
+    roi_head = section(model, "roi_head", common, "model.roi_head")
+    _read_regions(roi_head, cfg, reading)
+    if roi_head.get("mask_head") is not None:
+        reading.kind = "cascade_mask_rcnn" if reading.kind == "cascade_rcnn" else "mask_rcnn"
+        _read_masks(roi_head, reading)
     return reading
 
 
@@ -162,6 +168,29 @@ def _read_regions(head: Mapping[str, Any], cfg: Mapping[str, dict[str, Any]], re
     threshold = _iou_threshold(test)
     if threshold is not None:
         reading.postprocessing["iou_threshold"] = threshold
+
+
+def _read_masks(head: Mapping[str, Any], reading: TwoStageReading) -> None:
+    common, where = reading.common, "model.roi_head"
+    heads = head["mask_head"]
+    first = heads[0] if isinstance(heads, list | tuple) and heads else heads
+    first = first if isinstance(first, dict) else {}
+    if type_name(first) != "FCNMaskHead":
+        common.unsupported.append(f"{where}.mask_head: {type_name(first) or 'no type'}; FCNMaskHead is supported")
+    require(common, first, f"{where}.mask_head", upsample_cfg={"type": "deconv", "scale_factor": 2}, norm_cfg=None)
+    extractors = head.get("mask_roi_extractor") or head.get("bbox_roi_extractor")
+    extractor = extractors[0] if isinstance(extractors, list | tuple) and extractors else extractors
+    extractor = extractor if isinstance(extractor, dict) else {}
+    layer = section(extractor, "roi_layer", common, f"{where}.mask_roi_extractor.roi_layer")
+    require(
+        common,
+        layer,
+        f"{where}.mask_roi_extractor.roi_layer",
+        type="RoIAlign",
+        aligned=reading.regions["aligned"],
+        sampling_ratio=reading.regions["points"],
+    )
+    reading.masks["size"] = layer.get("output_size", 14)
 
 
 def _iou_threshold(test: Mapping[str, Any]) -> Any:
