@@ -12,6 +12,7 @@ from detdistill.core.instance_masks import InstanceMasks
 from detdistill.core.settings import from_values
 from detdistill.core.structures import IGNORED, ReduceSum, Targets
 from detdistill.detectors.conformance import check_detector
+from detdistill.detectors.dense.initialization import initialize_from
 from detdistill.detectors.two_stage.rcnn import PROPOSALS
 from detdistill.detectors.two_stage.region_predictions import RegionPredictions
 from detdistill.detectors.two_stage.two_stage_architecture import TwoStageArchitecture
@@ -190,3 +191,34 @@ def test_detections_have_masks_of_their_class() -> None:
     logits = model.mask_heads[0](features.features(output.features.maps, first.boxes, image))
     expected = logits[torch.arange(len(first)), first.labels].sigmoid()
     torch.testing.assert_close(first.mask_probabilities, expected)
+
+
+def test_fine_tuning_keeps_the_rows_of_shared_classes() -> None:
+    torch.manual_seed(1)
+    source = TwoStageDetector(architecture("mask_rcnn"), ("bird", "dog", "cat"))
+    model = detector("mask_rcnn")
+    before = model.region_heads[0].get_parameter("box_predictor.weight").clone()
+    report = initialize_from(model, source)
+    assert report.kept_classes == CLASSES
+    own, other = (
+        dict(each.region_heads[0].named_parameters()) | dict(each.mask_heads[0].named_parameters())
+        for each in (model, source)
+    )
+    assert torch.equal(own["class_predictor.weight"], other["class_predictor.weight"][[2, 1, 3]])
+    rows = [*range(8, 12), *range(4, 8)]
+    assert torch.equal(own["box_predictor.weight"], other["box_predictor.weight"][rows])
+    assert not torch.equal(own["box_predictor.weight"], before)
+    assert torch.equal(own["mask_predictor.bias"], other["mask_predictor.bias"][[2, 1]])
+    assert torch.equal(model.proposal_head.box_predictor.weight, source.proposal_head.box_predictor.weight)
+
+
+def test_boxes_of_all_classes_together_are_kept_whole() -> None:
+    torch.manual_seed(1)
+    source = TwoStageDetector(architecture("cascade_rcnn"), ("bird", "dog"))
+    model = detector("cascade_rcnn")
+    initialize_from(model, source)
+    for own, other in zip(model.region_heads, source.region_heads, strict=True):
+        assert torch.equal(own.get_parameter("box_predictor.weight"), other.get_parameter("box_predictor.weight"))
+        assert not torch.equal(
+            own.get_parameter("class_predictor.weight")[0], other.get_parameter("class_predictor.weight")[0]
+        )

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError, listed
 from detdistill.core.settings import to_values
 from detdistill.detectors.base import Detector
-from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.storage import load_detector
 
-CLASS_LAYERS = ("head.class_predictor.", "network.head.classification_head.cls_logits.")
-"""Where `DenseDetector` and `TorchvisionDetector` keep one row of weights per anchor and class."""
+Rows = Literal["anchor * C + class", "class, background", "class * 4 + side", "class"]
+"""What a row of a class layer's weights stands for."""
+CLASS_LAYERS: tuple[tuple[str, Rows], ...] = (
+    (r"head\.class_predictor\.", "anchor * C + class"),
+    (r"network\.head\.classification_head\.cls_logits\.", "anchor * C + class"),
+    (r"region_heads\.\d+\.class_predictor\.", "class, background"),
+    (r"region_heads\.\d+\.box_predictor\.", "class * 4 + side"),
+    (r"mask_heads\.\d+\.mask_predictor\.", "class"),
+)
+"""Where `DenseDetector`, `TorchvisionDetector` and `TwoStageDetector` keep weights of classes."""
 
 
 LISTED_OF_A_PART = 4
@@ -93,11 +101,12 @@ def initialize_from(detector: Detector, source: Detector | Path) -> Initializati
             left.append(f"{key}: not in the source")
             continue
         value = offered[key].to(own)
-        if key.startswith(CLASS_LAYERS) and detector.classes != origin.classes:
+        layout = _class_rows(key)
+        if layout is not None and detector.classes != origin.classes and not _is_shared(own, value, layout):
             if not shared:
                 left.append(f"{key}: no class in common")
                 continue
-            rows = _with_class_rows(own, value, detector.classes, origin.classes, shared)
+            rows = _with_class_rows(own, value, layout, (detector.classes, origin.classes), shared)
             if rows is None:
                 left.append(
                     f"{key}: {tuple(value.shape)} for {len(origin.classes)} classes in the source, "
@@ -117,7 +126,7 @@ def initialize_from(detector: Detector, source: Detector | Path) -> Initializati
     detector.load_state_dict(fitting, strict=False)
     notes = _differences(detector, origin)
     detector.input = dataclasses.replace(detector.input, normalization=origin.input.normalization)
-    kept = shared if any(key.startswith(CLASS_LAYERS) for key in fitting) else []
+    kept = shared if any(_class_rows(key) for key in fitting) else []
     return Initialization(
         source=name,
         loaded=len(fitting),
@@ -128,29 +137,55 @@ def initialize_from(detector: Detector, source: Detector | Path) -> Initializati
     )
 
 
+def _class_rows(key: str) -> Rows | None:
+    """What the rows of a tensor stand for; None if they are of no classes."""
+    return next((rows for pattern, rows in CLASS_LAYERS if re.match(pattern, key)), None)
+
+
+def _is_shared(own: Tensor, other: Tensor, layout: Rows) -> bool:
+    """Whether a box or mask layer has rows for all classes together on both sides."""
+    together = {"class * 4 + side": 4, "class": 1}.get(layout)
+    return together is not None and len(own) == len(other) == together
+
+
 def _with_class_rows(
-    own: Tensor, other: Tensor, classes: Sequence[str], other_classes: Sequence[str], shared: Sequence[str]
+    own: Tensor,
+    other: Tensor,
+    layout: Rows,
+    classes: tuple[Sequence[str], Sequence[str]],
+    shared: Sequence[str],
 ) -> Tensor | None:
-    """`own` with the rows of the shared classes from `other`; None if A or the columns differ.
+    """`own` with the rows of the shared classes, and of background, from `other`; None if the other rows differ.
 
     Args:
-        own: `(A * C, …)`, row = anchor * C + class.
-        other: `(A * C', …)`.
-        classes: C names.
-        other_classes: C' names.
+        own: `(rows, …)`, as `layout` has them for the first classes.
+        other: the same for the second.
+        layout: what a row stands for.
+        classes: names on both sides.
         shared: names in both.
     """
-    rows = own.reshape(-1, len(classes), *own.shape[1:]).clone()
-    other_rows = other.reshape(-1, len(other_classes), *other.shape[1:])
+    here, there = ([names.index(label) for label in shared] for names in classes)
+    counts = [len(names) for names in classes]
+    if layout == "class, background":
+        here, there = [*here, counts[0]], [*there, counts[1]]
+        counts = [count + 1 for count in counts]
+    sides = (own, other)
+    if any(len(side) % count for side, count in zip(sides, counts, strict=True)):
+        return None
+    by_anchor = layout == "anchor * C + class"
+    shapes = [
+        (-1, count) if by_anchor else (1, count, len(side) // count) for side, count in zip(sides, counts, strict=True)
+    ]
+    rows, other_rows = (side.reshape(*shape, *side.shape[1:]) for side, shape in zip(sides, shapes, strict=True))
     if rows[:, 0].shape != other_rows[:, 0].shape:
         return None
-    here, there = ([names.index(label) for label in shared] for names in (classes, other_classes))
+    rows = rows.clone()
     rows[:, here] = other_rows[:, there]
-    return rows.flatten(0, 1)
+    return rows.reshape(own.shape)
 
 
 def _backbone(detector: Detector) -> str:
-    return detector.architecture.backbone if isinstance(detector, DenseDetector) else "resnet50"
+    return str(getattr(detector.architecture, "backbone", "resnet50"))
 
 
 def _layers(detector: Detector) -> dict[str, Any]:
