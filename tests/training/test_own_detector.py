@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from examples.own_detector import TinyDetector
+from torch import Tensor
 
 import detdistill
 from detdistill.core.errors import DetdistillError
+from detdistill.core.output import Output
+from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
 from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.saving import save_detector
@@ -49,6 +53,42 @@ def test_it_is_trained_scored_and_loaded_again(tmp_path: Path) -> None:
         load_detector(tmp_path / "run", TinyDetector(("red",), width=8))
     with pytest.raises(DetdistillError, match="does not fit the architecture"):
         load_detector(tmp_path / "run", TinyDetector(CLASSES, width=16))
+
+
+class Masked(TinyDetector):
+    """Learns as the other one, takes the whole box for the object, and counts the masks of its batches."""
+
+    has_masks = True
+    seen = 0
+
+    def loss(
+        self, output: Output, targets: Targets, matches: Matches, reduce_sum: ReduceSum = single_process
+    ) -> dict[str, Tensor]:
+        if targets.masks is not None:
+            assert len(targets.masks) == len(targets.boxes)
+            self.seen += int(targets.masks.present.sum())
+        return super().loss(output, targets, matches, reduce_sum)
+
+    def detect(self, output: Output, sizes: Tensor) -> list[Detections]:
+        found = super().detect(output, sizes)
+        return [replace(one, mask_probabilities=torch.ones(len(one), 7, 7)) for one in found]
+
+
+def test_a_detector_with_masks_gets_those_of_the_dataset(tmp_path: Path) -> None:
+    data = write_boxes(tmp_path / "data")
+    for file in (data / "annotations").iterdir():
+        content = json.loads(file.read_text())
+        for annotation in content["annotations"]:
+            x, y, width, height = annotation["bbox"]
+            annotation["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        file.write_text(json.dumps(content))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        detector = Masked(CLASSES, width=8)
+    train(small_recipe(data, epochs=1), tmp_path / "run", detector=detector)
+    assert detector.seen > 3
+    scores = lines(tmp_path / "run")[-1]
+    assert {"AP", "segm AP", "segm AP50"} <= scores.keys()
 
 
 def test_two_stages_are_trained_and_scored(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ FIRST_BATCHES = 8
 
 
 def open_training_data(
-    data: Data, images: ImageOptions, *, use_cache: bool = True
+    data: Data, images: ImageOptions, *, use_cache: bool = True, masks: bool = False
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
     """Open the training set, and the validation set with the classes of the training set.
 
@@ -45,24 +45,27 @@ def open_training_data(
         data: What the recipe says of the dataset.
         images: The detector's image size.
         use_cache: As in `open_dataset`. A run that is resumed reads the files.
+        masks: Read the objects' masks, too, for a detector that has masks.
 
     Raises:
         DataError: one of them cannot be read or holds no object, too many objects are lost, or the validation set has
             a class of its own.
     """
-    dataset = _open(data, data.train, data.train_images, use_cache=use_cache)
+    dataset = _open(data, data.train, data.train_images, use_cache=use_cache, masks=masks)
     found = training_problems(dataset, images, difficult=data.difficult, accept_left_out=data.accept_left_out)
     raise_fatal(dataset.source, found)
     for problem in found:
         note(str(problem))
     if data.val is None:
         return dataset, None
-    validation = _open(data, data.val, data.val_images, use_cache=use_cache)
+    validation = _open(data, data.val, data.val_images, use_cache=use_cache, masks=masks)
     raise_fatal(validation.source, validation_problems(validation, dataset.classes))
     return dataset, with_classes(validation, dataset.classes)
 
 
-def open_data_part(data: Data, part: str | None, images: str | None, *, use_cache: bool = True) -> DetectionDataset:
+def open_data_part(
+    data: Data, part: str | None, images: str | None, *, use_cache: bool = True, masks: bool = False
+) -> DetectionDataset:
     """Open a part of a recipe's dataset.
 
     Args:
@@ -70,6 +73,7 @@ def open_data_part(data: Data, part: str | None, images: str | None, *, use_cach
         part: Name of a split, or annotation file or folder.
         images: Image folder of the part, if it is not recognised.
         use_cache: As in `open_dataset`.
+        masks: As in `open_dataset`.
 
     Raises:
         DataError: As in `open_dataset`.
@@ -82,11 +86,12 @@ def open_data_part(data: Data, part: str | None, images: str | None, *, use_cach
         accept_left_out=data.accept_left_out,
         rescale=data.rescale,
         use_cache=use_cache,
+        masks=masks,
     )
 
 
-def _open(data: Data, part: str | None, images: str | None, *, use_cache: bool) -> DetectionDataset:
-    dataset = open_data_part(data, part, images, use_cache=use_cache)
+def _open(data: Data, part: str | None, images: str | None, *, use_cache: bool, masks: bool) -> DetectionDataset:
+    dataset = open_data_part(data, part, images, use_cache=use_cache, masks=masks)
     text = reading_note(dataset, data.path)
     if text is not None:
         note(text)

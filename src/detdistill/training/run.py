@@ -151,7 +151,8 @@ def check(
         DetdistillError: what cannot fit.
     """
     recipe, own_teacher = taught_by(data_or_recipe, teacher, settings)
-    dataset, validation = open_training_data(recipe.data, recipe.images)
+    masks = student is not None and student.has_masks
+    dataset, validation = open_training_data(recipe.data, recipe.images, masks=masks)
     dataset = with_unlabelled(recipe, dataset, validation)
     loaded = recipe_teacher(recipe, dataset, own_teacher)
     return Distilled(recipe, _starting(recipe, dataset, student), loaded).preflight(dataset, validation)
@@ -218,7 +219,8 @@ def _train(
 ) -> Summary:
     started = time.monotonic()
     is_first = is_first_process()
-    dataset, validation = open_training_data(recipe.data, recipe.images, use_cache=not is_resumed)
+    masks = own is not None and own.has_masks
+    dataset, validation = open_training_data(recipe.data, recipe.images, use_cache=not is_resumed, masks=masks)
     dataset = with_unlabelled(recipe, dataset, validation)
     detector = _starting(recipe, dataset, own)
     task: Task
