@@ -21,7 +21,8 @@ SMALLEST_AREA = 1e-6
 """Square pixels; a union of no area counts as this large where it is divided by."""
 
 LARGEST_LOG_SCALE = math.log(1000 / 16)
-"""A decoded side is at most this factor (as a logarithm) longer or shorter than the prior's."""
+"""A decoded side is at most this factor (as a logarithm) longer or shorter than the prior's, unless a head says
+otherwise."""
 
 Deviations = tuple[float, float, float, float]
 
@@ -62,13 +63,16 @@ def encode_deltas(priors: Tensor, boxes: Tensor, stds: Deviations = (1.0, 1.0, 1
     return deltas / deltas.new_tensor(stds)
 
 
-def decode_deltas(priors: Tensor, deltas: Tensor, stds: Deviations = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """The inverse of `encode_deltas`, with the log scales limited to ±log(1000/16) against overflow.
+def decode_deltas(
+    priors: Tensor, deltas: Tensor, stds: Deviations = (1.0, 1.0, 1.0, 1.0), limit: float = LARGEST_LOG_SCALE
+) -> Tensor:
+    """The inverse of `encode_deltas`, with limited log scales against overflow.
 
     Args:
         priors: `(…, 4)`.
         deltas: `(…, 4)`.
         stds: what dx, dy, dw and dh were divided by.
+        limit: of the log scales, upwards and downwards.
 
     Returns:
         `(…, 4)` boxes, not clipped to the image.
@@ -77,7 +81,7 @@ def decode_deltas(priors: Tensor, deltas: Tensor, stds: Deviations = (1.0, 1.0, 
     deltas = at_least_float32(deltas)
     deltas = deltas * deltas.new_tensor(stds)
     centers = box_centers(priors) + deltas[..., :2] * sides
-    half_sides = sides * deltas[..., 2:].clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE).exp() / 2
+    half_sides = sides * deltas[..., 2:].clamp(-limit, limit).exp() / 2
     return torch.cat((centers - half_sides, centers + half_sides), dim=-1)
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.core.boxes import (
+    LARGEST_LOG_SCALE,
     Deviations,
     box_centers,
     boxes_to_distances,
@@ -26,17 +27,19 @@ LAST_BIN_MARGIN = 0.1
 
 @dataclass(frozen=True)
 class DeltaCoder:
-    """Offsets and log scales from an anchor (RetinaNet, ATSS).
+    """Offsets and log scales from an anchor (RetinaNet, ATSS, EfficientDet).
 
     Attributes:
         stds: what dx, dy, dw and dh are divided by.
+        limit: of decoded log scales, upwards and downwards.
     """
 
     stds: Deviations = (1.0, 1.0, 1.0, 1.0)
+    limit: float = LARGEST_LOG_SCALE
 
     def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:  # noqa: ARG002 (the contract's)
         """`(…, 4)` boxes from deltas `(…, 4)`."""
-        return decode_deltas(priors, regression, self.stds)
+        return decode_deltas(priors, regression, self.stds, self.limit)
 
     def encode(self, priors: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:  # noqa: ARG002 (the contract's)
         """`(…, 4)` deltas of boxes `(…, 4)`."""
