@@ -21,8 +21,10 @@ from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
 from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.importing.config_text import read_config
+from detdistill.detectors.importing.findings import Finding
+from detdistill.detectors.importing.misfits import COUNTER, refuse_misfits
 from detdistill.detectors.importing.mmdet_config import ConfigReading, read_mmdet_config
-from detdistill.detectors.importing.mmdet_findings import Finding, Source, layer_findings, setting_finding
+from detdistill.detectors.importing.mmdet_findings import layer_findings, setting_finding
 from detdistill.detectors.importing.mmdet_keys import (
     BIN_VALUES,
     is_own,
@@ -35,16 +37,11 @@ from detdistill.detectors.importing.mmdet_keys import (
 from detdistill.detectors.importing.mmdet_layers import MmdetLayers, read_layers
 from detdistill.detectors.importing.mmdet_needs import needed_settings, refuse_impossible, refuse_unknown
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
-from detdistill.detectors.importing.state_dicts import FLOATS
+from detdistill.detectors.importing.named_classes import named_classes
 from detdistill.detectors.importing.weights_file import read_weights
 from detdistill.detectors.postprocess import PostProcessing
 
 NOTHING_GIVEN = MmdetSettings()
-SHOWN_NAMES = 5
-NAME_THEM = (
-    'give the names with --classes "[cat,dog]" (Python: classes), or number them with --number-classes '
-    "(Python: number_classes=True)"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +96,7 @@ def import_mmdet(
         needed = needed_settings(known.head or likely, layers)
         refuse_unknown(needed, known, likely)
         refuse_impossible(known, layers, reading)
-        names, names_source = _class_names(meta, layers.num_classes, classes, number_classes)
+        names, names_source = named_classes(meta, layers.num_classes, classes, numbered=number_classes)
         detector = _load(_architecture(known, layers), names, known, state)
     except DetdistillError as error:
         raise DetdistillError(f"{path} cannot be imported: {error}") from error
@@ -164,32 +161,6 @@ def _merged(given: MmdetSettings, read: MmdetSettings) -> MmdetSettings:
     return replace(read, **{name: value for name, value in vars(given).items() if value is not None})
 
 
-def _class_names(
-    meta: Mapping[Any, Any], count: int, given: Sequence[str] | None, numbered: bool
-) -> tuple[tuple[str, ...], Source]:
-    dataset = meta.get("dataset_meta")
-    held = dataset if isinstance(dataset, Mapping) else meta
-    found = given or held.get("classes") or held.get("CLASSES") or meta.get("CLASSES")
-    if isinstance(found, str):
-        found = [found]
-    is_list = isinstance(found, list | tuple) and all(isinstance(name, str) for name in found)
-    names = tuple(found) if is_list and found else ()
-    if numbered and not given and len(names) != count:
-        return tuple(f"class_{index}" for index in range(count)), "given"
-    if not names:
-        raise DetdistillError(f"it does not name its {count} classes: {NAME_THEM}")
-    if len(names) != count:
-        shown = ", ".join([*names[:SHOWN_NAMES], *["…"] * (len(names) > SHOWN_NAMES)])
-        raise DetdistillError(
-            f"its weights have {count} classes, but {'--classes' if given else 'the checkpoint'} has {len(names)} "
-            f"names ({shown}): {NAME_THEM}"
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DetdistillError(f"its class names must differ, but {twice} is there twice: {NAME_THEM}")
-    return names, "given" if given else "meta"
-
-
 def _architecture(known: MmdetSettings, layers: MmdetLayers) -> Architecture:
     assert known.head is not None
     options: dict[str, Any] = {}
@@ -241,9 +212,9 @@ def _load(
     names = {
         name: mmdet_name(name, architecture.kind, norm, len(architecture.strides))
         for name in wanted
-        if not name.endswith("num_batches_tracked")
+        if not name.endswith(COUNTER)
     }
-    _refuse_misfits(names, wanted, state)
+    refuse_misfits(names, wanted, state, unread=(BIN_VALUES,))
     with torch.random.fork_rng(devices=[]):
         detector = DenseDetector(architecture, classes, input=spec)
     # Counters of batches say nothing about the weights, and old files lack them.
@@ -251,26 +222,6 @@ def _load(
     values = {field.name: getattr(known, field.name) for field in dataclasses.fields(PostProcessing)}
     detector.postprocessing = PostProcessing(**{name: value for name, value in values.items() if value is not None})
     return detector.eval()
-
-
-def _refuse_misfits(names: Mapping[str, str], wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    problems = []
-    for name, theirs in names.items():
-        found = state.get(theirs)
-        if found is None:
-            problems.append(f"{theirs} is missing")
-        elif found.shape != wanted[name].shape:
-            problems.append(f"{theirs} has the shape {tuple(found.shape)}; expected {tuple(wanted[name].shape)}")
-        elif found.dtype not in FLOATS:
-            problems.append(f"{theirs} is of the type {found.dtype}; expected floating-point numbers")
-    known = {*names.values(), BIN_VALUES}
-    problems += [
-        f"{key} is not part of such a detector"
-        for key in state
-        if key not in known and not key.endswith("num_batches_tracked")
-    ]
-    if problems:
-        raise DetdistillError(f"its weights do not fit the detector that they seem to be of:{listed(problems)}")
 
 
 def _provenance(path: Path, meta: Mapping[Any, Any]) -> dict[str, str | int]:
