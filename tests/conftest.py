@@ -53,6 +53,12 @@ def golden2() -> Golden:
     return partial(_arrays, GOLDEN2)
 
 
+@pytest.fixture(scope="session")
+def golden2_folder() -> Path:
+    """Where the files of the second set are."""
+    return GOLDEN2
+
+
 def _arrays(folder: Path, name: str) -> dict[str, NDArray[Any]]:
     with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
         return dict(file)

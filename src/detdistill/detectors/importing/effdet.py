@@ -107,7 +107,7 @@ def _known(given: EffdetSettings, layers: EffdetLayers, state: Mapping[str, Tens
         DetdistillError: something is still unknown, or the preset has other layers than the weights.
     """
     values = {
-        "backbone": known_backbone(state, bias=layers.bias),
+        "backbone": given.backbone or known_backbone(state, given.preset, bias=layers.bias),
         "padding": "same" if layers.bias else "symmetric",
         **_of_preset(given, layers),
         **{name: value for name, value in vars(given).items() if value is not None},

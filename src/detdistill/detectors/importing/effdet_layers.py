@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import timm
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.choices import Fusion
+from detdistill.detectors.dense.choices import EfficientDetPreset, Fusion
 from detdistill.detectors.dense.efficientdet_scaling import SCALINGS
 
 FIRST_NODE = "fpn.cell.0.fnode."
 ANCHORS = 9
 STRIDES = (8, 16, 32)
 COUNTER = "num_batches_tracked"
+INVERTED_BLOCK = "backbone.blocks.1.0.conv_pwl.weight"
+"""A layer of every EfficientNet, but not of every network whose names start in the same way."""
 
 
 @dataclass(frozen=True)
@@ -83,26 +86,28 @@ def read_effdet_layers(state: Mapping[str, Tensor]) -> EffdetLayers:
     )
 
 
-def known_backbone(state: Mapping[str, Tensor], *, bias: bool) -> str | None:
+def known_backbone(state: Mapping[str, Tensor], preset: EfficientDetPreset | None, *, bias: bool) -> str | None:
     """Return the timm name of the EfficientNet whose tensors a checkpoint has; None if it is none of the presets.
 
     Args:
         state: effdet's names.
+        preset: whose backbone alone comes into question; None for those of all presets.
         bias: of the pyramid: with it the backbone is of TensorFlow's padding (`tf_`), which has the same tensors.
     """
+    if INVERTED_BLOCK not in state:
+        return None
     own = {
         name.removeprefix("backbone."): tuple(tensor.shape)
         for name, tensor in state.items()
         if name.startswith("backbone.") and not name.endswith(COUNTER)
     }
-    return next((name for name in _candidates(bias=bias) if _shapes(name) == own), None)
+    scalings = SCALINGS.values() if preset is None else [SCALINGS[preset]]
+    plain = dict.fromkeys(scaling.backbone.removeprefix("tf_") for scaling in scalings)
+    names = [f"tf_{name}" if bias else name for name in plain]
+    return next((name for name in names if _shapes(name) == own), None)
 
 
-def _candidates(*, bias: bool) -> Iterator[str]:
-    for name in dict.fromkeys(scaling.backbone.removeprefix("tf_") for scaling in SCALINGS.values()):
-        yield f"tf_{name}" if bias else name
-
-
+@functools.cache
 def _shapes(backbone: str) -> dict[str, tuple[int, ...]]:
     if not timm.is_model(backbone):
         return {}
