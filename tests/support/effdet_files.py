@@ -25,9 +25,7 @@ def narrow(classes: tuple[str, ...] = CLASSES, *, anchor_scale: float = 4.0, **p
         kind="efficientdet",
         backbone="lcnet_035",
         pyramid=BiFeaturePyramid(kind="bifpn", **settings),
-        towers=Towers(
-            depth=2, norm="level_batch", bias=bool(settings.get("bias")), separable=True, activation="silu"
-        ),
+        towers=Towers(depth=2, norm="level_batch", bias=bool(settings.get("bias")), separable=True, activation="silu"),
         options={"anchor_scale": anchor_scale},
     )
     return DenseDetector(architecture, classes).eval()

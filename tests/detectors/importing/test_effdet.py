@@ -64,8 +64,7 @@ def assert_same(detector: torch.nn.Module, expected: torch.nn.Module) -> None:
         assert name.endswith("num_batches_tracked") or torch.equal(tensor, other[name]), name
 
 
-@pytest.mark.parametrize("level_first", [False, True])
-@pytest.mark.parametrize("prefix", ["", "model.", "module.model."])
+@pytest.mark.parametrize(("prefix", "level_first"), [("", True), ("module.model.", False)])
 def test_weights_are_recognised_under_any_prefix(
     source: DenseDetector, prefix: str, level_first: bool, tmp_path: Path
 ) -> None:
@@ -89,7 +88,7 @@ def test_what_is_unknown_is_asked_for_with_its_option(source: DenseDetector, tmp
         assert word in str(raised.value), word
     with pytest.raises(DetdistillError, match="--classes"):
         import_effdet(file, settings=KNOWN)
-    with pytest.raises(DetdistillError, match="--classes.*2 names"):
+    with pytest.raises(DetdistillError, match=r"--classes.*2 names"):
         import_effdet(file, settings=KNOWN, classes=("a", "b"))
     numbered = import_effdet(file, settings=KNOWN, number_classes=True).detector
     assert numbered.classes == tuple(f"class_{index}" for index in range(len(CLASSES)))
@@ -133,7 +132,7 @@ def test_files_that_are_damaged_or_of_another_kind(source: DenseDetector, tmp_pa
     with pytest.raises(DetdistillError, match=r"class_net.extra is not part"):
         import_effdet(saved(tmp_path, {**state, "class_net.extra": torch.zeros(1)}), settings=KNOWN, classes=CLASSES)
     other = {**state, "box_net.predict.conv_pw.weight": torch.zeros(24, 16, 1, 1)}
-    with pytest.raises(DetdistillError, match="24 for boxes.* 36"):
+    with pytest.raises(DetdistillError, match=r"24 for boxes.* 36"):
         import_effdet(saved(tmp_path, other), settings=KNOWN, classes=CLASSES)
     plain = {**state, "class_net.conv_rep.0.conv.weight": torch.zeros(16, 16, 3, 3)}
     with pytest.raises(DetdistillError, match="separable_conv"):

@@ -150,7 +150,7 @@ class Architecture:
             return with_preset(given) if given.get("kind") == "efficientdet" else values
         if not isinstance(values, Mapping):
             return values
-        given = {name: tuple_of_list(value) for name, value in values.items()}  # no longer JSON
+        given = {name: tuple_of_list(value) for name, value in values.items()}  # it is no longer read as JSON
         return with_preset(given) if given.get("kind") == "efficientdet" else given
 
     @model_validator(mode="after")
@@ -171,7 +171,8 @@ class Architecture:
 def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of an EfficientDet with those of its preset where they are not given.
 
-    Groups of keys are completed key by key. An unknown preset adds nothing: pydantic refuses it.
+    Groups of keys are completed key by key. A backbone with a width or channels of its own is none of the preset's. An
+    unknown preset adds nothing: pydantic refuses it.
     """
     name = given.get("preset")
     scaling = SCALINGS.get(DEFAULT_PRESET if name is None else name) if isinstance(name, str | None) else None
@@ -190,7 +191,9 @@ def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     )
     towers = Towers(depth=scaling.depth, norm="level_batch", bias=scaling.mobile, separable=True, activation=activation)
     options = {"anchor_scale": scaling.anchor_scale}
-    result = {"backbone": scaling.backbone, "pyramid": pyramid, "towers": towers, "options": options, **given}
+    result = {"pyramid": pyramid, "towers": towers, "options": options, **given}
+    if not given.keys() & {"backbone_width", "backbone_channels"}:  # those are of ResNets
+        result.setdefault("backbone", scaling.backbone)
     for key, preset in (("pyramid", to_values(pyramid)), ("towers", to_values(towers)), ("options", options)):
         own = given.get(key)
         if isinstance(own, Mapping) and own.get("kind", preset.get("kind")) == preset.get("kind"):

@@ -10,7 +10,8 @@ Padding = Literal["symmetric", "same"]
 Activation = Literal["relu", "relu6", "silu"]
 TowerNorm = Literal["group", "batch", "level_batch", "none"]
 BackboneStyle = Literal["pytorch", "caffe"]
-HeadName = Literal["retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet", "efficientdet"]
+MmdetHeadName = Literal["retinanet", "fcos", "atss", "gfl", "gflv2", "vfnet"]
+HeadName = Literal[MmdetHeadName, "efficientdet"]
 NetworkName = Literal["retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"]
 EfficientDetPreset = Literal[
     "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x", "lite0", "lite1", "lite2", "lite3", "lite3x", "lite4"

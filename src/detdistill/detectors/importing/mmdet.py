@@ -18,7 +18,7 @@ from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
 from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
-from detdistill.detectors.dense.choices import HeadName
+from detdistill.detectors.dense.choices import MmdetHeadName
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.importing.config_text import read_config
 from detdistill.detectors.importing.findings import Finding
@@ -121,7 +121,7 @@ def _read_config(meta: Mapping[Any, Any]) -> ConfigReading:
     return read_mmdet_config(read_config(text)) if isinstance(text, str) else ConfigReading()
 
 
-def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: ConfigReading) -> HeadName:
+def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: ConfigReading) -> MmdetHeadName:
     """The kind of detector that the weights suggest, unless something shows that it is another one."""
     version = str(meta.get("mmdet_version", ""))
     if version.startswith(("0.", "1.")):
@@ -219,8 +219,13 @@ def _load(
         detector = DenseDetector(architecture, classes, input=spec)
     # Counters of batches say nothing about the weights, and old files lack them.
     detector.load_state_dict({name: state[theirs].float() for name, theirs in names.items()}, strict=False)
-    values = {field.name: getattr(known, field.name) for field in dataclasses.fields(PostProcessing)}
-    detector.postprocessing = PostProcessing(**{name: value for name, value in values.items() if value is not None})
+    detector.postprocessing = PostProcessing(
+        **{
+            field.name: value
+            for field in dataclasses.fields(PostProcessing)
+            if (value := vars(known).get(field.name)) is not None
+        }
+    )
     return detector.eval()
 
 

@@ -92,9 +92,7 @@ class MaxIouAssigner:
             matched[~listed_cells(lattice, within).flatten()] = IGNORED
         return batch_assignment(matched, grid, targets)
 
-    def _near(
-        self, lattice: Lattice, boxes: Tensor, within: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _near(self, lattice: Lattice, boxes: Tensor, within: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Object, base anchor and cell of all pairs that can matter, and of few more.
 
         The cells are `within` a first and a last column and row, each `(G or 1, B, 2)`.
