@@ -36,7 +36,7 @@ def effdet_state(detector: DenseDetector, *, level_first: bool = False) -> dict[
     levels = len(detector.pyramid.strides)
     own = detector.state_dict()
     for name in ("weight", "bias"):
-        key = f"head.box_predictor.pointwise.{name}"
+        key = f"head.box_predictor.{name}"
         own[key] = own[key].unflatten(0, (-1, 4))[:, YX_TO_XY].flatten(0, 1)
     return {effdet_name(name, 3, levels, level_first=level_first): tensor for name, tensor in own.items()}
 

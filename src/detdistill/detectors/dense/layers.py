@@ -37,7 +37,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class SeparableConv(nn.Module):
-    """A 3x3 convolution of each channel by itself, then a 1x1 convolution; initialised for a signal of equal variance.
+    """A 3x3 convolution of each channel by itself, then a 1x1 convolution.
 
     Args:
         in_channels: of the input map.
@@ -47,17 +47,29 @@ class SeparableConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
-        nn.init.normal_(self.depthwise.weight, std=1 / math.sqrt(TAPS))
-        nn.init.normal_(self.pointwise.weight, std=1 / math.sqrt(in_channels))
-        if self.pointwise.bias is not None:
-            nn.init.zeros_(self.pointwise.bias)
+        self.depthwise = depthwise_conv(in_channels)
+        self.pointwise = pointwise_conv(in_channels, out_channels, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps `(N, in_channels, H, W)` to `(N, out_channels, H, W)`."""
         result: Tensor = self.pointwise(self.depthwise(features))
         return result
+
+
+def depthwise_conv(channels: int) -> nn.Conv2d:
+    """A 3x3 convolution of each channel by itself, without bias; its output varies as its input."""
+    conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+    nn.init.normal_(conv.weight, std=1 / math.sqrt(TAPS))
+    return conv
+
+
+def pointwise_conv(in_channels: int, out_channels: int, *, bias: bool) -> nn.Conv2d:
+    """A 1x1 convolution whose output varies as its input."""
+    conv = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
+    nn.init.normal_(conv.weight, std=1 / math.sqrt(in_channels))
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
 
 
 def activation(name: Activation) -> nn.Module:

@@ -197,8 +197,8 @@ def _load(
         detector = DenseDetector(architecture, classes, input=spec)
     tensors = {name: state[theirs].float() for name, theirs in names.items()}
     for name in ("weight", "bias"):
-        rows = tensors[f"head.box_predictor.pointwise.{name}"]
-        tensors[f"head.box_predictor.pointwise.{name}"] = rows.unflatten(0, (-1, 4))[:, YX_TO_XY].flatten(0, 1)
+        rows = tensors[f"head.box_predictor.{name}"]
+        tensors[f"head.box_predictor.{name}"] = rows.unflatten(0, (-1, 4))[:, YX_TO_XY].flatten(0, 1)
     detector.load_state_dict(tensors, strict=False)
     return detector.eval()
 

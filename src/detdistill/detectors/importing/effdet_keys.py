@@ -46,7 +46,8 @@ def _in_pyramid(name: str, backbone_levels: int, levels: int) -> str:
 
 def _in_head(name: str, *, level_first: bool) -> str:
     part = next(part for part in NETS if name.startswith(part))
-    rest = re.sub(r"^predictor\.", "predict.", name.removeprefix(part))
+    rest = re.sub(r"^predictor\.", "predict.conv_pw.", name.removeprefix(part))
+    rest = re.sub(r"^depthwise\.", "predict.conv_dw.", rest)
     rest = re.sub(r"^tower\.(\d+)\.conv\.", r"conv_rep.\1.", rest)
     norm = r"bn_rep.\2.\1." if level_first else r"bn_rep.\1.\2.bn."
     return f"{NETS[part]}." + re.sub(r"^tower\.(\d+)\.norm\.(\d+)\.", norm, rest)

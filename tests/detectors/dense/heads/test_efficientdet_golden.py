@@ -117,8 +117,8 @@ def test_sum_fusion_with_tensorflows_padding_and_biases(golden2: Golden) -> None
         if theirs in data:
             state[name] = torch.from_numpy(data[theirs]).to(tensor)
     for name in ("weight", "bias"):
-        rows = state[f"head.box_predictor.pointwise.{name}"]
-        state[f"head.box_predictor.pointwise.{name}"] = rows.unflatten(0, (-1, 4))[:, (1, 0, 3, 2)].flatten(0, 1)
+        rows = state[f"head.box_predictor.{name}"]
+        state[f"head.box_predictor.{name}"] = rows.unflatten(0, (-1, 4))[:, (1, 0, 3, 2)].flatten(0, 1)
     assert len(state) == sum(key.startswith("w_") for key in data)
     detector.load_state_dict(state, strict=False)
     backbone = levels_of(data, "backbone")

@@ -17,7 +17,7 @@ from detdistill.detectors.dense.assigners import MaxIouAssigner
 from detdistill.detectors.dense.coders import DeltaCoder
 from detdistill.detectors.dense.heads.dense_head import DenseHead
 from detdistill.detectors.dense.heads.towers import set_prior_probability
-from detdistill.detectors.dense.layers import SeparableConv
+from detdistill.detectors.dense.layers import depthwise_conv, pointwise_conv
 from detdistill.detectors.dense.priors import ASPECTS, FittedLayout, centered_anchors
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.losses.focal import focal_loss
@@ -87,16 +87,19 @@ class EfficientDetHead(DenseHead):
         )
         anchors = OCTAVES * len(ASPECTS)
         self.coder: DeltaCoder = DeltaCoder(limit=NO_LIMIT)
-        self.class_predictor = SeparableConv(self.channels, anchors * num_classes, bias=True)
-        self.box_predictor = SeparableConv(self.channels, anchors * SIDES, bias=True)
-        set_prior_probability(self.class_predictor.pointwise)
+        # Predictors are separable, too; the rows of a class are those of the 1x1 convolution alone.
+        self.class_depthwise = depthwise_conv(self.channels)
+        self.class_predictor = pointwise_conv(self.channels, anchors * num_classes, bias=True)
+        self.box_depthwise = depthwise_conv(self.channels)
+        self.box_predictor = pointwise_conv(self.channels, anchors * SIDES, bias=True)
+        set_prior_probability(self.class_predictor)
         self.gamma, self.label_smoothing, self.delta, self.box_weight = gamma, label_smoothing, delta, box_weight
 
     def predict(self, class_features: Sequence[Tensor], box_features: Sequence[Tensor]) -> Predictions:
         """Class logits and deltas from the towers' maps."""
         grid = self.grid(class_features)
-        class_logits = grid.flatten([self.class_predictor(level) for level in class_features])
-        deltas = grid.flatten([self.box_predictor(level) for level in box_features])
+        class_logits = grid.flatten([self.class_predictor(self.class_depthwise(level)) for level in class_features])
+        deltas = grid.flatten([self.box_predictor(self.box_depthwise(level)) for level in box_features])
         return Predictions(Candidates(grid), class_logits, deltas, self.coder)
 
     def loss(
