@@ -102,6 +102,26 @@ def test_every_answer_is_needed(source: DenseDetector, missing: str, tmp_path: P
         import_effdet(file, settings=known, classes=CLASSES)
 
 
+def test_columns_that_stand_for_nothing_are_dropped(source: DenseDetector, tmp_path: Path) -> None:
+    file = saved(tmp_path, effdet_state(source))
+    found = import_effdet(file, settings=KNOWN, classes=("a", "N/A", "b", "N/A", "c")).detector
+    assert found.classes == ("a", "b", "c")
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        own, expected = found(images).predictions.logits, source(images).predictions.logits
+    torch.testing.assert_close(own, expected[..., [0, 2, 4]])
+    with pytest.raises(DetdistillError, match="a is there twice"):
+        import_effdet(file, settings=KNOWN, classes=("a", "N/A", "b", "N/A", "a"))
+
+
+def test_ninety_columns_are_cocos(tmp_path: Path) -> None:
+    file = saved(tmp_path, effdet_state(narrow(tuple(f"c{column}" for column in range(90)))))
+    found = import_effdet(file, settings=KNOWN)
+    assert len(found.detector.classes) == 80
+    assert (found.detector.classes[0], found.detector.classes[-1]) == ("person", "toothbrush")
+    assert {finding.what: finding.source for finding in found.findings}["classes"] == "effdet's default"
+
+
 @pytest.fixture(scope="module")
 def lite0() -> DenseDetector:
     torch.manual_seed(0)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from docstring_parser import parse
@@ -25,6 +26,7 @@ from detdistill.detectors.importing.effdet_settings import EffdetSettings
 from detdistill.detectors.importing.findings import Finding, Source
 from detdistill.detectors.importing.misfits import COUNTER, refuse_misfits
 from detdistill.detectors.importing.named_classes import named_classes
+from detdistill.detectors.importing.torchvision_weights import COCO_CATEGORIES
 from detdistill.detectors.importing.weights_file import read_weights
 
 NOTHING_KNOWN = EffdetSettings()
@@ -32,6 +34,9 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 LITE_MEAN = LITE_STD = (127.5, 127.5, 127.5)
 NEEDED = ("backbone", "anchor_scale", "activation", "mean", "std")
 BACKBONE_LEVELS = 3
+EMPTY = "N/A"
+COCO_COLUMNS = COCO_CATEGORIES[1:]
+"""Of effdet's published weights: COCO's category ids from 1 to 90, with gaps."""
 YX_TO_XY = (1, 0, 3, 2)
 """Rows of ty, tx, th, tw in the order of dx, dy, dw, dh."""
 
@@ -71,7 +76,8 @@ def import_effdet(
         path: a published checkpoint, one of a training run, or a bare state dict; `.pth` or `.safetensors`. Prefixes of
             wrappers are removed, see `network_names`.
         settings: what the weights do not tell.
-        classes: class names.
+        classes: class names, one for each column; columns named `N/A` are dropped. None for COCO's 90 columns, of
+            which 80 stand for a class, where the weights have as many.
         number_classes: call the classes `class_0`, `class_1`, … if no names are given.
 
     Raises:
@@ -82,8 +88,8 @@ def import_effdet(
     try:
         layers = read_effdet_layers(weights.state)
         known = _known(settings, layers, weights.state)
-        names, names_source = named_classes(weights.meta, layers.num_classes, classes, numbered=number_classes)
-        detector = _load(known, layers, names, weights.state)
+        columns, names_source = _columns(weights.meta, layers.num_classes, classes, number_classes)
+        detector = _load(known, layers, columns, weights.state)
         image_size = None if known.side is None else ImageSize(letterbox=known.side)
     except DetdistillError as error:
         raise DetdistillError(f"{path} cannot be imported: {error}") from error
@@ -91,7 +97,7 @@ def import_effdet(
         detector=detector,
         findings=(
             *_layer_findings(layers),
-            Finding("classes", ", ".join(names), names_source),
+            Finding("classes", ", ".join(detector.classes), names_source),
             *_setting_findings(known, settings),
         ),
         notes=weights.notes,
@@ -156,8 +162,20 @@ def _of_preset(given: EffdetSettings, layers: EffdetLayers) -> dict[str, object]
     }
 
 
+def _columns(
+    meta: Mapping[Any, Any], count: int, given: Sequence[str] | None, numbered: bool
+) -> tuple[tuple[str, ...], Source]:
+    """The name of each of the class predictor's columns, `N/A` of those that stand for nothing."""
+    if given is not None and len(given) == count:
+        named_classes(meta, count - list(given).count(EMPTY), [name for name in given if name != EMPTY], numbered=False)
+        return tuple(given), "given"
+    if given is None and not numbered and not meta and count == len(COCO_COLUMNS):
+        return COCO_COLUMNS, "effdet's default"
+    return named_classes(meta, count, given, numbered=numbered)
+
+
 def _load(
-    known: EffdetSettings, layers: EffdetLayers, classes: tuple[str, ...], state: Mapping[str, Tensor]
+    known: EffdetSettings, layers: EffdetLayers, columns: tuple[str, ...], state: Mapping[str, Tensor]
 ) -> DenseDetector:
     assert known.backbone is not None
     assert known.activation is not None
@@ -183,6 +201,9 @@ def _load(
         options={"anchor_scale": known.anchor_scale},
     )
     spec = InputSpec(Normalization(known.mean, known.std))
+    kept = [column for column, name in enumerate(columns) if name != EMPTY]
+    classes = [columns[column] for column in kept]
+    state = {**state, **_class_rows(state, kept, len(columns))}
     # On the meta device nothing is allocated: shapes that do not fit cannot ask for more memory than the file has.
     with torch.device("meta"):
         wanted = DenseDetector(architecture, classes, input=spec).state_dict()
@@ -201,6 +222,13 @@ def _load(
         tensors[f"head.box_predictor.{name}"] = rows.unflatten(0, (-1, 4))[:, YX_TO_XY].flatten(0, 1)
     detector.load_state_dict(tensors, strict=False)
     return detector.eval()
+
+
+def _class_rows(state: Mapping[str, Tensor], kept: Sequence[int], columns: int) -> dict[str, Tensor]:
+    """The class predictor's tensors with some of its columns; its channel is anchor * columns + column."""
+    names = [f"class_net.predict.conv_pw.{part}" for part in ("weight", "bias")]
+    found = {name: state[name] for name in names if name in state and len(state[name]) % columns == 0}
+    return {name: tensor.unflatten(0, (-1, columns))[:, kept].flatten(0, 1) for name, tensor in found.items()}
 
 
 def _layer_findings(layers: EffdetLayers) -> list[Finding]:

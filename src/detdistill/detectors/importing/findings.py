@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Source = Literal["weights", "config", "mmdetection's default", "torchvision's default", "preset", "given", "meta"]
+Source = Literal[
+    "weights",
+    "config",
+    "mmdetection's default",
+    "torchvision's default",
+    "effdet's default",
+    "preset",
+    "given",
+    "meta",
+]
 
 
 @dataclass(frozen=True)
