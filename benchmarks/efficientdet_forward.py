@@ -9,6 +9,7 @@ batch norms that a convolution can compute, as `detdistill` predicts.
 from __future__ import annotations
 
 import argparse
+import copy
 import platform
 import time
 from collections.abc import Callable
@@ -57,10 +58,7 @@ def main() -> None:
         "effdet": (theirs, images),
         "detdistill": (ours, images),
         "detdistill, folded": (folded(ours), images),
-        "effdet, channels last": (
-            pair(arguments.preset, arguments.size)[0].to(memory_format=torch.channels_last),
-            last,
-        ),
+        "effdet, channels last": (copy.deepcopy(theirs).to(memory_format=torch.channels_last), last),
         "detdistill, folded, channels last": (folded(ours).to(memory_format=torch.channels_last), last),
     }
     seconds: dict[str, list[float]] = {name: [] for name in networks}
