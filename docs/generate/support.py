@@ -34,6 +34,7 @@ SOURCES = """\
 | this toolkit | every run of `train` and `distill` |
 | mmdetection 2.x and 3.x ([how](mmdetection.md)) | {heads}; backbones {backbones} |
 | torchvision ([how](torchvision.md)) | {networks} |
+| effdet ([how](efficientdet.md#import-from-effdet)) | efficientdet with a BiFPN, on any timm backbone |
 | an ONNX file ([how](teachers_onnx.md)) | {exporters}, and any that is described by options |
 | transformers ([how](teachers_transformers.md)) | {families} |
 | your own module ([how](own_detector.md)) | whatever passes `check_detector`; from Python |
@@ -68,6 +69,7 @@ def page() -> str:
     verbs = [
         ("train, evaluate, predict, analyze, export", *(YES for _ in heads)),
         ("import from mmdetection", *(YES if head in imported else NO for head in heads)),
+        ("import from effdet", *(YES if head == "efficientdet" else NO for head in heads)),
         ("import from torchvision", *(YES if networks[head] else NO for head in heads)),
     ]
     depths = sorted({*BASIC_DEPTHS.values(), *BOTTLENECK_DEPTHS.values()}, key=int)

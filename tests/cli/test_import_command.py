@@ -16,6 +16,8 @@ from detdistill.detectors.storage import read_description
 from detdistill.teachers.loading import load_teacher
 from detdistill.teachers.onnx.onnx_card import CardInput
 from detdistill.teachers.onnx.onnx_teacher import OnnxTeacher
+from support import effdet_files
+from support.effdet_files import narrow
 from support.evaluation_datasets import no_objects
 from support.mmdet_files import checkpoint, mmdet_state, saved, small
 from support.onnx_files import constants, f32, one_hot_logits
@@ -60,6 +62,28 @@ def test_what_is_open_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "candidates_per_level" in capsys.readouterr().err
     assert main([*words, "--candidates-per-level", "1000", "--max-detections", "100"]) == 0
     assert detdistill.load(tmp_path / "run").classes == ("cat", "dog")
+
+
+def test_a_checkpoint_of_effdet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = narrow(("cat", "dog"))
+    path = effdet_files.saved(tmp_path, effdet_files.effdet_state(expected))
+    words = ["import", str(path), "--out", str(tmp_path / "run"), "--classes", "[cat,dog]"]
+    assert main(words) == 1
+    assert "--effdet.preset" in capsys.readouterr().err
+    words += ["--effdet.backbone", "lcnet_035", "--effdet.anchor-scale", "4", "--effdet.activation", "silu"]
+    words += ["--effdet.mean", "[123.675,116.28,103.53]", "--effdet.std", "[58.395,57.12,57.375]"]
+    assert main([*words, "--groups", "4"]) == 1
+    assert main([*words, "--effdet.preset", "d9"]) == 2
+    assert not (tmp_path / "run").exists()
+    assert main([*words, "--effdet.side", "256"]) == 0
+    said = capsys.readouterr().out
+    assert "pyramid: BiFPN, 16 channels, 2 cells, fast fusion" in said
+    assert "anchor_scale: 4" in said
+    detector = detdistill.load(tmp_path / "run")
+    assert (detector.classes, detector.input.size) == (("cat", "dog"), ImageSize(letterbox=256))
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(detector(images).predictions.logits, expected(images).predictions.logits)
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "architecture.", "ema.", "student."])

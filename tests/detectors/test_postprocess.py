@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -44,7 +46,7 @@ def one_by_one(
         output.predictions.boxes(),
     )
     for image, (height, width) in enumerate(sizes.tolist()):
-        chosen: list[tuple[int, int]] = []
+        best: list[tuple[float, int, int]] = []
         start = 0
         for length in output.predictions.grid.level_lengths:
             level = classes[image, start : start + length]
@@ -55,8 +57,10 @@ def one_by_one(
                 if level[p, c] > settings.score_threshold
             ]
             pairs.sort(key=lambda pair: -pair[0])
-            chosen += [(p, c) for _, p, c in pairs[: settings.candidates_per_level]]
+            best += pairs[: settings.candidates_per_level]
             start += length
+        best.sort(key=lambda pair: -pair[0])
+        chosen = [(p, c) for _, p, c in best[: settings.candidates_per_image]]
         found = []
         for label in range(classes.shape[2]):
             priors = [p for p, c in chosen if c == label]
@@ -79,15 +83,23 @@ def one_by_one(
     st.integers(1, 3),
     st.integers(1, 3),
     st.booleans(),
-    st.sampled_from([0.05, 0.4, 0.99]),
+    st.sampled_from([0.0, 0.05, 0.4, 0.99]),
     st.sampled_from([1, 7, 1000]),
     st.sampled_from([1, 5, 100]),
+    st.sampled_from([None, 1, 9, 1000]),
 )
 def test_batched_equals_one_by_one(
-    seed: int, batch: int, num_classes: int, quality: bool, threshold: float, candidates: int, detections: int
+    seed: int,
+    batch: int,
+    num_classes: int,
+    quality: bool,
+    threshold: float,
+    candidates: int,
+    detections: int,
+    of_image: int | None,
 ) -> None:
     output, sizes = make_output(seed, batch, num_classes, quality)
-    rule = PostProcessing(threshold, 0.5, candidates, detections)
+    rule = PostProcessing(threshold, 0.5, candidates, detections, candidates_per_image=of_image)
     for found, expected in zip(rule(output.predictions, sizes), one_by_one(output, sizes, rule), strict=True):
         assert found.labels.tolist() == [label for _, label, _ in expected]
         torch.testing.assert_close(found.scores, torch.tensor([score for score, _, _ in expected]))
@@ -139,16 +151,27 @@ def test_threshold_zero_keeps_every_candidate() -> None:
     assert len(found) == output.predictions.grid.num_priors
 
 
+def test_candidates_that_do_not_exist_are_left_out_of_the_best_of_an_image() -> None:
+    grid = Grid(((1, 2),), ((8, 8),), (torch.tensor([[0.0, 0.0, 8.0, 8.0]]),))
+    valid = torch.tensor([[False, True]])
+    logits, distances = torch.tensor([[[3.0], [-3.0]]]), torch.full((1, 2, 4), 4.0)
+    predictions = Predictions(Candidates(grid, valid=valid), logits, distances, DistanceCoder("pixel"))
+    rule = PostProcessing(score_threshold=0.0, candidates_per_image=2)
+    (found,) = rule(predictions, torch.tensor([[8, 16]]))
+    assert found.boxes.tolist() == [[8, 0, 16, 8]]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ((0.05, 0.5, 1000, 100, False, 0), "candidates_per_image"),
         ((1.0, 0.5, 1000, 100), "score_threshold"),
         ((-0.1, 0.5, 1000, 100), "score_threshold"),
         ((0.05, 1.5, 1000, 100), "iou_threshold"),
         ((0.05, 0.5, -1, 0), "(?s)candidates_per_level.*max_detections"),
     ],
 )
-def test_settings_out_of_range_are_refused(values: tuple[float, float, int, int], message: str) -> None:
+def test_settings_out_of_range_are_refused(values: tuple[Any, ...], message: str) -> None:
     with pytest.raises(DetdistillError, match=message):
         PostProcessing(*values)
 

@@ -210,7 +210,7 @@ def test_thresholds_of_unknown_classes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 5}, r"format 5 .* reads up to 4: .*newer version.*pip install --upgrade"),
+        ({"format": 6}, r"format 6 .* reads up to 5: .*newer version.*pip install --upgrade"),
         ({"format": None}, "format is"),
         ({"format": 0}, "format is"),
         ({"kind": "transformer"}, "kind: 'transformer' is none of dense, torchvision"),

@@ -281,3 +281,32 @@ def test_a_second_derivative_is_refused() -> None:
     (gradient,) = torch.autograd.grad(weighted.sum(), logits, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         torch.autograd.backward(gradient.sum())
+
+
+def smoothed(logits: Tensor, labels: Tensor, gamma: float, smoothing: float) -> Tensor:
+    """The plain form: weights and modulation of hard targets, cross entropy with smooth ones."""
+    hard = one_hot(labels, logits.shape[-1])
+    p = logits.sigmoid()
+    modulation = (hard * (1 - p) + (1 - hard) * p) ** gamma * (0.25 * hard + 0.75 * (1 - hard))
+    soft = hard * (1 - smoothing) + smoothing / 2
+    entropy = F.binary_cross_entropy_with_logits(logits, soft, reduction="none")
+    return modulation * entropy * counts(labels)[..., None]
+
+
+@given(candidates(), st.sampled_from([0.0, 1.5, 2.0]), st.sampled_from([0.0, 0.1, 1.0]))
+def test_label_smoothing_is_the_plain_form(
+    drawn: tuple[Tensor, Tensor, Tensor], gamma: float, smoothing: float
+) -> None:
+    logits, labels, _ = drawn
+    logits = logits.double().clamp(-30, 30).requires_grad_()
+    found = focal_loss(logits, labels, gamma=gamma, label_smoothing=smoothing)
+    expected = smoothed(logits, labels, gamma, smoothing)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    gradients = [torch.autograd.grad(each.sum(), logits)[0] for each in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+
+
+def test_efficientdets_focal_loss_by_hand() -> None:
+    logit = torch.zeros(1, 1)
+    assert focal_loss(logit, torch.tensor([0]), gamma=1.5).item() == pytest.approx(0.0612661, abs=1e-7)
+    assert focal_loss(logit, torch.tensor([-1]), gamma=1.5).item() == pytest.approx(0.1837984, abs=1e-7)

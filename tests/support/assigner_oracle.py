@@ -39,10 +39,10 @@ def max_iou_oracle(assigner: MaxIouAssigner, grid: Grid, targets: Targets) -> Te
         row[highest >= assigner.negative] = IGNORED
         row[highest >= assigner.positive] = owner[highest >= assigner.positive]
         if assigner.match_low_quality:
-            for item in items:
+            for item in reversed(items) if assigner.single_best else items:
                 iou = pairwise_iou(boxes[item : item + 1], priors)[0] * used
                 if iou.max() > 0 and iou.max() >= assigner.minimum:
-                    row[iou == iou.max()] = item
+                    row[iou.argmax() if assigner.single_best else iou == iou.max()] = item
         row[~used] = IGNORED
     return matched
 

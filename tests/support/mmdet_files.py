@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from detdistill.detectors.dense.architecture import Towers
-from detdistill.detectors.dense.choices import HeadName
+from detdistill.detectors.dense.choices import MmdetHeadName
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.importing.mmdet_keys import mmdet_name
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
@@ -17,7 +17,7 @@ from support.tiny_detector import tiny_detector
 
 CLASSES = ("cat", "dog")
 IMAGENET_INPUT = MmdetSettings(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), bgr=False)
-HEAD_TYPES: dict[HeadName, str] = {
+HEAD_TYPES: dict[MmdetHeadName, str] = {
     "retinanet": "type='RetinaHead', anchor_generator=dict(type='AnchorGenerator', octave_base_scale=4, "
     "scales_per_octave=3, ratios=[0.5, 1.0, 2.0], strides=[8, 16, 32, 64, 128])",
     "fcos": "type='FCOSHead', norm_on_bbox=True, center_sampling=True, strides=[8, 16, 32, 64, 128], "
@@ -33,7 +33,7 @@ HEAD_TYPES: dict[HeadName, str] = {
 }
 
 
-def config_text(head: HeadName, *, style: str = "pytorch", groups: int = 2) -> str:
+def config_text(head: MmdetHeadName, *, style: str = "pytorch", groups: int = 2) -> str:
     """The configuration of a detector of mmdetection 3.x."""
     return f"""
 model = dict(
@@ -51,7 +51,7 @@ test_pipeline = [
 """
 
 
-def small(head: HeadName, **changes: Any) -> DenseDetector:
+def small(head: MmdetHeadName, **changes: Any) -> DenseDetector:
     """A detector whose every parameter and buffer is random, as in a trained one."""
     grouped: dict[str, Any] = {"norm": "none"} if head == "retinanet" else {"groups": 2}
     options: dict[str, Any] = {"towers": Towers(depth=2, **grouped), "extra_relu": True}

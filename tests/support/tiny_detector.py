@@ -14,9 +14,9 @@ PYRAMID = {field.name for field in fields(FeaturePyramid)} - {"kind"}
 
 
 def layers(head: HeadName = "gfl", **changes: Any) -> Architecture:
-    """An architecture; keywords such as `channels` are the pyramid's."""
+    """An architecture; keywords such as `channels` are the pyramid's, unless `pyramid` itself is given."""
     pyramid = {name: changes.pop(name) for name in PYRAMID & changes.keys()}
-    return Architecture(kind=head, pyramid=FeaturePyramid(**pyramid), **changes)
+    return Architecture(kind=head, **{"pyramid": FeaturePyramid(**pyramid), **changes})
 
 
 def tiny_detector(

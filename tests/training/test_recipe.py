@@ -18,7 +18,7 @@ from detdistill.cli.train_command import Train
 from detdistill.core.errors import SettingsError
 from detdistill.core.image_options import ImageOptions
 from detdistill.core.settings import to_values
-from detdistill.detectors.dense.architecture import Architecture, TorchvisionArchitecture, Towers
+from detdistill.detectors.dense.architecture import Architecture, BiFeaturePyramid, TorchvisionArchitecture, Towers
 from detdistill.distill.building import build_terms
 from detdistill.training.distillation_settings import Distillation
 from detdistill.training.recipe import Data, Evaluation, Logging, Machine, Optimization, Recipe, Schedule, Start
@@ -97,6 +97,13 @@ def test_an_option_counts_more_than_the_file_wherever_it_stands(tmp_path: Path) 
         ("data: {path: x}\ndetector: {towers: {depth: x}}", "detector.towers.depth must be an integer"),
         ("data: {path: x}\ndetector: {towers: {depth: -1}}", "detector.towers.depth must be"),
         ("data: {path: x}\ndetector: {pyramid: {channels: 0}}", "detector.pyramid.channels must be"),
+        ("data: {path: x}\ndetector: {pyramid: {kind: bfpn}}", "detector.pyramid.kind must be one of fpn, bifpn, not"),
+        ("data: {path: x}\ndetector: {pyramid: {kind: bifpn, repeats: 0}}", "detector.pyramid.repeats must be"),
+        ("data: {path: x}\ndetector: {pyramid: {repeats: 2}}", "there is no key 'detector.pyramid.repeats'"),
+        ("data: {path: x}\ndetector: {kind: efficientdet, preset: d8}", "detector.preset must be one of d0, d1, "),
+        ("data: {path: x}\ndetector: {kind: efficientdet, preset: [d0]}", "detector.preset must be one of d0, d1, "),
+        ("data: {path: x}\ndetector: {kind: efficientdet, towers: {depth: x}}", "detector.towers.depth must be"),
+        ("data: {path: x}\ndetector: {preset: d0}", "preset d0 is a size of EfficientDet, and kind is gfl"),
         ("data: {path: x}\ndetector: {strides: [8, x]}", "detector.strides[1] must be an integer, not 'x'"),
         ("data: {path: x}\nimages: {short_side: 900, long_side: 800}", "images: long_side must be at least"),
         ("data: {path: x}\ndistill: {terms: {hint: {}}}", "distill.teacher is missing"),
@@ -115,6 +122,35 @@ def test_mistakes_in_a_file_name_the_key(text: str, said: str, tmp_path: Path) -
         read_recipe(tmp_path / "recipe.yaml")
     assert said in str(refused.value)
     assert "recipe.yaml" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "letterbox"),
+    [
+        ({}, 640),
+        ({"flip": 0.0}, 640),
+        ({"letterbox": 256}, 256),
+        ({"short_side": 300, "long_side": 400}, None),
+        ({"canvas": [320, 480]}, None),
+    ],
+)
+def test_images_without_a_size_have_the_presets(images: dict[str, Any], letterbox: int | None) -> None:
+    values = {"data": {"path": "x"}, "detector": {"kind": "efficientdet", "preset": "d1"}, "images": images}
+    recipe = recipe_of(values, "test")
+    assert recipe.images.letterbox == letterbox
+    assert recipe.images.flip == images.get("flip", 0.5)
+    assert recipe_of(to_values(recipe), "test") == recipe
+    architecture = Architecture("efficientdet", preset="d1")
+    assert recipe_of({**values, "detector": architecture}, "test") == recipe
+
+
+def test_other_detectors_and_options_keep_their_image_size() -> None:
+    assert recipe_of({"data": {"path": "x"}, "detector": {"kind": "gfl"}}, "test").images.letterbox is None
+    words = ("--data.path", "x", "--detector.kind", "efficientdet", "--detector.pyramid.repeats", "1")
+    recipe = from_words(*words)
+    assert isinstance(recipe.detector, Architecture)
+    assert isinstance(recipe.detector.pyramid, BiFeaturePyramid)
+    assert (recipe.images.letterbox, recipe.detector.pyramid.repeats) == (512, 1)
 
 
 def test_keys_may_have_dashes_as_other_options_do() -> None:

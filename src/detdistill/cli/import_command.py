@@ -1,4 +1,4 @@
-"""`detdistill import`: turns a checkpoint of mmdetection or torchvision, or an ONNX file, into a folder."""
+"""`detdistill import`: turns a checkpoint of another library, or an ONNX file, into a folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cyclopts import Parameter, Token
 from detdistill.core.console import print_out
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.dense.choices import RcnnName
+from detdistill.detectors.importing.effdet_settings import EffdetSettings
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from detdistill.teachers.onnx.onnx_settings import NOTHING_KNOWN, CardSettings
 
@@ -31,15 +32,13 @@ def from_yaml(kind: Any, tokens: Sequence[Token]) -> Any:
 
 @dataclass(frozen=True)
 class Import:
-    """Import a detector of mmdetection 2.x or 3.x or of torchvision.
+    """Import a detector of mmdetection 2.x or 3.x, torchvision or effdet, or an ONNX file.
 
-    mmdetection: RetinaNet, FCOS, ATSS, GFL, GFLv2, VFNet, Faster, Mask and Cascade R-CNN. torchvision: RetinaNet, FCOS,
-    Faster and Mask R-CNN.
-
-    The layers are read off the weights; for mmdetection, all else is read from the configuration in the checkpoint.
-    What neither tells must be given by the options below; it is never guessed. Prefixes of wrappers (DDP,
-    torch.compile, Lightning, EMA, distillation) are removed from the names of the weights. Prints what was found, and
-    where.
+    From mmdetection RetinaNet, FCOS, ATSS, GFL, GFLv2 and VFNet are imported, from torchvision RetinaNet and FCOS, from
+    effdet EfficientDet. The layers are read off the weights; for mmdetection, all else is read from the configuration
+    in the checkpoint. What neither tells must be given by the options below; it is never guessed. An effdet file needs
+    `--effdet.preset` and class names. Prefixes of wrappers (DDP, torch.compile, Lightning, EMA, distillation) are
+    removed from the names of the weights. Prints what was found, and where.
 
     An ONNX file becomes the folder of a teacher (`--teacher FOLDER`). The files of D-FINE, DEIM, RT-DETR, D-FINE-seg,
     RF-DETR, Ultralytics YOLO and RT-DETR, transformers, and `detdistill export` are recognised; describe others by the
@@ -73,6 +72,7 @@ class Import:
     ] = None
 
     settings: Annotated[MmdetSettings, Parameter(name="*", group="mmdetection")] = field(default_factory=MmdetSettings)
+    effdet: Annotated[EffdetSettings, Parameter(group="effdet")] = field(default_factory=EffdetSettings)
     card: Annotated[CardSettings, Parameter(group="ONNX")] = field(default_factory=CardSettings)
 
     def run(self) -> None:
@@ -95,6 +95,7 @@ class Import:
             number_classes=self.number_classes,
             frozen_norm_eps=self.frozen_norm_eps,
             network=self.network,
+            effdet=self.effdet,
         )
         for finding in imported.findings:
             print_out(f"{finding.what}: {finding.value} ({finding.source})")
@@ -105,10 +106,15 @@ class Import:
     def _import_onnx(self) -> None:
         from detdistill.teachers.onnx.importing_onnx import import_onnx
 
-        if self.settings != MmdetSettings() or self.frozen_norm_eps is not None or self.network is not None:
+        if (
+            self.settings != MmdetSettings()
+            or self.frozen_norm_eps is not None
+            or self.network is not None
+            or self.effdet != EffdetSettings()
+        ):
             raise DetdistillError(
-                f"{self.checkpoint}: options of mmdetection and torchvision are not for ONNX files: use --card.…, see "
-                "`detdistill import --help`"
+                f"{self.checkpoint}: options of mmdetection, torchvision and effdet are not for ONNX files: use "
+                "--card.…, see `detdistill import --help`"
             )
         imported = import_onnx(
             self.checkpoint,

@@ -21,8 +21,10 @@ SMALLEST_AREA = 1e-6
 """Square pixels; a union of no area counts as this large where it is divided by."""
 
 LARGEST_LOG_SCALE = math.log(1000 / 16)
-"""A decoded side is at most this factor (as a logarithm) longer or shorter than the prior's."""
+"""A decoded side is at most this factor (as a logarithm) longer or shorter than the prior's, unless a head says
+otherwise."""
 
+LOG_SCALES = (-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
 Deviations = tuple[float, float, float, float]
 
 
@@ -66,15 +68,15 @@ def decode_deltas(
     priors: Tensor,
     deltas: Tensor,
     stds: Deviations = (1.0, 1.0, 1.0, 1.0),
-    least_log_scale: float = -LARGEST_LOG_SCALE,
+    log_scales: tuple[float, float] = LOG_SCALES,
 ) -> Tensor:
-    """The inverse of `encode_deltas`, with the log scales limited to ±log(1000/16) against overflow.
+    """The inverse of `encode_deltas`, with limited log scales against overflow.
 
     Args:
         priors: `(…, 4)`.
         deltas: `(…, 4)`.
         stds: what dx, dy, dw and dh were divided by.
-        least_log_scale: another lower limit.
+        log_scales: lowest and highest natural logarithm of a side's factor.
 
     Returns:
         `(…, 4)` boxes, not clipped to the image.
@@ -83,7 +85,7 @@ def decode_deltas(
     deltas = at_least_float32(deltas)
     deltas = deltas * deltas.new_tensor(stds)
     centers = box_centers(priors) + deltas[..., :2] * sides
-    half_sides = sides * deltas[..., 2:].clamp(least_log_scale, LARGEST_LOG_SCALE).exp() / 2
+    half_sides = sides * deltas[..., 2:].clamp(*log_scales).exp() / 2
     return torch.cat((centers - half_sides, centers + half_sides), dim=-1)
 
 

@@ -251,4 +251,4 @@ def _shown(value: Any) -> str:
     plain = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
         return plain[value]
-    return one_line(repr(value), _LONGEST_VALUE)
+    return one_line(repr(list(value) if isinstance(value, tuple) else value), _LONGEST_VALUE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -89,18 +87,7 @@ class EndToEnd(nn.Module):
         return places, best, label.gather(1, order), (best >= 0).sum(dim=1)
 
     def _selected(self, predictions: Predictions) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Image, prior and class of the best candidates of each level, and which pass the threshold, `(N, K)` each."""
-        threshold = self.postprocessing.score_threshold
-        least = math.log(threshold / (1 - threshold)) if threshold > 0 else -math.inf
-        classes, start = predictions.num_classes, 0
-        priors, labels, values = [], [], []
-        for length in predictions.grid.level_lengths:  # slices, because a split keeps the example's lengths
-            flat = predictions.class_logits[:, start : start + length].flatten(1)
-            best, place = flat.topk(min(self.postprocessing.candidates_per_level, flat.shape[1]), dim=1)
-            priors.append(start + place // classes)
-            labels.append(place % classes)
-            values.append(best)
-            start += length
-        prior, label = torch.cat(priors, dim=1), torch.cat(labels, dim=1)
+        """Image, prior and class of the best candidates, and which pass the threshold, `(N, K)` each."""
+        values, prior, label = self.postprocessing.best_pairs(predictions.class_logits, predictions.grid.level_lengths)
         image = torch.arange(prior.shape[0], device=prior.device)[:, None].expand(-1, prior.shape[1])
-        return (image, prior, label), torch.cat(values, dim=1) > least
+        return (image, prior, label), values > self.postprocessing.least_logit

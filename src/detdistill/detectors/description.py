@@ -17,11 +17,11 @@ from detdistill.core.input_spec import InputSpec
 from detdistill.core.settings import settings
 from detdistill.detectors.postprocess import PostProcessing
 
-FORMAT = 4
+FORMAT = 5
 """Format 2 added `image_size.canvas` and `postprocessing.class_agnostic`; format 3 has `input` instead of
 `normalization` and `image_size`; format 4 has `architecture.kind` instead of `head`, `architecture.pyramid` instead of
-`channels`, `extra_levels`, `extra_source` and `extra_relu`, and torchvision's `name` instead of `network`. Older ones
-are still read."""
+`channels`, `extra_levels`, `extra_source` and `extra_relu`, and torchvision's `name` instead of `network`; format 5
+added `postprocessing.candidates_per_image`. Older ones are still read."""
 FILE_NAME = "model.json"
 
 

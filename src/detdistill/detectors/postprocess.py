@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -36,7 +37,10 @@ def rank_within(groups: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 
 @settings
 class PostProcessing:
-    """mmdetection's dense inference: the best candidates per level, NMS, the best detections."""
+    """Dense inference: the best candidates of each level and of the image, NMS, the best detections.
+
+    Selection by level is mmdetection's, by image EfficientDet's.
+    """
 
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Least class score (before a quality factor) of a candidate."""
@@ -49,6 +53,9 @@ class PostProcessing:
     class_agnostic: bool = False
     """NMS among the boxes of all classes, so that one place has one class (mmdetection's `class_agnostic`); without it,
     among those of each class."""
+    candidates_per_image: Count | None = None
+    """Largest number of (prior, class) pairs of all levels together, best class score first, that are decoded; null for
+    no limit beyond the levels'. EfficientDet has 5000."""
 
     def __call__(self, predictions: Predictions, sizes: Tensor) -> list[Detections]:
         """Reads the detections off the predictions of a stage; candidates without a grid are of one level.
@@ -80,17 +87,51 @@ class PostProcessing:
     def _select(self, predictions: Predictions) -> tuple[Tensor, Tensor, Tensor]:
         """Image, prior and class of the candidates, chosen by their logits: nothing is decoded or squashed before."""
         logits = predictions.class_logits
-        if self.score_threshold > 0:
-            above = logits > math.log(self.score_threshold / (1 - self.score_threshold))
-        else:
-            above = torch.ones_like(logits, dtype=torch.bool)
-        if predictions.candidates.valid is not None:
-            above &= predictions.candidates.valid[..., None]
-        image, prior, label = above.nonzero(as_tuple=True)
+        exists = predictions.candidates.valid
         grid = predictions.candidates.grid
         per_level = (predictions.candidates.count,) if grid is None else grid.level_lengths
+        if self.candidates_per_image is not None:
+            if exists is not None:
+                logits = logits.masked_fill(~exists[..., None], -math.inf)
+            values, prior, label = self.best_pairs(logits, per_level)
+            chosen = values > self.least_logit
+            return chosen.nonzero(as_tuple=True)[0], prior[chosen], label[chosen]
+        above = logits > self.least_logit if self.score_threshold > 0 else torch.ones_like(logits, dtype=torch.bool)
+        if exists is not None:
+            above &= exists[..., None]
+        image, prior, label = above.nonzero(as_tuple=True)
         lengths = torch.tensor(per_level, device=logits.device)
         level = torch.arange(len(lengths), device=logits.device).repeat_interleave(lengths)[prior]
         order, rank = rank_within(image * len(lengths) + level, logits[image, prior, label])
         order = order[rank < self.candidates_per_level]
         return image[order], prior[order], label[order]
+
+    @property
+    def least_logit(self) -> float:
+        """The logit above which a class score passes `score_threshold`."""
+        return math.log(self.score_threshold / (1 - self.score_threshold)) if self.score_threshold > 0 else -math.inf
+
+    def best_pairs(self, logits: Tensor, level_lengths: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """The best (prior, class) pairs of each level, and of those the best of each image, whatever their scores.
+
+        Args:
+            logits: `(N, P, C)` of the classes.
+            level_lengths: number of priors of each level.
+
+        Returns:
+            Logits, priors and classes, `(N, K)` each.
+        """
+        classes, start = logits.shape[2], 0
+        priors, labels, values = [], [], []
+        for length in level_lengths:  # slices, because in a traced graph a split keeps the example's lengths
+            flat = logits[:, start : start + length].flatten(1)
+            best, place = flat.topk(min(self.candidates_per_level, flat.shape[1]), dim=1)
+            priors.append(start + place // classes)
+            labels.append(place % classes)
+            values.append(best)
+            start += length
+        value, prior, label = (torch.cat(parts, dim=1) for parts in (values, priors, labels))
+        if self.candidates_per_image is None:
+            return value, prior, label
+        value, place = value.topk(min(self.candidates_per_image, value.shape[1]), dim=1)
+        return value, prior.gather(1, place), label.gather(1, place)

@@ -53,7 +53,7 @@ def _converted(content: Mapping[str, Any]) -> dict[str, Any]:
     new = dict(content, format=FORMAT)
     if content["format"] < 3:
         new["input"] = {"normalization": new.pop("normalization", None), "size": new.pop("image_size", None)}
-    if content["format"] < FORMAT and isinstance(content.get("architecture"), dict):
+    if content["format"] < 4 and isinstance(content.get("architecture"), dict):
         new["architecture"] = architecture = dict(content["architecture"])
         for old, renamed in (("head", "kind"), ("network", "name")):
             if old in architecture:

@@ -28,17 +28,21 @@ def _softplus(logits: Tensor) -> Tensor:
 
 
 class _BackgroundLoss(torch.autograd.Function):
-    """scale · σ(x)^γ · softplus(x): how wrong a logit is whose target is 0, by its own confidence.
+    """scale · σ(x)^γ · (softplus(x) − s x): how wrong a logit is whose target s is 0 or small, by its own confidence.
 
-    The derivative, scale · σ(x)^γ · (γ (1 − σ(x)) softplus(x) + σ(x)), is cheapest while the parts are at hand.
-    Both are 0 for candidates that are ignored: `(…,)` bool, or None.
+    The derivative, scale · σ(x)^γ · (γ (1 − σ(x)) (softplus(x) − s x) + σ(x) − s), is cheapest while the parts are at
+    hand. Both are 0 for candidates that are ignored: `(…,)` bool, or None.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, gamma: float, scale: float, ignored: Tensor | None) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, gamma: float, scale: float, ignored: Tensor | None, target: float) -> Tensor:
         probability = logits.sigmoid()
         cross_entropy = _softplus(logits)
+        if target:
+            cross_entropy.sub_(logits, alpha=target)
         slope = torch.addcmul(cross_entropy, probability, cross_entropy, value=-1).mul_(gamma).add_(probability)
+        if target:
+            slope.sub_(target)
         modulation = probability.pow_(gamma).mul_(scale)
         if ignored is not None:
             modulation[ignored] = 0
@@ -47,13 +51,15 @@ class _BackgroundLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         (derivative,) = ctx.saved_tensors
-        return grad * derivative, None, None, None
+        return grad * derivative, None, None, None, None
 
 
-def _background_loss(logits: Tensor, gamma: float, scale: float, ignored: Tensor | None = None) -> Tensor:
-    loss: Tensor = _BackgroundLoss.apply(logits, gamma, scale, ignored)
+def _background_loss(
+    logits: Tensor, gamma: float, scale: float, ignored: Tensor | None = None, target: float = 0.0
+) -> Tensor:
+    loss: Tensor = _BackgroundLoss.apply(logits, gamma, scale, ignored, target)
     return loss
 
 
@@ -63,7 +69,9 @@ def _positives(labels: Tensor) -> tuple[Tensor, ...]:
     return (*candidates, labels[candidates])
 
 
-def focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+def focal_loss(
+    logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0, label_smoothing: float = 0.0
+) -> Tensor:
     """Focal loss (Lin et al., ICCV 2017, eq. 5).
 
     Args:
@@ -71,14 +79,16 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float
         labels: `(…,)` int64, 0 to C - 1, `BACKGROUND` (-1), or `IGNORED` (-2): the candidate costs nothing.
         alpha: weight of positive entries; 1 - alpha is that of all others.
         gamma: power of the modulation, at least 0.
+        label_smoothing: the targets of the cross entropy are half of this, and 1 minus half of this; weights and
+            modulation are those of 0 and 1 (google/automl's EfficientDet). 0 to 1.
 
     Returns:
         `(…, C)`, at least 0.
     """
     logits = at_least_float32(logits)
     positives = _positives(labels)
-    loss = _background_loss(logits, gamma, 1 - alpha, labels == IGNORED)
-    loss[positives] = _background_loss(-logits[positives], gamma, alpha)
+    loss = _background_loss(logits, gamma, 1 - alpha, labels == IGNORED, label_smoothing / 2)
+    loss[positives] = _background_loss(-logits[positives], gamma, alpha, target=label_smoothing / 2)
     return loss
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +16,9 @@ from pydantic import TypeAdapter
 
 from detdistill.core.errors import SettingsError
 from detdistill.core.files import LARGEST_SETTINGS, read_regular, write_atomically
-from detdistill.core.settings import from_values, to_values
+from detdistill.core.image_options import ImageSize
+from detdistill.core.settings import fields_of, from_values, to_values
+from detdistill.detectors.dense.efficientdet_scaling import DEFAULT_PRESET, SCALINGS
 from detdistill.training.recipe import Recipe
 from detdistill.training.renamed_keys import RENAMED, converted
 from detdistill.training.yaml_values import read_yaml, write_yaml
@@ -69,7 +72,8 @@ def recipe_of(values: Mapping[str, Any], source: str) -> Recipe:
     """Build a recipe from nested values.
 
     Args:
-        values: As a recipe's file has them; a `detector` without a `kind` is a `gfl`.
+        values: As a recipe's file has them; a `detector` without a `kind` is a `gfl`, and images without a size have
+            that of an EfficientDet's preset.
         source: Where they come from, for messages.
 
     Raises:
@@ -78,10 +82,24 @@ def recipe_of(values: Mapping[str, Any], source: str) -> Recipe:
     detector = values.get("detector", {})
     if isinstance(detector, Mapping):
         values = {**values, "detector": {"kind": "gfl", **detector}}
+    values = _with_image_size(values)
     try:
         return from_values(Recipe, values, renamed=RENAMED)
     except SettingsError as error:
         raise SettingsError(error.problems, source) from None
+
+
+def _with_image_size(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Nested values with the image size of the detector's preset, if it has one and no size is given."""
+    detector, images = values.get("detector"), values.get("images", {})
+    if not isinstance(images, Mapping) or images.keys() & fields_of(ImageSize).keys():
+        return values
+    read = detector.get if isinstance(detector, Mapping) else functools.partial(getattr, detector)
+    if read("kind", None) != "efficientdet":
+        return values
+    preset = read("preset", None) or DEFAULT_PRESET
+    side = next((scaling.side for name, scaling in SCALINGS.items() if name == preset), None)
+    return values if side is None else {**values, "images": {"letterbox": side, **images}}
 
 
 def schema_text() -> str:

@@ -11,7 +11,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.output import DENSE, Output
 from detdistill.core.structures import BACKGROUND, IGNORED, Targets
 from detdistill.detectors.conformance import check_detector
-from detdistill.detectors.dense.architecture import Towers
+from detdistill.detectors.dense.architecture import BiFeaturePyramid, Towers
 from detdistill.detectors.dense.choices import HeadName
 from detdistill.detectors.dense.detector import HEADS, DenseDetector
 from support.tiny_detector import layers
@@ -25,6 +25,7 @@ def small(head: str, **changes: Any) -> DenseDetector:
     return DenseDetector(layers(head, backbone_width=0.125, channels=32, **changes), CLASSES)  # type: ignore[arg-type]
 
 
+BIFPN = BiFeaturePyramid(kind="bifpn", channels=32, repeats=2)
 VARIANTS: list[tuple[HeadName, dict[str, Any]]] = [
     ("retinanet", {"extra_source": "input"}),
     ("fcos", {"extra_relu": True}),
@@ -34,6 +35,9 @@ VARIANTS: list[tuple[HeadName, dict[str, Any]]] = [
     ("gfl", {"strides": (4, 8, 16, 32), "extra_levels": 0, "towers": Towers(channels=16, depth=1, norm="batch")}),
     ("gflv2", {"options": {"reg_max": 8}}),
     ("vfnet", {}),
+    ("vfnet", {"pyramid": BIFPN, "towers": Towers(depth=1, norm="level_batch", activation="silu")}),
+    ("atss", {"pyramid": replace(BIFPN, fusion="sum", padding="same", bias=True, activation="relu6")}),
+    ("efficientdet", {"pyramid": BIFPN}),
 ]
 
 
@@ -185,6 +189,9 @@ def test_unknown_head_and_option_name_what_there_is() -> None:
         ("retinanet", {"anchor_ratios": ("a",)}, r"options.anchor_ratios\[0\] must be a number, not 'a'"),
         ("retinanet", {"anchor_scales": ()}, "at least one scale"),
         ("atss", {"anchor_scale": -8}, r"all above 0; given are scales \(-8,\)"),
+        ("efficientdet", {"anchor_scale": 0.0}, "scale 0: .*scale above 0"),
+        ("efficientdet", {"delta": 0.0}, "delta 0, "),
+        ("efficientdet", {"label_smoothing": 1.5}, "label_smoothing 1.5, .*label_smoothing of 0 to 1"),
     ],
 )
 def test_options_that_cannot_be_are_refused(head: str, options: dict[str, Any], message: str) -> None:

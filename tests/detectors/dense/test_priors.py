@@ -5,14 +5,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from conftest import Golden
 from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
-from detdistill.detectors.dense.priors import KEPT_GRIDS, PriorLayout, anchor_boxes, cell_boxes
+from detdistill.detectors.dense.priors import (
+    ASPECTS,
+    KEPT_GRIDS,
+    FittedLayout,
+    PriorLayout,
+    anchor_boxes,
+    cell_boxes,
+    centered_anchors,
+)
 
 CPU = torch.device("cpu")
 RETINANET_SCALES = [4 * 2 ** (k / 3) for k in range(3)]
@@ -127,3 +135,41 @@ def test_several_threads_may_ask_for_grids() -> None:
     with ThreadPoolExecutor(8) as threads:
         grids = list(threads.map(lambda size: layout.grid([size], torch.device("cpu")), sizes))
     assert [grid.num_priors for grid in grids] == [height * width for height, width in sizes]
+
+
+LEVELS = (8, 16, 32, 64, 128)
+
+
+def plain_efficientdet_anchors(canvas: tuple[int, int], sizes: Sequence[tuple[int, int]], scale: float) -> Tensor:
+    """Level by level, cell by cell, octave by octave, aspect by aspect."""
+    boxes = []
+    for rows, columns in sizes:
+        step_y, step_x = canvas[0] / rows, canvas[1] / columns
+        for row in range(rows):
+            for column in range(columns):
+                y, x = (row + 0.5) * step_y, (column + 0.5) * step_x
+                for octave in range(3):
+                    for width, height in ASPECTS:
+                        w, h = (scale * 2 ** (octave / 3) * side / 2 for side in (width * step_x, height * step_y))
+                        boxes.append((x - w, y - h, x + w, y + h))
+    return torch.tensor(boxes)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([3.0, 4.0, 5.0]))
+def test_efficientdets_anchors_on_canvases_of_any_multiple_of_32(rows: int, columns: int, scale: float) -> None:
+    canvas = (32 * rows, 32 * columns)
+    sizes = [tuple(-(-side // stride) for side in canvas) for stride in LEVELS]
+    grid = FittedLayout(LEVELS, centered_anchors(3, scale)).grid(sizes, CPU)  # type: ignore[arg-type]
+    expected = plain_efficientdet_anchors(canvas, sizes, scale)  # type: ignore[arg-type]
+    torch.testing.assert_close(grid.priors, expected, atol=1e-3, rtol=0)
+    for (height, width), steps, stride in zip(sizes, grid.strides, LEVELS, strict=True):
+        assert steps == (canvas[0] / height, canvas[1] / width)
+        if canvas[0] % stride == canvas[1] % stride == 0:
+            assert steps == (stride, stride)
+
+
+@pytest.mark.parametrize(("octaves", "scale"), [(0, 4.0), (3, 0.0), (3, -1.0)])
+def test_anchors_without_size_are_refused(octaves: int, scale: float) -> None:
+    with pytest.raises(DetdistillError, match=r"octaves.*scale"):
+        centered_anchors(octaves, scale)

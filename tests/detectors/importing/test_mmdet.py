@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,8 +15,7 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.normalization import Normalization
 from detdistill.detectors.dense.architecture import Towers
-from detdistill.detectors.dense.choices import HeadName
-from detdistill.detectors.dense.detector import HEADS
+from detdistill.detectors.dense.choices import MmdetHeadName
 from detdistill.detectors.importing.mmdet import import_mmdet
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from detdistill.detectors.postprocess import PostProcessing
@@ -63,8 +62,8 @@ def assert_same_weights(path: Path, detector: torch.nn.Module, expected: torch.n
         assert name.endswith("num_batches_tracked") or torch.equal(tensor, wanted), f"{path}: {name}"
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_layers_are_read_off_the_weights_and_the_rest_from_the_config(head: HeadName, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", get_args(MmdetHeadName))
+def test_layers_are_read_off_the_weights_and_the_rest_from_the_config(head: MmdetHeadName, tmp_path: Path) -> None:
     expected = small(head)
     path = saved(tmp_path, checkpoint(expected))
     imported = import_mmdet(path)

@@ -5,7 +5,7 @@ import torch
 
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.dense.architecture import Towers
-from detdistill.detectors.dense.choices import ExtraSource, HeadName
+from detdistill.detectors.dense.choices import ExtraSource, MmdetHeadName
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.importing.mmdet_layers import read_layers
 from support.mmdet_files import mmdet_state, small
@@ -25,7 +25,7 @@ from support.tiny_detector import layers
         ("fcos", "resnext101_64x4d", True),
     ],
 )
-def test_networks_of_full_size(head: HeadName, backbone: str, bottleneck: bool) -> None:
+def test_networks_of_full_size(head: MmdetHeadName, backbone: str, bottleneck: bool) -> None:
     towers = Towers(norm="none" if head == "retinanet" else "group", bias=head == "fcos")
     source: ExtraSource = "input" if head == "retinanet" else "output"
     architecture = layers(head, backbone=backbone, extra_source=source, towers=towers)

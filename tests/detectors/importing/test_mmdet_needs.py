@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from detdistill.core.errors import DetdistillError
-from detdistill.detectors.dense.choices import HeadName
-from detdistill.detectors.dense.detector import HEADS
+from detdistill.detectors.dense.choices import MmdetHeadName
 from detdistill.detectors.importing.mmdet_config import ConfigReading
 from detdistill.detectors.importing.mmdet_keys import newest_names
 from detdistill.detectors.importing.mmdet_layers import MmdetLayers, read_layers
@@ -15,12 +15,12 @@ from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from support.mmdet_files import mmdet_state, small
 
 
-def layers(head: HeadName) -> MmdetLayers:
+def layers(head: MmdetHeadName) -> MmdetLayers:
     return read_layers(newest_names(mmdet_state(small(head))), head)
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_what_is_needed_is_a_setting_and_asked_for_once(head: HeadName) -> None:
+@pytest.mark.parametrize("head", get_args(MmdetHeadName))
+def test_what_is_needed_is_a_setting_and_asked_for_once(head: MmdetHeadName) -> None:
     needed = needed_settings(head, layers(head))
     assert len(set(needed)) == len(needed)
     assert set(needed) <= set(vars(MmdetSettings()))

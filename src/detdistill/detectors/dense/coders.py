@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from detdistill.core.boxes import (
-    LARGEST_LOG_SCALE,
+    LOG_SCALES,
     Deviations,
     box_centers,
     boxes_to_distances,
@@ -27,19 +27,19 @@ LAST_BIN_MARGIN = 0.1
 
 @dataclass(frozen=True)
 class DeltaCoder:
-    """Offsets and log scales from an anchor (RetinaNet, ATSS).
+    """Offsets and log scales from an anchor (RetinaNet, ATSS, EfficientDet).
 
     Attributes:
         stds: what dx, dy, dw and dh are divided by.
-        least_log_scale: natural logarithm of the least factor by which a side shrinks; torchvision has no limit.
+        log_scales: lowest and highest natural logarithm of a side's factor.
     """
 
     stds: Deviations = (1.0, 1.0, 1.0, 1.0)
-    least_log_scale: float = -LARGEST_LOG_SCALE
+    log_scales: tuple[float, float] = LOG_SCALES
 
     def decode(self, priors: Tensor, strides: Tensor, regression: Tensor) -> Tensor:  # noqa: ARG002 (the contract's)
         """`(…, 4)` boxes from deltas `(…, 4)`."""
-        return decode_deltas(priors, regression, self.stds, self.least_log_scale)
+        return decode_deltas(priors, regression, self.stds, self.log_scales)
 
     def encode(self, priors: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:  # noqa: ARG002 (the contract's)
         """`(…, 4)` deltas of boxes `(…, 4)`."""

@@ -17,12 +17,13 @@ from detdistill.detectors.dense.architecture import Architecture
 from detdistill.detectors.dense.backbones import build_backbone
 from detdistill.detectors.dense.heads.atss_head import AtssHead
 from detdistill.detectors.dense.heads.dense_head import DenseHead
+from detdistill.detectors.dense.heads.efficientdet_head import EfficientDetHead
 from detdistill.detectors.dense.heads.fcos_head import FcosHead
 from detdistill.detectors.dense.heads.gfl_head import GflHead
 from detdistill.detectors.dense.heads.gflv2_head import Gflv2Head
 from detdistill.detectors.dense.heads.retinanet_head import RetinaNetHead
 from detdistill.detectors.dense.heads.vfnet_head import VfnetHead
-from detdistill.detectors.dense.pyramid import Pyramid
+from detdistill.detectors.dense.pyramid import build_pyramid
 
 HEADS: dict[str, type[DenseHead]] = {
     "retinanet": RetinaNetHead,
@@ -31,6 +32,7 @@ HEADS: dict[str, type[DenseHead]] = {
     "gfl": GflHead,
     "gflv2": Gflv2Head,
     "vfnet": VfnetHead,
+    "efficientdet": EfficientDetHead,
 }
 
 
@@ -70,14 +72,7 @@ class DenseDetector(Detector):
             deformable=architecture.backbone_deformable,
             pretrained=pretrained_backbone,
         )
-        self.pyramid = Pyramid(
-            self.backbone.channels,
-            self.backbone.strides,
-            architecture.pyramid.channels,
-            architecture.pyramid.extra_levels,
-            architecture.pyramid.extra_source,
-            architecture.pyramid.extra_relu,
-        )
+        self.pyramid = build_pyramid(architecture.pyramid, self.backbone.channels, self.backbone.strides)
         self.head = build_head(architecture, len(self.classes), self.pyramid.strides)
         self.postprocessing = self.head.postprocessing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +12,10 @@ from detdistill.core.errors import DetdistillError
 from detdistill.core.grid import Grid
 
 KEPT_GRIDS = 16
+ASPECTS = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
+"""Factors on width and height of EfficientDet's anchors (google/automl's `hparams_config.py`)."""
+
+Steps: TypeAlias = tuple[tuple[float, float], ...]
 
 
 def anchor_boxes(strides: Sequence[int], scales: Sequence[float], ratios: Sequence[float]) -> tuple[Tensor, ...]:
@@ -52,6 +57,28 @@ def cell_boxes(strides: Sequence[int]) -> tuple[Tensor, ...]:
         L x `(1, 4)` float32, in pixels.
     """
     return tuple(torch.tensor([[0, 0, stride, stride]], dtype=torch.float32) for stride in strides)
+
+
+def centered_anchors(octaves: int, scale: float) -> Tensor:
+    """EfficientDet's anchors around the origin, in strides (google/automl's `anchors.py`).
+
+    Args:
+        octaves: number of sizes of an aspect ratio, 2^(k / octaves) for k = 0, 1, ….
+        scale: side of the smallest square anchor, in strides.
+
+    Returns:
+        `(octaves * 3, 4)` float64; octave by octave, then the factors of `ASPECTS` in their order.
+
+    Raises:
+        DetdistillError: there is no octave, or the scale is not above 0.
+    """
+    if octaves < 1 or scale <= 0:
+        raise DetdistillError(
+            f"anchors of {octaves} octaves and scale {scale:g}: expected at least one octave, and a scale above 0"
+        )
+    sides = [scale * 2 ** (octave / octaves) for octave in range(octaves)]
+    half = torch.tensor([(side * x / 2, side * y / 2) for side in sides for x, y in ASPECTS], dtype=torch.float64)
+    return torch.cat((-half, half), dim=-1)
 
 
 class PriorLayout:
@@ -100,7 +127,41 @@ class PriorLayout:
         # Tensors made in inference mode could never take part in a later training step: the priors are made here,
         # outside of it.
         with torch.inference_mode(mode=False):
-            anchors = tuple(level.to(device) for level in self.base_anchors)
-            grid = Grid(sizes, tuple((stride, stride) for stride in self.strides), anchors)
+            steps, anchors = self._steps_and_anchors(sizes)
+            grid = Grid(sizes, steps, tuple(level.to(device) for level in anchors))
             _ = grid.priors, grid.centers, grid.prior_strides
         return grid
+
+    def _steps_and_anchors(
+        self,
+        sizes: tuple[tuple[int, int], ...],  # noqa: ARG002 (subclasses' steps depend on it)
+    ) -> tuple[Steps, tuple[Tensor, ...]]:
+        """(vertical, horizontal) step of a cell in pixels, and anchors of the cell at the origin, per level."""
+        return tuple((stride, stride) for stride in self.strides), self.base_anchors
+
+
+class FittedLayout(PriorLayout):
+    """Lays out anchors that are centred in their cells, whose steps are the canvas's sides over the map's.
+
+    So have EfficientDet's authors it: on canvases that the coarsest stride does not divide, coarse cells are smaller
+    than their stride, and their anchors with them. The canvas is taken to be the finest map times its stride.
+
+    Args:
+        strides: step of a cell in pixels, per level, fine to coarse.
+        anchors: `(A, 4)` of a cell, around its centre, in steps.
+    """
+
+    def __init__(self, strides: Sequence[int], anchors: Tensor) -> None:
+        super().__init__(strides, [_in_cell(anchors, stride, stride) for stride in strides])
+        self.anchors = anchors
+
+    def _steps_and_anchors(self, sizes: tuple[tuple[int, int], ...]) -> tuple[Steps, tuple[Tensor, ...]]:
+        height, width = (side * self.strides[0] for side in sizes[0])
+        steps = tuple((height / rows, width / columns) for rows, columns in sizes)
+        return steps, tuple(_in_cell(self.anchors, *step) for step in steps)
+
+
+def _in_cell(anchors: Tensor, step_y: float, step_x: float) -> Tensor:
+    """`(A, 4)` float32, in pixels: anchors in the cell at the origin, from those around a centre, in steps."""
+    left, top, right, bottom = (anchors + 0.5).unbind(dim=-1)
+    return torch.stack((left * step_x, top * step_y, right * step_x, bottom * step_y), dim=-1).float()

@@ -1,4 +1,4 @@
-"""The feature pyramid between backbone and head."""
+"""The pyramids between backbone and head."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from detdistill.core.errors import DetdistillError
+from detdistill.detectors.dense.architecture import BiFeaturePyramid, FeaturePyramid
+from detdistill.detectors.dense.bifpn import BiFpn
 from detdistill.detectors.dense.choices import ExtraSource
 
 
@@ -76,3 +79,33 @@ class Pyramid(nn.Module):
         """Backbone maps, fine to coarse, to L maps `(N, channels, H_l, W_l)`."""
         named = OrderedDict((str(level), feature) for level, feature in enumerate(features))
         return tuple(self.fpn(named).values())
+
+
+def build_pyramid(
+    settings: FeaturePyramid | BiFeaturePyramid, in_channels: Sequence[int], in_strides: Sequence[int]
+) -> Pyramid | BiFpn:
+    """The pyramid of these settings on a backbone's maps.
+
+    Args:
+        settings: of an architecture.
+        in_channels: of the backbone's maps, fine to coarse.
+        in_strides: of the backbone's maps.
+
+    Raises:
+        DetdistillError: a BiFPN of a single level.
+    """
+    if isinstance(settings, BiFeaturePyramid):
+        if len(in_channels) + settings.extra_levels < 2:
+            raise DetdistillError(
+                f"a pyramid of the kind bifpn has the one level of stride {in_strides[0]}; expected at least two: add "
+                "strides of the backbone (detector.strides), or set detector.pyramid.extra_levels"
+            )
+        return BiFpn(in_channels, in_strides, settings)
+    return Pyramid(
+        in_channels,
+        in_strides,
+        settings.channels,
+        settings.extra_levels,
+        settings.extra_source,
+        settings.extra_relu,
+    )

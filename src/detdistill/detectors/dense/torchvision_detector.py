@@ -17,7 +17,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detdistill.core.boxes import box_centers, box_sides, distances_to_boxes
+from detdistill.core.boxes import LARGEST_LOG_SCALE, box_centers, box_sides, distances_to_boxes
 from detdistill.core.grid import Grid
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.offers import DENSE_OFFERS
@@ -205,7 +205,7 @@ class TorchvisionRetinaNet(TorchvisionDetector):
         self, architecture: TorchvisionArchitecture, classes: Sequence[str], input: InputSpec = InputSpec()
     ) -> None:
         super().__init__(architecture, classes, input)
-        self.coder = DeltaCoder(least_log_scale=-math.inf)
+        self.coder = DeltaCoder(log_scales=(-math.inf, LARGEST_LOG_SCALE))
         matcher = self.network.proposal_matcher
         self.assigner = OwnBestAssigner(MaxIouAssigner(matcher.high_threshold, matcher.low_threshold))
 

@@ -1,4 +1,4 @@
-"""A checkpoint of mmdetection or torchvision into a run folder."""
+"""A checkpoint of mmdetection, torchvision or effdet into a run folder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from detdistill.core.image_options import ImageSize
 from detdistill.detectors.base import Detector
 from detdistill.detectors.dense.choices import RcnnName
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
+from detdistill.detectors.importing.effdet import NOTHING_KNOWN, import_effdet
+from detdistill.detectors.importing.effdet_layers import is_effdet
+from detdistill.detectors.importing.effdet_settings import EffdetSettings
+from detdistill.detectors.importing.findings import Finding
 from detdistill.detectors.importing.mmdet import NOTHING_GIVEN, import_mmdet
-from detdistill.detectors.importing.mmdet_findings import Finding
 from detdistill.detectors.importing.mmdet_keys import is_torchvision
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from detdistill.detectors.importing.torchvision_rcnn_weights import import_torchvision_rcnn, is_torchvision_rcnn
@@ -61,11 +64,12 @@ def import_checkpoint(
     number_classes: bool = False,
     frozen_norm_eps: float | None = None,
     network: RcnnName | None = None,
+    effdet: EffdetSettings = NOTHING_KNOWN,
 ) -> Imported:
-    """Import a checkpoint of mmdetection or torchvision, whichever it is, into a new run folder.
+    """Import a checkpoint of mmdetection, torchvision or effdet, whichever it is, into a new run folder.
 
     Args:
-        path: Checkpoint, `.pth` or `.safetensors`, see `import_mmdet` and `import_torchvision`.
+        path: Checkpoint, `.pth` or `.safetensors`, see `import_mmdet`, `import_torchvision` and `import_effdet`.
         out: Folder to write; it must not exist.
         settings: mmdetection only: what the checkpoint's configuration does not tell; it also counts more than the
             configuration.
@@ -73,13 +77,14 @@ def import_checkpoint(
         number_classes: Name the classes `class_0`, `class_1`, … if the file has no names, or another number of them.
         frozen_norm_eps: torchvision only: epsilon of frozen batch norms, see `import_torchvision`.
         network: torchvision's two-stage detectors only: its name of the model, see `import_torchvision_rcnn`.
+        effdet: effdet only: what the weights do not tell.
 
     Returns:
         The detector, and how it was understood.
 
     Raises:
         DetdistillError: `out` exists or cannot be written; the file cannot be opened safely; the detector is not
-            supported; something is not known; or an option belongs to the other library.
+            supported; something is not known; or an option belongs to another library.
     """
     path, out = Path(path), Path(out)
     check_new(out)
@@ -87,7 +92,16 @@ def import_checkpoint(
     two_stage = is_torchvision_rcnn(weights.state)
     if network is not None and not two_stage:
         raise DetdistillError(f"{path} is none of torchvision's two-stage detectors: leave --network out")
-    if two_stage or is_torchvision(weights.state):
+    if is_effdet(weights.state):
+        if settings != NOTHING_GIVEN or frozen_norm_eps is not None:
+            raise DetdistillError(
+                f"{path} is of effdet: leave out the options of mmdetection and torchvision; those of effdet are "
+                "--effdet.…, see `detdistill import --help`"
+            )
+        imported = _of_effdet(path, effdet, classes, number_classes)
+    elif effdet != NOTHING_KNOWN:
+        raise DetdistillError(f"{path} is none of effdet's detectors: leave the options --effdet.… out")
+    elif two_stage or is_torchvision(weights.state):
         if settings != NOTHING_GIVEN:
             raise DetdistillError(
                 f"{path} is of torchvision, which fixes all settings: leave out all options but --out, --classes, "
@@ -113,6 +127,13 @@ def _of_mmdet(path: Path, settings: MmdetSettings, classes: Sequence[str] | None
     found = import_mmdet(path, settings=settings, classes=classes, number_classes=number_classes)
     kind = found.detector.architecture.kind
     return Imported(found.detector, kind, found.findings, found.notes, found.image_size, found.provenance)
+
+
+def _of_effdet(path: Path, settings: EffdetSettings, classes: Sequence[str] | None, number_classes: bool) -> Imported:
+    found = import_effdet(path, settings=settings, classes=classes, number_classes=number_classes)
+    return Imported(
+        found.detector, "efficientdet", found.findings, found.notes, found.image_size, dict(found.provenance)
+    )
 
 
 def _of_torchvision(

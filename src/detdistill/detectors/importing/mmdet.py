@@ -18,11 +18,13 @@ from detdistill.core.image_options import ImageSize
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
 from detdistill.detectors.dense.architecture import Architecture, FeaturePyramid
-from detdistill.detectors.dense.choices import HeadName
+from detdistill.detectors.dense.choices import MmdetHeadName
 from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.importing.config_text import read_config
+from detdistill.detectors.importing.findings import Finding
+from detdistill.detectors.importing.misfits import COUNTER, refuse_misfits
 from detdistill.detectors.importing.mmdet_config import ConfigReading, read_mmdet_config
-from detdistill.detectors.importing.mmdet_findings import Finding, Source, layer_findings, setting_finding
+from detdistill.detectors.importing.mmdet_findings import layer_findings, setting_finding
 from detdistill.detectors.importing.mmdet_keys import (
     BIN_VALUES,
     is_own,
@@ -33,7 +35,6 @@ from detdistill.detectors.importing.mmdet_keys import (
     other_detector,
 )
 from detdistill.detectors.importing.mmdet_layers import MmdetLayers, read_layers
-from detdistill.detectors.importing.mmdet_misfits import refuse_misfits
 from detdistill.detectors.importing.mmdet_needs import needed_settings, refuse_impossible, refuse_unknown
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from detdistill.detectors.importing.mmdet_two_stage import (
@@ -43,16 +44,12 @@ from detdistill.detectors.importing.mmdet_two_stage import (
     two_stage_architecture,
 )
 from detdistill.detectors.importing.mmdet_two_stage_config import read_two_stage_config
+from detdistill.detectors.importing.named_classes import named_classes
 from detdistill.detectors.importing.weights_file import ForeignWeights, read_weights
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.two_stage.two_stage_detector import TwoStageDetector
 
 NOTHING_GIVEN = MmdetSettings()
-SHOWN_NAMES = 5
-NAME_THEM = (
-    'give the names with --classes "[cat,dog]" (Python: classes), or number them with --number-classes '
-    "(Python: number_classes=True)"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +106,7 @@ def import_mmdet(
         needed = needed_settings(known.head or likely, layers)
         refuse_unknown(needed, known, likely)
         refuse_impossible(known, layers, reading)
-        names, names_source = _class_names(meta, layers.num_classes, classes, number_classes)
+        names, names_source = named_classes(meta, layers.num_classes, classes, numbered=number_classes)
         detector = _load(_architecture(known, layers), names, known, state)
     except DetdistillError as error:
         raise DetdistillError(f"{path} cannot be imported: {error}") from error
@@ -149,7 +146,7 @@ def _two_stage(
     reading = read_two_stage_config(read_config(text))
     refuse_unsupported(reading)
     architecture, count = two_stage_architecture(state, reading)
-    names, source = _class_names(meta, count, classes, number_classes)
+    names, source = named_classes(meta, count, classes, numbered=number_classes)
     known = reading.common.settings()
     if known.mean is None or known.std is None:
         raise DetdistillError("its configuration tells no mean and std of the pixels (model.data_preprocessor)")
@@ -182,7 +179,7 @@ def _refuse_first_version(meta: Mapping[Any, Any]) -> None:
         )
 
 
-def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: ConfigReading) -> HeadName:
+def _recognised(state: Mapping[str, Tensor], meta: Mapping[Any, Any], reading: ConfigReading) -> MmdetHeadName:
     """The kind of detector that the weights suggest, unless something shows that it is another one."""
     _refuse_first_version(meta)
     if is_torchvision(state):
@@ -215,32 +212,6 @@ def _starts(state: Mapping[str, Tensor]) -> list[str]:
 
 def _merged(given: MmdetSettings, read: MmdetSettings) -> MmdetSettings:
     return replace(read, **{name: value for name, value in vars(given).items() if value is not None})
-
-
-def _class_names(
-    meta: Mapping[Any, Any], count: int, given: Sequence[str] | None, numbered: bool
-) -> tuple[tuple[str, ...], Source]:
-    dataset = meta.get("dataset_meta")
-    held = dataset if isinstance(dataset, Mapping) else meta
-    found = given or held.get("classes") or held.get("CLASSES") or meta.get("CLASSES")
-    if isinstance(found, str):
-        found = [found]
-    is_list = isinstance(found, list | tuple) and all(isinstance(name, str) for name in found)
-    names = tuple(found) if is_list and found else ()
-    if numbered and not given and len(names) != count:
-        return tuple(f"class_{index}" for index in range(count)), "given"
-    if not names:
-        raise DetdistillError(f"it does not name its {count} classes: {NAME_THEM}")
-    if len(names) != count:
-        shown = ", ".join([*names[:SHOWN_NAMES], *["…"] * (len(names) > SHOWN_NAMES)])
-        raise DetdistillError(
-            f"its weights have {count} classes, but {'--classes' if given else 'the checkpoint'} has {len(names)} "
-            f"names ({shown}): {NAME_THEM}"
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DetdistillError(f"its class names must differ, but {twice} is there twice: {NAME_THEM}")
-    return names, "given" if given else "meta"
 
 
 def _architecture(known: MmdetSettings, layers: MmdetLayers) -> Architecture:
@@ -294,15 +265,20 @@ def _load(
     names = {
         name: mmdet_name(name, architecture.kind, norm, len(architecture.strides))
         for name in wanted
-        if not name.endswith("num_batches_tracked")
+        if not name.endswith(COUNTER)
     }
-    refuse_misfits(names, wanted, state, left_out=(BIN_VALUES,))
+    refuse_misfits(names, wanted, state, unread=(BIN_VALUES,))
     with torch.random.fork_rng(devices=[]):
         detector = DenseDetector(architecture, classes, input=spec)
     # Counters of batches say nothing about the weights, and old files lack them.
     detector.load_state_dict({name: state[theirs].float() for name, theirs in names.items()}, strict=False)
-    values = {field.name: getattr(known, field.name) for field in dataclasses.fields(PostProcessing)}
-    detector.postprocessing = PostProcessing(**{name: value for name, value in values.items() if value is not None})
+    detector.postprocessing = PostProcessing(
+        **{
+            field.name: value
+            for field in dataclasses.fields(PostProcessing)
+            if (value := vars(known).get(field.name)) is not None
+        }
+    )
     return detector.eval()
 
 

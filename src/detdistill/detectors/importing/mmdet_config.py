@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from detdistill.core.settings import from_values
-from detdistill.detectors.dense.choices import HeadName
+from detdistill.detectors.dense.choices import MmdetHeadName
 from detdistill.detectors.importing.config_text import Unread
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 
-HEADS: dict[str, HeadName] = {
+HEADS: dict[str, MmdetHeadName] = {
     "RetinaHead": "retinanet",
     "FCOSHead": "fcos",
     "ATSSHead": "atss",
@@ -20,14 +20,14 @@ HEADS: dict[str, HeadName] = {
     "GFocalHead": "gflv2",
     "VFNetHead": "vfnet",
 }
-BOX_LOSSES: dict[HeadName, str] = {
+BOX_LOSSES: dict[MmdetHeadName, str] = {
     "retinanet": "L1Loss",
     "atss": "GIoULoss",
     "gfl": "GIoULoss",
     "gflv2": "GIoULoss",
     "vfnet": "GIoULoss",
 }
-DELTA_STDS: dict[HeadName, list[float]] = {"retinanet": [1, 1, 1, 1], "atss": [0.1, 0.1, 0.2, 0.2]}
+DELTA_STDS: dict[MmdetHeadName, list[float]] = {"retinanet": [1, 1, 1, 1], "atss": [0.1, 0.1, 0.2, 0.2]}
 STUDENTS = ("architecture", "detector", "student")
 """Keys under which the model of mmrazor, or of a semi-supervised pair, has the detector itself."""
 
@@ -183,7 +183,7 @@ def read_neck(neck: Mapping[str, Any], reading: ConfigReading) -> None:
     read(reading, "extra_relu", neck, "relu_before_extra_convs", False)
 
 
-def _read_head(kind: HeadName, head: Mapping[str, Any], reading: ConfigReading) -> None:
+def _read_head(kind: MmdetHeadName, head: Mapping[str, Any], reading: ConfigReading) -> None:
     where = "model.bbox_head"
     require(reading, head, where, conv_cfg=None)
     anchors = section(head, "anchor_generator", reading, f"{where}.anchor_generator")
@@ -221,7 +221,7 @@ def _read_fcos(head: Mapping[str, Any], box_loss: str, reading: ConfigReading) -
         reading.notes.append(f"was trained with {box_loss} on boxes; further training here uses GIoULoss")
 
 
-def _read_anchors(generator: Mapping[str, Any], kind: HeadName, reading: ConfigReading) -> None:
+def _read_anchors(generator: Mapping[str, Any], kind: MmdetHeadName, reading: ConfigReading) -> None:
     where = "model.bbox_head.anchor_generator"
     if not generator:
         if kind == "vfnet":

@@ -1,30 +1,11 @@
-"""What an import found out about a checkpoint, and where from."""
+"""What an import found out about a checkpoint of mmdetection, and where from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
+from detdistill.detectors.importing.findings import Finding
 from detdistill.detectors.importing.mmdet_config import ConfigReading
 from detdistill.detectors.importing.mmdet_layers import MmdetLayers
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
-
-Source = Literal["weights", "config", "mmdetection's default", "torchvision's default", "given", "meta"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is known of an imported detector.
-
-    Attributes:
-        what: a field of `MmdetSettings`, or a part of the detector.
-        value: in words.
-        source: `mmdetection's default` where the configuration is silent, `given` by the caller.
-    """
-
-    what: str
-    value: str
-    source: Source
 
 
 def layer_findings(layers: MmdetLayers) -> list[Finding]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from detdistill.detectors.dense.choices import HeadName
+from detdistill.detectors.dense.choices import MmdetHeadName
 
-CLASS_PREDICTORS: dict[HeadName, str] = {
+CLASS_PREDICTORS: dict[MmdetHeadName, str] = {
     "retinanet": "retina_cls",
     "fcos": "conv_cls",
     "atss": "atss_cls",
@@ -17,7 +17,7 @@ CLASS_PREDICTORS: dict[HeadName, str] = {
     "gflv2": "gfl_cls",
     "vfnet": "vfnet_cls",
 }
-BOX_PREDICTORS: dict[HeadName, str] = {
+BOX_PREDICTORS: dict[MmdetHeadName, str] = {
     "retinanet": "retina_reg",
     "fcos": "conv_reg",
     "atss": "atss_reg",
@@ -25,7 +25,7 @@ BOX_PREDICTORS: dict[HeadName, str] = {
     "gflv2": "gfl_reg",
     "vfnet": "vfnet_reg",
 }
-HEAD_MODULES: dict[HeadName, dict[str, str]] = {
+HEAD_MODULES: dict[MmdetHeadName, dict[str, str]] = {
     "retinanet": {},
     "fcos": {"centerness_predictor": "conv_centerness"},
     "atss": {"centerness_predictor": "atss_centerness"},
@@ -92,14 +92,14 @@ def other_detector(state: Mapping[str, Tensor]) -> str | None:
     return next((what for key in state for prefix, what in OTHER_DETECTORS.items() if key.startswith(prefix)), None)
 
 
-def likely_head(state: Mapping[str, Tensor]) -> HeadName | None:
+def likely_head(state: Mapping[str, Tensor]) -> MmdetHeadName | None:
     """The kind of detector that the predictors' names suggest; other detectors may use the same names."""
     if "bbox_head.reg_conf.0.weight" in state:
         return "gflv2"
     return next((head for head, name in CLASS_PREDICTORS.items() if f"bbox_head.{name}.weight" in state), None)
 
 
-def mmdet_name(name: str, head: HeadName, norm: str, laterals: int) -> str:
+def mmdet_name(name: str, head: MmdetHeadName, norm: str, laterals: int) -> str:
     """The name of a parameter or buffer in mmdetection.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.backbones import RESNET_CHANNELS
-from detdistill.detectors.dense.choices import ExtraSource, HeadName, TowerNorm
+from detdistill.detectors.dense.choices import ExtraSource, MmdetHeadName, TowerNorm
 from detdistill.detectors.importing.mmdet_keys import BOX_PREDICTORS, CLASS_PREDICTORS
 
 BASIC_DEPTHS: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "18", (3, 4, 6, 3): "34"}
@@ -54,7 +54,7 @@ class MmdetLayers:
     reg_max: int | None
 
 
-def read_layers(state: Mapping[str, Tensor], head: HeadName) -> MmdetLayers:
+def read_layers(state: Mapping[str, Tensor], head: MmdetHeadName) -> MmdetLayers:
     """Reads depth, widths, levels, towers and classes off the shapes.
 
     Args:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from docstring_parser import parse
 
 from detdistill.core.errors import DetdistillError, listed
-from detdistill.detectors.dense.choices import HeadName
+from detdistill.detectors.dense.choices import MmdetHeadName
 from detdistill.detectors.importing.mmdet_config import ConfigReading
 from detdistill.detectors.importing.mmdet_layers import MmdetLayers
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 
 
-def needed_settings(head: HeadName, layers: MmdetLayers) -> list[str]:
+def needed_settings(head: MmdetHeadName, layers: MmdetLayers) -> list[str]:
     """The settings that decide something for such a detector."""
     needed = ["head", "mean", "std", "bgr"]
     if layers.bottleneck:
@@ -31,7 +31,7 @@ def needed_settings(head: HeadName, layers: MmdetLayers) -> list[str]:
     return [*needed, "score_threshold", "iou_threshold", "candidates_per_level", "max_detections"]
 
 
-def refuse_unknown(needed: Sequence[str], known: MmdetSettings, likely: HeadName) -> None:
+def refuse_unknown(needed: Sequence[str], known: MmdetSettings, likely: MmdetHeadName) -> None:
     """Raises `DetdistillError`, which says what each is and where to find it, if a needed setting is not known.
 
     Args:

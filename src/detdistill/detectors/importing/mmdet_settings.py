@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detdistill.detectors.dense.choices import BackboneStyle, ExtraSource, HeadName
+from detdistill.detectors.dense.choices import BackboneStyle, ExtraSource, MmdetHeadName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class MmdetSettings:
             model.test_cfg.nms.class_agnostic).
     """
 
-    head: HeadName | None = None
+    head: MmdetHeadName | None = None
     backbone_style: BackboneStyle | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None

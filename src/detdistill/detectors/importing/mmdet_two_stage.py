@@ -13,8 +13,8 @@ from detdistill.core.errors import DetdistillError, listed
 from detdistill.core.input_spec import InputSpec
 from detdistill.core.normalization import Normalization
 from detdistill.core.settings import from_values, to_values
+from detdistill.detectors.importing.misfits import refuse_misfits
 from detdistill.detectors.importing.mmdet_layers import BACKBONE_STRIDES, count, read_backbone_layers, shape
-from detdistill.detectors.importing.mmdet_misfits import refuse_misfits
 from detdistill.detectors.importing.mmdet_two_stage_config import TwoStageReading
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.detectors.two_stage.two_stage_architecture import TwoStageArchitecture

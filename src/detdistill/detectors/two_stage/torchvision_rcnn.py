@@ -22,6 +22,7 @@ from torchvision.models.detection.backbone_utils import mobilenet_backbone, resn
 from torchvision.ops import FrozenBatchNorm2d
 
 from detdistill.core.bounds import MOST
+from detdistill.core.boxes import LARGEST_LOG_SCALE
 from detdistill.core.grid import Grid
 from detdistill.core.input_spec import InputSpec
 from detdistill.detectors.dense.assigners import MaxIouAssigner, OwnBestAssigner
@@ -163,7 +164,7 @@ class TorchvisionRcnn(Rcnn):
 
 
 def _coder(deviations: tuple[float, float, float, float]) -> DeltaCoder:
-    return DeltaCoder(deviations, least_log_scale=-math.inf)
+    return DeltaCoder(deviations, (-math.inf, LARGEST_LOG_SCALE))
 
 
 def _selection(rpn: Any, mode: str) -> ProposalSelection:

@@ -30,14 +30,13 @@ from support.assigner_oracle import max_iou_oracle
 
 anchor_grids = grids([[(4, 4)], [(5.6, 2.8), (4, 4), (2.8, 5.6)], [(1, 1), (8, 8)]])
 assigners = st.builds(
-    lambda negative, margin, minimum, low, region: MaxIouAssigner(
-        negative, max(negative - margin, 0.05), minimum, low, region
-    ),
+    lambda negative, margin, *others: MaxIouAssigner(negative, max(negative - margin, 0.05), *others),
     st.sampled_from([0.1, 0.5, 0.7]),
     st.sampled_from([0.0, 0.1]),
     st.sampled_from([0.0, 0.3]),
     st.booleans(),
     st.sampled_from([None, Region(32), Region(16, inside=True)]),
+    st.booleans(),
 )
 
 
@@ -147,3 +146,15 @@ def test_result_is_int64_and_carries_no_gradient() -> None:
 def test_thresholds_out_of_order_are_refused() -> None:
     with pytest.raises(DetdistillError, match=r"negative 0\.6 and positive 0\.5"):
         MaxIouAssigner(positive=0.5, negative=0.6)
+
+
+def test_a_single_best_anchor_goes_to_the_first_object() -> None:
+    anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
+    grid = Grid(((1, 2),), ((8.0, 8.0),), (anchors,))
+    both = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 3.0, 3.0], [7.0, 0.0, 9.0, 8.0]])
+    zeros = torch.zeros(3, dtype=torch.int64)
+    targets = Targets(both, zeros, zeros, torch.tensor([[8, 16]]))
+    rule = MaxIouAssigner(positive=0.5, negative=0.5, single_best=True)
+    # The first two want the same anchor, which the third takes as the first of two equals, too.
+    assert rule(grid, targets).matched.tolist() == [[0, BACKGROUND]]
+    assert replace(rule, single_best=False)(grid, targets).matched.tolist() == [[2, 2]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,12 +33,17 @@ class MaxIouAssigner:
     overlap more; a later object takes them from an earlier one (as mmdetection has it). An object that overlaps no
     anchor at all gets none (mmdetection would give it every anchor).
 
+    EfficientDet (google/automl, effdet) has `single_best`: an object takes one anchor only, the first of equals, and an
+    earlier object takes it from a later one.
+
     Attributes:
         positive: lowest IoU of a positive anchor.
         negative: below this IoU an anchor is background; from here to `positive` it is ignored.
         minimum: lowest IoU at which an object takes its best anchors.
         match_low_quality: whether objects take their best anchors.
         region: what anchors take part; those that do not are ignored, and nobody's best.
+        single_best: an object takes only the first of its best anchors, and of two objects that take the same one the
+            first has it.
 
     Raises:
         DetdistillError: the thresholds are not 0 < `negative` <= `positive` <= 1.
@@ -48,6 +54,7 @@ class MaxIouAssigner:
     minimum: float = 0.0
     match_low_quality: bool = True
     region: Region | None = None
+    single_best: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.negative <= self.positive <= 1:
@@ -75,7 +82,12 @@ class MaxIouAssigner:
         if self.match_low_quality:
             best = iou.new_zeros(len(boxes)).scatter_reduce(0, item, iou, "amax")[item]
             tied = (iou == best) & (iou >= self.minimum)
-            matched.scatter_reduce_(0, place[tied], item[tied], "amax", include_self=False)
+            if self.single_best:
+                first = place.new_full((len(boxes),), len(matched))
+                first.scatter_reduce_(0, item[tied], place[tied], "amin")
+                tied &= place == first[item]
+            wins: Literal["amin", "amax"] = "amin" if self.single_best else "amax"
+            matched.scatter_reduce_(0, place[tied], item[tied], wins, include_self=False)
         if within is not None:
             matched[~listed_cells(lattice, within).flatten()] = IGNORED
         return batch_assignment(matched, grid, targets)

@@ -14,7 +14,7 @@ from detdistill.core.offers import DENSE_OFFERS, Offer
 from detdistill.core.output import BoxCoder, Output, Predictions, TowerMaps
 from detdistill.core.structures import IGNORED, Assignment, ReduceSum, Targets
 from detdistill.detectors.dense.architecture import Towers
-from detdistill.detectors.dense.heads.towers import conv_tower, from_activation, up_to_activation
+from detdistill.detectors.dense.heads.towers import ConvTower
 from detdistill.detectors.dense.priors import PriorLayout
 from detdistill.detectors.postprocess import PostProcessing
 
@@ -24,7 +24,7 @@ Assigner = Callable[[Grid, Targets], Assignment]
 class DenseHead(nn.Module, ABC):
     """Turns pyramid maps into an `Output`, says what each candidate should learn, and how wrong it is.
 
-    Every head of this package runs two towers of convolutions, one for classes and one for boxes, over each level.
+    Every head of this package runs two towers of convolutions, one for classes and one for boxes, over all levels.
 
     Args:
         in_channels: of the pyramid's maps.
@@ -54,8 +54,8 @@ class DenseHead(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.channels = (towers.channels or in_channels) if towers.depth else in_channels
-        self.class_tower = conv_tower(in_channels, towers)
-        self.box_tower = conv_tower(in_channels, towers)
+        self.class_tower = ConvTower(in_channels, towers, len(layout.strides))
+        self.box_tower = ConvTower(in_channels, towers, len(layout.strides))
         self.layout = layout
         self.assigner = assigner
         self.postprocessing = postprocessing
@@ -84,11 +84,9 @@ class DenseHead(nn.Module, ABC):
     def forward(self, features: tuple[Tensor, ...]) -> Output:
         """Pyramid maps, L x `(N, Q, H_l, W_l)`, to the head's output."""
         if self.kept_depth is None:
-            class_features = [self.class_tower(level) for level in features]
-            box_features = [self.box_tower(level) for level in features]
-            return Output.dense(features, self.predict(class_features, box_features))
-        class_maps = [up_to_activation(self.class_tower, level, self.kept_depth) for level in features]
-        box_maps = [up_to_activation(self.box_tower, level, self.kept_depth) for level in features]
+            return Output.dense(features, self.predict(self.class_tower(features), self.box_tower(features)))
+        class_maps = self.class_tower.up_to_activation(features, self.kept_depth)
+        box_maps = self.box_tower.up_to_activation(features, self.kept_depth)
         predictions = self.complete(class_maps, box_maps)
         return Output.dense(features, predictions, TowerMaps(tuple(class_maps), tuple(box_maps), predictions))
 
@@ -100,9 +98,10 @@ class DenseHead(nn.Module, ABC):
             box_maps: of the box tower, the same.
         """
         assert self.kept_depth is not None
-        class_features = [from_activation(self.class_tower, level, self.kept_depth) for level in class_maps]
-        box_features = [from_activation(self.box_tower, level, self.kept_depth) for level in box_maps]
-        return self.predict(class_features, box_features)
+        return self.predict(
+            self.class_tower.from_activation(class_maps, self.kept_depth),
+            self.box_tower.from_activation(box_maps, self.kept_depth),
+        )
 
     @abstractmethod
     def predict(self, class_features: Sequence[Tensor], box_features: Sequence[Tensor]) -> Predictions:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.dense.architecture import Towers
 from detdistill.detectors.dense.deformable import DeformableConv
+from detdistill.detectors.dense.layers import BatchNorm, SeparableConv, activation
 
 PRIOR_PROBABILITY = 0.01
 """Class probability of every candidate before training (Lin et al. 2017, RetinaNet, section 4.1)."""
@@ -31,59 +32,113 @@ def normal_conv(in_channels: int, out_channels: int, *, bias: bool = True, kerne
 def class_predictor(in_channels: int, out_channels: int) -> nn.Conv2d:
     """A predictor whose initial probabilities are `PRIOR_PROBABILITY`."""
     conv = normal_conv(in_channels, out_channels)
-    assert conv.bias is not None
-    nn.init.constant_(conv.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
+    set_prior_probability(conv)
     return conv
 
 
-def conv_block(in_channels: int, out_channels: int, towers: Towers, *, deformable: bool = False) -> nn.Sequential:
-    """3x3 convolution, normalisation, ReLU."""
-    bias = towers.bias or towers.norm == "none"
-    block = nn.Sequential()
-    conv = (DeformableConv if deformable else normal_conv)(in_channels, out_channels, bias=bias)
-    if towers.norm == "none":
-        # A deviation of 0.01 is meant for 256 channels: nothing would be left of the signal behind four narrow layers.
-        nn.init.kaiming_normal_(conv.get_parameter("weight"), nonlinearity="relu")
-    block.add_module("conv", conv)
+def set_prior_probability(conv: nn.Conv2d) -> None:
+    """Gives a predictor of class logits the bias of `PRIOR_PROBABILITY`."""
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
+
+
+class ConvBlock(nn.Module):
+    """3x3 convolution, normalisation, activation; the levels of a pyramid share the convolution.
+
+    Args:
+        in_channels: of the input maps.
+        out_channels: of the output maps.
+        towers: what the convolution, the normalisation and the activation are.
+        levels: how many the pyramid has.
+        deformable: the convolution is a deformable one.
+
+    Raises:
+        DetdistillError: the channels do not divide into the groups of the normalisation.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, towers: Towers, levels: int, *, deformable: bool = False
+    ) -> None:
+        super().__init__()
+        bias = towers.bias or towers.norm == "none"
+        convolution = SeparableConv if towers.separable else DeformableConv if deformable else normal_conv
+        self.conv: nn.Module = convolution(in_channels, out_channels, bias=bias)
+        if towers.norm == "none" and not towers.separable:
+            # A deviation of 0.01 is meant for 256 channels: nothing would be left of the signal behind four narrow
+            # layers.
+            nn.init.kaiming_normal_(self.conv.get_parameter("weight"), nonlinearity="relu")
+        self.norm = _norm(out_channels, towers, levels)
+        self.activation = activation(towers.activation)
+
+    def before_activation(self, features: Tensor, level: int) -> Tensor:
+        """A level's map `(N, Q, H, W)` after the convolution and the normalisation."""
+        result: Tensor = self.conv(features)
+        norm = self.norm[level] if isinstance(self.norm, nn.ModuleList) else self.norm
+        return result if norm is None else norm(result)
+
+    def forward(self, features: Tensor, level: int) -> Tensor:
+        """A level's map `(N, Q, H, W)` after all three."""
+        result: Tensor = self.activation(self.before_activation(features, level))
+        return result
+
+
+def _norm(channels: int, towers: Towers, levels: int) -> nn.Module | None:
     if towers.norm == "group":
-        groups = towers.groups or math.ceil(out_channels / GROUP_CHANNELS)
-        if out_channels % groups:
+        groups = towers.groups or math.ceil(channels / GROUP_CHANNELS)
+        if channels % groups:
             raise DetdistillError(
-                f"{out_channels} tower channels do not divide into {groups} groups: give the towers a number of groups "
+                f"{channels} tower channels do not divide into {groups} groups: give the towers a number of groups "
                 f"that divides them, or a multiple of {GROUP_CHANNELS} channels"
             )
-        block.add_module("norm", nn.GroupNorm(groups, out_channels))
-    elif towers.norm == "batch":
-        block.add_module("norm", nn.BatchNorm2d(out_channels))
-    block.add_module("relu", nn.ReLU(inplace=True))
-    return block
+        return nn.GroupNorm(groups, channels)
+    if towers.norm == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.ModuleList(BatchNorm(channels) for _ in range(levels)) if towers.norm == "level_batch" else None
 
 
-def conv_tower(in_channels: int, towers: Towers) -> nn.Sequential:
-    """One stack of `conv_block`, the last one deformable if `towers` says so."""
-    channels = towers.channels or in_channels
-    widths = [in_channels, *(channels for _ in range(towers.depth))]
-    blocks = [
-        conv_block(*pair, towers, deformable=towers.deformable and number == towers.depth)
-        for number, pair in enumerate(itertools.pairwise(widths), start=1)
-    ]
-    return nn.Sequential(*blocks)
+class ConvTower(nn.ModuleList):
+    """One stack of `ConvBlock`, the last one deformable if `towers` says so.
 
+    Args:
+        in_channels: of the pyramid's maps.
+        towers: the stack's shape.
+        levels: how many the pyramid has.
+    """
 
-def up_to_activation(tower: nn.Sequential, features: Tensor, depth: int) -> Tensor:
-    """What a tower makes of a map after `depth` convolutions and the norm of the last; for 0 the map itself."""
-    if depth == 0:
+    def __init__(self, in_channels: int, towers: Towers, levels: int) -> None:
+        channels = towers.channels or in_channels
+        widths = [in_channels, *(channels for _ in range(towers.depth))]
+        super().__init__(
+            ConvBlock(*pair, towers, levels, deformable=towers.deformable and number == towers.depth)
+            for number, pair in enumerate(itertools.pairwise(widths), start=1)
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of all levels, L x `(N, Q, H_l, W_l)`, after the whole stack."""
+        return [self._after(self, features, level) for level, features in enumerate(maps)]
+
+    def up_to_activation(self, maps: Sequence[Tensor], depth: int) -> list[Tensor]:
+        """The maps after `depth` convolutions and the normalisation of the last; for 0 the maps themselves."""
+        if depth == 0:
+            return list(maps)
+        *before, last = itertools.islice(self, depth)
+        return [
+            last.before_activation(self._after(before, features, level), level) for level, features in enumerate(maps)
+        ]
+
+    def from_activation(self, maps: Sequence[Tensor], depth: int) -> list[Tensor]:
+        """What comes out of the stack if it holds `maps` after `depth` convolutions, from their activation on."""
+        rest = list(itertools.islice(self, depth, None))
+        if depth:
+            # A copy is activated: the maps are kept.
+            maps = [self[depth - 1].activation(features.clone()) for features in maps]
+        return [self._after(rest, features, level) for level, features in enumerate(maps)]
+
+    @staticmethod
+    def _after(blocks: Iterable[nn.Module], features: Tensor, level: int) -> Tensor:
+        for block in blocks:
+            features = block(features, level)
         return features
-    last = tower[depth - 1]
-    assert isinstance(last, nn.Sequential)
-    result: Tensor = last[:-1](tower[: depth - 1](features))
-    return result
-
-
-def from_activation(tower: nn.Sequential, features: Tensor, depth: int) -> Tensor:
-    """What comes out of a tower that holds `features` after `depth` convolutions, from their activation on."""
-    result: Tensor = tower[depth:](F.relu(features) if depth else features)
-    return result
 
 
 class Scale(nn.Module):

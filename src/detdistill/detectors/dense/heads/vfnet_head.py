@@ -20,7 +20,7 @@ from detdistill.detectors.dense.assigners import AtssAssigner
 from detdistill.detectors.dense.coders import DistanceCoder
 from detdistill.detectors.dense.deformable import deform
 from detdistill.detectors.dense.heads.dense_head import DenseHead
-from detdistill.detectors.dense.heads.towers import class_predictor, conv_block, level_scales, normal_conv
+from detdistill.detectors.dense.heads.towers import ConvBlock, class_predictor, level_scales, normal_conv
 from detdistill.detectors.dense.priors import PriorLayout, anchor_boxes
 from detdistill.detectors.postprocess import PostProcessing
 from detdistill.losses.box import giou_loss
@@ -99,7 +99,7 @@ class VfnetHead(DenseHead):
             postprocessing=PostProcessing(),
         )
         self.coder = DistanceCoder("pixel")
-        self.initial_block = conv_block(self.channels, self.channels, towers)
+        self.initial_block = ConvBlock(self.channels, self.channels, towers, len(strides))
         self.initial_predictor = normal_conv(self.channels, 4)
         self.initial_scales = level_scales(len(strides))
         self.refined_conv = self._star_conv()
@@ -124,7 +124,7 @@ class VfnetHead(DenseHead):
     def level(self, class_features: Tensor, box_features: Tensor, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """One level's tower maps `(N, Q, H, W)` to maps of class logits, of initial and of refined distances."""
         stride = self.strides[index]
-        raw = self.initial_scales[index](self.initial_predictor(self.initial_block(box_features)))
+        raw = self.initial_scales[index](self.initial_predictor(self.initial_block(box_features, index)))
         initial = at_least_float32(raw).exp() * (DISTANCE_UNIT * stride)
         damped = (1 - OFFSET_GRADIENT) * initial.detach() + OFFSET_GRADIENT * initial
         offsets = star_offsets(damped, stride)
