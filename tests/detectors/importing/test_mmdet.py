@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from detdistill.core.errors import DetdistillError
 from detdistill.core.image_options import ImageSize
 from detdistill.core.normalization import Normalization
-from detdistill.detectors.dense.architecture import Towers
+from detdistill.detectors.dense.architecture import FeaturePyramid, Towers
 from detdistill.detectors.dense.choices import MmdetHeadName
+from detdistill.detectors.dense.detector import DenseDetector
 from detdistill.detectors.importing.mmdet import import_mmdet
 from detdistill.detectors.importing.mmdet_settings import MmdetSettings
 from detdistill.detectors.postprocess import PostProcessing
@@ -68,10 +69,13 @@ def test_layers_are_read_off_the_weights_and_the_rest_from_the_config(head: Mmde
     path = saved(tmp_path, checkpoint(expected))
     imported = import_mmdet(path)
     detector = imported.detector
+    assert isinstance(detector, DenseDetector)
+    pyramid = detector.architecture.pyramid
+    assert isinstance(pyramid, FeaturePyramid)
     assert not detector.training
     assert_same_weights(path, detector, expected)
     assert detector.classes == CLASSES
-    assert detector.architecture.pyramid.extra_relu
+    assert pyramid.extra_relu
     assert detector.input.normalization == Normalization((123.675, 116.28, 103.53), (3.0, 2.0, 1.0), bgr=True)
     assert detector.postprocessing == PostProcessing(0.1, 0.7, 500, 50)
     assert imported.image_size == ImageSize(800, 1333)
