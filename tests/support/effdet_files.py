@@ -37,7 +37,7 @@ def effdet_state(detector: DenseDetector, *, level_first: bool = False) -> dict[
     own = detector.state_dict()
     for name in ("weight", "bias"):
         key = f"head.box_predictor.{name}"
-        own[key] = own[key].unflatten(0, (-1, 4))[:, YX_TO_XY].flatten(0, 1)
+        own[key] = own[key].reshape(-1, 4, *own[key].shape[1:])[:, YX_TO_XY].flatten(0, 1)
     return {effdet_name(name, 3, levels, level_first=level_first): tensor for name, tensor in own.items()}
 
 

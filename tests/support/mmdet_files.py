@@ -64,22 +64,23 @@ def small(head: MmdetHeadName, **changes: Any) -> DenseDetector:
     return detector
 
 
+def _head(detector: DenseDetector) -> MmdetHeadName:
+    return next(head for head in HEAD_TYPES if head == detector.architecture.kind)
+
+
 def mmdet_state(detector: DenseDetector) -> dict[str, Tensor]:
     """The weights under mmdetection's names."""
     towers = detector.architecture.towers
     norm = "bn" if towers is not None and towers.norm == "batch" else "gn"
     laterals = len(detector.architecture.strides)
-    return {
-        mmdet_name(name, detector.architecture.kind, norm, laterals): tensor
-        for name, tensor in detector.state_dict().items()
-    }
+    return {mmdet_name(name, _head(detector), norm, laterals): tensor for name, tensor in detector.state_dict().items()}
 
 
 def checkpoint(detector: DenseDetector, text: str | None = None) -> dict[str, Any]:
     """What mmdetection 3.x saves."""
     meta: dict[str, Any] = {"mmdet_version": "3.3.0", "epoch": 12, "dataset_meta": {"classes": CLASSES}}
     return {
-        "meta": meta | {"cfg": config_text(detector.architecture.kind) if text is None else text},
+        "meta": meta | {"cfg": config_text(_head(detector)) if text is None else text},
         "state_dict": mmdet_state(detector),
     }
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detdistill.core.errors import DetdistillError
 from detdistill.detectors.dense.architecture import BiFeaturePyramid
-from detdistill.detectors.dense.bifpn import FUSION_EPS, BiFpn, Node, halving
+from detdistill.detectors.dense.bifpn import FUSION_EPS, BiFpn, Cell, Node, halving
 from detdistill.detectors.dense.choices import Fusion, Padding
 from detdistill.detectors.dense.pyramid import build_pyramid
 
@@ -94,7 +94,8 @@ def plain_node(node: Node, inputs: list[Tensor]) -> Tensor:
         weights = [max(float(weight), 0) for weight in node.weights]
         fused = torch.stack([weight * each for weight, each in zip(weights, inputs, strict=True)]).sum(dim=0)
         fused = fused / (sum(weights) + FUSION_EPS)
-    return node.norm(node.conv(F.silu(fused)))
+    result: Tensor = node.norm(node.conv(F.silu(fused)))
+    return result
 
 
 @pytest.mark.parametrize("fusion", ["fast", "sum"])
@@ -107,8 +108,10 @@ def test_a_cell_computes_the_published_nodes(fusion: Fusion) -> None:
         levels = [*features, pyramid.halve(pyramid.coarsest(features[-1]))]
         levels.append(pyramid.halve(levels[-1]))
         for cell in pyramid.cells:
+            assert isinstance(cell, Cell)
             held = list(levels)
             for node, sources in zip([*cell.down, *cell.up], PUBLISHED_NODES, strict=True):
+                assert isinstance(node, Node)
                 held.append(plain_node(node, [held[source] for source in sources]))
             levels = held[8:]  # the last of the way down, and the way up
         for found, expected in zip(pyramid(features), levels, strict=True):

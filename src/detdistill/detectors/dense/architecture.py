@@ -145,7 +145,7 @@ class Architecture:
     def _of_preset(cls, values: Any) -> Any:
         """EfficientDet's layers, as far as they are not given."""
         if isinstance(values, ArgsKwargs):
-            names = [each.name for each in fields(cls)][: len(values.args)]  # type: ignore[arg-type]
+            names = [each.name for each in fields(cls)][: len(values.args)]
             given = {**dict(zip(names, values.args, strict=False)), **(values.kwargs or {})}
             return with_preset(given) if given.get("kind") == "efficientdet" else values
         if not isinstance(values, Mapping):
@@ -174,8 +174,8 @@ def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     Groups of keys are completed key by key. A backbone with a width or channels of its own is none of the preset's. An
     unknown preset adds nothing: pydantic refuses it.
     """
-    name = given.get("preset")
-    scaling = SCALINGS.get(DEFAULT_PRESET if name is None else name) if isinstance(name, str | None) else None
+    wanted = DEFAULT_PRESET if given.get("preset") is None else given["preset"]
+    scaling = next((scaling for name, scaling in SCALINGS.items() if name == wanted), None)
     if scaling is None:
         return dict(given)
     activation: Activation = "relu6" if scaling.mobile else "silu"

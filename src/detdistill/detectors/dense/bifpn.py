@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from timm.layers import create_pool2d
+from timm.layers.pool2d_same import create_pool2d
 from torch import Tensor, nn
 
 from detdistill.detectors.dense.architecture import BiFeaturePyramid
@@ -154,7 +154,7 @@ def projection(in_channels: int, settings: BiFeaturePyramid) -> nn.Module:
 def halving(settings: BiFeaturePyramid) -> nn.Module:
     """The maxima of 3x3 cells at every second cell."""
     padding = "same" if settings.padding == "same" else ""
-    pool: nn.Module = create_pool2d("max", kernel_size=3, stride=2, padding=padding)
+    pool: nn.Module = create_pool2d("max", kernel_size=3, stride=2, padding=padding)  # type: ignore[no-untyped-call]
     return pool
 
 

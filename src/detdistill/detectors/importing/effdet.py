@@ -178,6 +178,7 @@ def _load(
     known: EffdetSettings, layers: EffdetLayers, columns: tuple[str, ...], state: Mapping[str, Tensor]
 ) -> DenseDetector:
     assert known.backbone is not None
+    assert known.anchor_scale is not None
     assert known.activation is not None
     assert known.padding is not None
     assert known.mean is not None
@@ -219,7 +220,7 @@ def _load(
     tensors = {name: state[theirs].float() for name, theirs in names.items()}
     for name in ("weight", "bias"):
         rows = tensors[f"head.box_predictor.{name}"]
-        tensors[f"head.box_predictor.{name}"] = rows.unflatten(0, (-1, 4))[:, YX_TO_XY].flatten(0, 1)
+        tensors[f"head.box_predictor.{name}"] = rows.reshape(-1, 4, *rows.shape[1:])[:, YX_TO_XY].flatten(0, 1)
     detector.load_state_dict(tensors, strict=False)
     return detector.eval()
 
@@ -228,7 +229,9 @@ def _class_rows(state: Mapping[str, Tensor], kept: Sequence[int], columns: int) 
     """The class predictor's tensors with some of its columns; its channel is anchor * columns + column."""
     names = [f"class_net.predict.conv_pw.{part}" for part in ("weight", "bias")]
     found = {name: state[name] for name in names if name in state and len(state[name]) % columns == 0}
-    return {name: tensor.unflatten(0, (-1, columns))[:, kept].flatten(0, 1) for name, tensor in found.items()}
+    return {
+        name: tensor.reshape(-1, columns, *tensor.shape[1:])[:, kept].flatten(0, 1) for name, tensor in found.items()
+    }
 
 
 def _layer_findings(layers: EffdetLayers) -> list[Finding]:

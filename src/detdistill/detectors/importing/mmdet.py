@@ -261,9 +261,10 @@ def _load(
     # On the meta device nothing is allocated: shapes that do not fit cannot ask for more memory than the file has.
     with torch.device("meta"):
         wanted = DenseDetector(architecture, classes, input=spec).state_dict()
+    assert known.head is not None
     norm = "bn" if architecture.towers is not None and architecture.towers.norm == "batch" else "gn"
     names = {
-        name: mmdet_name(name, architecture.kind, norm, len(architecture.strides))
+        name: mmdet_name(name, known.head, norm, len(architecture.strides))
         for name in wanted
         if not name.endswith(COUNTER)
     }

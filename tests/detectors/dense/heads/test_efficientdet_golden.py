@@ -39,7 +39,7 @@ def levels_of(data: Arrays, name: str) -> list[Tensor]:
     return [torch.from_numpy(data[f"{name}_l{level}"]).double() for level in range(count)]
 
 
-def head_of(data: Arrays, **options: float) -> EfficientDetHead:
+def head_of(data: Arrays, **options: Any) -> EfficientDetHead:
     classes, channels, scale = (int(data[f"cfg_{key}"]) for key in ("num_classes", "fpn_channels", "anchor_scale"))
     return EfficientDetHead(channels, classes, (8, 16, 32, 64, 128), anchor_scale=float(scale), **options)
 
@@ -118,7 +118,7 @@ def test_sum_fusion_with_tensorflows_padding_and_biases(golden2: Golden) -> None
             state[name] = torch.from_numpy(data[theirs]).to(tensor)
     for name in ("weight", "bias"):
         rows = state[f"head.box_predictor.{name}"]
-        state[f"head.box_predictor.{name}"] = rows.unflatten(0, (-1, 4))[:, (1, 0, 3, 2)].flatten(0, 1)
+        state[f"head.box_predictor.{name}"] = rows.reshape(-1, 4, *rows.shape[1:])[:, (1, 0, 3, 2)].flatten(0, 1)
     assert len(state) == sum(key.startswith("w_") for key in data)
     detector.load_state_dict(state, strict=False)
     backbone = levels_of(data, "backbone")

@@ -15,7 +15,7 @@ STRIDES = (8, 16, 32, 64, 128)
 CELLS = 64 + 16 + 4 + 1 + 1  # of a canvas of 64 x 64
 
 
-def head_of(**options: float) -> EfficientDetHead:
+def head_of(**options: Any) -> EfficientDetHead:
     torch.manual_seed(0)
     return EfficientDetHead(8, 2, STRIDES, **options)
 

@@ -52,9 +52,10 @@ def test_levels_share_convolutions_but_not_batch_norms() -> None:
     features = maps()[0]
     same = tower([features] * LEVELS)
     assert not torch.allclose(same[0], same[1])
-    norm = tower[0].norm[1]
-    expected = torch.nn.functional.silu(norm(tower[0].conv(features)))
-    torch.testing.assert_close(tower[0](features, 1), expected)
+    block = tower.blocks[0]
+    assert isinstance(block.norm, torch.nn.ModuleList)
+    expected = torch.nn.functional.silu(block.norm[1](block.conv(features)))
+    torch.testing.assert_close(block(features, 1), expected)
 
 
 def test_batch_norms_are_tensorflows() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -113,29 +114,33 @@ class ConvTower(nn.ModuleList):
             for number, pair in enumerate(itertools.pairwise(widths), start=1)
         )
 
+    @property
+    def blocks(self) -> list[ConvBlock]:
+        """The stack's members, in the order of their use."""
+        return [cast(ConvBlock, block) for block in self]
+
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The maps of all levels, L x `(N, Q, H_l, W_l)`, after the whole stack."""
-        return [self._after(self, features, level) for level, features in enumerate(maps)]
+        return [self._after(self.blocks, features, level) for level, features in enumerate(maps)]
 
     def up_to_activation(self, maps: Sequence[Tensor], depth: int) -> list[Tensor]:
         """The maps after `depth` convolutions and the normalisation of the last; for 0 the maps themselves."""
         if depth == 0:
             return list(maps)
-        *before, last = itertools.islice(self, depth)
+        *before, last = self.blocks[:depth]
         return [
             last.before_activation(self._after(before, features, level), level) for level, features in enumerate(maps)
         ]
 
     def from_activation(self, maps: Sequence[Tensor], depth: int) -> list[Tensor]:
         """What comes out of the stack if it holds `maps` after `depth` convolutions, from their activation on."""
-        rest = list(itertools.islice(self, depth, None))
         if depth:
             # A copy is activated: the maps are kept.
-            maps = [self[depth - 1].activation(features.clone()) for features in maps]
-        return [self._after(rest, features, level) for level, features in enumerate(maps)]
+            maps = [self.blocks[depth - 1].activation(features.clone()) for features in maps]
+        return [self._after(self.blocks[depth:], features, level) for level, features in enumerate(maps)]
 
     @staticmethod
-    def _after(blocks: Iterable[nn.Module], features: Tensor, level: int) -> Tensor:
+    def _after(blocks: Iterable[ConvBlock], features: Tensor, level: int) -> Tensor:
         for block in blocks:
             features = block(features, level)
         return features
