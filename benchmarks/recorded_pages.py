@@ -10,6 +10,7 @@ from benchmarks.recorded_tables import write_tables
 ROOT = Path(__file__).parent.parent
 PAGES = {
     "docs/teachers.md": ("benchmarks/any_teacher/results.json", ("across", "tuning")),
+    "docs/teachers_transformers.md": ("benchmarks/any_teacher/results.json", ("rtdetr",)),
 }
 """By page, the record and the plans that it shows."""
 
