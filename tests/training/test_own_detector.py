@@ -14,11 +14,15 @@ from torch import Tensor
 import detdistill
 from detdistill.core.errors import DetdistillError
 from detdistill.core.output import Output
+from detdistill.core.settings import from_values
 from detdistill.core.structures import Detections, Matches, ReduceSum, Targets, single_process
+from detdistill.data.source import DatasetSource
 from detdistill.detectors.dense.architecture import TorchvisionArchitecture
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.saving import save_detector
 from detdistill.detectors.storage import load_detector
+from detdistill.detectors.two_stage.two_stage_architecture import TwoStageArchitecture
+from detdistill.evaluation.evaluating import evaluate
 from detdistill.training.distillation_settings import Distillation
 from detdistill.training.materials import starting_detector
 from detdistill.training.recipe import Start
@@ -74,21 +78,46 @@ class Masked(TinyDetector):
         return [replace(one, mask_probabilities=torch.ones(len(one), 7, 7)) for one in found]
 
 
-def test_a_detector_with_masks_gets_those_of_the_dataset(tmp_path: Path) -> None:
-    data = write_boxes(tmp_path / "data")
+def with_masks(data: Path) -> Path:
+    """The same dataset with masks that fill the boxes."""
     for file in (data / "annotations").iterdir():
         content = json.loads(file.read_text())
         for annotation in content["annotations"]:
             x, y, width, height = annotation["bbox"]
             annotation["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
         file.write_text(json.dumps(content))
+    return data
+
+
+def test_a_detector_with_masks_gets_those_of_the_dataset(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         detector = Masked(CLASSES, width=8)
-    train(small_recipe(data, epochs=1), tmp_path / "run", detector=detector)
+    train(small_recipe(with_masks(write_boxes(tmp_path / "data")), epochs=1), tmp_path / "run", detector=detector)
     assert detector.seen > 3
     scores = lines(tmp_path / "run")[-1]
     assert {"AP", "segm AP", "segm AP50"} <= scores.keys()
+
+
+@pytest.mark.parametrize("kind", ["mask_rcnn", "faster_rcnn"])
+def test_a_recipe_of_a_mask_branch_reads_masks(kind: str, tmp_path: Path) -> None:
+    values = {
+        "kind": kind,
+        "backbone_channels": [8, 8, 8, 8],
+        "pyramid": {"channels": 8},
+        "proposals": {"sampled": 16, "training_kept": 40, "kept": 30},
+        "regions": {"channels": 16, "sampled": 12},
+        "masks": {"convolutions": 1, "channels": 8},
+    }
+    data = with_masks(write_boxes(tmp_path / "data"))
+    recipe = replace(small_recipe(data, epochs=1), detector=from_values(TwoStageArchitecture, values))
+    train(recipe, tmp_path / "run")
+    scores = lines(tmp_path / "run")[-1]
+    assert ("segm AP" in scores) == (kind == "mask_rcnn")
+    found = evaluate(tmp_path / "run", DatasetSource(data, "val"), device="cpu")
+    assert (found.scores.segm is not None) == (kind == "mask_rcnn")
+    if found.scores.segm is not None:
+        assert pytest.approx(scores["segm AP"], abs=1e-6) == found.scores.segm.AP
 
 
 def test_two_stages_are_trained_and_scored(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from detdistill.detectors.base import Detector
 from detdistill.training.distilled import Distilled, recipe_teacher
 from detdistill.training.freezing import make_ready
 from detdistill.training.machine import device_beside_training
-from detdistill.training.materials import first_batch, open_training_data, starting_detector
+from detdistill.training.materials import first_batch, has_masks, open_training_data, starting_detector
 from detdistill.training.probe import Choice, choose
 from detdistill.training.recipe import Machine, Recipe
 from detdistill.training.task import Supervised, Task
@@ -113,7 +113,7 @@ def _chosen(plan: Plan, setting: str, jobs: int) -> Recipe:
 
 def _measured(plan: Plan, recipe: Recipe) -> Choice:
     """The choice for a student that learns by the terms of all methods: what is unsafe for one of them is for all."""
-    dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images)
+    dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images, masks=has_masks(recipe))
     task = _task(plan.methods, recipe, dataset)
     device = device_beside_training(recipe.machine)
     make_ready(task, recipe, device)

@@ -15,13 +15,12 @@ import torch
 from detdistill.compare.folder_use import wait_until_free
 from detdistill.compare.machine_values import threads_of, with_machine_values
 from detdistill.compare.plan import Cell, Plan
-from detdistill.core.annotations import DetectionDataset
 from detdistill.core.distributed import is_first_process
 from detdistill.core.environment import machine
 from detdistill.core.errors import DetdistillError
 from detdistill.core.files import read_json, write_atomically
 from detdistill.detectors.storage import load_detector, read_description
-from detdistill.evaluation.coco_metrics import CocoMetrics, coco_metrics
+from detdistill.evaluation.coco_metrics import coco_metrics
 from detdistill.evaluation.score import score
 from detdistill.training.machine import device_beside_training
 from detdistill.training.materials import open_data_part
@@ -105,11 +104,9 @@ def run_cell(plan: Plan, cell: Cell, out: Path, *, threads: int | None = None) -
     outcome = Outcome(
         **asdict(cell),
         report_on=plan.report_on,
-        scores=_scores(folder, recipe, open_data_part(recipe.data, plan.report_on, plan.report_images)).to_values(),
+        scores=_scores(folder, recipe, plan.report_on, plan.report_images),
         select_on=plan.select_on,
-        selection=None
-        if plan.select_on is None
-        else _scores(folder, recipe, open_data_part(recipe.data, plan.select_on, plan.select_images)).to_values(),
+        selection=None if plan.select_on is None else _scores(folder, recipe, plan.select_on, plan.select_images),
         steps=summary.steps,
         seconds=summary.seconds,
         peak_memory_mib=memory,
@@ -141,9 +138,11 @@ def read_outcome(plan: Plan, cell: Cell, out: Path) -> Outcome | None:
     return outcome if (outcome.report_on, outcome.select_on) == (plan.report_on, plan.select_on) else None
 
 
-def _scores(folder: Path, recipe: Recipe, dataset: DetectionDataset) -> CocoMetrics:
+def _scores(folder: Path, recipe: Recipe, part: str | None, images: str | None) -> dict[str, Any]:
+    """The scores of a run's detector on a part of the dataset, whose image folder is `images` if it is not usual."""
     detector = load_detector(folder).to(device_beside_training(recipe.machine))
-    return score(detector, dataset, recipe.images, coco_metrics, inference_options(recipe))
+    dataset = open_data_part(recipe.data, part, images, masks=detector.has_masks)
+    return score(detector, dataset, recipe.images, coco_metrics, inference_options(recipe)).to_values()
 
 
 def _peak_memory_mib() -> int:

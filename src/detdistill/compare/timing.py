@@ -16,7 +16,7 @@ from detdistill.data.loading import Batch, training_loader
 from detdistill.teachers.teacher import Teacher
 from detdistill.training.distilled import Distilled, recipe_teacher
 from detdistill.training.machine import device_beside_training
-from detdistill.training.materials import open_training_data, starting_detector
+from detdistill.training.materials import has_masks, open_training_data, starting_detector
 from detdistill.training.optim import build_optimizer
 from detdistill.training.recipe import Recipe
 from detdistill.training.task import Supervised, Task
@@ -40,7 +40,7 @@ def step_seconds(
         batches: number of different batches.
         rounds: times that each method sees each batch; one more before warms up.
     """
-    dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images)
+    dataset, _ = open_training_data(replace(recipe.data, val=None), recipe.images, masks=has_masks(recipe))
     teacher = recipe_teacher(recipe, dataset)
     loader = training_loader(
         dataset,

@@ -36,6 +36,18 @@ FIRST_BATCHES = 8
 """Batches among which `first_batch` looks for one with objects."""
 
 
+def has_masks(recipe: Recipe, own: Detector | None = None) -> bool:
+    """Return whether the detector of a run has masks, so that its datasets are read with masks.
+
+    Args:
+        recipe: Of the run.
+        own: A detector that is trained instead of the recipe's.
+    """
+    if own is not None:
+        return own.has_masks
+    return isinstance(recipe.detector, TwoStageArchitecture) and recipe.detector.has_masks
+
+
 def open_training_data(
     data: Data, images: ImageOptions, *, use_cache: bool = True, masks: bool = False
 ) -> tuple[DetectionDataset, DetectionDataset | None]:

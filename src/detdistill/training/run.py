@@ -32,7 +32,7 @@ from detdistill.training.freezing import make_ready
 from detdistill.training.loggers import Loggers
 from detdistill.training.loop import Loop
 from detdistill.training.machine import check_device, check_processes, fabric_of, launch, threads_restored, told_errors
-from detdistill.training.materials import first_batch, open_training_data, starting_detector
+from detdistill.training.materials import first_batch, has_masks, open_training_data, starting_detector
 from detdistill.training.probe import choose
 from detdistill.training.recipe import DetectorSettings, Recipe
 from detdistill.training.recipe_file import recipe_from, write_recipe
@@ -151,8 +151,7 @@ def check(
         DetdistillError: what cannot fit.
     """
     recipe, own_teacher = taught_by(data_or_recipe, teacher, settings)
-    masks = student is not None and student.has_masks
-    dataset, validation = open_training_data(recipe.data, recipe.images, masks=masks)
+    dataset, validation = open_training_data(recipe.data, recipe.images, masks=has_masks(recipe, student))
     dataset = with_unlabelled(recipe, dataset, validation)
     loaded = recipe_teacher(recipe, dataset, own_teacher)
     return Distilled(recipe, _starting(recipe, dataset, student), loaded).preflight(dataset, validation)
@@ -219,8 +218,9 @@ def _train(
 ) -> Summary:
     started = time.monotonic()
     is_first = is_first_process()
-    masks = own is not None and own.has_masks
-    dataset, validation = open_training_data(recipe.data, recipe.images, use_cache=not is_resumed, masks=masks)
+    dataset, validation = open_training_data(
+        recipe.data, recipe.images, use_cache=not is_resumed, masks=has_masks(recipe, own)
+    )
     dataset = with_unlabelled(recipe, dataset, validation)
     detector = _starting(recipe, dataset, own)
     task: Task
