@@ -23,7 +23,7 @@ from detdistill.data.source import DatasetSource
 from detdistill.deploy.export import export
 from detdistill.deploy.onnx import METADATA, Form, export_onnx
 from detdistill.deploy.verify import is_excused, partners, verify
-from detdistill.detectors.dense.architecture import TorchvisionArchitecture
+from detdistill.detectors.dense.architecture import BiFeaturePyramid, TorchvisionArchitecture
 from detdistill.detectors.dense.choices import HeadName, NetworkName
 from detdistill.detectors.dense.torchvision_detector import TorchvisionDetector
 from detdistill.detectors.saving import save_detector
@@ -214,6 +214,15 @@ def test_every_head_is_what_pytorch_computes(tmp_path: Path, head: HeadName, for
 def test_canvases_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DetdistillError, match=message):
         export_onnx(write_run(tmp_path / "run", size=None), tmp_path / "m.onnx", **changes)
+
+
+def test_a_pyramid_that_pads_by_its_maps_needs_a_canvas(tmp_path: Path) -> None:
+    pyramid = BiFeaturePyramid(kind="bifpn", channels=16, repeats=1, padding="same")
+    tiny_detector("gfl", pyramid=pyramid).save(tmp_path, image_size=ImageSize(64, 96))
+    for asked in ({"any_size": True}, {}):
+        with pytest.raises(DetdistillError, match=r"padding same.*--height and --width"):
+            export(tmp_path, tmp_path / "model.onnx", **asked)
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_the_verb(trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same_arg
+from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
 
@@ -25,6 +26,11 @@ class FixedPadding(nn.Module):
         """`(N, Q, H, W)` to `(N, Q', H / stride, W / stride)`."""
         own = self.convolution
         return F.conv2d(F.pad(maps, self.amounts), own.weight, own.bias, own.stride, 0, own.dilation, own.groups)
+
+
+def needs_canvas(network: nn.Module) -> bool:
+    """Whether the padding of a network depends on whether the sides of coarse maps are odd (BiFPN's `padding: same`)."""
+    return any(isinstance(module, MaxPool2dSame) for module in network.modules())
 
 
 def fix_padding(network: nn.Module) -> None:

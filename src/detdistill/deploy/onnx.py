@@ -20,7 +20,7 @@ from detdistill.core.onnx_runtime import check_installed
 from detdistill.core.quiet import quiet
 from detdistill.deploy.canvases import Size, known_options, shared_canvas
 from detdistill.deploy.exportable import EndToEnd, Raw
-from detdistill.deploy.fixed_padding import fix_padding
+from detdistill.deploy.fixed_padding import fix_padding, needs_canvas
 from detdistill.deploy.suppression import onnx_translations
 from detdistill.detectors.storage import load_detector, read_description
 
@@ -84,6 +84,11 @@ def export_onnx(
             f"canvas {canvas[0]}x{canvas[1]}: expected sides that are multiples of {CANVAS_MULTIPLE} pixels"
         )
     detector = load_detector(folder).eval()
+    if canvas is None and needs_canvas(detector):
+        raise DetdistillError(
+            f"{folder}: a file for canvases of any size cannot hold a pyramid with detector.pyramid.padding same; give "
+            "the canvas with --height and --width"
+        )
     fix_padding(detector)
     if half:
         detector.half()
