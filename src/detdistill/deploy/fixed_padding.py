@@ -29,7 +29,7 @@ class FixedPadding(nn.Module):
 
 
 def needs_canvas(network: nn.Module) -> bool:
-    """Whether the padding of a network depends on whether the sides of coarse maps are odd (BiFPN's `padding: same`)."""
+    """Whether a network pads coarse maps by their own sizes, which may be odd (BiFPN with `padding: same`)."""
     return any(isinstance(module, MaxPool2dSame) for module in network.modules())
 
 
