@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import nms
 
-from detdistill.deploy.suppression import kept_by_nms, onnx_translations
+from detdistill.deploy.onnx_operators import onnx_translations
+from detdistill.detectors.suppression import kept_by_nms
 
 
 @given(st.integers(0, 10**6), st.integers(0, 4), st.integers(0, 12), st.sampled_from([0.0, 0.5, 1.0]))

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from detdistill.core.boxes import clip_boxes
 from detdistill.core.output import Output, Predictions
-from detdistill.deploy.suppression import kept_by_nms
+from detdistill.core.structures import Targets
 from detdistill.detectors.base import Detector
 from detdistill.detectors.postprocess import PostProcessing
+from detdistill.detectors.suppression import kept_by_nms
 
 CLASSES_ABREAST = 64
 """Boxes of different classes are moved apart on a lattice this wide: in a row of C places, float32 would lose up to a
@@ -20,7 +21,7 @@ NO_SCORE = -1.0
 def read(detector: Detector, images: Tensor, sizes: Tensor) -> Predictions:
     """The final predictions for a batch, computed in the type of the detector's weights; arguments as of `Raw`."""
     pixels = detector.input.normalization(images, sizes).to(next(detector.parameters()).dtype)
-    output: Output = detector(pixels)
+    output: Output = detector(pixels, Targets.without_objects(sizes))
     return output.predictions
 
 
@@ -72,7 +73,7 @@ class EndToEnd(nn.Module):
         (image, prior, label), passes = self._selected(predictions)
         index = image.flatten(), prior.flatten(), label.flatten()
         shape = prior.shape
-        boxes = clip_boxes(predictions.boxes(index[:2]).reshape(*shape, 4), sizes[:, None])
+        boxes = clip_boxes(predictions.class_boxes(index).reshape(*shape, 4), sizes[:, None])
         is_box = (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
         scores = torch.where(passes & is_box, predictions.scores(index).reshape(shape), NO_SCORE)
 
@@ -88,6 +89,11 @@ class EndToEnd(nn.Module):
 
     def _selected(self, predictions: Predictions) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """Image, prior and class of the best candidates, and which pass the threshold, `(N, K)` each."""
-        values, prior, label = self.postprocessing.best_pairs(predictions.class_logits, predictions.grid.level_lengths)
+        candidates = predictions.candidates
+        lengths = (candidates.count,) if candidates.grid is None else candidates.grid.level_lengths
+        values, prior, label = self.postprocessing.best_pairs(predictions.class_logits, lengths)
         image = torch.arange(prior.shape[0], device=prior.device)[:, None].expand(-1, prior.shape[1])
-        return (image, prior, label), values > self.postprocessing.least_logit
+        passes = values > self.postprocessing.least_logit
+        if candidates.valid is not None:
+            passes = passes & candidates.valid.gather(1, prior)
+        return (image, prior, label), passes

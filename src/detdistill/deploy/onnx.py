@@ -21,7 +21,7 @@ from detdistill.core.quiet import quiet
 from detdistill.deploy.canvases import Size, known_options, shared_canvas
 from detdistill.deploy.exportable import EndToEnd, Raw
 from detdistill.deploy.fixed_padding import fix_padding, needs_canvas
-from detdistill.deploy.suppression import onnx_translations
+from detdistill.deploy.onnx_operators import onnx_translations
 from detdistill.detectors.storage import load_detector, read_description
 
 Form = Literal["end_to_end", "raw"]

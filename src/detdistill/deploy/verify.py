@@ -13,7 +13,7 @@ import torch
 from detdistill.core.boxes import pairwise_iou
 from detdistill.core.errors import DetdistillError, listed
 from detdistill.core.onnx_runtime import session
-from detdistill.core.structures import Detections
+from detdistill.core.structures import Detections, Targets
 from detdistill.deploy.canvases import Canvases
 from detdistill.deploy.onnx import Form
 from detdistill.detectors.base import Detector
@@ -78,7 +78,8 @@ def verify(
     for images, sizes in batches:
         outputs = runner.run(None, {"images": images.numpy(), "sizes": sizes.numpy()})
         with torch.no_grad():
-            predictions = model(model.input.normalization(images, sizes)).predictions
+            targets = Targets.without_objects(sizes)
+            predictions = model(model.input.normalization(images, sizes), targets).predictions
         if form == "raw":
             expected = predictions.scores().numpy(), predictions.boxes().numpy()
             limit = sizes[:, None].flip(-1).repeat(1, 1, 2).numpy()

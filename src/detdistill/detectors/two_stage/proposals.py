@@ -13,9 +13,13 @@ from torchvision.ops import batched_nms
 
 from detdistill.core.boxes import box_sides, clip_boxes, pairwise_iou
 from detdistill.core.output import Candidates, Predictions
+from detdistill.core.precision import at_least_float32
 from detdistill.core.structures import BACKGROUND, IGNORED, Assignment, Targets
 from detdistill.detectors.ignoring import ignore_background
 from detdistill.detectors.postprocess import rank_within
+from detdistill.detectors.suppression import kept_by_nms
+
+_NO_SCORE = -1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,8 @@ class ProposalSelection:
             predictions: on a grid, of the one class "object".
             sizes: `(N, 2)` true height and width of each image: boxes are clipped to it.
         """
+        if torch.compiler.is_compiling():
+            return self._of_fixed_number(predictions, sizes)
         images, start = len(sizes), 0
         chosen, levels = [], []
         for number, logits in enumerate(predictions.grid.split(predictions.logits[..., 0])):
@@ -109,6 +115,25 @@ class ProposalSelection:
         order, rank = rank_within(image[keep], scores[keep])
         keep = keep[order[rank < self.kept]]
         return Proposals.listed(boxes[keep], scores[keep], image[keep], images)
+
+    def _of_fixed_number(self, predictions: Predictions, sizes: Tensor) -> Proposals:
+        """The same as an exporter can follow it: as many places in every image, of which some are not valid."""
+        start, found, ranks = 0, [], []
+        image = torch.arange(predictions.logits.shape[0], device=sizes.device)[:, None]
+        for length in predictions.grid.level_lengths:
+            logits, place = predictions.logits[:, start : start + length, 0].topk(min(self.per_level, length), dim=1)
+            index = image.expand_as(place).flatten(), (place + start).flatten()
+            boxes = clip_boxes(predictions.boxes(index).reshape(*place.shape, 4), sizes[:, None])
+            scores = at_least_float32(logits).sigmoid()
+            fits = (box_sides(boxes) > self.least_side).all(dim=2) & (scores >= self.score_threshold)
+            scores = torch.where(fits, scores, _NO_SCORE)
+            found.append(boxes)
+            ranks.append(torch.where(kept_by_nms(boxes, scores, self.iou_threshold) > 0, scores, _NO_SCORE))
+            start += length
+        scores = torch.cat(ranks, dim=1)
+        best, order = scores.topk(min(self.kept, scores.shape[1]), dim=1)
+        boxes = torch.cat(found, dim=1).gather(1, order[..., None].expand(-1, -1, 4))
+        return Proposals(boxes, best.clamp(min=0), best >= 0, torch.full_like(order, BACKGROUND))
 
 
 @dataclass(frozen=True)

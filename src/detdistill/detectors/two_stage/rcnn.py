@@ -142,9 +142,14 @@ class Rcnn(Detector):
             boxes: `(N, P, 4)` in pixels.
             valid: `(N, P)` bool, which of them exist.
         """
-        image, place = valid.nonzero(as_tuple=True)
-        features = self.regions.features(maps, boxes[image, place], image)
-        logits, deltas = (in_rows(values, valid) for values in self.read_regions(stage, features))
+        if torch.compiler.is_compiling():  # an exporter cannot follow how many there are: all places are read
+            image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(boxes.shape[:2]).flatten()
+            features = self.regions.features(maps, boxes.flatten(0, 1), image)
+            logits, deltas = (values.reshape(*boxes.shape[:2], -1) for values in self.read_regions(stage, features))
+        else:
+            image, place = valid.nonzero(as_tuple=True)
+            features = self.regions.features(maps, boxes[image, place], image)
+            logits, deltas = (in_rows(values, valid) for values in self.read_regions(stage, features))
         coder = self.regions.stages[stage].coder
         candidates = Candidates(own=boxes, valid=valid)
         return RegionPredictions(candidates, logits, deltas, coder, activation="softmax")

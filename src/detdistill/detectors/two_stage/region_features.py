@@ -53,7 +53,12 @@ class RegionFeatures:
         boxes = boxes.detach().to(maps[0].dtype)
         rois = torch.cat((image[:, None].to(boxes.dtype), boxes), dim=1)
         level = self.levels(boxes)
-        result = maps[0].new_zeros(len(rois), maps[0].shape[1], self.size, self.size)
+        result = maps[0].new_zeros(rois.shape[0], maps[0].shape[1], self.size, self.size)
+        if torch.compiler.is_compiling():  # an exporter cannot follow how many boxes a level has: each reads all
+            for number, (features, stride) in enumerate(zip(maps, self.strides, strict=False)):
+                read = roi_align(features, rois, self.size, 1 / stride, self.points or -1, self.aligned)
+                result = torch.where((level == number)[:, None, None, None], read, result)
+            return result
         for number, (features, stride) in enumerate(zip(maps, self.strides, strict=False)):
             own = (level == number).nonzero().squeeze(1)
             read = roi_align(features, rois[own], self.size, 1 / stride, self.points or -1, self.aligned)

@@ -66,7 +66,7 @@ class RegionPredictions(Predictions):
     def class_boxes(self, index: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """`(K, 4)` boxes of a class, by image, proposal and class, each `(K,)`."""
         priors = self.candidates.at(index[:2])
-        return self.coder.decode(priors, priors.new_ones(len(priors)), at_least_float32(self.deltas(index)))
+        return self.coder.decode(priors, priors.new_ones(priors.shape[:-1]), at_least_float32(self.deltas(index)))
 
 
 def _of_class(rows: Tensor, label: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ class TorchvisionRcnn(Rcnn):
         logits, deltas = roi.box_predictor(roi.box_head(features))
         background = logits[:, list(self.background_columns)].logsumexp(dim=1, keepdim=True)
         kept = list(self.columns)
-        return torch.cat((logits[:, kept], background), dim=1), deltas.view(len(deltas), -1, 4)[:, kept].flatten(1)
+        return torch.cat((logits[:, kept], background), dim=1), deltas.view(deltas.shape[0], -1, 4)[:, kept].flatten(1)
 
     def read_masks(self, stage: int, features: Tensor) -> Tensor:  # noqa: ARG002 (there is one)
         """Mask logits `(K, C, S, S)` of features `(K, Q, s, s)`."""
