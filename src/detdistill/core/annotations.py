@@ -36,7 +36,7 @@ class ImageRecord:
         difficult: `(n,)` bool, VOC's flag: ignored in training unless asked for. VOC's protocol neither rewards nor
             punishes it.
         masks: the n objects' masks as COCO's RLE at the image's size, an empty text for an object without one; None if
-            masks were not read.
+            masks were not read, or no object of the dataset has one.
     """
 
     image_id: int | str
@@ -75,7 +75,7 @@ class ImageTable(Sequence[ImageRecord]):
         areas: `(m,)` float64.
         crowd: `(m,)` bool.
         difficult: `(m,)` bool.
-        masks: of the m objects, as in `ImageRecord`; None if masks were not read.
+        masks: of the m objects, as in `ImageRecord`, which says when they are None.
     """
 
     id_texts: PackedTexts

@@ -304,6 +304,8 @@ class Output:
     def on_grid(self) -> Self | None:
         """The same output with the stage on the cells of the maps as the final one; None if no stage is there."""
         names = [name for name, stage in self.stages.items() if stage.candidates.grid is not None]
+        if self.final in names:
+            return self
         return replace(self, final=names[0]) if names else None
 
     def with_predictions(self, predictions: Predictions) -> Self:
