@@ -34,11 +34,12 @@ def from_yaml(kind: Any, tokens: Sequence[Token]) -> Any:
 class Import:
     """Import a detector of mmdetection 2.x or 3.x, torchvision or effdet, or an ONNX file.
 
-    From mmdetection RetinaNet, FCOS, ATSS, GFL, GFLv2 and VFNet are imported, from torchvision RetinaNet and FCOS, from
-    effdet EfficientDet. The layers are read off the weights; for mmdetection, all else is read from the configuration
-    in the checkpoint. What neither tells must be given by the options below; it is never guessed. An effdet file needs
-    `--effdet.preset` and class names. Prefixes of wrappers (DDP, torch.compile, Lightning, EMA, distillation) are
-    removed from the names of the weights. Prints what was found, and where.
+    From mmdetection RetinaNet, FCOS, ATSS, GFL, GFLv2, VFNet, Faster, Mask and Cascade R-CNN are imported, from
+    torchvision RetinaNet, FCOS, Faster and Mask R-CNN, from effdet EfficientDet. The layers are read off the weights;
+    for mmdetection, all else is read from the configuration in the checkpoint. What neither tells must be given by the
+    options below; it is never guessed. An effdet file needs `--effdet.preset` and class names. Prefixes of wrappers
+    (DDP, torch.compile, Lightning, EMA, distillation) are removed from the names of the weights. Prints what was found,
+    and where.
 
     An ONNX file becomes the folder of a teacher (`--teacher FOLDER`). The files of D-FINE, DEIM, RT-DETR, D-FINE-seg,
     RF-DETR, Ultralytics YOLO and RT-DETR, transformers, and `detdistill export` are recognised; describe others by the

@@ -70,7 +70,7 @@ def output_of(
         images: `(N, 3, H, W)` uint8 RGB, each in the upper left corner of the canvas.
         sizes: `(N, 2)` true height and width of each image.
         channels_last: store images with the channels innermost.
-        targets: the objects, in training; None for none, of which only the sizes are told.
+        targets: the objects, in training; None in inference, where the detector is told the sizes alone.
 
     Raises:
         DetdistillError: the detector does not read this canvas, or is in training mode and its batch norms have a

@@ -43,6 +43,7 @@ class Rcnn(Detector):
         proposing: rules of the first stage.
         regions: rules of the second.
         anchor_assigner: which anchors learn which object.
+        anchor_coder: writes boxes as deltas from anchors.
         anchor_sampler: which anchors learn in a step.
         region_sampler: which proposals learn in a step.
     """
@@ -55,6 +56,7 @@ class Rcnn(Detector):
         proposing: ProposalRules,
         regions: RegionRules,
         anchor_assigner: Assigner,
+        anchor_coder: DeltaCoder,
         anchor_sampler: Sampler,
         region_sampler: Sampler,
     ) -> None:
@@ -62,7 +64,7 @@ class Rcnn(Detector):
         self.proposing, self.regions = proposing, regions
         self.anchor_assigner, self.anchor_sampler = anchor_assigner, anchor_sampler
         self.region_sampler = region_sampler
-        self.anchor_coder = DeltaCoder()
+        self.anchor_coder = anchor_coder
         self.keeps_positives = False
 
     @abstractmethod

@@ -98,12 +98,12 @@ class TorchvisionRcnn(Rcnn):
                 masks=masks,
             ),
             anchor_assigner=OwnBestAssigner(MaxIouAssigner(matcher.high_threshold, matcher.low_threshold)),
+            anchor_coder=_coder((1.0, 1.0, 1.0, 1.0)),
             anchor_sampler=RandomSampler(sampler.batch_size_per_image, sampler.positive_fraction),
             region_sampler=RandomSampler(roi.fg_bg_sampler.batch_size_per_image, roi.fg_bg_sampler.positive_fraction),
         )
         self.architecture = architecture
         self.network = network
-        self.anchor_coder = _coder((1.0, 1.0, 1.0, 1.0))
         self.base_anchors: tuple[Tensor, ...] = tuple(rpn.anchor_generator.cell_anchors)
         self.postprocessing = PostProcessing(
             score_threshold=roi.score_thresh,

@@ -73,6 +73,7 @@ class TwoStageDetector(Rcnn):
             anchor_assigner=MaxIouAssigner(
                 0.7, 0.3, minimum=0.3, region=Region(MULTIPLE, inside=bool(first.inside_only))
             ),
+            anchor_coder=DeltaCoder(),
             anchor_sampler=RandomSampler(first.sampled, 0.5),
             region_sampler=RandomSampler(second.sampled, second.positive_share),
         )
